@@ -1,0 +1,8 @@
+//! The library behind the `vq-host` binary: sweep → plan → cells → records → report.
+
+pub mod data;
+pub mod metric;
+pub mod record;
+pub mod report;
+pub mod store;
+pub mod sweep;

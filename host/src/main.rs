@@ -1,0 +1,3 @@
+//! The `vq-host` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Numeric kernels shared by the host and the shipped plugins.

@@ -1,0 +1,1 @@
+//! The plugin ABI of vq-host and its safe Rust SDK.
