@@ -1,0 +1,944 @@
+//! The calling side of the contract: a plugin's tables as safe Rust values.
+//!
+//! The host and the conformance kit both call through here. Nothing a plugin says is believed
+//! unread: texts must be UTF-8, tables complete, return codes known, and every output lies
+//! between guard bytes that are checked after the call.
+
+use crate::abi::{
+    self, MAGIC, MODEL_BYTES_UNKNOWN, SCORER_V1, VqBuf, VqCodes, VqCodesMut, VqConfig, VqCtx,
+    VqGridRequest, VqGridSink, VqMat, VqMatMut, VqMethod, VqParam, VqPlugin, VqScorerV1, VqStr,
+    VqTask, flag, rc,
+};
+use crate::error::ErrorKind;
+use crate::params::{Config, Param, check};
+use crate::quantizer::{cartesian, label, meets_rate};
+use crate::wire::{self, Lent};
+use crate::{GridRequest, GridSink, Level, Space};
+use core::ffi::c_void;
+use ndarray::{ArrayView2, ArrayViewMut2};
+use rayon::prelude::*;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// More methods than any library has.
+const MAX_METHODS: usize = 1024;
+/// More parameters than any method has.
+const MAX_PARAMS: usize = 1024;
+/// More configurations than anybody sweeps.
+const MAX_CONFIGS: usize = 100_000;
+/// Bytes of error text that are kept.
+const ERROR_BYTES: usize = 4096;
+
+/// A library's table that is not a v1 plugin.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DescribeError {
+    /// The entry function answered NULL.
+    #[error(
+        "it cannot serve ABI {}.{} (the entry function returned NULL)",
+        abi::ABI_MAJOR,
+        abi::ABI_MINOR
+    )]
+    Refused,
+    /// The first bytes are wrong.
+    #[error("its table does not start with the plugin magic")]
+    Magic,
+    /// Another major version.
+    #[error(
+        "it speaks plugin ABI {major}.{minor}, this host speaks {}.{}",
+        abi::ABI_MAJOR,
+        abi::ABI_MINOR
+    )]
+    Version {
+        /// The plugin's major version.
+        major: u32,
+        /// The plugin's minor version.
+        minor: u32,
+    },
+    /// A struct of another size: built against another header.
+    #[error("its {table} has {found} bytes where ABI 1 has {expected}")]
+    Size {
+        /// The C name.
+        table: &'static str,
+        /// As the plugin says.
+        found: usize,
+        /// As this host was built.
+        expected: usize,
+    },
+    /// A text, list or pointer that cannot be.
+    #[error("method {method}: {reason}")]
+    Method {
+        /// Its id, or its position.
+        method: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A table that cannot be read at all.
+    #[error("{0}")]
+    Table(String),
+}
+
+/// What a plugin says of one of its methods.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields of vq_method, documented there")]
+pub struct Descriptor {
+    pub id: String,
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    pub paper: String,
+    pub authors: String,
+    pub license: String,
+    pub homepage: String,
+    pub tags: String,
+    pub needs_training: bool,
+    pub deterministic: bool,
+    pub thread_safe: bool,
+    pub has_scorer: bool,
+    pub params: Vec<Param>,
+}
+
+/// A plugin's table, read and checked.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    sdk: String,
+    abi: (u32, u32),
+    methods: Vec<Method>,
+}
+
+/// One method, ready to be called.
+#[derive(Clone, Debug)]
+pub struct Method {
+    raw: &'static VqMethod,
+    about: Descriptor,
+}
+
+impl Plugin {
+    /// Reads a plugin's table.
+    ///
+    /// # Errors
+    /// Anything that makes the table unusable; nothing of the plugin but `get_extension` is
+    /// called.
+    ///
+    /// # Safety
+    /// `raw` is what a library's `vq_plugin_entry_v1` answered, and the library stays loaded. Its
+    /// pointers are trusted where no check can help: a hostile table can crash this process, which
+    /// is why libraries are described in a child process.
+    pub unsafe fn read(raw: *const VqPlugin) -> Result<Self, DescribeError> {
+        // SAFETY: null or the plugin's static table.
+        let raw = unsafe { raw.as_ref() }.ok_or(DescribeError::Refused)?;
+        if raw.magic != MAGIC {
+            return Err(DescribeError::Magic);
+        }
+        if raw.abi_major != abi::ABI_MAJOR {
+            return Err(DescribeError::Version { major: raw.abi_major, minor: raw.abi_minor });
+        }
+        size("vq_plugin", raw.struct_size, size_of::<VqPlugin>())?;
+        let table = |e: crate::Error| DescribeError::Table(e.to_string());
+        if raw.n_methods == 0 || raw.n_methods > MAX_METHODS {
+            return Err(DescribeError::Table(format!("it offers {} methods", raw.n_methods)));
+        }
+        // SAFETY: the plugin's static text.
+        let sdk = unsafe { raw.sdk.text() }.map_err(table)?.to_owned();
+        // SAFETY: `n_methods` pointers, says the table.
+        let pointers = unsafe { wire::slice(raw.methods, raw.n_methods) }.map_err(table)?;
+        let mut methods: Vec<Method> = Vec::with_capacity(pointers.len());
+        for (i, pointer) in pointers.iter().enumerate() {
+            // SAFETY: null or a static table of the plugin.
+            let method = unsafe { pointer.as_ref() }
+                .ok_or_else(|| DescribeError::Table(format!("its method {i} is NULL")))?;
+            size("vq_method", method.struct_size, size_of::<VqMethod>())?;
+            let about = describe(method, i)?;
+            if methods.iter().any(|m| m.about.id == about.id) {
+                return Err(DescribeError::Table(format!("it offers {} twice", about.id)));
+            }
+            methods.push(Method { raw: method, about });
+        }
+        Ok(Plugin { sdk, abi: (raw.abi_major, raw.abi_minor), methods })
+    }
+
+    /// A plugin linked into this program, for an author's own tests.
+    ///
+    /// # Errors
+    /// As for [`Plugin::read`].
+    pub fn linked(raw: &'static VqPlugin) -> Result<Self, DescribeError> {
+        // SAFETY: a static reference to a table of this very program.
+        unsafe { Self::read(raw) }
+    }
+
+    /// What built it.
+    pub fn sdk(&self) -> &str {
+        &self.sdk
+    }
+
+    /// The contract's version it was built for.
+    pub fn abi(&self) -> (u32, u32) {
+        self.abi
+    }
+
+    /// Its methods, in its order.
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+}
+
+fn size(table: &'static str, found: u32, expected: usize) -> Result<(), DescribeError> {
+    let found = found as usize;
+    if found == expected { Ok(()) } else { Err(DescribeError::Size { table, found, expected }) }
+}
+
+fn describe(raw: &'static VqMethod, position: usize) -> Result<Descriptor, DescribeError> {
+    let wrong =
+        |method: &str, reason: String| DescribeError::Method { method: method.into(), reason };
+    let text = |what: &str, text: VqStr| {
+        // SAFETY: the plugin's static text.
+        let text = unsafe { text.text() };
+        text.map(str::to_owned)
+            .map_err(|e| wrong(&format!("number {position}"), format!("{what}: {e}")))
+    };
+    let id = text("id", raw.id)?;
+    if !is_name(&id, "-_") {
+        return Err(wrong(
+            &format!("number {position}"),
+            format!("id {id:?} is not [a-z][a-z0-9_-]*"),
+        ));
+    }
+    let missing = [
+        ("create", raw.create.is_none()),
+        ("destroy", raw.destroy.is_none()),
+        ("fit", raw.fit.is_none()),
+        ("code_bytes", raw.code_bytes.is_none()),
+        ("compress", raw.compress.is_none()),
+        ("decompress", raw.decompress.is_none()),
+        ("load (save is there)", raw.save.is_some() && raw.load.is_none()),
+        ("save (load is there)", raw.save.is_none() && raw.load.is_some()),
+    ];
+    if let Some((function, _)) = missing.iter().find(|(_, missing)| *missing) {
+        return Err(wrong(&id, format!("it has no {function}")));
+    }
+    if raw.n_params > MAX_PARAMS {
+        return Err(wrong(&id, format!("it has {} parameters", raw.n_params)));
+    }
+    // SAFETY: `n_params` descriptions, says the table.
+    let raw_params: &[VqParam] =
+        unsafe { wire::slice(raw.params, raw.n_params) }.map_err(|e| wrong(&id, e.to_string()))?;
+    let mut params: Vec<Param> = Vec::new();
+    for raw in raw_params {
+        // SAFETY: the plugin's static table.
+        let param = unsafe { wire::read_param(raw) }.map_err(|e| wrong(&id, e.to_string()))?;
+        let name = &param.name;
+        if !is_name(name, "_") {
+            return Err(wrong(&id, format!("parameter {name:?} is not [a-z][a-z0-9_]*")));
+        }
+        if params.iter().any(|p| p.name == *name) {
+            return Err(wrong(&id, format!("parameter {name} stands twice")));
+        }
+        param
+            .check(&param.default)
+            .and_then(|()| param.grid.iter().try_for_each(|value| param.check(value)))
+            .map_err(|reason| wrong(&id, format!("parameter {name}, default or grid: {reason}")))?;
+        params.push(param);
+    }
+    let method = Method {
+        raw,
+        about: Descriptor {
+            name: text("name", raw.name)?,
+            version: text("version", raw.version)?,
+            description: text("description", raw.description)?,
+            paper: text("paper", raw.paper)?,
+            authors: text("authors", raw.authors)?,
+            license: text("license", raw.license)?,
+            homepage: text("homepage", raw.homepage)?,
+            tags: text("tags", raw.tags)?,
+            needs_training: raw.flags & flag::NEEDS_TRAINING != 0,
+            deterministic: raw.flags & flag::DETERMINISTIC != 0,
+            thread_safe: raw.flags & flag::THREAD_SAFE != 0,
+            has_scorer: false,
+            params,
+            id,
+        },
+    };
+    let has_scorer =
+        method.scorer_table().map_err(|reason| wrong(&method.about.id, reason))?.is_some();
+    Ok(Descriptor { has_scorer, ..method.about })
+}
+
+fn is_name(text: &str, also: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
+}
+
+/// A call that did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallError {
+    /// The plugin said so.
+    #[error("{function}: {message}")]
+    Said {
+        /// The function of the contract.
+        function: &'static str,
+        /// What kind of failure.
+        kind: ErrorKind,
+        /// The plugin's sentence.
+        message: String,
+    },
+    /// The plugin broke the contract.
+    #[error("{function} {message}")]
+    Broke {
+        /// The function of the contract.
+        function: &'static str,
+        /// What it did, after its name.
+        message: String,
+    },
+}
+
+impl CallError {
+    fn broke(function: &'static str, message: impl Into<String>) -> Self {
+        CallError::Broke { function, message: message.into() }
+    }
+
+    /// The plugin's sentence alone, without the function's name.
+    pub fn message(&self) -> &str {
+        match self {
+            CallError::Said { message, .. } | CallError::Broke { message, .. } => message,
+        }
+    }
+
+    /// The kind of a failure that the plugin reported itself.
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            CallError::Said { kind, .. } => Some(*kind),
+            CallError::Broke { .. } => None,
+        }
+    }
+}
+
+/// Calls a function that reports errors, with a buffer for its text.
+fn call(function: &'static str, run: impl FnOnce(*mut VqBuf) -> i32) -> Result<(), CallError> {
+    let mut text = vec![0u8; ERROR_BYTES];
+    let mut buf = VqBuf::over(&mut text);
+    let code = run(&mut buf);
+    if code == rc::OK {
+        return Ok(());
+    }
+    text.truncate(buf.len.min(ERROR_BYTES));
+    let message = one_line(&String::from_utf8_lossy(&text));
+    match ErrorKind::from_code(code) {
+        Some(kind) => Err(CallError::Said {
+            function,
+            kind,
+            message: if message.is_empty() { "failed without saying why".into() } else { message },
+        }),
+        None => {
+            Err(CallError::broke(function, format!("returned the unknown code {code}: {message}")))
+        }
+    }
+}
+
+/// A function that `describe` has seen; the table is frozen, so this does not fail.
+fn present<F>(name: &'static str, function: Option<F>) -> Result<F, CallError> {
+    function.ok_or_else(|| CallError::broke(name, "is NULL"))
+}
+
+/// Control characters become spaces: a plugin's text must not steer a terminal.
+fn one_line(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// One answer of a grid generator.
+#[derive(Clone, Debug)]
+pub enum Proposal {
+    /// A configuration to measure, every parameter filled in.
+    Emit {
+        /// All parameters.
+        config: Config,
+        /// `m=8 bits=4`.
+        label: String,
+        /// Stored bytes per vector, where the method knows before training.
+        code_bytes: Option<usize>,
+    },
+    /// A combination that cannot be.
+    Skip {
+        /// What was tried.
+        config: Config,
+        /// Why it cannot be.
+        reason: String,
+    },
+}
+
+/// Collects proposals; also the host's side of `vq_grid_sink`.
+#[derive(Default)]
+struct Proposals(Vec<(Config, Result<String, String>)>);
+
+impl GridSink for Proposals {
+    fn emit(&mut self, config: &Config, label: &str) -> bool {
+        self.0.push((config.clone(), Ok(one_line(label))));
+        self.0.len() < MAX_CONFIGS
+    }
+
+    fn skip(&mut self, config: &Config, reason: &str) {
+        if self.0.len() < MAX_CONFIGS {
+            self.0.push((config.clone(), Err(one_line(reason))));
+        }
+    }
+}
+
+/// # Safety
+/// `host` is the `Proposals` that `expand` lent; `config` and `text` live during the call.
+unsafe fn proposals<'a>(
+    host: *mut c_void,
+    config: *const VqConfig,
+    text: VqStr,
+) -> Option<(&'a mut Proposals, Config, &'a str)> {
+    // SAFETY: passed on.
+    let proposals = unsafe { host.cast::<Proposals>().as_mut() }?;
+    // SAFETY: passed on.
+    let config = unsafe { wire::read_config(config) }.ok()?;
+    // SAFETY: passed on.
+    let text = unsafe { text.text() }.ok()?;
+    Some((proposals, config, text))
+}
+
+unsafe extern "C" fn sink_emit(host: *mut c_void, config: *const VqConfig, label: VqStr) -> i32 {
+    // SAFETY: the plugin passes back what `expand` lent.
+    match unsafe { proposals(host, config, label) } {
+        Some((proposals, config, label)) => i32::from(!proposals.emit(&config, label)),
+        None => 1,
+    }
+}
+
+unsafe extern "C" fn sink_skip(host: *mut c_void, config: *const VqConfig, reason: VqStr) {
+    // SAFETY: the plugin passes back what `expand` lent.
+    if let Some((proposals, config, reason)) = unsafe { proposals(host, config, reason) } {
+        proposals.skip(&config, reason);
+    }
+}
+
+impl Method {
+    /// What the plugin says of it.
+    pub fn about(&self) -> &Descriptor {
+        &self.about
+    }
+
+    /// The configurations for `request`: the generator's, or the cartesian product where the
+    /// method has none. Each is completed with defaults, checked against the schema and tried on
+    /// the constructor; what fails becomes a skip with its reason.
+    ///
+    /// # Errors
+    /// The generator failed.
+    pub fn expand(&self, request: &GridRequest) -> Result<Vec<Proposal>, CallError> {
+        let schema = &self.about.params;
+        let mut answers = Proposals::default();
+        if let Some(expand_grid) = self.raw.expand_grid {
+            let lent = Lent::axes(&request.axes);
+            let raw = VqGridRequest {
+                struct_size: size_of::<VqGridRequest>() as u32,
+                reserved: 0,
+                space: request.space.raw(),
+                bits_per_dim: request.bits_per_dim.unwrap_or(0.0),
+                axes: lent.entries().as_ptr(),
+                n_axes: lent.entries().len(),
+            };
+            let sink = VqGridSink {
+                struct_size: size_of::<VqGridSink>() as u32,
+                reserved: 0,
+                host: (&raw mut answers).cast(),
+                emit: sink_emit,
+                skip: sink_skip,
+            };
+            call("expand_grid", |err| {
+                // SAFETY: all three live during the call; the table is the plugin's own.
+                unsafe { expand_grid(&raw, &sink, err) }
+            })?;
+        } else {
+            for config in cartesian(schema, request, &[]) {
+                let label = label(schema, request, &config);
+                answers.emit(&config, &label);
+            }
+        }
+        let dim = request.space.dim;
+        let mut proposals = Vec::with_capacity(answers.0.len());
+        for (mut config, answer) in answers.0 {
+            let label = match answer {
+                Ok(label) => label,
+                Err(reason) => {
+                    proposals.push(Proposal::Skip { config, reason });
+                    continue;
+                }
+            };
+            for param in schema {
+                config.entry(param.name.clone()).or_insert_with(|| param.default.clone());
+            }
+            let made = check(schema, &config).map_err(|e| e.to_string()).and_then(|()| {
+                self.create(&config, request.space).map_err(|e| e.message().to_owned())
+            });
+            let missed = |bytes: usize| {
+                request.bits_per_dim.filter(|bits| bytes > 0 && !meets_rate(bytes, dim, *bits))
+            };
+            proposals.push(match made.map(|instance| instance.code_bytes()) {
+                Err(reason) => Proposal::Skip { config, reason },
+                Ok(bytes) => match missed(bytes) {
+                    Some(bits) => {
+                        let rate = 8.0 * bytes as f64 / dim as f64;
+                        let reason = format!("stores {rate:.3} bits/dim, {bits} were asked");
+                        Proposal::Skip { config, reason }
+                    }
+                    None => {
+                        Proposal::Emit { config, label, code_bytes: (bytes > 0).then_some(bytes) }
+                    }
+                },
+            });
+        }
+        Ok(proposals)
+    }
+
+    /// The constructor.
+    ///
+    /// # Errors
+    /// The plugin refused, naming the parameter.
+    pub fn create(&self, config: &Config, space: Space) -> Result<Instance, CallError> {
+        let lent = Lent::config(config);
+        let space_raw = space.raw();
+        let mut this: *mut c_void = core::ptr::null_mut();
+        let create = present("create", self.raw.create)?;
+        call("create", |err| {
+            // SAFETY: all arguments live during the call; the table is the plugin's own.
+            unsafe { create(&lent.as_config(), &space_raw, &mut this, err) }
+        })?;
+        if this.is_null() {
+            return Err(CallError::broke("create", "succeeded but gave no instance"));
+        }
+        Ok(Instance { method: self.clone(), space, this })
+    }
+
+    fn scorer_table(&self) -> Result<Option<&'static VqScorerV1>, String> {
+        let Some(get_extension) = self.raw.get_extension else { return Ok(None) };
+        // SAFETY: the table is the plugin's own; the id lives during the call.
+        let table = unsafe { get_extension(VqStr::new(SCORER_V1)) };
+        // SAFETY: null or, by the id's meaning, a static vq_scorer_v1.
+        let Some(table) = (unsafe { table.cast::<VqScorerV1>().as_ref() }) else { return Ok(None) };
+        let (found, expected) = (table.struct_size as usize, size_of::<VqScorerV1>());
+        if found != expected {
+            return Err(format!("its {SCORER_V1} table has {found} bytes, expected {expected}"));
+        }
+        if table.score.is_none() || table.pack.is_some() != table.packed_bytes.is_some() {
+            return Err(format!("its {SCORER_V1} table is incomplete"));
+        }
+        Ok(Some(table))
+    }
+}
+
+/// What the host lends to a call; see `vq_ctx`.
+pub struct Caller<'a> {
+    /// The thread budget.
+    pub threads: usize,
+    /// The seed.
+    pub seed: u64,
+    /// Takes a log line.
+    pub log: &'a (dyn Fn(Level, &str) + Sync),
+    /// Takes progress (fraction, stage); `false` asks the plugin to stop.
+    pub progress: &'a (dyn Fn(f32, &str) -> bool + Sync),
+    /// Runs `parallel_for`.
+    pub pool: &'a rayon::ThreadPool,
+}
+
+impl fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caller {{ threads: {}, seed: {} }}", self.threads, self.seed)
+    }
+}
+
+/// # Safety
+/// `host` is the `Caller` that `Caller::raw` lent.
+unsafe fn caller<'a>(host: *mut c_void) -> Option<&'a Caller<'a>> {
+    // SAFETY: passed on.
+    unsafe { host.cast::<Caller<'a>>().as_ref() }
+}
+
+unsafe extern "C" fn ctx_log(host: *mut c_void, level: u32, text: VqStr) {
+    let level = match level {
+        0 => Level::Debug,
+        1 => Level::Info,
+        _ => Level::Warn,
+    };
+    // SAFETY: the plugin passes back what it was lent.
+    let (Some(caller), Ok(text)) = (unsafe { caller(host) }, unsafe { text.text() }) else {
+        return;
+    };
+    // A panic of the host's own closure must not unwind into the plugin.
+    let _ = catch_unwind(AssertUnwindSafe(|| (caller.log)(level, &one_line(text))));
+}
+
+unsafe extern "C" fn ctx_progress(host: *mut c_void, fraction: f32, stage: VqStr) -> i32 {
+    // SAFETY: the plugin passes back what it was lent.
+    let Some(caller) = (unsafe { caller(host) }) else { return 1 };
+    // SAFETY: the stage's text lives during the call.
+    let stage = one_line(unsafe { stage.text() }.unwrap_or_default());
+    let go_on = catch_unwind(AssertUnwindSafe(|| (caller.progress)(fraction, &stage)));
+    i32::from(!go_on.unwrap_or(false))
+}
+
+/// The plugin's task context, handed to worker threads as the contract says it may be.
+struct TaskContext(*mut c_void);
+
+// SAFETY: parallel_for promises to run the task on several threads; the plugin agreed to that.
+unsafe impl Sync for TaskContext {}
+
+unsafe extern "C" fn ctx_parallel_for(
+    host: *mut c_void,
+    n: usize,
+    task: VqTask,
+    task_ctx: *mut c_void,
+) {
+    // SAFETY: the plugin passes back what it was lent.
+    let Some(caller) = (unsafe { caller(host) }) else { return };
+    let context = TaskContext(task_ctx);
+    let context = &context;
+    let run = |i: usize| {
+        // SAFETY: the plugin's function with the plugin's context, as it asked.
+        unsafe { (task.run)(context.0, i) }
+    };
+    caller.pool.install(|| (0..n).into_par_iter().for_each(run));
+}
+
+unsafe extern "C" fn ctx_get_host_extension(_host: *mut c_void, _id: VqStr) -> *const c_void {
+    core::ptr::null()
+}
+
+impl Caller<'_> {
+    fn raw(&self) -> VqCtx {
+        VqCtx {
+            struct_size: size_of::<VqCtx>() as u32,
+            threads: u32::try_from(self.threads).unwrap_or(1).max(1),
+            seed: self.seed,
+            host: core::ptr::from_ref(self).cast_mut().cast(),
+            log: ctx_log,
+            progress: ctx_progress,
+            parallel_for: ctx_parallel_for,
+            get_host_extension: ctx_get_host_extension,
+        }
+    }
+}
+
+/// A buffer between guard zones, for a plugin to fill.
+#[derive(Debug)]
+pub struct Guarded<T> {
+    values: Vec<T>,
+    zone: usize,
+    len: usize,
+    canary: T,
+}
+
+impl<T: Copy + PartialEq> Guarded<T> {
+    fn with_canary(canary: T) -> Self {
+        // One page: an overrun by a row is caught by comparison, a larger one mostly too.
+        let zone = 4096 / size_of::<T>();
+        Guarded { values: Vec::new(), zone, len: 0, canary }
+    }
+
+    /// Makes room for `len` values, filled with the canary so that unwritten outputs show.
+    fn reset(&mut self, len: usize) -> &mut [T] {
+        self.len = len;
+        self.values.clear();
+        self.values.resize(len + 2 * self.zone, self.canary);
+        let zone = self.zone;
+        &mut self.values[zone..zone + len]
+    }
+
+    fn intact(&self) -> bool {
+        let (head, rest) = self.values.split_at(self.zone);
+        head.iter().chain(&rest[self.len..]).all(|v| *v == self.canary)
+    }
+
+    /// The values of the last call.
+    pub fn values(&self) -> &[T] {
+        &self.values[self.zone..self.zone + self.len]
+    }
+}
+
+impl Guarded<u8> {
+    /// An empty buffer for codes.
+    pub fn codes() -> Self {
+        Self::with_canary(0xA5)
+    }
+}
+
+impl Guarded<f32> {
+    /// An empty buffer for rows and estimates. The canary is a number no method returns.
+    pub fn rows() -> Self {
+        Self::with_canary(f32::from_bits(0x7E57_C0DE))
+    }
+}
+
+/// A constructed method. Destroyed on drop.
+#[derive(Debug)]
+pub struct Instance {
+    method: Method,
+    space: Space,
+    this: *mut c_void,
+}
+
+// SAFETY: an instance may move between threads; the contract only forbids concurrent calls to
+// fit, load and destroy, which need unique access here.
+unsafe impl Send for Instance {}
+// SAFETY: `&Instance` offers only the functions that a VQ_THREAD_SAFE method allows concurrently;
+// the host asks `thread_safe` before it shares one.
+unsafe impl Sync for Instance {}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.method.raw.destroy {
+            // SAFETY: `this` came from `create` and is given up here.
+            unsafe { destroy(self.this) }
+        }
+    }
+}
+
+impl Instance {
+    /// The method it was made by.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The space it was made for.
+    pub fn space(&self) -> Space {
+        self.space
+    }
+
+    /// Stored bytes per vector; 0 where the method does not know before training.
+    pub fn code_bytes(&self) -> usize {
+        let Some(code_bytes) = self.method.raw.code_bytes else { return 0 };
+        // SAFETY: `this` is this method's instance.
+        unsafe { code_bytes(self.this) }
+    }
+
+    /// Bytes of state that decoding needs; `None` where the method does not state them.
+    pub fn model_bytes(&self) -> Option<u64> {
+        let model_bytes = self.method.raw.model_bytes?;
+        // SAFETY: `this` is this method's instance.
+        Some(unsafe { model_bytes(self.this) }).filter(|bytes| *bytes != MODEL_BYTES_UNKNOWN)
+    }
+
+    /// The method's own claim; `None` where it makes none.
+    pub fn ratio(&self) -> Option<f64> {
+        let ratio = self.method.raw.ratio?;
+        // SAFETY: `this` is this method's instance.
+        Some(unsafe { ratio(self.this) })
+    }
+
+    /// Learns from `train` (n, d).
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub fn fit(
+        &mut self,
+        train: ArrayView2<'_, f32>,
+        caller: &Caller<'_>,
+    ) -> Result<(), CallError> {
+        let fit = present("fit", self.method.raw.fit)?;
+        let (ctx, train) = (caller.raw(), VqMat::of(&train));
+        call("fit", |err| {
+            // SAFETY: the arguments live during the call, and `&mut self` has the instance alone.
+            unsafe { fit(self.this, &ctx, train, err) }
+        })
+    }
+
+    /// Encodes `x` (n, d) into `codes`, n · `code_bytes` bytes.
+    ///
+    /// # Errors
+    /// As the plugin says; a write outside the buffer.
+    pub fn compress(
+        &self,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+        caller: &Caller<'_>,
+        codes: &mut Guarded<u8>,
+    ) -> Result<(), CallError> {
+        let compress = present("compress", self.method.raw.compress)?;
+        let ctx = caller.raw();
+        let out = VqCodesMut::over(codes.reset(x.nrows() * code_bytes), x.nrows(), code_bytes);
+        let done = call("compress", |err| {
+            // SAFETY: the arguments live during the call.
+            unsafe { compress(self.this, &ctx, VqMat::of(&x), out, err) }
+        });
+        finished("compress", codes, done)
+    }
+
+    /// Decodes `codes` (n, code_bytes) into `x`, n · d values.
+    ///
+    /// # Errors
+    /// As the plugin says; a write outside the buffer.
+    pub fn decompress(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        caller: &Caller<'_>,
+        x: &mut Guarded<f32>,
+    ) -> Result<(), CallError> {
+        let decompress = present("decompress", self.method.raw.decompress)?;
+        let (ctx, dim) = (caller.raw(), self.space.dim);
+        let out = VqMatMut::over(x.reset(codes.nrows() * dim), codes.nrows(), dim);
+        let done = call("decompress", |err| {
+            // SAFETY: the arguments live during the call.
+            unsafe { decompress(self.this, &ctx, VqCodes::of(&codes), out, err) }
+        });
+        finished("decompress", x, done)
+    }
+
+    /// The fitted model; `None` where the method does not offer it.
+    ///
+    /// # Errors
+    /// As the plugin says; a length that changes between two calls.
+    pub fn save(&self) -> Result<Option<Vec<u8>>, CallError> {
+        let Some(save) = self.method.raw.save else { return Ok(None) };
+        let mut model = Guarded::codes();
+        model.reset(0);
+        for _ in 0..2 {
+            let mut buf = VqBuf::over(&mut model.values[4096..4096 + model.len]);
+            let done = call("save", |err| {
+                // SAFETY: the buffers live during the call.
+                unsafe { save(self.this, &mut buf, err) }
+            });
+            let (cap, len) = (buf.cap, buf.len);
+            match finished("save", &model, done) {
+                Ok(()) if len <= cap => return Ok(Some(model.values()[..len].to_vec())),
+                Ok(()) => {
+                    return Err(CallError::broke("save", format!("wrote {len} bytes into {cap}")));
+                }
+                Err(error) => match error.kind() {
+                    Some(ErrorKind::Unsupported) => return Ok(None),
+                    Some(ErrorKind::ShortBuffer) if len > cap && len <= isize::MAX as usize => {
+                        model.reset(len);
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+        Err(CallError::broke("save", "asked for more room after it was given what it asked for"))
+    }
+
+    /// Restores a model that an equal instance saved.
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub fn load(&mut self, model: &[u8]) -> Result<(), CallError> {
+        let Some(load) = self.method.raw.load else {
+            return Err(CallError::Said {
+                function: "load",
+                kind: ErrorKind::Unsupported,
+                message: "load is not offered".into(),
+            });
+        };
+        call("load", |err| {
+            // SAFETY: the bytes live during the call, and `&mut self` has the instance alone.
+            unsafe { load(self.this, VqStr { ptr: model.as_ptr(), len: model.len() }, err) }
+        })
+    }
+
+    /// The scorer, where the method has one.
+    pub fn scorer(&self) -> Option<Scorer<'_>> {
+        let table = self.method.scorer_table().ok()??;
+        Some(Scorer { instance: self, table })
+    }
+}
+
+fn finished<T: Copy + PartialEq>(
+    function: &'static str,
+    buffer: &Guarded<T>,
+    done: Result<(), CallError>,
+) -> Result<(), CallError> {
+    if buffer.intact() { done } else { Err(CallError::broke(function, "wrote outside its output")) }
+}
+
+/// The extension `vq.scorer/1` of an instance.
+#[derive(Debug)]
+pub struct Scorer<'a> {
+    instance: &'a Instance,
+    table: &'static VqScorerV1,
+}
+
+impl Scorer<'_> {
+    /// True if it claims error bounds.
+    pub fn has_bounds(&self) -> bool {
+        self.table.flags & flag::SCORER_BOUNDS != 0
+    }
+
+    /// `codes` (n, code_bytes) in the layout that `score` reads.
+    ///
+    /// # Errors
+    /// As the plugin says.
+    pub fn pack(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        caller: &Caller<'_>,
+    ) -> Result<Vec<u8>, CallError> {
+        let (Some(packed_bytes), Some(pack)) = (self.table.packed_bytes, self.table.pack) else {
+            return Ok(codes.iter().copied().collect());
+        };
+        let ctx = caller.raw();
+        // SAFETY: `this` is this method's instance.
+        let len = unsafe { packed_bytes(self.instance.this, codes.nrows()) };
+        if len > codes.len().saturating_mul(16).saturating_add(1 << 20) {
+            return Err(CallError::broke(
+                "packed_bytes",
+                format!("asks {len} bytes for {} codes", codes.nrows()),
+            ));
+        }
+        let mut packed = Guarded::codes();
+        let out = packed.reset(len).as_mut_ptr();
+        let done = call("pack", |err| {
+            // SAFETY: the arguments live during the call.
+            unsafe { pack(self.instance.this, &ctx, VqCodes::of(&codes), out, len, err) }
+        });
+        finished("pack", &packed, done)?;
+        Ok(packed.values().to_vec())
+    }
+
+    /// Estimates between `queries` (q, d) and `n` packed codes into `estimates` (q · n): squared
+    /// distance for L2, inner product for Ip and Cosine; with `bounds`, also the claimed
+    /// half-widths.
+    ///
+    /// # Errors
+    /// As the plugin says; a write outside the buffer.
+    pub fn score(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        packed: &[u8],
+        n: usize,
+        caller: &Caller<'_>,
+        estimates: &mut Guarded<f32>,
+        bounds: Option<&mut Guarded<f32>>,
+    ) -> Result<(), CallError> {
+        let score = present("score", self.table.score)?;
+        let (ctx, rows) = (caller.raw(), queries.nrows());
+        let out = VqMatMut::over(estimates.reset(rows * n), rows, n);
+        let mut bounds = bounds;
+        let bounds_out = match bounds.as_deref_mut() {
+            Some(bounds) => VqMatMut::over(bounds.reset(rows * n), rows, n),
+            None => VqMatMut::NONE,
+        };
+        let done = call("score", |err| {
+            // SAFETY: the arguments live during the call.
+            unsafe {
+                score(
+                    self.instance.this,
+                    &ctx,
+                    VqMat::of(&queries),
+                    packed.as_ptr(),
+                    packed.len(),
+                    n,
+                    out,
+                    bounds_out,
+                    err,
+                )
+            }
+        });
+        finished("score", estimates, done)?;
+        bounds.map_or(Ok(()), |bounds| finished("score", bounds, Ok(())))
+    }
+}
+
+/// Copies guarded rows into a matrix of the same size.
+pub fn copy_rows<T: Copy + PartialEq>(from: &Guarded<T>, mut to: ArrayViewMut2<'_, T>) {
+    let values = from.values();
+    to.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+}
