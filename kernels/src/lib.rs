@@ -1,1 +1,23 @@
-//! Numeric kernels shared by the host and the shipped plugins.
+//! Numeric kernels shared by the referee and its plugins.
+//!
+//! One law holds throughout: **a result depends on the numbers alone**, not on the instruction set,
+//! the number of threads, or how a caller cuts its data into blocks. Sums have a fixed order
+//! that every path follows, and ties go to the lowest index.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`distance`] | inner products and squared distances of two vectors, in f64 |
+//! | [`panels`] | scores of many vectors against many rows; the nearest row |
+//! | [`top_k`] | the `k` best of a stream of scores |
+//! | [`kmeans`] | Lloyd's algorithm |
+//! | [`pack`] | codes of 1 to 16 bits, packed |
+
+pub mod distance;
+pub mod kmeans;
+pub mod pack;
+pub mod panels;
+pub mod top_k;
+
+pub use kmeans::{KMeans, KMeansError};
+pub use panels::Panels;
+pub use top_k::TopK;
