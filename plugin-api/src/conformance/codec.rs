@@ -3,7 +3,7 @@
 use super::Log;
 use super::cell::{Cell, SEED, differing_row, matrix};
 use crate::handle::Guarded;
-use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// Rows that are also coded one at a time.
 const SINGLE_ROWS: usize = 24;
@@ -115,8 +115,9 @@ pub(super) fn batch_independence(cell: &Cell<'_>, log: &mut Log<'_>) {
 
 /// The rows of `x` as a view into wider rows; `filling` lies between them.
 fn widened<T: Copy>(x: ArrayView2<'_, T>, filling: T) -> Array2<T> {
-    let gap = Array2::from_elem((x.nrows(), 3), filling);
-    concatenate(Axis(1), &[x, gap.view()]).expect("as many rows")
+    let mut wide = Array2::from_elem((x.nrows(), x.ncols() + 3), filling);
+    wide.slice_mut(s![.., ..x.ncols()]).assign(&x);
+    wide
 }
 
 pub(super) fn strides(cell: &Cell<'_>, log: &mut Log<'_>) {
