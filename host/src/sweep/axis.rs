@@ -388,3 +388,174 @@ fn geometric(from: Number, to: Number, times: Number) -> Result<Vec<Value>, Swee
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values(written: &str) -> Result<Vec<Value>, SweepProblem> {
+        let text = format!("axis = {written}");
+        let source = SweepSource::new("test", text.as_str());
+        let table: BTreeMap<String, Spanned<wire::Value>> = toml::from_str(&text).unwrap();
+        match expand(&source, "axis", &table["axis"]) {
+            Ok(values) => Ok(values.into_iter().map(Spanned::into_inner).collect()),
+            Err(error) => {
+                let span = error.span().unwrap();
+                assert!(span.start >= 7 && span.end <= text.len());
+                Err(error.into_problem())
+            }
+        }
+    }
+
+    fn ints(values: impl IntoIterator<Item = i64>) -> Vec<Value> {
+        values.into_iter().map(Value::Int).collect()
+    }
+
+    fn floats(values: impl IntoIterator<Item = f64>) -> Vec<Value> {
+        values.into_iter().map(Value::Float).collect()
+    }
+
+    #[test]
+    fn a_scalar_is_an_axis_of_one_and_a_list_an_axis_of_its_elements() {
+        assert_eq!(values("8").unwrap(), ints([8]));
+        assert_eq!(values("[8, 16]").unwrap(), ints([8, 16]));
+        assert_eq!(values("true").unwrap(), [Value::Bool(true)]);
+        assert_eq!(
+            values("[1, 0.5]").unwrap(),
+            [Value::Int(1), Value::Float(0.5)]
+        );
+    }
+
+    #[test]
+    fn a_list_of_lists_is_an_axis_of_list_values() {
+        assert_eq!(
+            values("[[0, 2], [], [\"a\"]]").unwrap(),
+            [
+                Value::List(ints([0, 2])),
+                Value::List(vec![]),
+                Value::List(vec![Value::Str("a".to_owned())]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_multiplying_range_of_integers_stays_integer() {
+        assert_eq!(
+            values("{ from = 4, to = 64, times = 2 }").unwrap(),
+            ints([4, 8, 16, 32, 64])
+        );
+        assert_eq!(
+            values("{ from = 5, to = 64, times = 3 }").unwrap(),
+            ints([5, 15, 45])
+        );
+        assert_eq!(
+            values("{ from = 7, to = 7, times = 3 }").unwrap(),
+            ints([7])
+        );
+    }
+
+    #[test]
+    fn a_multiplying_range_ends_before_it_overflows() {
+        let range = format!("{{ from = 1, to = {}, times = 10 }}", i64::MAX);
+        assert_eq!(values(&range).unwrap().len(), 19);
+        let range = format!("{{ from = 1.0, to = {:e}, times = 10 }}", f64::MAX);
+        assert_eq!(values(&range).unwrap().len(), 309);
+    }
+
+    #[test]
+    fn an_adding_range_of_integers_stays_integer() {
+        assert_eq!(
+            values("{ from = -4, to = 4, step = 3 }").unwrap(),
+            ints([-4, -1, 2])
+        );
+        let all = format!(
+            "{{ from = {}, to = {}, step = {} }}",
+            i64::MIN,
+            i64::MAX,
+            i64::MAX
+        );
+        assert_eq!(values(&all).unwrap(), ints([i64::MIN, -1, i64::MAX - 1]));
+    }
+
+    #[test]
+    fn an_adding_range_of_decimals_gives_the_decimals_as_written() {
+        assert_eq!(
+            values("{ from = 0.1, to = 0.5, step = 0.1 }").unwrap(),
+            floats([0.1, 0.2, 0.3, 0.4, 0.5])
+        );
+        assert_eq!(
+            values("{ from = 0.0, to = 1e-20, step = 5e-21 }").unwrap(),
+            floats([0.0, 5e-21, 1e-20])
+        );
+        assert_eq!(
+            values("{ from = 1, to = 2.2, step = 0.5 }").unwrap(),
+            floats([1.0, 1.5, 2.0])
+        );
+    }
+
+    #[test]
+    fn a_multiplying_range_of_decimals_gives_the_decimals_as_written() {
+        assert_eq!(
+            values("{ from = 0.001, to = 10, times = 10 }").unwrap(),
+            floats([0.001, 0.01, 0.1, 1.0, 10.0])
+        );
+        assert_eq!(
+            values("{ from = 0.1, to = 0.9, times = 3 }").unwrap(),
+            floats([0.1, 0.3, 0.9])
+        );
+    }
+
+    #[test]
+    fn a_range_of_more_than_ten_thousand_values_is_refused_without_building_it() {
+        assert_eq!(
+            values("{ from = 1, to = 10_000, step = 1 }").unwrap().len(),
+            10_000
+        );
+        for range in [
+            "{ from = 0, to = 10_000, step = 1 }",
+            "{ from = 0, to = 9_223_372_036_854_775_807, step = 1 }",
+            "{ from = 1.0, to = 10, times = 1.0000000000000002 }",
+        ] {
+            assert!(matches!(
+                values(range),
+                Err(SweepProblem::RangeTooLong { most: 10_000 })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_step_too_small_to_add_exactly_is_refused() {
+        assert!(matches!(
+            values("{ from = 1e300, to = 2e300, step = 1e-300 }"),
+            Err(SweepProblem::RangeTooFine)
+        ));
+    }
+
+    #[test]
+    fn an_integer_beyond_64_bits_is_called_too_large() {
+        let text = "[[method]]\nparams.m = 99999999999999999999\n";
+        let error = wire::read(&SweepSource::new("test", text)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "expected an integer of at most 64 bits, found a larger one"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn adding_hundredths_never_drifts(from in -500_i32..500, count in 1_i32..200, step in 1_i32..90) {
+            let hundredths = |n: i32| f64::from(n) / 100.0;
+            let last = from + (count - 1) * step;
+            let written = format!(
+                "{{ from = {:.2}, to = {:.2}, step = {:.2} }}",
+                hundredths(from), hundredths(last), hundredths(step)
+            );
+            let expected = (0..count).map(|i| hundredths(from + i * step));
+            prop_assert_eq!(values(&written).unwrap(), floats(expected));
+        }
+    }
+}

@@ -64,6 +64,11 @@ impl SweepError {
         &self.problem
     }
 
+    /// What is wrong, by value.
+    pub fn into_problem(self) -> SweepProblem {
+        *self.problem
+    }
+
     /// The bytes of the sweep's text that are to blame.
     pub fn span(&self) -> Option<Range<usize>> {
         self.span.clone()
@@ -120,6 +125,12 @@ pub enum SweepProblem {
     Syntax {
         /// What the TOML parser expected or found.
         message: String,
+    },
+    /// A bare word where a value belongs.
+    #[error("`{found}` is not a value")]
+    Unquoted {
+        /// As written.
+        found: String,
     },
     /// A key that means nothing here; it is never ignored.
     #[error("unknown key `{key}`")]
@@ -332,6 +343,7 @@ impl SweepProblem {
     fn label(&self) -> String {
         match self {
             Self::Read { .. } | Self::Syntax { .. } => "here".to_owned(),
+            Self::Unquoted { .. } => "text needs quotes".to_owned(),
             Self::UnknownKey { .. } => "not a key of this table".to_owned(),
             Self::WrongType { expected, .. } => format!("should be {expected}"),
             Self::MissingKey { key, .. } => format!("this table has no `{key}`"),
@@ -365,6 +377,7 @@ impl SweepProblem {
     fn help(&self) -> Option<String> {
         const RANGE: &str = "a range is `{ from = 4, to = 64, times = 2 }` or `{ from = 0.1, to = 0.5, step = 0.1 }`";
         match self {
+            Self::Unquoted { found } => Some(format!("write `\"{found}\"`")),
             Self::UnknownKey { key, valid } => Some(unknown_key_help(key, valid)),
             Self::WrongType { expected, .. } if expected.starts_with("a list of [[") => {
                 Some("a table of a list is opened with two brackets".to_owned())

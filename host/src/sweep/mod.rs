@@ -183,3 +183,357 @@ impl Sweep {
         check::check(source, file, base_dir)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use miette::{GraphicalReportHandler, GraphicalTheme};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::{Metric, Queries, Source, Synthetic, SyntheticKind, Train};
+
+    const EVERYTHING: &str = r#"
+[sweep]
+name = "first-look"
+seeds = [42]
+metric = "l2"                 # l2 | ip | cosine; a dataset may set its own
+
+[run]                         # all optional
+jobs = 2                      # cells at once; timings are marked exclusive only when 1
+threads = 4                   # per cell; 0 = cores / jobs
+timeout = "90s"               # per cell
+memory = "1GiB"               # per cell
+store = "elsewhere/first-look.db"
+
+[[dataset]]
+name = "glove"
+base = "examples/data/glove.fbin"
+queries = { hold_out = 500 }
+train = { sample = 20000 }
+limit = 50000
+
+[[dataset]]
+name = "gauss-128"
+synthetic = { kind = "gaussian", n = 20000, dim = 128, seed = 1 }
+queries = "examples/data/glove.fbin"
+metric = "cosine"
+
+[evaluate]
+k = [1, 10]
+pairs = 1000
+rerank = [1, 2]
+repeats = 5
+
+[[method]]
+use = "zlattice"
+plugin = "libvq_zlattice.so"
+params.scale = [8, 16, 32]
+params.bits = 8
+exclude = [{ scale = 32, bits = 8 }]
+datasets = ["gauss-128"]
+
+[[method]]
+use = "zlattice"
+
+[[method]]
+use = "other"
+bits_per_dim = [1, 2, 4]
+params.allowed_bits = [[0, 2, 4, 6, 8]]
+params.m = { from = 4, to = 64, times = 2 }
+"#;
+
+    const LEAST: &str = r#"
+[[dataset]]
+name = "gauss"
+synthetic = { kind = "low_rank", n = 501, dim = 8, seed = 0 }
+queries = { hold_out = 500 }
+
+[[method]]
+use = "zlattice"
+"#;
+
+    fn folder_with_glove() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("examples/data")).unwrap();
+        std::fs::write(folder.path().join("examples/data/glove.fbin"), [0; 8]).unwrap();
+        folder
+    }
+
+    #[test]
+    fn every_key_of_a_sweep_arrives() {
+        let folder = folder_with_glove();
+        let sweep = Sweep::parse("sweeps.toml", EVERYTHING, folder.path()).unwrap();
+        assert_eq!(sweep.name, "first-look");
+        assert_eq!(sweep.seeds, [42]);
+        let run = RunOptions {
+            jobs: 2,
+            threads: 4,
+            timeout: Duration::from_secs(90),
+            memory: 1 << 30,
+            store: folder.path().join("elsewhere/first-look.db"),
+        };
+        assert_eq!(sweep.run, run);
+        let evaluate = Evaluate {
+            k: vec![1, 10],
+            pairs: 1000,
+            rerank: vec![1, 2],
+            repeats: 5,
+        };
+        assert_eq!(sweep.evaluate, evaluate);
+
+        let glove = folder.path().join("examples/data/glove.fbin");
+        let specs = [
+            DatasetSpec {
+                name: "glove".to_owned(),
+                source: Source::File(glove.clone()),
+                queries: Queries::HoldOut(500),
+                train: Train::Sample(20_000),
+                limit: Some(50_000),
+                metric: Metric::L2,
+            },
+            DatasetSpec {
+                name: "gauss-128".to_owned(),
+                source: Source::Synthetic(Synthetic {
+                    kind: SyntheticKind::Gaussian,
+                    n: 20_000,
+                    dim: 128,
+                    seed: 1,
+                }),
+                queries: Queries::File(glove),
+                train: Train::Base,
+                limit: None,
+                metric: Metric::Cosine,
+            },
+        ];
+        assert!(sweep.datasets.iter().map(|d| &d.spec).eq(&specs));
+
+        let [first, second, third] = sweep.methods.as_slice() else {
+            panic!("three methods");
+        };
+        assert_eq!(first.id.get_ref(), "zlattice");
+        assert_eq!(
+            first.plugin.as_ref().unwrap().get_ref(),
+            "libvq_zlattice.so"
+        );
+        assert_eq!(first.datasets.as_ref().unwrap()[0].get_ref(), "gauss-128");
+        assert!(second.axes.is_empty() && second.exclude.is_empty() && second.datasets.is_none());
+        let rates: Vec<_> = third
+            .bits_per_dim
+            .iter()
+            .map(|rate| *rate.get_ref())
+            .collect();
+        assert_eq!(rates, [1.0, 2.0, 4.0]);
+        let inner = [0, 2, 4, 6, 8].map(Value::Int).to_vec();
+        assert_eq!(third.axes[0].values[0].get_ref(), &Value::List(inner));
+        assert_eq!(third.axes[1].values.len(), 5);
+    }
+
+    #[test]
+    fn axes_keep_their_order_and_their_places_in_the_text() {
+        let folder = folder_with_glove();
+        let sweep = Sweep::parse("sweeps.toml", EVERYTHING, folder.path()).unwrap();
+        let [scale, bits] = sweep.methods[0].axes.as_slice() else {
+            panic!("two axes");
+        };
+        assert_eq!((scale.name.as_str(), bits.name.as_str()), ("scale", "bits"));
+        let text = sweep.source.text();
+        assert_eq!(&text[scale.key_span.clone()], "scale");
+        assert_eq!(&text[scale.value_span.clone()], "[8, 16, 32]");
+        assert_eq!(&text[scale.values[1].span()], "16");
+        assert_eq!(
+            &text[sweep.methods[0].exclude[0].span.clone()],
+            "{ scale = 32, bits = 8 }"
+        );
+        assert_eq!(
+            &text[sweep.datasets[0].source_span.clone()],
+            "\"examples/data/glove.fbin\""
+        );
+        assert_eq!(&text[sweep.methods[2].id.span()], "\"other\"");
+    }
+
+    #[test]
+    fn what_a_sweep_leaves_out_has_the_documented_default() {
+        let sweep = Sweep::parse("folder/least.toml", LEAST, Path::new("folder")).unwrap();
+        assert_eq!(sweep.name, "least");
+        assert_eq!(sweep.seeds, [42]);
+        let run = RunOptions {
+            jobs: 1,
+            threads: 0,
+            timeout: Duration::from_secs(600),
+            memory: 8 << 30,
+            store: PathBuf::from("folder/results/least.db"),
+        };
+        assert_eq!(sweep.run, run);
+        let evaluate = Evaluate {
+            k: vec![1, 10, 100],
+            pairs: 10_000,
+            rerank: vec![1, 2, 4, 10],
+            repeats: 3,
+        };
+        assert_eq!(sweep.evaluate, evaluate);
+        assert_eq!(sweep.datasets[0].spec.metric, Metric::L2);
+        assert_eq!(sweep.datasets[0].spec.train, Train::Base);
+    }
+
+    #[test]
+    fn an_exclusion_applies_when_all_its_values_do() {
+        let folder = folder_with_glove();
+        let sweep = Sweep::parse("sweeps.toml", EVERYTHING, folder.path()).unwrap();
+        let exclude = &sweep.methods[0].exclude[0];
+        let applies = |scale: Value, bits: Option<Value>| {
+            exclude.applies(|name| {
+                if name == "scale" {
+                    Some(&scale)
+                } else {
+                    bits.as_ref()
+                }
+            })
+        };
+        assert!(applies(Value::Float(32.0), Some(Value::Int(8))));
+        assert!(!applies(Value::Int(16), Some(Value::Int(8))));
+        assert!(!applies(Value::Int(32), None));
+    }
+
+    #[test]
+    fn a_sweep_file_that_is_not_there_or_not_text_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.toml");
+        let error = Sweep::load(&path).unwrap_err();
+        assert!(matches!(error.problem(), SweepProblem::Read { .. }));
+        assert!(std::error::Error::source(&error).is_some());
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        let error = Sweep::load(&path).unwrap_err();
+        assert!(matches!(error.problem(), SweepProblem::Read { .. }));
+    }
+
+    #[test]
+    fn command_line_arguments_read_like_a_sweep() {
+        let folder = folder_with_glove();
+        let arguments = RunArguments {
+            data: vec![
+                "examples/data/glove.fbin".into(),
+                "./examples/data/glove.fbin".into(),
+            ],
+            method: "zlattice".to_owned(),
+            metric: Some("ip".to_owned()),
+            store: Some("x.db".into()),
+            limit: Some(1000),
+            params: [
+                "m=8,16,32",
+                "scale=0.5",
+                "fast=true",
+                "kind=e8,d4",
+                "odd name=a \"b\"",
+                "bits=[0, 2],[4]",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            ..RunArguments::default()
+        };
+        let sweep =
+            Sweep::parse("command line", &from_arguments(&arguments), folder.path()).unwrap();
+        let names: Vec<_> = sweep
+            .datasets
+            .iter()
+            .map(|d| d.spec.name.as_str())
+            .collect();
+        assert_eq!(names, ["glove", "./examples/data/glove.fbin"]);
+        let spec = &sweep.datasets[0].spec;
+        assert_eq!(
+            (&spec.queries, spec.limit, spec.metric),
+            (&Queries::HoldOut(500), Some(1000), Metric::Ip)
+        );
+        assert_eq!(sweep.run.store, folder.path().join("x.db"));
+        let axes: Vec<_> = sweep.methods[0]
+            .axes
+            .iter()
+            .map(|axis| {
+                let values: Vec<_> = axis
+                    .values
+                    .iter()
+                    .map(|v| axis::written(v.get_ref()))
+                    .collect();
+                format!("{}: {}", axis.name, values.join(" | "))
+            })
+            .collect();
+        assert_eq!(
+            axes,
+            [
+                "m: 8 | 16 | 32",
+                "scale: 0.5",
+                "fast: true",
+                "kind: \"e8\" | \"d4\"",
+                "odd name: 'a \"b\"'",
+                "bits: [0, 2] | [4]",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_command_line_mistake_is_shown_in_the_text_it_became() {
+        let arguments = RunArguments {
+            data: vec!["nowhere.fbin".into()],
+            method: "zlattice".to_owned(),
+            params: vec!["m".to_owned()],
+            ..RunArguments::default()
+        };
+        let error =
+            Sweep::parse("command line", &from_arguments(&arguments), Path::new("")).unwrap_err();
+        assert_eq!(error.to_string(), "missing value");
+        let arguments = RunArguments {
+            params: vec![],
+            ..arguments
+        };
+        let error =
+            Sweep::parse("command line", &from_arguments(&arguments), Path::new("")).unwrap_err();
+        assert_eq!(error.to_string(), "there is no file nowhere.fbin");
+    }
+
+    /// Whatever is cut out of a sweep or put into it, the answer is a sweep or an error that
+    /// renders, at a place in the text.
+    #[test]
+    fn a_damaged_sweep_is_answered_without_a_panic() {
+        // With the data in place, so that damage behind the datasets is looked at too.
+        let folder = folder_with_glove();
+        let pieces = [
+            "",
+            "=",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"",
+            "'",
+            "\n",
+            "#",
+            ",",
+            "[[",
+            "é",
+            "1",
+            "-",
+            "1e400",
+            "nan",
+            "0x",
+            "2025-01-01",
+            "\u{0}",
+            "\"\"\"",
+            "true",
+            ".",
+            "\r",
+        ];
+        proptest!(|(at in 0..EVERYTHING.len(), cut in 0_usize..12, put in prop::sample::select(pieces.to_vec()))| {
+            let mut text = EVERYTHING.to_owned();
+            text.replace_range(at..(at + cut).min(text.len()), put);
+            if let Err(error) = Sweep::parse("sweeps.toml", &text, folder.path()) {
+                let span = error.span().expect("what is parsed has a place");
+                prop_assert!(text.get(span).is_some());
+                let mut rendered = String::new();
+                GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+                    .render_report(&mut rendered, &error)
+                    .unwrap();
+                prop_assert!(!rendered.contains("$__"), "{rendered}");
+                prop_assert!(!rendered.contains("Failed to read contents"), "{rendered}");
+            }
+        });
+    }
+}

@@ -142,6 +142,8 @@ impl Value {
     }
 }
 
+const ANY_VALUE: &str = "a boolean, a number, a string, a list or a range";
+
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AnyValue;
@@ -149,7 +151,7 @@ impl<'de> Deserialize<'de> for Value {
             type Value = Value;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a boolean, a number, a string, a list or a range")
+                f.write_str(ANY_VALUE)
             }
             fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
                 Ok(Value::Bool(value))
@@ -246,14 +248,36 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tables<T> {
 /// Reads the text, and says what the TOML reader has to say in this crate's words.
 pub(super) fn read(source: &SweepSource) -> Result<File, SweepError> {
     let document = toml::de::Deserializer::parse(source.text()).map_err(|error| {
-        let message = error.message().replace('\n', "; ");
-        SweepError::new(source, error.span(), SweepProblem::Syntax { message })
+        let span = error.span();
+        let written = span.clone().and_then(|span| source.text().get(span));
+        let problem = syntax(error.message(), written.unwrap_or_default());
+        SweepError::new(source, span, problem)
     })?;
     File::deserialize(document).map_err(|error| {
         let span = error.span();
         let problem = in_our_words(error.message(), source.text(), span.as_ref());
         SweepError::new(source, span, problem)
     })
+}
+
+/// The TOML reader's sentences are good where punctuation is wrong, and puzzling where a value is:
+/// it calls `first-look` an invalid boolean, for its `f`.
+fn syntax(message: &str, written: &str) -> SweepProblem {
+    let about_a_value = message.starts_with("string values must be quoted")
+        || (message.starts_with("invalid ") && !message.contains("key"));
+    let message = match written {
+        "" if about_a_value => "missing value".to_owned(),
+        _ if about_a_value
+            && written.starts_with(|c: char| c.is_alphabetic() || "/.~".contains(c)) =>
+        {
+            return SweepProblem::Unquoted {
+                found: written.to_owned(),
+            };
+        }
+        _ if message == "duplicate key" => format!("duplicate key `{written}`"),
+        _ => message.replace('\n', "; "),
+    };
+    SweepProblem::Syntax { message }
 }
 
 /// serde hands its errors over as sentences only; their forms are few and stable.
@@ -299,7 +323,15 @@ fn in_our_words(message: &str, text: &str, span: Option<&Range<usize>>) -> Sweep
             "i64" | "i128" => "an integer",
             "a sequence" => "a list",
             "a map" => "a table",
-            _ if is_date && expected.contains("span") => "a boolean, a number, a string or a list",
+            // What the private key is not, in the words of the private type that reads keys.
+            _ if is_date && expected.contains("span") => ANY_VALUE,
+            other => other,
+        };
+        let (expected, found) = match (expected, found) {
+            // An integer that is not good enough as an integer, or as any value, is too large.
+            ("an integer" | ANY_VALUE, "an integer") => {
+                ("an integer of at most 64 bits", "a larger one")
+            }
             other => other,
         };
         return SweepProblem::WrongType {
