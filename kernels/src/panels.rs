@@ -11,14 +11,27 @@
 //!
 //! f32 has 24 bits: where `‖x‖²` is far larger than the distances of interest, centre the data first.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
 
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
 
 use crate::distance::norm_sq;
 
 /// Rows per panel.
 const PANEL: usize = 32;
+
+/// Panels are walked in blocks of this size, which stay in the second-level cache while the vectors
+/// pass by.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Vectors handed to a path at once; a multiple of the tiles of all paths.
+const GROUP: usize = 48;
 
 /// One dimension of the 32 rows of a panel, or their biases.
 #[derive(Clone, Copy, Debug)]
@@ -85,20 +98,12 @@ impl Panels {
     pub fn scores(&self, x: ArrayView2<'_, f32>, mut scores: ArrayViewMut2<'_, f32>) {
         self.check(x);
         assert_eq!(scores.dim(), (x.nrows(), self.rows), "shape of the scores");
-        if self.rows == 0 {
-            return;
-        }
         if scores.ncols() > 1 && scores.strides()[1] != 1 {
-            let mut contiguous = ndarray::Array2::zeros(scores.dim());
-            self.scores(x, contiguous.view_mut());
+            let mut contiguous = Array2::zeros(scores.dim());
+            self.scores_on(Path::fastest(), x, contiguous.view_mut());
             scores.assign(&contiguous);
-            return;
-        }
-        let x = contiguous_rows(x);
-        for (x, mut scores) in x.outer_iter().zip(scores.outer_iter_mut()) {
-            let x = x.to_slice().expect("rows are contiguous");
-            let scores = scores.as_slice_mut().expect("rows are contiguous");
-            portable::scores_tile(&[x], &self.lines, &mut [scores]);
+        } else {
+            self.scores_on(Path::fastest(), x, scores);
         }
     }
 
@@ -116,13 +121,65 @@ impl Panels {
         assert_eq!(index.len(), x.nrows(), "length of the indices");
         assert_eq!(score.len(), x.nrows(), "length of the scores");
         assert!(self.rows > 0 || x.nrows() == 0, "no row to be nearest");
+        self.nearest_on(Path::fastest(), x, index, score);
+    }
+
+    fn scores_on(&self, path: Path, x: ArrayView2<'_, f32>, mut scores: ArrayViewMut2<'_, f32>) {
         let x = contiguous_rows(x);
-        for ((x, index), score) in x.outer_iter().zip(index).zip(score) {
-            let x = x.to_slice().expect("rows are contiguous");
-            let ([best_index], [best_score]) = portable::nearest_tile(&[x], &self.lines);
-            *index = best_index;
-            *score = best_score;
+        for (rows, panels) in self.blocks() {
+            let mut scores = scores.slice_mut(s![.., rows]);
+            for (x, mut scores) in x
+                .axis_chunks_iter(Axis(0), GROUP)
+                .zip(scores.axis_chunks_iter_mut(Axis(0), GROUP))
+            {
+                let mut vectors: [&[f32]; GROUP] = [&[]; GROUP];
+                let vectors = slices(&x, &mut vectors);
+                let mut group: Vec<&mut [f32]> = scores
+                    .outer_iter_mut()
+                    .map(|row| row.into_slice().expect("columns are contiguous"))
+                    .collect();
+                path.scores(vectors, panels, &mut group);
+            }
         }
+    }
+
+    fn nearest_on(&self, path: Path, x: ArrayView2<'_, f32>, index: &mut [u32], score: &mut [f32]) {
+        let x = contiguous_rows(x);
+        index.fill(0);
+        score.fill(f32::NEG_INFINITY);
+        for (rows, panels) in self.blocks() {
+            for ((x, index), score) in x
+                .axis_chunks_iter(Axis(0), GROUP)
+                .zip(index.chunks_mut(GROUP))
+                .zip(score.chunks_mut(GROUP))
+            {
+                let mut vectors: [&[f32]; GROUP] = [&[]; GROUP];
+                let vectors = slices(&x, &mut vectors);
+                let mut found = [(0, 0.0); GROUP];
+                path.nearest(vectors, panels, &mut found);
+                for ((index, score), found) in index.iter_mut().zip(score).zip(found) {
+                    // Later blocks hold later rows: ties stay where they are.
+                    if found.1 > *score {
+                        *index = rows.start as u32 + found.0;
+                        *score = found.1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The panels in blocks, each with the range of its rows.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, &[Line])> {
+        let panel = self.dim + 1;
+        let panels = (BLOCK_BYTES / (panel * size_of::<Line>())).max(1);
+        self.lines
+            .chunks(panels * panel)
+            .enumerate()
+            .map(move |(i, lines)| {
+                let first = i * panels * PANEL;
+                let last = first + lines.len() / panel * PANEL;
+                (first..last.min(self.rows), lines)
+            })
     }
 
     fn empty() -> Self {
@@ -167,11 +224,222 @@ impl Panels {
     }
 }
 
+/// The instruction set to use. A path other than the portable one exists only where
+/// [`Path::available`] found its features on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Path {
+    /// The paths that this machine can run, the fastest first.
+    fn available() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let fast = {
+            let avx512 = is_x86_feature_detected!("avx512f").then_some(Self::Avx512);
+            let avx2 = (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+                .then_some(Self::Avx2);
+            avx512.into_iter().chain(avx2)
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast = std::iter::empty();
+        fast.chain([Self::Portable])
+    }
+
+    fn fastest() -> Self {
+        Self::available().next().unwrap_or(Self::Portable)
+    }
+
+    /// The scores of each of `x` against all rows of `panels`; `scores[i]` has one place per row.
+    fn scores(self, x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
+        match self {
+            Self::Portable => portable::scores(x, panels, scores),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this path exists only where `available` detected AVX2 and FMA.
+            Self::Avx2 => unsafe { avx2::scores(x, panels, scores) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this path exists only where `available` detected AVX-512F.
+            Self::Avx512 => unsafe { avx512::scores(x, panels, scores) },
+        }
+    }
+
+    /// The best row of `panels`, counted from the first panel, and its score, for each of `x`.
+    fn nearest(self, x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
+        match self {
+            Self::Portable => portable::nearest(x, panels, found),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this path exists only where `available` detected AVX2 and FMA.
+            Self::Avx2 => unsafe { avx2::nearest(x, panels, found) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this path exists only where `available` detected AVX-512F.
+            Self::Avx512 => unsafe { avx512::nearest(x, panels, found) },
+        }
+    }
+}
+
+/// The rows of `x` (n ≤ GROUP, d), whose columns are contiguous.
+fn slices<'a, 'b>(
+    x: &'b ArrayView2<'a, f32>,
+    vectors: &'b mut [&'b [f32]; GROUP],
+) -> &'b [&'b [f32]] {
+    for (vector, row) in vectors.iter_mut().zip(x.outer_iter()) {
+        *vector = row.to_slice().expect("columns are contiguous");
+    }
+    &vectors[..x.nrows()]
+}
+
 /// `x` itself when its columns are contiguous, a copy otherwise.
-fn contiguous_rows(x: ArrayView2<'_, f32>) -> ndarray::CowArray<'_, f32, ndarray::Ix2> {
+fn contiguous_rows(x: ArrayView2<'_, f32>) -> CowArray<'_, f32, Ix2> {
     if x.ncols() <= 1 || x.strides()[1] == 1 {
         x.into()
     } else {
         x.as_standard_layout().into_owned().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A matrix of few distinct values, so that ties are common, or of any values.
+    fn matrix(rows: usize, columns: usize) -> impl Strategy<Value = Array2<f32>> {
+        let ties = prop::collection::vec((-2_i8..=2).prop_map(f32::from), rows * columns);
+        let wide = prop::collection::vec(-100.0_f32..100.0, rows * columns);
+        prop_oneof![ties, wide].prop_map(move |values| {
+            Array2::from_shape_vec((rows, columns), values).expect("the shape fits")
+        })
+    }
+
+    fn vectors_and_rows() -> impl Strategy<Value = (Array2<f32>, Array2<f32>, bool)> {
+        (0_usize..60, 1_usize..140, 0_usize..40)
+            .prop_flat_map(|(n, rows, d)| (matrix(n, d + 3), matrix(rows, d), any::<bool>()))
+    }
+
+    fn by_definition(panels: &Panels, x: ArrayView2<'_, f32>) -> Array2<f32> {
+        Array2::from_shape_fn((x.nrows(), panels.rows), |(i, r)| {
+            let panel = &panels.lines[r / PANEL * (panels.dim + 1)..][..panels.dim + 1];
+            let lane = r % PANEL;
+            x.row(i)
+                .iter()
+                .zip(&panel[1..])
+                .fold(panel[0].0[lane], |acc, (x, line)| {
+                    x.mul_add(line.0[lane], acc)
+                })
+        })
+    }
+
+    fn bits<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<u32> {
+        values.into_iter().map(|value| value.to_bits()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_gives_the_bits_of_the_definition((wide, rows, l2) in vectors_and_rows()) {
+            // A column slice: unit column stride, longer row stride.
+            let x = wide.slice(s![.., 1..=rows.ncols()]);
+            let panels = if l2 { Panels::for_l2(rows.view()) } else { Panels::for_ip(rows.view()) };
+            let expected = by_definition(&panels, x);
+            for path in Path::available() {
+                let mut scores = Array2::zeros(expected.dim());
+                panels.scores_on(path, x, scores.view_mut());
+                prop_assert_eq!(bits(&scores), bits(&expected), "scores, {:?}", path);
+
+                let (mut index, mut score) = (vec![9; x.nrows()], vec![9.0; x.nrows()]);
+                panels.nearest_on(path, x, &mut index, &mut score);
+                for (i, expected) in expected.outer_iter().enumerate() {
+                    let best = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let first = expected.iter().position(|s| *s == best).expect("there is a row");
+                    prop_assert_eq!(index[i] as usize, first, "index, {:?}", path);
+                    prop_assert_eq!(score[i].to_bits(), (best + 0.0).to_bits(), "score, {:?}", path);
+                }
+            }
+        }
+
+        #[test]
+        fn strides_change_nothing((wide, rows, _) in vectors_and_rows()) {
+            let x = wide.slice(s![.., ..rows.ncols()]).to_owned();
+            let panels = Panels::for_l2(rows.view());
+            let mut expected = Array2::zeros((x.nrows(), panels.rows()));
+            panels.scores(x.view(), expected.view_mut());
+            // Column-major vectors, rows and scores; then everything reversed.
+            let turned = x.t().as_standard_layout().into_owned();
+            let turned_rows = rows.t().as_standard_layout().into_owned();
+            let mut scores = Array2::zeros((panels.rows(), x.nrows()));
+            Panels::for_l2(turned_rows.t()).scores(turned.t(), scores.view_mut().reversed_axes());
+            prop_assert_eq!(bits(&scores.t().as_standard_layout()), bits(&expected));
+            let mut reversed = Array2::zeros(expected.dim());
+            panels.scores(x.slice(s![..;-1, ..]), reversed.slice_mut(s![..;-1, ..]));
+            prop_assert_eq!(bits(&reversed), bits(&expected));
+        }
+    }
+
+    #[test]
+    fn many_blocks_give_what_one_gives() {
+        // 100 dimensions × 2,000 rows take more than one block of panels.
+        let rows = Array2::from_shape_fn((2_000, 100), |(i, j)| {
+            ((i % 1_000) * 31 % 97 + j * i % 5) as f32
+        });
+        let x = rows.slice(s![..;37, ..]);
+        let panels = Panels::for_l2(rows.view());
+        assert!(panels.blocks().count() > 1);
+        let expected = by_definition(&panels, x);
+        for path in Path::available() {
+            let mut scores = Array2::zeros(expected.dim());
+            panels.scores_on(path, x, scores.view_mut());
+            assert_eq!(bits(&scores), bits(&expected), "{path:?}");
+            let (mut index, mut score) = (vec![0; x.nrows()], vec![0.0; x.nrows()]);
+            panels.nearest_on(path, x, &mut index, &mut score);
+            for (i, expected) in expected.outer_iter().enumerate() {
+                let best = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                assert_eq!(
+                    Some(index[i] as usize),
+                    expected.iter().position(|s| *s == best)
+                );
+                assert_eq!(score[i], best);
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_never_wins_and_padding_neither() {
+        let inf = f32::INFINITY;
+        let rows = ndarray::array![[f32::NAN], [-1.0], [2.0], [inf], [-1.0]];
+        let x = ndarray::array![[-1.0], [f32::NAN], [0.0], [inf], [-inf]];
+        let panels = Panels::for_ip(rows.view());
+        for path in Path::available() {
+            let (mut index, mut score) = ([9; 5], [9.0; 5]);
+            panels.nearest_on(path, x.view(), &mut index, &mut score);
+            assert_eq!(index, [1, 0, 1, 2, 1], "{path:?}");
+            assert_eq!(score, [1.0, -inf, 0.0, inf, inf], "{path:?}");
+        }
+    }
+
+    #[test]
+    fn refilling_changes_shape_and_kind() {
+        let big = Array2::from_elem((70, 9), 3.0);
+        let small = ndarray::array![[1.0, 0.0], [0.0, 2.0]];
+        let mut panels = Panels::for_l2(big.view());
+        panels.pack_ip(small.view());
+        assert_eq!((panels.rows(), panels.dim()), (2, 2));
+        let mut scores = Array2::zeros((2, 2));
+        panels.scores(small.view(), scores.view_mut());
+        assert_eq!(scores, ndarray::array![[1.0, 0.0], [0.0, 4.0]]);
+        panels.pack_l2(small.view());
+        panels.scores(small.view(), scores.view_mut());
+        assert_eq!(scores, ndarray::array![[0.5, -2.0], [-0.5, 2.0]]);
+    }
+
+    #[test]
+    fn no_vectors_or_no_rows_are_fine() {
+        let none = Array2::zeros((0, 4));
+        let some = Array2::zeros((3, 4));
+        Panels::for_l2(none.view()).scores(some.view(), Array2::zeros((3, 0)).view_mut());
+        Panels::for_l2(none.view()).nearest(none.view(), &mut [], &mut []);
+        Panels::for_l2(some.view()).nearest(none.view(), &mut [], &mut []);
     }
 }

@@ -5,12 +5,8 @@
 
 use super::{Line, PANEL};
 
-/// The scores of R vectors against all rows of `panels`; `scores[i]` has one place per row.
-pub(super) fn scores_tile<const R: usize>(
-    x: &[&[f32]; R],
-    panels: &[Line],
-    scores: &mut [&mut [f32]; R],
-) {
+/// As [`Path::scores`](super::Path::scores).
+pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
     for (x, scores) in x.iter().zip(scores) {
         for (panel, scores) in panels
             .chunks_exact(x.len() + 1)
@@ -21,29 +17,25 @@ pub(super) fn scores_tile<const R: usize>(
     }
 }
 
-/// The best row of `panels` and its score for R vectors.
-pub(super) fn nearest_tile<const R: usize>(
-    x: &[&[f32]; R],
-    panels: &[Line],
-) -> ([u32; R], [f32; R]) {
-    let mut best_index = [0; R];
-    let mut best_score = [f32::NEG_INFINITY; R];
-    for i in 0..R {
-        for (p, panel) in panels.chunks_exact(x[i].len() + 1).enumerate() {
-            for (lane, score) in panel_scores(x[i], panel).into_iter().enumerate() {
-                if score > best_score[i] {
-                    best_score[i] = score + 0.0;
-                    best_index[i] = (p * PANEL + lane) as u32;
+/// As [`Path::nearest`](super::Path::nearest).
+pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
+    for (x, found) in x.iter().zip(found) {
+        let mut best = (0, f32::NEG_INFINITY);
+        for (p, panel) in panels.chunks_exact(x.len() + 1).enumerate() {
+            for (lane, score) in panel_scores(x, panel).into_iter().enumerate() {
+                if score > best.1 {
+                    best = ((p * PANEL + lane) as u32, score);
                 }
             }
         }
+        *found = (best.0, best.1 + 0.0);
     }
-    (best_index, best_score)
 }
 
 fn panel_scores(x: &[f32], panel: &[Line]) -> [f32; PANEL] {
-    let mut scores = panel[0].0;
-    for (&x, line) in x.iter().zip(&panel[1..]) {
+    let (biases, lines) = panel.split_first().expect("a panel has d + 1 lines");
+    let mut scores = biases.0;
+    for (&x, line) in x.iter().zip(lines) {
         for (score, &row) in scores.iter_mut().zip(&line.0) {
             *score = x.mul_add(row, *score);
         }

@@ -1,0 +1,80 @@
+//! Prints the speed of the kernels on this machine: `cargo run --release --example speed`.
+#![expect(clippy::print_stdout, reason = "the output is the purpose")]
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use ndarray::Array2;
+use vq_kernels::{KMeans, Panels, TopK};
+
+fn main() {
+    println!("single thread, best of 7");
+    for (d, k) in [
+        (4, 256),
+        (8, 16),
+        (8, 256),
+        (16, 256),
+        (100, 256),
+        (128, 256),
+        (128, 1024),
+        (384, 256),
+    ] {
+        let n = (1 << 27) / (d * k);
+        let (x, rows) = (noise(n, d, 1), noise(k, d, 2));
+        let panels = Panels::for_l2(rows.view());
+        let flops = 2.0 * (n * d * k) as f64;
+        let (mut index, mut score) = (vec![0; n], vec![0.0; n]);
+        let nearest = best_of_7(|| panels.nearest(x.view(), &mut index, &mut score));
+        let block = x.slice(ndarray::s![..n.min(1024), ..]);
+        let mut scores = Array2::zeros((block.nrows(), k));
+        let all = best_of_7(|| panels.scores(block, scores.view_mut()));
+        println!(
+            "d {d:4} k {k:5}   nearest {:6.1} Gflop/s   scores {:6.1} Gflop/s",
+            flops / nearest / 1e9,
+            flops / all / 1e9 * block.nrows() as f64 / n as f64
+        );
+    }
+    let scores = noise(1, 1_000_000, 3);
+    let top = best_of_7(|| {
+        let mut top = TopK::new(100);
+        top.push_row(0, scores.as_slice().expect("one row"));
+        assert_eq!(top.into_sorted().len(), 100);
+    });
+    println!("top 100 of a million scores: {:.3} ms", top * 1e3);
+    println!("k-means, all threads, best of 7");
+    for (n, d, k) in [(50_000, 16, 256), (65_536, 128, 256)] {
+        let x = noise(n, d, 4);
+        let kmeans = KMeans {
+            k,
+            iterations: 25,
+            seed: 1,
+            max_points_per_centroid: 256,
+        };
+        let time = best_of_7(|| {
+            let centroids = kmeans.fit::<Infallible>(x.view(), &mut |_| Ok(()));
+            assert!(centroids.is_ok());
+        });
+        println!("n {n} d {d} k {k}, 25 iterations: {time:.3} s");
+    }
+}
+
+fn best_of_7(mut run: impl FnMut()) -> f64 {
+    (0..7)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+/// Uniform noise from a linear congruential generator.
+fn noise(n: usize, d: usize, seed: u64) -> Array2<f32> {
+    let mut state = seed;
+    Array2::from_shape_simple_fn((n, d), || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    })
+}
