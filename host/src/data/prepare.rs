@@ -1,0 +1,583 @@
+//! From a [`DatasetSpec`] to a folder of the cache, once.
+//!
+//! ```text
+//! <cache>/<key>/manifest.json   key: BLAKE3 of the spec and its files' identities
+//!               base.f32        unless the source serves as it is
+//!               train.f32
+//!               queries.f32
+//! <cache>/truth/<key>/k100      key: BLAKE3 of the contents of base and queries, metric
+//! ```
+//!
+//! A folder is filled beside its place and renamed into it, so it is whole or absent;
+//! of two preparers the one that comes second takes the first one's. An entry whose
+//! manifest cannot be read or whose files have other sizes than it says is made anew.
+//! Its contents are not read again: a file's identity (path, size, modification time,
+//! inode) is part of the key.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ndarray::{Array2, s};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::error::io;
+use super::rows::{Part, RowSink, normalise};
+use super::source::SourceFile;
+use super::spectrum::spectrum;
+use super::synthetic::Generator;
+use super::{
+    DataError, DatasetSpec, Metric, OnProgress, Prepared, Progress, Queries, RowFile, Source,
+    Synthetic, Train, block_rows, truth,
+};
+
+/// Changes whenever equal requests would give other files.
+const LAYOUT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+/// Folders still being filled. One of a killed process stays behind.
+const UNFINISHED: &str = ".preparing-";
+/// After it an unfinished folder belongs to nobody.
+const ABANDONED: Duration = Duration::from_hours(48);
+
+/// One in this many queries found in the base is worth a note.
+const IDENTICAL_IS_MANY: u64 = 100;
+
+/// Prepares `spec` in the folder `cache`, with `truth_k` exact neighbours per query
+/// (all rows of the base when it has fewer). What is there already is used.
+///
+/// Memory is O(block·d + d² + queries·k); files are as large as what they hold.
+/// Threads: the current rayon pool; every result is the same for any number of them.
+///
+/// # Errors
+/// [`DataError`], naming the file and the values that are in the way.
+pub fn prepare(
+    spec: &DatasetSpec,
+    truth_k: usize,
+    cache: &Path,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Prepared, DataError> {
+    if truth_k == 0 {
+        return Err(DataError::Zero { what: "truth k" });
+    }
+    fs::create_dir_all(cache).map_err(io("create", cache))?;
+    let cache = canonical(cache)?;
+    let request = Request::new(spec)?;
+    let key = request.key();
+    let folder = cache.join(&key[..16]);
+    let manifest = match Manifest::load(&folder, &key) {
+        Some(manifest) => manifest,
+        None => make(spec, &request, &cache, &folder, progress)?,
+    };
+
+    let [base, train, queries] =
+        [&manifest.base, &manifest.train, &manifest.queries].map(|part| part.rows.within(&folder));
+    let k = truth_k.min(base.rows);
+    let truth_key = digest(
+        "vq-host exact neighbours 1",
+        &[&manifest.base.digest, &manifest.queries.digest],
+        spec.metric,
+    );
+    let (truth, identical) = truth::find(
+        &base.open()?,
+        &queries.open()?,
+        spec.metric,
+        k,
+        &cache.join("truth").join(&truth_key[..16]),
+        progress,
+    )?;
+
+    let mut notes = manifest.notes;
+    if matches!(spec.queries, Queries::File(_))
+        && identical * IDENTICAL_IS_MANY >= queries.rows as u64
+    {
+        let all = queries.rows;
+        notes.push(format!(
+            "{identical} of {all} queries are identical to a base row"
+        ));
+    }
+    Ok(Prepared {
+        name: spec.name.clone(),
+        metric: spec.metric,
+        dim: base.dim,
+        digest: digest(
+            "vq-host prepared data 1",
+            &[
+                &manifest.base.digest,
+                &manifest.train.digest,
+                &manifest.queries.digest,
+            ],
+            spec.metric,
+        ),
+        base,
+        train,
+        queries,
+        truth,
+        mean: manifest.mean,
+        spectrum: manifest.spectrum,
+        notes,
+    })
+}
+
+/// BLAKE3, in hex, of digests of equal length and the metric.
+fn digest(context: &str, parts: &[&str], metric: Metric) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(part.as_bytes());
+    }
+    hasher.update(metric.name().as_bytes());
+    hasher.finalize().to_hex().to_string()
+}
+
+/// What a cache entry was made from; its JSON is what the key is the digest of.
+#[derive(PartialEq, Serialize)]
+struct Request {
+    layout: u32,
+    source: Origin,
+    queries: Origin,
+    train: Origin,
+    limit: Option<usize>,
+    metric: Metric,
+}
+
+#[derive(PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Origin {
+    File(Identity),
+    Synthetic(Synthetic),
+    HoldOut(usize),
+    Base,
+    Sample(usize),
+}
+
+/// A file as long as nobody writes to it.
+#[derive(PartialEq, Serialize)]
+struct Identity {
+    path: PathBuf,
+    size: u64,
+    modified_s: i64,
+    modified_ns: i64,
+    inode: u64,
+}
+
+impl Request {
+    fn new(spec: &DatasetSpec) -> Result<Self, DataError> {
+        let file = |path: &Path| Ok(Origin::File(Identity::of(path)?));
+        Ok(Self {
+            layout: LAYOUT,
+            source: match &spec.source {
+                Source::File(path) => file(path)?,
+                Source::Synthetic(synthetic) => Origin::Synthetic(synthetic.clone()),
+            },
+            queries: match &spec.queries {
+                Queries::File(path) => file(path)?,
+                Queries::HoldOut(count) => Origin::HoldOut(*count),
+            },
+            train: match &spec.train {
+                Train::File(path) => file(path)?,
+                Train::Base => Origin::Base,
+                Train::Sample(count) => Origin::Sample(*count),
+            },
+            limit: spec.limit,
+            metric: spec.metric,
+        })
+    }
+
+    fn key(&self) -> String {
+        let json = serde_json::to_vec(self).expect("numbers and UTF-8 paths have a JSON form");
+        blake3::hash(&json).to_hex().to_string()
+    }
+
+    /// A file that is no longer what it was.
+    fn changed(&self, now: &Self) -> Option<&Path> {
+        [
+            (&self.source, &now.source),
+            (&self.queries, &now.queries),
+            (&self.train, &now.train),
+        ]
+        .into_iter()
+        .find_map(|(before, now)| match before {
+            Origin::File(identity) if before != now => Some(identity.path.as_path()),
+            _ => None,
+        })
+    }
+}
+
+impl Identity {
+    fn of(path: &Path) -> Result<Self, DataError> {
+        let path = canonical(path)?;
+        let about: Metadata = path.metadata().map_err(io("inspect", &path))?;
+        Ok(Self {
+            size: about.len(),
+            modified_s: about.mtime(),
+            modified_ns: about.mtime_nsec(),
+            inode: about.ino(),
+            path,
+        })
+    }
+}
+
+/// The one absolute path of a file or folder, which JSON can hold.
+fn canonical(path: &Path) -> Result<PathBuf, DataError> {
+    let path = path.canonicalize().map_err(io("find", path))?;
+    if path.to_str().is_none() {
+        return Err(DataError::NotUtf8 { path });
+    }
+    Ok(path)
+}
+
+/// What a cache entry says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    /// The whole key, of which the folder's name is the beginning.
+    key: String,
+    base: Part,
+    train: Part,
+    queries: Part,
+    mean: Vec<f64>,
+    spectrum: Vec<f64>,
+    notes: Vec<String>,
+}
+
+impl Manifest {
+    /// The manifest in `folder` if all it speaks of is there.
+    fn load(folder: &Path, key: &str) -> Option<Self> {
+        let text = fs::read(folder.join(MANIFEST)).ok()?;
+        let manifest: Self = serde_json::from_slice(&text).ok()?;
+        let dim = manifest.base.rows.dim;
+        let whole = manifest.key == key
+            && manifest.mean.len() == dim
+            && (manifest.spectrum.is_empty() || manifest.spectrum.len() == dim)
+            && [&manifest.base, &manifest.train, &manifest.queries]
+                .iter()
+                .all(|part| part.rows.dim == dim && part.rows.is_whole(folder));
+        whole.then_some(manifest)
+    }
+}
+
+impl RowFile {
+    /// The same rows with the path made absolute: files of the entry are named
+    /// relative to it, so that a cache can be moved.
+    fn within(&self, folder: &Path) -> Self {
+        Self {
+            path: folder.join(&self.path),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the file has the size this says; a source used in place may go on
+    /// behind the last row.
+    fn is_whole(&self, folder: &Path) -> bool {
+        let Ok(about) = folder.join(&self.path).metadata() else {
+            return false;
+        };
+        let found = u128::from(about.len());
+        if self.path.is_absolute() {
+            found >= self.end()
+        } else {
+            found == self.end()
+        }
+    }
+}
+
+/// Makes the entry beside its place and puts it there.
+fn make(
+    spec: &DatasetSpec,
+    request: &Request,
+    cache: &Path,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let key = &request.key();
+    remove_abandoned(cache);
+    let place = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(cache)
+        .map_err(io("create a folder in", cache))?;
+    let manifest = fill(spec, key, place.path(), progress)?;
+    if let Some(path) = request.changed(&Request::new(spec)?) {
+        return Err(DataError::Changed { path: path.into() });
+    }
+    let text = serde_json::to_vec_pretty(&manifest).expect("finite numbers have a JSON form");
+    let path = place.path().join(MANIFEST);
+    fs::write(&path, text).map_err(io("write", &path))?;
+
+    // A rename replaces no folder that has files in it.
+    if fs::rename(place.path(), folder).is_ok() {
+        return Ok(manifest);
+    }
+    if let Some(winner) = Manifest::load(folder, key) {
+        return Ok(winner);
+    }
+    // What is there is damaged. Moved into ours, it goes when ours goes.
+    let aside = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(cache)
+        .map_err(io("create a folder in", cache))?;
+    // Another preparer may have been faster; then there is nothing to move.
+    let _moved = fs::rename(folder, aside.path().join("damaged"));
+    if let Err(error) = fs::rename(place.path(), folder) {
+        return Manifest::load(folder, key).ok_or_else(|| io("replace", folder)(error));
+    }
+    Ok(manifest)
+}
+
+/// Removes what killed processes left behind; failing to is no failure.
+fn remove_abandoned(cache: &Path) {
+    let Ok(entries) = fs::read_dir(cache) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+        let age = entry
+            .metadata()
+            .and_then(|about| about.modified())
+            .map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+        if unfinished && age.is_ok_and(|age| age > ABANDONED) {
+            let _removed = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Where rows come from, checked.
+enum Reader {
+    File(SourceFile, PathBuf),
+    Synthetic(Generator),
+}
+
+impl Reader {
+    fn open(path: &Path) -> Result<Self, DataError> {
+        let path = canonical(path)?;
+        Ok(Self::File(SourceFile::open(&path)?, path))
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::File(file, _) => file.rows,
+            Self::Synthetic(generator) => generator.rows,
+        }
+    }
+
+    fn dim(&self) -> usize {
+        match self {
+            Self::File(file, _) => file.dim,
+            Self::Synthetic(generator) => generator.dim,
+        }
+    }
+
+    /// A sink for all of the rows as they are: the file itself if it can serve.
+    fn sink(&self, folder: &Path, name: &str, unchanged: bool) -> Result<RowSink, DataError> {
+        if let Self::File(file, path) = self
+            && let (true, Some(offset)) = (unchanged, file.raw_f32_offset())
+        {
+            return Ok(RowSink::in_place(path.clone(), offset, self.dim()));
+        }
+        RowSink::create(folder, name, self.dim())
+    }
+
+    /// Shows the first `rows` rows to `each` (first row, values), a block at a time,
+    /// at unit length if so asked. Returns how many were zero and stayed it.
+    fn walk(
+        &self,
+        rows: usize,
+        unit: bool,
+        stage: &'static str,
+        progress: OnProgress<'_>,
+        mut each: impl FnMut(usize, &[f32]) -> Result<(), DataError>,
+    ) -> Result<u64, DataError> {
+        let step = block_rows(self.dim());
+        let mut zeros = 0;
+        let mut block = Array2::zeros((step.min(rows), self.dim()));
+        for first in (0..rows).step_by(step) {
+            let count = step.min(rows - first);
+            if count < block.nrows() {
+                block = Array2::zeros((count, self.dim()));
+            }
+            let values = block.as_slice_mut().expect("a block is row-major");
+            match self {
+                Self::File(file, _) => file.read(first, values)?,
+                Self::Synthetic(generator) => generator.read(first, values),
+            }
+            if unit {
+                zeros += normalise(&mut block);
+            }
+            each(first, block.as_slice().expect("a block is row-major"))?;
+            progress(Progress {
+                stage,
+                done: (first + count) as u64,
+                total: rows as u64,
+            });
+        }
+        Ok(zeros)
+    }
+}
+
+/// Fills `folder` with everything but the manifest, which it returns.
+fn fill(
+    spec: &DatasetSpec,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let unit = spec.metric == Metric::Cosine;
+    let (source, what) = match &spec.source {
+        Source::File(path) => (Reader::open(path)?, path.display().to_string()),
+        Source::Synthetic(synthetic) => (
+            Reader::Synthetic(Generator::new(synthetic)?),
+            "synthetic data".into(),
+        ),
+    };
+    let dim = source.dim();
+    let rows = source.rows().min(spec.limit.unwrap_or(usize::MAX));
+    if rows == 0 {
+        return Err(DataError::Zero { what: "limit" });
+    }
+    if u32::try_from(rows).is_err() {
+        let rows = rows as u64;
+        return Err(DataError::TooManyRows { what, rows });
+    }
+    // Both before the base is walked: a mistake shows at once.
+    let query_file = match &spec.queries {
+        Queries::File(path) => Some(same_dim("queries", path, dim)?),
+        Queries::HoldOut(_) => None,
+    };
+    let train_file = match &spec.train {
+        Train::File(path) => Some(same_dim("train", path, dim)?),
+        Train::Sample(0) => return Err(DataError::Zero { what: "sample" }),
+        Train::Base | Train::Sample(_) => None,
+    };
+    let held = match spec.queries {
+        Queries::HoldOut(0) => return Err(DataError::Zero { what: "hold_out" }),
+        Queries::HoldOut(hold_out) if hold_out >= rows => {
+            return Err(DataError::HoldOut { hold_out, rows });
+        }
+        Queries::HoldOut(count) => distinct_rows("vq-host held out rows 1", rows, count),
+        Queries::File(_) => Vec::new(),
+    };
+
+    let mut notes = Vec::new();
+    let mut base = source.sink(folder, "base.f32", held.is_empty() && !unit)?;
+    let mut queries = match &query_file {
+        Some(file) => file.sink(folder, "queries.f32", !unit)?,
+        None => RowSink::create(folder, "queries.f32", dim)?,
+    };
+    let mut to_leave = held.iter().copied().peekable();
+    let zeros = source.walk(rows, unit, "read base", progress, |first, values| {
+        let end = first + values.len() / dim;
+        let mut at = first;
+        while let Some(leaves) = to_leave.next_if(|row| *row < end) {
+            let (row, next) = (leaves - first, leaves - first + 1);
+            base.push(&values[(at - first) * dim..row * dim])?;
+            queries.push(&values[row * dim..next * dim])?;
+            at = leaves + 1;
+        }
+        base.push(&values[(at - first) * dim..])
+    })?;
+    note_zeros(&mut notes, zeros, rows, "source rows");
+    let (base, mean) = base.finish()?;
+    let base_rows = base.rows.within(folder).open()?;
+
+    if let Some(file) = query_file {
+        let push = |_, values: &[f32]| queries.push(values);
+        let zeros = file.walk(file.rows(), unit, "read queries", progress, push)?;
+        note_zeros(&mut notes, zeros, file.rows(), "queries");
+    }
+    let (queries, _) = queries.finish()?;
+
+    let train = match (train_file, &spec.train) {
+        (Some(file), _) => {
+            let mut train = file.sink(folder, "train.f32", !unit)?;
+            let push = |_, values: &[f32]| train.push(values);
+            let zeros = file.walk(file.rows(), unit, "read train", progress, push)?;
+            note_zeros(&mut notes, zeros, file.rows(), "training rows");
+            train.finish()?.0
+        }
+        (None, Train::Sample(count)) if *count < base.rows.rows => {
+            let ids = distinct_rows("vq-host training rows 1", base.rows.rows, *count);
+            let mut train = RowSink::create(folder, "train.f32", dim)?;
+            let step = block_rows(dim);
+            let mut block = Array2::zeros((step.min(ids.len()), dim));
+            for (i, ids) in ids.chunks(step).enumerate() {
+                let mut block = block.slice_mut(s![..ids.len(), ..]);
+                base_rows.gather(ids, block.view_mut())?;
+                train.push(block.as_slice().expect("a block is row-major"))?;
+                progress(Progress {
+                    stage: "sample train",
+                    done: (i * step + ids.len()) as u64,
+                    total: *count as u64,
+                });
+            }
+            train.finish()?.0
+        }
+        (None, _) => base.clone(),
+    };
+
+    let spectrum = spectrum(&base_rows, &mean, progress)?.unwrap_or_else(|| {
+        notes.push(format!(
+            "no covariance spectrum: {dim} dimensions are too many"
+        ));
+        Vec::new()
+    });
+    Ok(Manifest {
+        key: key.into(),
+        base,
+        train,
+        queries,
+        mean,
+        spectrum,
+        notes,
+    })
+}
+
+fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, DataError> {
+    let reader = Reader::open(path)?;
+    if reader.dim() != expected {
+        return Err(DataError::DimMismatch {
+            part,
+            path: path.into(),
+            expected,
+            found: reader.dim(),
+        });
+    }
+    Ok(reader)
+}
+
+fn note_zeros(notes: &mut Vec<String>, zeros: u64, of: usize, what: &str) {
+    if zeros > 0 {
+        notes.push(format!(
+            "{zeros} of {of} {what} are zero and have no direction: they stay zero"
+        ));
+    }
+}
+
+/// `count` distinct numbers below `rows`, ascending, the same ones every time.
+///
+/// Floyd's algorithm (Bentley & Floyd 1987): O(count), whatever `rows` is. The seed is
+/// derived from its `name`; queries and training rows are unrelated samples.
+fn distinct_rows(name: &str, rows: usize, count: usize) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::from_seed(blake3::derive_key(name, &[]));
+    let mut chosen = std::collections::HashSet::with_capacity(count);
+    for last in rows - count..rows {
+        let row = below(&mut rng, last as u64 + 1) as usize;
+        if !chosen.insert(row) {
+            chosen.insert(last);
+        }
+    }
+    let mut chosen: Vec<usize> = chosen.into_iter().collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Uniform below `bound` (Lemire 2019); ours, so that no dependency's next version
+/// draws other rows.
+fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
+    loop {
+        let wide = u128::from(rng.next_u64()) * u128::from(bound);
+        if wide as u64 >= bound.wrapping_neg() % bound {
+            return (wide >> 64) as u64;
+        }
+    }
+}
