@@ -6,5 +6,7 @@
 //! value that would be infinite or undefined is `None` and has no name in a record.
 //!
 
+mod percentile;
 pub mod rate_distortion;
+pub mod reconstruction;
 pub mod size;
