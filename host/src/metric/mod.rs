@@ -6,6 +6,9 @@
 //! value that would be infinite or undefined is `None` and has no name in a record.
 //!
 
+mod draw;
+pub mod estimator;
+pub mod pairs;
 mod percentile;
 pub mod rate_distortion;
 pub mod reconstruction;
