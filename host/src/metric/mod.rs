@@ -12,4 +12,5 @@ pub mod pairs;
 mod percentile;
 pub mod rate_distortion;
 pub mod reconstruction;
+pub mod retrieval;
 pub mod size;
