@@ -7,7 +7,7 @@
 //!
 //! [`METRICS`] holds every name that a record may contain, with unit, direction and meaning;
 //! reports and documentation read it. Names with a `{k}` or `{r}` stand for a family such as
-//! `recall@10`. The recall and rank metrics may end in [`SYMMETRIC`], see there.
+//! `recall@10`. Those of retrieval and estimator may end in [`SYMMETRIC`], see there.
 
 mod draw;
 pub mod estimator;
