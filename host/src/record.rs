@@ -51,7 +51,7 @@ pub struct Record {
     pub started_at: String,
     /// Seconds from the start of the worker to its end.
     pub wall_s: f64,
-    /// What was measured, in the order of measuring; each name at most once.
+    /// What was measured, each name at most once; the store sorts them by name.
     pub metrics: Vec<MetricValue>,
 }
 
@@ -253,7 +253,8 @@ impl MetricValue {
         Self::checked(name.into(), value, Some(min), Some(max))
     }
 
-    fn checked(
+    /// The parts of a metric as they were stored.
+    pub(crate) fn checked(
         name: String,
         value: f64,
         min: Option<f64>,
