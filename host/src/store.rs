@@ -692,6 +692,12 @@ impl Reader {
         Ok(findings)
     }
 
+    /// The columns of `results` before its metrics.
+    #[cfg(test)]
+    pub(crate) fn identity_columns(&self) -> Vec<&'static str> {
+        IDENTITY.split(", ").collect()
+    }
+
     fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, OpenError> {
         let connect = || {
             let connection =
