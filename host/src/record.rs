@@ -456,6 +456,25 @@ fn write_canonical_number(number: &serde_json::Number, out: &mut String) {
     written.expect("writing to a String cannot fail");
 }
 
+/// Sorts names as people do, runs of digits by their value.
+pub(crate) fn natural_key(name: &str) -> Vec<(String, u64)> {
+    let mut pieces = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (text, tail) = rest.split_at(digits);
+        let end = tail
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (number, tail) = tail.split_at(end);
+        pieces.push((text.to_owned(), number.parse().unwrap_or(u64::MAX)));
+        rest = tail;
+    }
+    pieces
+}
+
 /// `time` as RFC 3339 in UTC with milliseconds: `2025-11-22T20:31:00.000Z`.
 pub fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
@@ -797,5 +816,27 @@ pub(crate) mod tests {
         assert_ne!(a.run_id, b.run_id);
         assert!(a.cores >= 1);
         assert!(humantime::parse_rfc3339(&a.started_at).is_ok());
+    }
+
+    #[test]
+    fn names_sort_as_people_count() {
+        let mut names = [
+            "recall@100",
+            "mse",
+            "recall@10/rerank=4",
+            "recall@2",
+            "recall@10",
+            "a",
+        ];
+        names.sort_by_cached_key(|name| natural_key(name));
+        let expected = [
+            "a",
+            "mse",
+            "recall@2",
+            "recall@10",
+            "recall@10/rerank=4",
+            "recall@100",
+        ];
+        assert_eq!(names, expected);
     }
 }

@@ -11,8 +11,7 @@ use super::configuration::Configuration;
 use super::failures::{self, Failure};
 use super::table::{self, Column};
 use super::{Style, headline_recall, known, number};
-use crate::record::{Record, canonical_json};
-use crate::store::natural_key;
+use crate::record::{Record, canonical_json, natural_key};
 
 /// What to show of the records.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -183,8 +182,11 @@ impl Field {
     }
 }
 
+/// Takes one column's value from a record.
+type Read = fn(&Record) -> Field;
+
 /// The columns that identify rows, in the order of the store's view.
-const IDENTITY: [(&str, fn(&Record) -> Field); 20] = [
+const IDENTITY: [(&str, Read); 20] = [
     ("dataset", |record| Field::Text(record.dataset.name.clone())),
     ("method", |record| Field::Text(record.method.id.clone())),
     ("label", |record| Field::Text(record.label.clone())),
