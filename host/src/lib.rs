@@ -2,8 +2,11 @@
 
 pub mod data;
 pub mod metric;
+pub mod plan;
+pub mod plugin;
 pub mod record;
 pub mod report;
 pub mod store;
 pub mod suggest;
 pub mod sweep;
+pub mod worker;

@@ -7,7 +7,7 @@
 //!
 //! [`METRICS`] holds every name that a record may contain, with unit, direction and meaning;
 //! reports and documentation read it. Names with a `{k}` or `{r}` stand for a family such as
-//! `recall@10`. Those of retrieval and estimator may end in [`SYMMETRIC`], see there.
+//! `recall@10`. Those of retrieval and estimator may end in [`DECODED`] or [`SYMMETRIC`], see there.
 
 mod draw;
 pub mod estimator;
@@ -24,9 +24,13 @@ pub use reconstruction::{Reconstruction, ReconstructionMetrics};
 pub use retrieval::{RetrievalError, RetrievalMetric, Scan, Scanned, rank_agreement, retrieval};
 pub use size::{SizeMetrics, size};
 
-/// Ends the name of a retrieval or estimator metric that was computed from decompressed
-/// vectors although the method has a scorer: `recall@10` is the method at its best,
-/// `recall@10/symmetric` what every method can be compared by.
+/// Ends the name of a retrieval or estimator metric that compares raw queries with decompressed
+/// rows. `recall@10` is the method at its best, by its own scorer where it has one;
+/// `recall@10/decoded` is what every method can be compared by.
+pub const DECODED: &str = "/decoded";
+
+/// Ends the name of a retrieval metric that compares decompressed queries with decompressed
+/// rows.
 pub const SYMMETRIC: &str = "/symmetric";
 
 /// Which values of a metric are better.
@@ -84,16 +88,16 @@ impl MetricInfo {
     }
 }
 
-/// What is known about the metric `name`, such as `recall@10` or `recall@10/symmetric`.
+/// What is known about the metric `name`, such as `recall@10` or `recall@10/decoded`.
 pub fn info(name: &str) -> Option<&'static MetricInfo> {
     let find = |name: &str| METRICS.iter().find(|metric| metric.matches(name));
     find(name).or_else(|| {
-        let scanned = name.strip_suffix(SYMMETRIC)?;
+        let scanned = name.strip_suffix(SYMMETRIC).or_else(|| name.strip_suffix(DECODED))?;
         find(scanned).filter(|metric| DECODED_TOO.contains(&metric.name))
     })
 }
 
-/// The metrics whose names may end in [`SYMMETRIC`].
+/// The metrics whose names may end in [`DECODED`] or [`SYMMETRIC`].
 const DECODED_TOO: &[&str] = &[
     "recall@{k}",
     "recall_1@{k}",

@@ -49,21 +49,10 @@ struct Known {
 
 /// The metric called `name`. The only place where reports learn about metrics.
 fn known(name: &str) -> Known {
-    let (unit, higher_is_better) = match name {
-        _ if name.ends_with("_per_s") => ("vectors/s", Some(true)),
-        _ if name.ends_with("_s") => ("s", Some(false)),
-        _ if name.ends_with("_bytes") => ("bytes", Some(false)),
-        "bits_per_dim" | "bits_wasted" => ("bits", Some(false)),
-        "sqnr_db" => ("dB", Some(true)),
-        "cosine" | "ratio" | "ratio_amortised" | "bound_coverage" => ("", Some(true)),
-        "bias" | "slope" | "intercept" | "ratio_claimed" => ("", None),
-        _ if name.starts_with("recall") => ("", Some(true)),
-        _ if name.starts_with("kendall") || name.starts_with("spearman") => ("", Some(true)),
-        _ => ("", Some(false)),
-    };
+    let info = crate::metric::info(name);
     Known {
-        unit,
-        higher_is_better,
+        unit: info.map_or("", |info| info.unit),
+        higher_is_better: info.and_then(|info| info.higher_is_better()),
     }
 }
 

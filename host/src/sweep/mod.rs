@@ -26,21 +26,7 @@ mod wire;
 
 pub use arguments::{RunArguments, from_arguments};
 pub use error::{SweepError, SweepProblem, SweepSource};
-
-/// A parameter's value.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// `true` or `false`.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A finite number.
-    Float(f64),
-    /// Text.
-    Str(String),
-    /// A list-valued parameter's value.
-    List(Vec<Self>),
-}
+pub use vq_plugin_api::Value;
 
 /// A sweep in which every value is present and makes sense by itself.
 #[derive(Debug, Clone)]

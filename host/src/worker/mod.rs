@@ -1,7 +1,9 @@
 //! One child process per piece of plugin work: the parent's side in [`supervise`], the child's in
 //! [`work`], what they say to each other in [`protocol`].
 
+mod codec;
 pub mod measure;
 pub mod protocol;
+mod search;
 pub mod supervise;
 pub mod work;
