@@ -75,10 +75,10 @@ fn scores_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], scores: &mut [&
 #[target_feature(enable = "avx2,fma")]
 fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(u32, f32); R]) {
     let d = x[0].len();
-    let mut best = Best {
-        score: [_mm256_set1_ps(f32::NEG_INFINITY); R],
-        index: [_mm256_setzero_ps(); R],
-    };
+    let mut best = [Best {
+        score: _mm256_set1_ps(f32::NEG_INFINITY),
+        index: _mm256_setzero_ps(),
+    }; R];
     let mut first = 0;
     for panel in panels.chunks_exact(d + 1) {
         for half in 0..2 {
@@ -87,16 +87,17 @@ fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(
             first += HALF as i32;
         }
     }
-    for i in 0..R {
-        found[i] = best_of_lanes(best.score[i], best.index[i]);
+    for (found, best) in found.iter_mut().zip(best) {
+        *found = best_of_lanes(best.score, best.index);
     }
 }
 
-/// The best so far, per vector and lane.
-struct Best<const R: usize> {
-    score: [__m256; R],
+/// The best so far in each lane.
+#[derive(Clone, Copy)]
+struct Best {
+    score: __m256,
     /// Indices as the bits of floats, because the blend of floats is the one there is.
-    index: [__m256; R],
+    index: __m256,
 }
 
 /// A later row must be strictly better, so the lowest index of a lane stays.
@@ -104,16 +105,16 @@ struct Best<const R: usize> {
 /// Not inlined: the accumulators need all registers, and the best must not compete for them.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-fn keep_better<const R: usize>(sums: &[[__m256; 2]; R], first: i32, best: &mut Best<R>) {
+fn keep_better<const R: usize>(sums: &[[__m256; 2]; R], first: i32, best: &mut [Best; R]) {
     let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     let indices = [first, first + 8]
         .map(|first| _mm256_castsi256_ps(_mm256_add_epi32(lanes, _mm256_set1_epi32(first))));
-    for i in 0..R {
-        for (sum, index) in sums[i].into_iter().zip(indices) {
-            let better = _mm256_cmp_ps::<_CMP_GT_OQ>(sum, best.score[i]);
+    for (sums, best) in sums.iter().zip(best) {
+        for (&sum, index) in sums.iter().zip(indices) {
+            let better = _mm256_cmp_ps::<_CMP_GT_OQ>(sum, best.score);
             // Of a NaN and a number this instruction returns its second operand.
-            best.score[i] = _mm256_max_ps(sum, best.score[i]);
-            best.index[i] = _mm256_blendv_ps(best.index[i], index, better);
+            best.score = _mm256_max_ps(sum, best.score);
+            best.index = _mm256_blendv_ps(best.index, index, better);
         }
     }
 }
