@@ -142,11 +142,15 @@ fn inspect(path: &Path) -> Result<String, Refusal> {
         .map_err(|e| refuse(format!("it is not a shared library ({e})"), remedy))?;
     let exports =
         object.exports().map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
-    // Mach-O prefixes C names with an underscore.
-    let has_entry = exports.iter().any(|export| {
+    let mut has_entry = false;
+    for export in exports {
+        let export =
+            export.map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
+        // Mach-O prefixes C names with an underscore.
         let name = export.name();
-        name == ENTRY_SYMBOL.as_bytes() || name.strip_prefix(b"_") == Some(ENTRY_SYMBOL.as_bytes())
-    });
+        let name = name.strip_prefix(b"_").unwrap_or(name);
+        has_entry |= name == ENTRY_SYMBOL.as_bytes();
+    }
     if !has_entry {
         return Err(refuse(
             format!("it exports no symbol {ENTRY_SYMBOL}"),
