@@ -6,6 +6,7 @@ pub mod plan;
 pub mod plugin;
 pub mod record;
 pub mod report;
+pub mod schedule;
 pub mod store;
 pub mod suggest;
 pub mod sweep;

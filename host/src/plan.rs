@@ -28,7 +28,7 @@ use vq_plugin_api::{GridRequest, Space, Value};
 pub struct PlanError {
     problem: String,
     #[source_code]
-    source: NamedSource<Arc<str>>,
+    text: NamedSource<Arc<str>>,
     #[label("{label}")]
     span: SourceSpan,
     label: String,
@@ -47,7 +47,7 @@ impl PlanError {
     ) -> Self {
         PlanError {
             problem: problem.to_string(),
-            source: source.named(),
+            text: source.named(),
             span: span.into(),
             label: label.to_string(),
             help,

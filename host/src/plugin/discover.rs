@@ -147,9 +147,9 @@ fn inspect(path: &Path) -> Result<String, Refusal> {
         let export =
             export.map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
         // Mach-O prefixes C names with an underscore.
-        let name = export.name();
-        let name = name.strip_prefix(b"_").unwrap_or(name);
-        has_entry |= name == ENTRY_SYMBOL.as_bytes();
+        if let object::NameOrOrdinal::Name(name) = export.name() {
+            has_entry |= name.strip_prefix(b"_").unwrap_or(name) == ENTRY_SYMBOL.as_bytes();
+        }
     }
     if !has_entry {
         return Err(refuse(

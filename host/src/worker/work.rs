@@ -206,7 +206,10 @@ fn check(loaded: &Loaded, reporter: &Reporter) -> Checked {
             .into_iter()
             .map(|finding| CheckFinding {
                 rule: finding.rule.to_owned(),
-                severity: finding.severity.to_string(),
+                severity: match finding.severity {
+                    conformance::Severity::Error => "error".to_owned(),
+                    conformance::Severity::Warning => "warning".to_owned(),
+                },
                 function: finding.function.to_owned(),
                 input: finding.input,
                 found: finding.found,
