@@ -157,3 +157,6 @@ fn block_rows(dim: usize) -> usize {
 
 /// The callback every stage reports to.
 type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
+
+#[cfg(test)]
+mod testing;
