@@ -2,7 +2,7 @@
 //! their exact neighbours as files in a cache folder, plus a manifest with a
 //! content digest.
 //!
-//! [`prepare`] does it once; the second call finds the folder and reads only the
+//! [`prepare()`] does it once; the second call finds the folder and reads only the
 //! manifest. Nothing here holds a dataset in memory: rows move in blocks,
 //! O(block·d), read by position instead of through a memory map, because mapped
 //! pages count into the resident memory a cell reports, and a file truncated

@@ -14,8 +14,8 @@
 //! Its contents are not read again: a file's identity (path, size, modification time,
 //! inode) is part of the key.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +23,7 @@ use ndarray::{Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use super::error::io;
 use super::rows::{Part, RowSink, normalise};
@@ -293,10 +294,7 @@ fn make(
 ) -> Result<Manifest, DataError> {
     let key = &request.key();
     remove_abandoned(cache);
-    let place = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(cache)
-        .map_err(io("create a folder in", cache))?;
+    let place = unfinished(cache)?;
     let manifest = fill(spec, key, place.path(), progress)?;
     if let Some(path) = request.changed(&Request::new(spec)?) {
         return Err(DataError::Changed { path: path.into() });
@@ -313,16 +311,22 @@ fn make(
         return Ok(winner);
     }
     // What is there is damaged. Moved into ours, it goes when ours goes.
-    let aside = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(cache)
-        .map_err(io("create a folder in", cache))?;
+    let aside = unfinished(cache)?;
     // Another preparer may have been faster; then there is nothing to move.
     let _moved = fs::rename(folder, aside.path().join("damaged"));
     if let Err(error) = fs::rename(place.path(), folder) {
         return Manifest::load(folder, key).ok_or_else(|| io("replace", folder)(error));
     }
     Ok(manifest)
+}
+
+/// A folder to fill, as open to others as the umask lets it be: a cache may be shared.
+fn unfinished(cache: &Path) -> Result<TempDir, DataError> {
+    tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir_in(cache)
+        .map_err(io("create a folder in", cache))
 }
 
 /// Removes what killed processes left behind; failing to is no failure.
@@ -593,7 +597,7 @@ mod tests {
 
     /// A folder with a cache and a file of 500 distinct rows.
     struct Place {
-        folder: tempfile::TempDir,
+        folder: TempDir,
         values: Array2<f32>,
     }
 

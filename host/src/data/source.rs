@@ -533,10 +533,7 @@ mod tests {
 
     #[test]
     fn absurd_headers_are_refused_before_anything_is_allocated() {
-        let huge = npy(
-            &matrix("<f8", "False", "(4294967296, 4294967)"),
-            &[0; 16],
-        );
+        let huge = npy(&matrix("<f8", "False", "(4294967296, 4294967)"), &[0; 16]);
         for (name, content) in [
             ("a.fbin", big_ann(u32::MAX, u32::MAX, &[0; 16])),
             ("a.u8bin", big_ann(u32::MAX, 1, &[0; 16])),
@@ -661,5 +658,18 @@ mod tests {
         let expected: Vec<f32> = data.iter().map(|&x| f32::from(x)).collect();
         let content = big_ann(3, dim as u32, &data);
         assert_eq!(read("a.u8bin", &content).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_shipped_word_vectors_are_read() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/glove-20k-100d.f16bin");
+        let file = SourceFile::open(&path).unwrap();
+        assert_eq!((file.rows, file.dim), (20_000, 100));
+        let mut values = vec![0.0; file.rows * file.dim];
+        file.read(0, &mut values).unwrap();
+        // "the" begins with -0.038194.
+        assert_eq!(values[0], f16::from_f32(-0.038194).to_f32());
+        assert!(values.chunks(100).all(|row| row.iter().any(|x| *x != 0.0)));
     }
 }

@@ -14,14 +14,14 @@
 //! each, and the f64 values it is compared with err by (d+4)·2⁻⁵²·(‖x‖+‖r‖)² at most.
 
 use std::collections::BinaryHeap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 use vq_kernels::distance::{dot, l2_sq, norm_sq};
 use vq_kernels::{Panels, TopK};
 
@@ -182,7 +182,11 @@ impl TruthFile {
 
 /// Writes beside and renames: `path` is whole or absent.
 fn write(truth: &Truth, identical: u64, folder: &Path, path: &Path) -> Result<(), DataError> {
-    let file = NamedTempFile::new_in(folder).map_err(io("create a file in", folder))?;
+    // As open to others as the umask lets it be: a cache may be shared.
+    let file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(io("create a file in", folder))?;
     let mut out = BufWriter::new(file);
     let mut digest = blake3::Hasher::new();
     let mut put = |bytes: &[u8]| {
