@@ -9,9 +9,10 @@
 //! under a map kills its reader.
 //!
 //! `source` reads the formats people have · `synthetic` makes rows · `rows` is
-//! the one format everything else sees · `prepare` ties them to the cache ·
-//! `spectrum` and `truth` are computed from prepared rows.
+//! the one format everything else sees · `cache` says where they lie · `prepare` ties
+//! these together · `spectrum` and `truth` are computed from prepared rows.
 
+mod cache;
 mod error;
 mod prepare;
 mod rows;
