@@ -165,7 +165,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A read past the end, or into a block of another width.
-    #[error("{path}: rows {first}..{} of {dim} dimensions asked of {rows}×{expected}", first + count)]
+    #[error("{path}: rows {first}..{} of {dim} dimensions asked of {rows}×{expected}", first.saturating_add(*count))]
     OutOfRange {
         /// The file.
         path: PathBuf,

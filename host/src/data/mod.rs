@@ -2,16 +2,17 @@
 //! their exact neighbours as files in a cache folder, plus a manifest with a
 //! content digest.
 //!
-//! [`prepare`] does it once; the second call finds the folder and reads only the
+//! [`prepare()`] does it once; the second call finds the folder and reads only the
 //! manifest. Nothing here holds a dataset in memory: rows move in blocks,
 //! O(block·d), read by position instead of through a memory map, because mapped
 //! pages count into the resident memory a cell reports, and a file truncated
 //! under a map kills its reader.
 //!
 //! `source` reads the formats people have · `synthetic` makes rows · `rows` is
-//! the one format everything else sees · `prepare` ties them to the cache ·
-//! `spectrum` and `truth` are computed from prepared rows.
+//! the one format everything else sees · `cache` says where they lie · `prepare` ties
+//! these together · `spectrum` and `truth` are computed from prepared rows.
 
+mod cache;
 mod error;
 mod prepare;
 mod rows;
@@ -157,3 +158,6 @@ fn block_rows(dim: usize) -> usize {
 
 /// The callback every stage reports to.
 type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
+
+#[cfg(test)]
+mod testing;

@@ -1,46 +1,23 @@
-//! From a [`DatasetSpec`] to a folder of the cache, once.
-//!
-//! ```text
-//! <cache>/<key>/manifest.json   key: BLAKE3 of the spec and its files' identities
-//!               base.f32        unless the source serves as it is
-//!               train.f32
-//!               queries.f32
-//! <cache>/truth/<key>/k100      key: BLAKE3 of the contents of base and queries, metric
-//! ```
-//!
-//! A folder is filled beside its place and renamed into it, so it is whole or absent;
-//! of two preparers the one that comes second takes the first one's. An entry whose
-//! manifest cannot be read or whose files have other sizes than it says is made anew.
-//! Its contents are not read again: a file's identity (path, size, modification time,
-//! inode) is part of the key.
+//! From a [`DatasetSpec`] to prepared rows, their neighbours and their spectrum: each
+//! source is walked once, in blocks, and every choice of rows has a fixed, named seed.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use ndarray::{Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde::{Deserialize, Serialize};
 
+use super::cache::{self, Manifest, canonical};
 use super::error::io;
-use super::rows::{Part, RowSink, normalise};
+use super::rows::{RowSink, normalise};
 use super::source::SourceFile;
 use super::spectrum::spectrum;
 use super::synthetic::Generator;
 use super::{
-    DataError, DatasetSpec, Metric, OnProgress, Prepared, Progress, Queries, RowFile, Source,
-    Synthetic, Train, block_rows, truth,
+    DataError, DatasetSpec, Metric, OnProgress, Prepared, Progress, Queries, Source, Train,
+    block_rows, truth,
 };
-
-/// Changes whenever equal requests would give other files.
-const LAYOUT: u32 = 1;
-const MANIFEST: &str = "manifest.json";
-/// Folders still being filled. One of a killed process stays behind.
-const UNFINISHED: &str = ".preparing-";
-/// After it an unfinished folder belongs to nobody.
-const ABANDONED: Duration = Duration::from_hours(48);
 
 /// One in this many queries found in the base is worth a note.
 const IDENTICAL_IS_MANY: u64 = 100;
@@ -64,14 +41,9 @@ pub fn prepare(
     }
     fs::create_dir_all(cache).map_err(io("create", cache))?;
     let cache = canonical(cache)?;
-    let request = Request::new(spec)?;
-    let key = request.key();
-    let folder = cache.join(&key[..16]);
-    let manifest = match Manifest::load(&folder, &key) {
-        Some(manifest) => manifest,
-        None => make(spec, &request, &cache, &folder, progress)?,
-    };
-
+    let (manifest, folder) = cache::find_or_make(&cache, spec, |key, folder| {
+        fill(spec, key, folder, progress)
+    })?;
     let [base, train, queries] =
         [&manifest.base, &manifest.train, &manifest.queries].map(|part| part.rows.within(&folder));
     let k = truth_k.min(base.rows);
@@ -129,217 +101,6 @@ fn digest(context: &str, parts: &[&str], metric: Metric) -> String {
     }
     hasher.update(metric.name().as_bytes());
     hasher.finalize().to_hex().to_string()
-}
-
-/// What a cache entry was made from; its JSON is what the key is the digest of.
-#[derive(PartialEq, Serialize)]
-struct Request {
-    layout: u32,
-    source: Origin,
-    queries: Origin,
-    train: Origin,
-    limit: Option<usize>,
-    metric: Metric,
-}
-
-#[derive(PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Origin {
-    File(Identity),
-    Synthetic(Synthetic),
-    HoldOut(usize),
-    Base,
-    Sample(usize),
-}
-
-/// A file as long as nobody writes to it.
-#[derive(PartialEq, Serialize)]
-struct Identity {
-    path: PathBuf,
-    size: u64,
-    modified_s: i64,
-    modified_ns: i64,
-    inode: u64,
-}
-
-impl Request {
-    fn new(spec: &DatasetSpec) -> Result<Self, DataError> {
-        let file = |path: &Path| Ok(Origin::File(Identity::of(path)?));
-        Ok(Self {
-            layout: LAYOUT,
-            source: match &spec.source {
-                Source::File(path) => file(path)?,
-                Source::Synthetic(synthetic) => Origin::Synthetic(synthetic.clone()),
-            },
-            queries: match &spec.queries {
-                Queries::File(path) => file(path)?,
-                Queries::HoldOut(count) => Origin::HoldOut(*count),
-            },
-            train: match &spec.train {
-                Train::File(path) => file(path)?,
-                Train::Base => Origin::Base,
-                Train::Sample(count) => Origin::Sample(*count),
-            },
-            limit: spec.limit,
-            metric: spec.metric,
-        })
-    }
-
-    fn key(&self) -> String {
-        let json = serde_json::to_vec(self).expect("numbers and UTF-8 paths have a JSON form");
-        blake3::hash(&json).to_hex().to_string()
-    }
-
-    /// A file that is no longer what it was.
-    fn changed(&self, now: &Self) -> Option<&Path> {
-        [
-            (&self.source, &now.source),
-            (&self.queries, &now.queries),
-            (&self.train, &now.train),
-        ]
-        .into_iter()
-        .find_map(|(before, now)| match before {
-            Origin::File(identity) if before != now => Some(identity.path.as_path()),
-            _ => None,
-        })
-    }
-}
-
-impl Identity {
-    fn of(path: &Path) -> Result<Self, DataError> {
-        let path = canonical(path)?;
-        let about: Metadata = path.metadata().map_err(io("inspect", &path))?;
-        Ok(Self {
-            size: about.len(),
-            modified_s: about.mtime(),
-            modified_ns: about.mtime_nsec(),
-            inode: about.ino(),
-            path,
-        })
-    }
-}
-
-/// The one absolute path of a file or folder, which JSON can hold.
-fn canonical(path: &Path) -> Result<PathBuf, DataError> {
-    let path = path.canonicalize().map_err(io("find", path))?;
-    if path.to_str().is_none() {
-        return Err(DataError::NotUtf8 { path });
-    }
-    Ok(path)
-}
-
-/// What a cache entry says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    /// The whole key, of which the folder's name is the beginning.
-    key: String,
-    base: Part,
-    train: Part,
-    queries: Part,
-    mean: Vec<f64>,
-    spectrum: Vec<f64>,
-    notes: Vec<String>,
-}
-
-impl Manifest {
-    /// The manifest in `folder` if all it speaks of is there.
-    fn load(folder: &Path, key: &str) -> Option<Self> {
-        let text = fs::read(folder.join(MANIFEST)).ok()?;
-        let manifest: Self = serde_json::from_slice(&text).ok()?;
-        let dim = manifest.base.rows.dim;
-        let whole = manifest.key == key
-            && manifest.mean.len() == dim
-            && (manifest.spectrum.is_empty() || manifest.spectrum.len() == dim)
-            && [&manifest.base, &manifest.train, &manifest.queries]
-                .iter()
-                .all(|part| part.rows.dim == dim && part.rows.is_whole(folder));
-        whole.then_some(manifest)
-    }
-}
-
-impl RowFile {
-    /// The same rows with the path made absolute: files of the entry are named
-    /// relative to it, so that a cache can be moved.
-    fn within(&self, folder: &Path) -> Self {
-        Self {
-            path: folder.join(&self.path),
-            ..self.clone()
-        }
-    }
-
-    /// Whether the file has the size this says; a source used in place may go on
-    /// behind the last row.
-    fn is_whole(&self, folder: &Path) -> bool {
-        let Ok(about) = folder.join(&self.path).metadata() else {
-            return false;
-        };
-        let found = u128::from(about.len());
-        if self.path.is_absolute() {
-            found >= self.end()
-        } else {
-            found == self.end()
-        }
-    }
-}
-
-/// Makes the entry beside its place and puts it there.
-fn make(
-    spec: &DatasetSpec,
-    request: &Request,
-    cache: &Path,
-    folder: &Path,
-    progress: OnProgress<'_>,
-) -> Result<Manifest, DataError> {
-    let key = &request.key();
-    remove_abandoned(cache);
-    let place = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(cache)
-        .map_err(io("create a folder in", cache))?;
-    let manifest = fill(spec, key, place.path(), progress)?;
-    if let Some(path) = request.changed(&Request::new(spec)?) {
-        return Err(DataError::Changed { path: path.into() });
-    }
-    let text = serde_json::to_vec_pretty(&manifest).expect("finite numbers have a JSON form");
-    let path = place.path().join(MANIFEST);
-    fs::write(&path, text).map_err(io("write", &path))?;
-
-    // A rename replaces no folder that has files in it.
-    if fs::rename(place.path(), folder).is_ok() {
-        return Ok(manifest);
-    }
-    if let Some(winner) = Manifest::load(folder, key) {
-        return Ok(winner);
-    }
-    // What is there is damaged. Moved into ours, it goes when ours goes.
-    let aside = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(cache)
-        .map_err(io("create a folder in", cache))?;
-    // Another preparer may have been faster; then there is nothing to move.
-    let _moved = fs::rename(folder, aside.path().join("damaged"));
-    if let Err(error) = fs::rename(place.path(), folder) {
-        return Manifest::load(folder, key).ok_or_else(|| io("replace", folder)(error));
-    }
-    Ok(manifest)
-}
-
-/// Removes what killed processes left behind; failing to is no failure.
-fn remove_abandoned(cache: &Path) {
-    let Ok(entries) = fs::read_dir(cache) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
-        let age = entry
-            .metadata()
-            .and_then(|about| about.modified())
-            .map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-        if unfinished && age.is_ok_and(|age| age > ABANDONED) {
-            let _removed = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// Where rows come from, checked.
@@ -579,5 +340,411 @@ fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
         if wide as u64 >= bound.wrapping_neg() % bound {
             return (wide >> 64) as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::cache::UNFINISHED;
+    use crate::data::testing::{small_integers, spec, write_fbin};
+    use crate::data::{RowFile, Synthetic, SyntheticKind};
+    use ndarray::Axis;
+    use std::collections::{BTreeMap, HashSet};
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A folder with a cache and a file of 500 distinct rows.
+    struct Place {
+        folder: tempfile::TempDir,
+        values: Array2<f32>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let mut values = small_integers(500, 6, 1);
+            for (i, x) in values.column_mut(0).iter_mut().enumerate() {
+                *x = 1.0 + i as f32;
+            }
+            write_fbin(&folder.path().join("base.fbin"), values.view());
+            Self { folder, values }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn file(&self, name: &str, values: &Array2<f32>) -> PathBuf {
+            write_fbin(&self.path(name), values.view());
+            self.path(name)
+        }
+
+        fn spec(&self) -> DatasetSpec {
+            spec(self.path("base.fbin"))
+        }
+
+        fn prepare(&self, spec: &DatasetSpec) -> Result<Prepared, DataError> {
+            prepare(spec, 5, &self.path("cache"), &|_| {})
+        }
+
+        /// Also says how many rows were worked on.
+        fn prepare_counting(&self, spec: &DatasetSpec) -> (Prepared, usize) {
+            let steps = AtomicUsize::new(0);
+            let count = |_| {
+                steps.fetch_add(1, Ordering::Relaxed);
+            };
+            let prepared = prepare(spec, 5, &self.path("cache"), &count).unwrap();
+            (prepared, steps.into_inner())
+        }
+    }
+
+    fn read(file: &RowFile) -> Array2<f32> {
+        file.open().unwrap().read_all().unwrap()
+    }
+
+    /// Files below `folder` with their contents.
+    fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(contents(&path));
+            } else {
+                found.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn held_out_rows_leave_the_base() {
+        let place = Place::new();
+        let prepared = place.prepare(&place.spec()).unwrap();
+        let (base, queries) = (read(&prepared.base), read(&prepared.queries));
+        assert_eq!((base.dim(), queries.dim()), ((490, 6), (10, 6)));
+        // The first column numbers the rows of the source.
+        let row = |values: &Array2<f32>| values.column(0).mapv(|x| x as usize - 1).to_vec();
+        let (kept, held) = (row(&base), row(&queries));
+        assert!(kept.is_sorted() && held.is_sorted());
+        let all: HashSet<usize> = kept.iter().chain(&held).copied().collect();
+        assert_eq!(all.len(), 500, "disjoint, and nothing is lost");
+        assert_eq!(place.values.select(Axis(0), &kept), base);
+        assert_eq!(place.values.select(Axis(0), &held), queries);
+    }
+
+    #[test]
+    fn training_rows_are_distinct_rows_of_the_base_in_order() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.train = Train::Sample(100);
+        let prepared = place.prepare(&spec).unwrap();
+        let (base, train) = (read(&prepared.base), read(&prepared.train));
+        assert_eq!(train.dim(), (100, 6));
+        let numbers = train.column(0).to_vec();
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        let of_base: HashSet<u32> = base.column(0).iter().map(|x| *x as u32).collect();
+        assert!(numbers.iter().all(|x| of_base.contains(&(*x as u32))));
+    }
+
+    #[test]
+    fn a_training_sample_of_everything_is_the_base() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        for train in [Train::Base, Train::Sample(490), Train::Sample(9999)] {
+            spec.train = train;
+            let prepared = place.prepare(&spec).unwrap();
+            assert_eq!(prepared.train, prepared.base);
+        }
+    }
+
+    #[test]
+    fn raw_rows_are_used_where_they_are_and_limit_takes_the_first() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.queries = Queries::File(place.file("q.fbin", &small_integers(4, 6, 9)));
+        for (limit, rows) in [(None, 500), (Some(37), 37), (Some(10_000), 500)] {
+            spec.limit = limit;
+            let prepared = place.prepare(&spec).unwrap();
+            assert_eq!(
+                prepared.base.path,
+                place.path("base.fbin").canonicalize().unwrap()
+            );
+            assert_eq!((prepared.base.offset, prepared.base.rows), (8, rows));
+            let expected = place.values.slice(s![..rows, ..]);
+            assert_eq!(read(&prepared.base), expected);
+            let mean = expected.mapv(f64::from).mean_axis(Axis(0)).unwrap();
+            for (found, expected) in prepared.mean.iter().zip(mean) {
+                assert!((found - expected).abs() < 1e-9);
+            }
+            assert_eq!(prepared.spectrum.len(), 6);
+        }
+    }
+
+    #[test]
+    fn more_neighbours_than_rows_are_all_rows() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.limit = Some(13);
+        let prepared = place.prepare(&spec).unwrap();
+        let prepared_3 = prepare(&spec, 3, &place.path("cache"), &|_| {}).unwrap();
+        let prepared_99 = prepare(&spec, 99, &place.path("cache"), &|_| {}).unwrap();
+        assert_eq!([prepared_99.truth.k, prepared_3.truth.k], [3, 3]);
+        assert_eq!(prepared.truth.read().unwrap().ids.dim(), (10, 3));
+    }
+
+    #[test]
+    fn cosine_rows_have_unit_length_and_zeros_are_noted() {
+        let place = Place::new();
+        let mut values = small_integers(60, 6, 4);
+        values.column_mut(1).fill(2.0);
+        values.row_mut(7).fill(0.0);
+        let mut spec = spec(place.file("z.fbin", &values));
+        spec.queries = Queries::File(place.path("base.fbin"));
+        spec.train = Train::File(place.path("base.fbin"));
+        spec.metric = Metric::Cosine;
+        let prepared = place.prepare(&spec).unwrap();
+        let base = read(&prepared.base);
+        for (part, rows) in [
+            ("base", &base),
+            ("queries", &read(&prepared.queries)),
+            ("train", &read(&prepared.train)),
+        ] {
+            for (i, row) in rows.rows().into_iter().enumerate() {
+                let norm = row.mapv(f64::from).mapv(|x| x * x).sum();
+                let expected = if part == "base" && i == 7 { 0.0 } else { 1.0 };
+                assert!((norm - expected).abs() < 1e-6, "{part} {i}");
+            }
+        }
+        assert_eq!(prepared.notes.len(), 1, "{:?}", prepared.notes);
+        assert!(prepared.notes[0].starts_with("1 of 60 source rows are zero"));
+        let truth = prepared.truth.read().unwrap();
+        assert!(truth.distances.iter().all(|x| (-1.001..1.001).contains(x)));
+    }
+
+    #[test]
+    fn queries_taken_from_the_base_are_noted() {
+        let place = Place::new();
+        let mut queries = small_integers(40, 6, 9).mapv(|x| x + 0.5);
+        queries.row_mut(3).assign(&place.values.row(20));
+        let mut spec = place.spec();
+        spec.queries = Queries::File(place.file("q.fbin", &queries));
+        let prepared = place.prepare(&spec).unwrap();
+        let expected = "1 of 40 queries are identical to a base row";
+        assert_eq!(prepared.notes, [expected]);
+        assert_eq!(
+            place.prepare(&spec).unwrap().notes,
+            [expected],
+            "also from the cache"
+        );
+    }
+
+    #[test]
+    fn a_second_preparation_reads_and_writes_nothing() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.train = Train::Sample(20);
+        let (first, steps) = place.prepare_counting(&spec);
+        assert!(steps > 0);
+        let entry = first.base.path.parent().unwrap().to_path_buf();
+        let before = (
+            contents(&place.path("cache")),
+            entry.metadata().unwrap().ino(),
+        );
+
+        spec.name = "another label".into();
+        let (mut second, steps) = place.prepare_counting(&spec);
+        assert_eq!(steps, 0);
+        let after = (
+            contents(&place.path("cache")),
+            entry.metadata().unwrap().ino(),
+        );
+        assert!(before == after, "the folder is the same one");
+        assert_eq!(second.name, "another label");
+        second.name = first.name.clone();
+        assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_damaged_entry_is_made_again() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.train = Train::Sample(20);
+        let prepared = place.prepare(&spec).unwrap();
+        let whole = contents(&place.path("cache"));
+        assert_eq!(whole.len(), 5, "base, train, queries, manifest, truth");
+        for path in whole.keys() {
+            for length in [
+                None,
+                Some(0),
+                Some(whole[path].len() - 2),
+                Some(whole[path].len() + 4),
+            ] {
+                match length {
+                    None => fs::remove_file(path).unwrap(),
+                    Some(length) => {
+                        let mut damaged = whole[path].clone();
+                        damaged.resize(length, b'}');
+                        fs::write(path, damaged).unwrap();
+                    }
+                }
+                assert_eq!(place.prepare(&spec).unwrap(), prepared);
+                assert!(
+                    contents(&place.path("cache")) == whole,
+                    "{path:?} {length:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_written_to_is_prepared_again() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.queries = Queries::File(place.file("q.fbin", &small_integers(4, 6, 9)));
+        let before = place.prepare(&spec).unwrap();
+        let mut values = place.values.clone();
+        values[(0, 0)] += 1.0;
+        place.file("base.fbin", &values);
+        let after = place.prepare(&spec).unwrap();
+        assert_ne!(after.digest, before.digest);
+        assert_eq!(after.base, before.base);
+    }
+
+    #[test]
+    fn the_digest_follows_contents_and_metric_alone() {
+        let place = Place::new();
+        let spec = place.spec();
+        let digest = |spec: &DatasetSpec| place.prepare(spec).unwrap().digest;
+        let original = digest(&spec);
+
+        let mut copy = spec.clone();
+        copy.source = Source::File(place.file("copy.fbin", &place.values));
+        assert_eq!(digest(&copy), original);
+        let mut all = spec.clone();
+        all.limit = Some(500);
+        assert_eq!(digest(&all), original);
+
+        let mut others = [spec.clone(), spec.clone(), spec.clone(), spec];
+        others[0].metric = Metric::Ip;
+        others[1].limit = Some(499);
+        others[2].train = Train::Sample(10);
+        others[3].queries = Queries::HoldOut(11);
+        let digests: HashSet<String> = others.iter().map(digest).collect();
+        assert!(digests.len() == 4 && !digests.contains(&original));
+    }
+
+    #[test]
+    fn everything_is_the_same_on_any_number_of_threads() {
+        let spec = |kind| DatasetSpec {
+            name: "s".into(),
+            source: Source::Synthetic(Synthetic {
+                kind,
+                n: 9000,
+                dim: 40,
+                seed: 3,
+            }),
+            queries: Queries::HoldOut(100),
+            train: Train::Sample(1000),
+            limit: Some(8500),
+            metric: Metric::Cosine,
+        };
+        for kind in [SyntheticKind::Clustered, SyntheticKind::LowRank] {
+            let results = [1, 2, 5].map(|threads| {
+                let cache = tempfile::tempdir().unwrap();
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let prepared =
+                    pool.install(|| prepare(&spec(kind), 10, cache.path(), &|_| {}).unwrap());
+                let truth = prepared.truth.read().unwrap();
+                assert_eq!(prepared.base.rows, 8400);
+                (prepared.digest, prepared.mean, prepared.spectrum, truth)
+            });
+            assert!(results[0] == results[1] && results[0] == results[2]);
+        }
+    }
+
+    #[test]
+    fn preparers_at_once_agree() {
+        let place = Place::new();
+        let spec = place.spec();
+        let results: Vec<Prepared> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| place.prepare(&spec).unwrap()))
+                .collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(results.iter().all(|one| *one == results[0]));
+        assert_eq!(read(&results[0].base).nrows(), 490);
+        let left: Vec<_> = fs::read_dir(place.path("cache"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(UNFINISHED))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn requests_that_cannot_be_met_are_precise_errors() {
+        let place = Place::new();
+        let error = |change: &dyn Fn(&mut DatasetSpec)| {
+            let mut spec = place.spec();
+            change(&mut spec);
+            place.prepare(&spec).unwrap_err()
+        };
+        let narrow = place.file("narrow.fbin", &small_integers(4, 5, 9));
+        for part in ["queries", "train"] {
+            let mismatch = error(&|spec| match part {
+                "queries" => spec.queries = Queries::File(narrow.clone()),
+                _ => spec.train = Train::File(narrow.clone()),
+            });
+            assert!(
+                mismatch
+                    .to_string()
+                    .ends_with(&format!("{part} has 5 dimensions, the base has 6")),
+                "{mismatch}"
+            );
+        }
+        for hold_out in [500, 501, usize::MAX] {
+            let error = error(&|spec| spec.queries = Queries::HoldOut(hold_out));
+            assert!(matches!(error, DataError::HoldOut { rows: 500, .. }));
+        }
+        let zero = [
+            error(&|spec| spec.queries = Queries::HoldOut(0)),
+            error(&|spec| spec.train = Train::Sample(0)),
+            error(&|spec| spec.limit = Some(0)),
+        ];
+        assert!(zero.iter().all(|e| matches!(e, DataError::Zero { .. })));
+        let missing = error(&|spec| spec.source = Source::File("no such.fbin".into()));
+        assert!(missing.to_string().contains("no such.fbin"));
+        let entries = contents(&place.path("cache"));
+        assert!(entries.is_empty(), "a failure leaves nothing: {entries:?}");
+    }
+
+    #[test]
+    fn a_prepared_dataset_survives_json() {
+        let place = Place::new();
+        let prepared = place.prepare(&place.spec()).unwrap();
+        let text = serde_json::to_string(&prepared).unwrap();
+        assert_eq!(serde_json::from_str::<Prepared>(&text).unwrap(), prepared);
+    }
+
+    #[test]
+    fn samples_are_uniform() {
+        // 20,000 draws of 5 out of 20: each number is expected 5,000 times, with a
+        // standard deviation of 61.
+        let mut counts = [0_u32; 20];
+        for i in 0..20_000 {
+            for row in distinct_rows(&format!("test {i}"), 20, 5) {
+                counts[row] += 1;
+            }
+        }
+        assert!(
+            counts.iter().all(|c| c.abs_diff(5000) < 5 * 61),
+            "{counts:?}"
+        );
+        assert_eq!(distinct_rows("test", 7, 7), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

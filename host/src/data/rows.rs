@@ -263,3 +263,83 @@ pub(super) fn normalise(rows: &mut Array2<f32>) -> u64 {
     }
     zeros
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{prepared_rows, small_integers};
+
+    #[test]
+    fn any_block_of_any_stride_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = small_integers(50, 7, 1);
+        let rows = prepared_rows(folder.path(), "a", &values);
+        assert_eq!(rows.read_all().unwrap(), values);
+        let mut wide = Array2::zeros((20, 14));
+        rows.read(5, wide.slice_mut(s![.., 3..10])).unwrap();
+        assert_eq!(wide.slice(s![.., 3..10]), values.slice(s![5..25, ..]));
+        rows.read(5, wide.slice_mut(s![.., ..;2])).unwrap();
+        assert_eq!(wide.slice(s![.., ..;2]), values.slice(s![5..25, ..]));
+        rows.read(50, Array2::zeros((0, 7)).view_mut()).unwrap();
+    }
+
+    #[test]
+    fn gathered_rows_come_in_the_order_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = small_integers(50, 7, 1);
+        let rows = prepared_rows(folder.path(), "a", &values);
+        let ids = [3, 4, 5, 9, 49, 0, 1, 1];
+        let mut out = Array2::zeros((ids.len(), 7));
+        rows.gather(&ids, out.view_mut()).unwrap();
+        assert_eq!(out, values.select(Axis(0), &ids));
+    }
+
+    #[test]
+    fn reads_past_the_end_or_of_another_width_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = prepared_rows(folder.path(), "a", &small_integers(50, 7, 1));
+        for (first, shape) in [
+            (0, (1, 6)),
+            (49, (2, 7)),
+            (51, (0, 7)),
+            (usize::MAX, (1, 7)),
+        ] {
+            let error = rows.read(first, Array2::zeros(shape).view_mut());
+            assert!(matches!(error, Err(DataError::OutOfRange { .. })));
+        }
+    }
+
+    #[test]
+    fn a_file_shorter_than_its_rows_does_not_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, [0; 39]).unwrap();
+        let place = |rows| RowFile {
+            path: path.clone(),
+            offset: 8,
+            rows,
+            dim: 4,
+        };
+        assert!(place(1).open().is_ok());
+        assert!(matches!(
+            place(2).open(),
+            Err(DataError::Length {
+                expected: 40,
+                found: 39,
+                ..
+            })
+        ));
+        assert!(place(usize::MAX).open().is_err());
+    }
+
+    #[test]
+    fn rows_become_unit_vectors_and_zeros_stay() {
+        let mut rows = ndarray::array![[3.0, 4.0], [0.0, -0.0], [3e38, 3e38], [1e-45, 0.0]];
+        assert_eq!(normalise(&mut rows), 1);
+        let half = 0.5_f32.sqrt();
+        assert_eq!(
+            rows,
+            ndarray::array![[0.6, 0.8], [0.0, 0.0], [half, half], [1.0, 0.0]]
+        );
+    }
+}

@@ -329,7 +329,7 @@ fn npy_header(file: &File, path: &Path) -> Result<Announced, DataError> {
         return Err(bad(&format!("{length} bytes long, more than is there")));
     };
     // The parser recurses into brackets and multiplies the axes unchecked. A plain
-    // matrix has two brackets and, below 2^64 values, fewer than 25 digits.
+    // matrix has two brackets; one digit of type and 19 of axes cannot pass 2^64.
     let count = |is: fn(&u8) -> bool| head[start..].iter().filter(|b| is(b)).count();
     if count(|b| b"([{".contains(b)) > 2 || count(u8::is_ascii_digit) > 20 {
         return Err(bad("not a plain matrix of numbers"));
@@ -378,4 +378,298 @@ fn header_error(path: &Path, error: std::io::Error, reason: &str) -> DataError {
         return DataError::Header { path, reason };
     }
     io("read", path)(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const VALUES: [f32; 6] = [1.0, 2.0, 3.0, 100.0, 0.0, 7.0];
+
+    fn numbers(element: Element, big: bool) -> Vec<u8> {
+        VALUES
+            .iter()
+            .flat_map(|&x| {
+                let mut raw = match element {
+                    Element::F64 => f64::from(x).to_le_bytes().to_vec(),
+                    Element::F32 => x.to_le_bytes().to_vec(),
+                    Element::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
+                    Element::U8 => vec![x as u8],
+                    Element::I8 => (x as i8).to_le_bytes().to_vec(),
+                };
+                if big {
+                    raw.reverse();
+                }
+                raw
+            })
+            .collect()
+    }
+
+    fn npy(dict: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((dict.len() as u16 + 1).to_le_bytes());
+        bytes.extend(dict.bytes());
+        bytes.push(b'\n');
+        bytes.extend(data);
+        bytes
+    }
+
+    fn matrix(descr: &str, fortran: &str, shape: &str) -> String {
+        format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}")
+    }
+
+    fn big_ann(rows: u32, dim: u32, data: &[u8]) -> Vec<u8> {
+        [&rows.to_le_bytes(), &dim.to_le_bytes(), data].concat()
+    }
+
+    fn vecs(row_bytes: usize, data: &[u8]) -> Vec<u8> {
+        data.chunks(row_bytes)
+            .flat_map(|row| [&3_i32.to_le_bytes(), row].concat())
+            .collect()
+    }
+
+    /// (name, content) of the same two rows of three in every format.
+    fn every_format() -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<(String, Vec<u8>)> = [
+            ("a.fbin", Element::F32),
+            ("a.u8bin", Element::U8),
+            ("a.i8bin", Element::I8),
+            ("a.f16bin", Element::F16),
+        ]
+        .map(|(name, element)| (name.into(), big_ann(2, 3, &numbers(element, false))))
+        .into();
+        files.push(("a.fvecs".into(), vecs(12, &numbers(Element::F32, false))));
+        files.push(("A.BVECS".into(), vecs(3, &numbers(Element::U8, false))));
+        for (name, element) in [
+            ("f8", Element::F64),
+            ("f4", Element::F32),
+            ("f2", Element::F16),
+            ("u1", Element::U8),
+            ("i1", Element::I8),
+        ] {
+            for (order, big) in [('<', false), ('>', true)] {
+                let order = if name.ends_with('1') { '|' } else { order };
+                let dict = matrix(&format!("{order}{name}"), "False", "(2, 3)");
+                files.push((
+                    format!("{name}{big}.npy"),
+                    npy(&dict, &numbers(element, big)),
+                ));
+            }
+        }
+        files
+    }
+
+    fn open(name: &str, content: &[u8]) -> Result<SourceFile, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        SourceFile::open(&path)
+    }
+
+    fn read(name: &str, content: &[u8]) -> Result<Vec<f32>, DataError> {
+        let file = open(name, content)?;
+        let mut out = vec![f32::NAN; file.rows * file.dim];
+        file.read(0, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn every_format_gives_the_rows_that_were_written() {
+        for (name, content) in every_format() {
+            let file = open(&name, &content).unwrap();
+            assert_eq!((file.rows, file.dim), (2, 3), "{name}");
+            assert_eq!(read(&name, &content).unwrap(), VALUES, "{name}");
+            let mut second = [0.0; 3];
+            file.read(1, &mut second).unwrap();
+            assert_eq!(second, VALUES[3..], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_file_says_what_was_expected_and_found() {
+        for (name, content) in every_format() {
+            let cut = &content[..content.len() - 1];
+            let longer = [&content[..], &[0]].concat();
+            let error = open(&name, cut).unwrap_err();
+            let DataError::Length {
+                expected, found, ..
+            } = error
+            else {
+                panic!("{name}: {error}");
+            };
+            assert_eq!(expected, content.len() as u128, "{name}");
+            assert_eq!(found, content.len() as u64 - 1, "{name}");
+            // Bytes after the last row of .fvecs may be the beginning of another.
+            let error = open(&name, &longer).unwrap_err().to_string();
+            assert!(error.contains("bytes for"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_shorter_than_its_header_is_an_error() {
+        for name in ["a.fbin", "a.u8bin", "a.fvecs", "a.bvecs", "a.npy"] {
+            for length in 0..4 {
+                let error = open(name, &[1; 4][..length]).unwrap_err();
+                assert!(matches!(error, DataError::Header { .. }), "{name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_file_is_an_error() {
+        let no_axis = |shape| npy(&matrix("<f4", "False", shape), &[]);
+        for (name, content) in [
+            ("a.fbin", big_ann(0, 3, &[])),
+            ("a.fbin", big_ann(3, 0, &[])),
+            ("a.fvecs", vec![0; 8]),
+            ("a.npy", no_axis("(0, 3)")),
+            ("a.npy", no_axis("(3, 0)")),
+        ] {
+            let error = open(name, &content).unwrap_err();
+            assert!(matches!(error, DataError::Empty { .. }), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn absurd_headers_are_refused_before_anything_is_allocated() {
+        let huge = npy(&matrix("<f8", "False", "(4294967296, 4294967)"), &[0; 16]);
+        for (name, content) in [
+            ("a.fbin", big_ann(u32::MAX, u32::MAX, &[0; 16])),
+            ("a.u8bin", big_ann(u32::MAX, 1, &[0; 16])),
+            ("a.fvecs", i32::MAX.to_le_bytes().to_vec()),
+            ("a.npy", huge),
+        ] {
+            let error = open(name, &content).unwrap_err();
+            assert!(matches!(error, DataError::Length { .. }), "{name}: {error}");
+        }
+        let wide = big_ann(1, 70_000, &vec![0; 70_000]);
+        let error = open("a.u8bin", &wide).unwrap_err();
+        assert!(matches!(error, DataError::TooWide { dim: 70_000, .. }));
+        let error = open("a.fvecs", &(-3_i32).to_le_bytes()).unwrap_err();
+        assert!(error.to_string().ends_with("row 0 has -3 dimensions"));
+    }
+
+    #[test]
+    fn a_row_of_another_dimension_is_named() {
+        let mut content = vecs(12, &numbers(Element::F32, false));
+        content[16] = 2;
+        for extra in [0, 1] {
+            content.resize(32 + extra, 0);
+            let error = read("a.fvecs", &content).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    DataError::Ragged {
+                        row: 1,
+                        expected: 3,
+                        found: 2,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_named() {
+        let with = |x: f64| {
+            let mut data = numbers(Element::F64, false);
+            data[32..40].copy_from_slice(&x.to_le_bytes());
+            npy(&matrix("<f8", "False", "(2, 3)"), &data)
+        };
+        // The last one is finite as f64 only.
+        for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e39] {
+            let error = read("a.npy", &with(x)).unwrap_err();
+            let DataError::NonFinite { row, column, .. } = error else {
+                panic!("{error}");
+            };
+            assert_eq!((row, column), (1, 1));
+        }
+        assert!(read("a.npy", &with(3e38)).is_ok());
+    }
+
+    #[test]
+    fn arrays_that_are_not_plain_matrices_are_refused() {
+        let data = numbers(Element::F32, false);
+        let error = |dict: &str| open("a.npy", &npy(dict, &data)).unwrap_err();
+        assert!(matches!(
+            error(&matrix("<f4", "True", "(2, 3)")),
+            DataError::ColumnMajor { .. }
+        ));
+        let ty = error(&matrix("<i8", "False", "(2, 3)"));
+        assert!(matches!(ty, DataError::ElementType { .. }));
+        assert!(ty.to_string().contains("`<i8`"), "{ty}");
+        for shape in ["(6,)", "(1, 2, 3)", "()"] {
+            let shape = error(&matrix("<f4", "False", shape));
+            assert!(matches!(shape, DataError::Shape { .. }), "{shape}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_npy_header_is_an_error() {
+        let deep = "(".repeat(10_000);
+        let product = matrix("<f4", "False", "(99999999999999, 99999999999999)");
+        let negative = matrix("<f4", "False", "(-2, 3)");
+        for dict in [
+            &deep,
+            &product,
+            &negative,
+            "",
+            "{",
+            "{}",
+            "{'descr': '<f4'}",
+        ] {
+            let error = open("a.npy", &npy(dict, &[])).unwrap_err();
+            assert!(matches!(error, DataError::Header { .. }), "{dict}: {error}");
+        }
+        let mut long = npy(&matrix("<f4", "False", "(2, 3)"), &[]);
+        long[6] = 2;
+        let error = open("a.npy", &long).unwrap_err();
+        assert!(matches!(error, DataError::Header { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_extension_lists_the_known_ones() {
+        for name in ["a.hdf5", "a.parquet", "a"] {
+            let error = open(name, &[]).unwrap_err().to_string();
+            assert!(error.contains(".fbin, .u8bin") && error.contains(".npy"));
+            assert!(error.contains("hdf5 and parquet are not supported yet"));
+        }
+    }
+
+    #[test]
+    fn a_folder_or_nothing_is_not_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.fbin");
+        let error = SourceFile::open(&path).unwrap_err();
+        assert!(matches!(error, DataError::Io { .. }));
+        fs::create_dir(&path).unwrap();
+        let error = SourceFile::open(&path).unwrap_err();
+        assert!(matches!(error, DataError::NotAFile { .. }));
+    }
+
+    #[test]
+    fn rows_wider_than_a_chunk_are_read_whole() {
+        let dim = CHUNK_BYTES + 3;
+        let dim = dim.min(MAX_DIM);
+        let data: Vec<u8> = (0..3 * dim).map(|i| (i % 251) as u8).collect();
+        let expected: Vec<f32> = data.iter().map(|&x| f32::from(x)).collect();
+        let content = big_ann(3, dim as u32, &data);
+        assert_eq!(read("a.u8bin", &content).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_shipped_word_vectors_are_read() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/glove-20k-100d.f16bin");
+        let file = SourceFile::open(&path).unwrap();
+        assert_eq!((file.rows, file.dim), (20_000, 100));
+        let mut values = vec![0.0; file.rows * file.dim];
+        file.read(0, &mut values).unwrap();
+        // "the" begins with -0.038194.
+        assert_eq!(values[0], f16::from_f32(-0.038194).to_f32());
+        assert!(values.chunks(100).all(|row| row.iter().any(|x| *x != 0.0)));
+    }
 }

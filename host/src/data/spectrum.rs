@@ -78,3 +78,69 @@ pub(super) fn spectrum(
     values.iter_mut().for_each(|value| *value = value.max(0.0));
     Ok(Some(values))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{prepared_rows, small_integers};
+
+    fn of(values: &Array2<f32>) -> Vec<f64> {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = prepared_rows(folder.path(), "a", values);
+        let mean = values.mapv(f64::from).mean_axis(Axis(0)).unwrap();
+        spectrum(&rows, mean.as_slice().unwrap(), &|_| {})
+            .unwrap()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_known_covariance_gives_its_eigenvalues() {
+        // Rows μ ± aᵢ·hᵢ with the orthogonal rows hᵢ of a Hadamard matrix, ‖hᵢ‖² = 4:
+        // the covariance has the eigenvalues aᵢ²·4·2/8.
+        let hadamard = [
+            [1., 1., 1., 1.],
+            [1., -1., 1., -1.],
+            [1., 1., -1., -1.],
+            [1., -1., -1., 1.],
+        ];
+        let scale = [1.0, 4.0, 2.0, 3.0];
+        let values = Array2::from_shape_fn((8, 4), |(row, k)| {
+            let sign = if row < 4 { 1.0 } else { -1.0 };
+            1000.0 + sign * scale[row % 4] * hadamard[row % 4][k]
+        });
+        for (value, expected) in of(&values).iter().zip([16.0, 9.0, 4.0, 1.0]) {
+            assert!((value - expected).abs() < 1e-9, "{value} {expected}");
+        }
+    }
+
+    #[test]
+    fn constant_rows_have_a_spectrum_of_zeros() {
+        assert_eq!(of(&Array2::from_elem((9, 5), 3.5)), [0.0; 5]);
+        assert_eq!(of(&Array2::from_elem((1, 3), -1.0)), [0.0; 3]);
+    }
+
+    #[test]
+    fn eigenvalues_descend_are_not_negative_and_sum_to_the_variance() {
+        // More dimensions than a strip, fewer rows than dimensions.
+        let values = small_integers(40, 77, 3);
+        let values = of(&values);
+        assert!(values.is_sorted_by(|a, b| a >= b));
+        assert!(values.iter().all(|x| *x >= 0.0));
+        assert!(values[40..].iter().all(|x| *x < 1e-9));
+        let total = small_integers(40, 77, 3)
+            .mapv(f64::from)
+            .var_axis(Axis(0), 0.0)
+            .sum();
+        assert!((values.iter().sum::<f64>() - total).abs() < 1e-9 * total);
+    }
+
+    #[test]
+    fn a_strided_sample_stands_for_many_rows() {
+        let values = small_integers(250_000, 2, 5);
+        let all = values.mapv(f64::from).var_axis(Axis(0), 0.0).sum();
+        // 100,000 rows: the variance is known to half a percent.
+        let sampled: f64 = of(&values).iter().sum();
+        assert!((sampled / all - 1.0).abs() < 0.02, "{sampled} {all}");
+        assert_ne!(sampled, all);
+    }
+}

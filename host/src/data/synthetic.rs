@@ -174,3 +174,97 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
 fn unit_interval(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 * 2f32.powi(-24)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [SyntheticKind; 5] = [
+        SyntheticKind::Gaussian,
+        SyntheticKind::Clustered,
+        SyntheticKind::Sphere,
+        SyntheticKind::LowRank,
+        SyntheticKind::Uniform,
+    ];
+
+    fn rows(kind: SyntheticKind, n: usize, dim: usize, seed: u64) -> Array2<f32> {
+        let synthetic = Synthetic { kind, n, dim, seed };
+        let mut out = Array2::zeros((n, dim));
+        let generator = Generator::new(&synthetic).unwrap();
+        generator.read(0, out.as_slice_mut().unwrap());
+        out
+    }
+
+    /// (mean, variance) over all values.
+    fn moments(values: &Array2<f32>) -> (f64, f64) {
+        let values = values.mapv(f64::from);
+        (values.mean().unwrap(), values.var(0.0))
+    }
+
+    #[test]
+    fn fewer_rows_are_a_prefix_and_seeds_differ() {
+        for kind in KINDS {
+            let all = rows(kind, 3 * BLOCK_ROWS + 5, 9, 1);
+            let some = rows(kind, BLOCK_ROWS + 1, 9, 1);
+            assert_eq!(all.slice(ndarray::s![..BLOCK_ROWS + 1, ..]), some);
+            assert_ne!(rows(kind, BLOCK_ROWS + 1, 9, 2), some);
+            let mut later = Array2::zeros((BLOCK_ROWS, 9));
+            let synthetic = Synthetic {
+                kind,
+                n: 1,
+                dim: 9,
+                seed: 1,
+            };
+            Generator::new(&synthetic)
+                .unwrap()
+                .read(2 * BLOCK_ROWS, later.as_slice_mut().unwrap());
+            assert_eq!(
+                all.slice(ndarray::s![2 * BLOCK_ROWS..3 * BLOCK_ROWS, ..]),
+                later
+            );
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_documented_distributions() {
+        // 160,000 values: the mean of N(0, 1) has a standard deviation of 0.0025.
+        let of = |kind| rows(kind, 5000, 32, 7);
+        let (mean, variance) = moments(&of(SyntheticKind::Gaussian));
+        assert!(mean.abs() < 0.0125 && (variance - 1.0).abs() < 0.02);
+
+        let uniform = of(SyntheticKind::Uniform);
+        assert!(uniform.iter().all(|x| (0.0..1.0).contains(x)));
+        let (mean, variance) = moments(&uniform);
+        assert!((mean - 0.5).abs() < 0.004 && (variance - 1.0 / 12.0).abs() < 0.002);
+
+        let sphere = of(SyntheticKind::Sphere);
+        for row in sphere.rows() {
+            assert!((row.dot(&row) - 1.0).abs() < 1e-5);
+        }
+        assert!((moments(&sphere).1 - 1.0 / 32.0).abs() < 1e-4);
+
+        // 64·32 centre coordinates: their variance varies by 0.03.
+        let (_, variance) = moments(&of(SyntheticKind::Clustered));
+        assert!((variance - 1.09).abs() < 0.15, "{variance}");
+        // 32·4 mixing weights: the variance varies by 0.125.
+        let (_, variance) = moments(&of(SyntheticKind::LowRank));
+        assert!((variance - 1.0).abs() < 0.5, "{variance}");
+    }
+
+    #[test]
+    fn nothing_and_too_much_are_refused() {
+        let make = |n, dim| {
+            Generator::new(&Synthetic {
+                kind: SyntheticKind::Gaussian,
+                n,
+                dim,
+                seed: 0,
+            })
+            .err()
+        };
+        assert!(matches!(make(0, 3), Some(DataError::Zero { what: "n" })));
+        assert!(matches!(make(3, 0), Some(DataError::Zero { what: "dim" })));
+        let wide = make(3, MAX_DIM + 1);
+        assert!(matches!(wide, Some(DataError::TooWide { .. })));
+    }
+}

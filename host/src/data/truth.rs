@@ -14,14 +14,14 @@
 //! each, and the f64 values it is compared with err by (d+4)·2⁻⁵²·(‖x‖+‖r‖)² at most.
 
 use std::collections::BinaryHeap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 use vq_kernels::distance::{dot, l2_sq, norm_sq};
 use vq_kernels::{Panels, TopK};
 
@@ -182,7 +182,11 @@ impl TruthFile {
 
 /// Writes beside and renames: `path` is whole or absent.
 fn write(truth: &Truth, identical: u64, folder: &Path, path: &Path) -> Result<(), DataError> {
-    let file = NamedTempFile::new_in(folder).map_err(io("create a file in", folder))?;
+    // As open to others as the umask lets it be: a cache may be shared.
+    let file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(io("create a file in", folder))?;
     let mut out = BufWriter::new(file);
     let mut digest = blake3::Hasher::new();
     let mut put = |bytes: &[u8]| {
@@ -583,5 +587,203 @@ fn each_scores(slots: &[Slot], x: ArrayView2<'_, f32>, mut each: impl FnMut(&Slo
         for (query, row) in scores.axis_iter(Axis(0)).enumerate() {
             each(slot, query, row.to_slice().expect("scores are row-major"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{prepared_rows, small_integers};
+
+    const METRICS: [Metric; 2] = [Metric::L2, Metric::Ip];
+
+    /// All f64 distances, sorted.
+    fn by_full_sort(base: &Array2<f32>, queries: &Array2<f32>, metric: Metric, k: usize) -> Truth {
+        let mut truth = Truth {
+            ids: Array2::zeros((queries.nrows(), k)),
+            distances: Array2::zeros((queries.nrows(), k)),
+        };
+        for (query, x) in queries.rows().into_iter().enumerate() {
+            let mut all: Vec<(f64, u32)> = base
+                .rows()
+                .into_iter()
+                .zip(0..)
+                .map(|(row, id)| {
+                    let (x, row) = (x.to_slice().unwrap(), row.to_slice().unwrap());
+                    (distance(metric, x, row), id)
+                })
+                .collect();
+            all.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            for (rank, (distance, id)) in all.into_iter().take(k).enumerate() {
+                truth.ids[(query, rank)] = id;
+                truth.distances[(query, rank)] = distance;
+            }
+        }
+        truth
+    }
+
+    /// Finds and compares; returns whether a query had to be settled by a second scan.
+    fn check(base: &Array2<f32>, queries: &Array2<f32>, metric: Metric, k: usize) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let base_rows = prepared_rows(folder.path(), "base", base);
+        let query_rows = prepared_rows(folder.path(), "queries", queries);
+        let settled = std::sync::atomic::AtomicBool::new(false);
+        let report = |progress: Progress| {
+            if progress.stage == "settle near ties" {
+                settled.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        let (found, _) = exact_neighbours(&base_rows, &query_rows, metric, k, &report).unwrap();
+        assert_eq!(found, by_full_sort(base, queries, metric, k));
+        settled.into_inner()
+    }
+
+    #[test]
+    fn neighbours_are_those_of_a_full_sort() {
+        for metric in METRICS {
+            // More rows than a set of panels, a tail, more queries than a chunk.
+            let base = small_integers(9001, 33, 1).mapv(|x| x * 0.37);
+            let queries = small_integers(101, 33, 2).mapv(|x| x * 0.41);
+            check(&base, &queries, metric, 10);
+        }
+    }
+
+    #[test]
+    fn ties_are_settled_by_the_lowest_id() {
+        for metric in METRICS {
+            // 7² distinct rows, each some 40 times: every list ends within a tie.
+            let settled = check(
+                &small_integers(2000, 2, 1),
+                &small_integers(60, 2, 2),
+                metric,
+                10,
+            );
+            assert!(settled);
+            let settled = check(
+                &Array2::zeros((700, 3)),
+                &small_integers(5, 3, 2),
+                metric,
+                7,
+            );
+            assert!(settled);
+        }
+    }
+
+    #[test]
+    fn data_far_from_the_origin_is_exact_too() {
+        // ‖x‖² is 10¹² times the distances: f32 scores say nothing.
+        let far = |n, seed| small_integers(n, 16, seed).mapv(|x| 1e6 + x / 4.0);
+        assert!(check(&far(3000, 1), &far(20, 2), Metric::L2, 10));
+        assert!(check(&far(3000, 1), &far(20, 2), Metric::Ip, 10));
+    }
+
+    #[test]
+    fn one_enormous_row_changes_nothing_for_the_others() {
+        let mut base = small_integers(3000, 16, 1).mapv(|x| x + 0.1);
+        base.row_mut(17).fill(1e9);
+        let queries = small_integers(20, 16, 2);
+        assert!(check(&base, &queries, Metric::L2, 10));
+        check(&base, &queries, Metric::Ip, 10);
+    }
+
+    #[test]
+    fn values_whose_scores_overflow_f32_are_exact_too() {
+        for metric in METRICS {
+            let base = small_integers(500, 8, 1).mapv(|x| x * 1e30);
+            let queries = small_integers(9, 8, 2).mapv(|x| x * 1e30);
+            assert!(check(&base, &queries, metric, 10));
+            let tiny = small_integers(500, 8, 1).mapv(|x| x * 1e-30);
+            assert!(check(&tiny, &queries.mapv(|x| x / 1e30 / 1e30), metric, 10));
+        }
+    }
+
+    #[test]
+    fn all_rows_may_be_neighbours() {
+        for metric in METRICS {
+            check(
+                &small_integers(40, 5, 1),
+                &small_integers(3, 5, 2),
+                metric,
+                40,
+            );
+            check(
+                &small_integers(1, 5, 1),
+                &small_integers(3, 5, 2),
+                metric,
+                1,
+            );
+        }
+    }
+
+    #[test]
+    fn queries_that_equal_a_base_row_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = small_integers(300, 9, 1);
+        let mut queries = small_integers(8, 9, 2);
+        for query in 0..3 {
+            queries.row_mut(query).assign(&base.row(100 * query));
+        }
+        let base = prepared_rows(folder.path(), "base", &base);
+        let queries = prepared_rows(folder.path(), "queries", &queries);
+        let found = |metric, k, name| {
+            let folder = folder.path().join(name);
+            find(&base, &queries, metric, k, &folder, &|_| {})
+                .unwrap()
+                .1
+        };
+        assert_eq!(found(Metric::L2, 5, "l2"), 3);
+        assert_eq!(found(Metric::L2, 5, "l2"), 3);
+    }
+
+    #[test]
+    fn a_stored_file_serves_every_smaller_k() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
+        let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
+        let store = folder.path().join("truth");
+        let find = |k| {
+            find(&base, &queries, Metric::L2, k, &store, &|_| {})
+                .unwrap()
+                .0
+        };
+        let ten = find(10);
+        let five = find(5);
+        assert_eq!(ten.path, five.path);
+        let (ten, five) = (ten.read().unwrap(), five.read().unwrap());
+        assert_eq!(five.ids, ten.ids.slice(s![.., ..5]));
+        assert_eq!(five.distances, ten.distances.slice(s![.., ..5]));
+
+        let twenty = find(20);
+        assert_eq!(twenty.read().unwrap().ids.slice(s![.., ..10]), ten.ids);
+        assert_eq!(find(10).k, 10);
+    }
+
+    #[test]
+    fn a_damaged_file_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
+        let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
+        let store = folder.path().join("truth");
+        let find = || {
+            find(&base, &queries, Metric::L2, 10, &store, &|_| {})
+                .unwrap()
+                .0
+        };
+        let file = find();
+        let truth = file.read().unwrap();
+        let whole = fs::read(&file.path).unwrap();
+        let mut magic = whole.clone();
+        magic[0] ^= 1;
+        for damaged in [&whole[..whole.len() - 1], &whole[..20], &[], &magic] {
+            fs::write(&file.path, damaged).unwrap();
+            assert!(matches!(file.read(), Err(DataError::Damaged { .. })));
+            assert_eq!(find(), file);
+            assert_eq!(file.read().unwrap(), truth, "it is made again");
+        }
+        let mut flipped = whole.clone();
+        flipped[40] ^= 1;
+        fs::write(&file.path, flipped).unwrap();
+        let error = file.read().unwrap_err().to_string();
+        assert!(error.contains("wrong checksum"), "{error}");
     }
 }
