@@ -85,19 +85,16 @@ impl KMeans {
         }
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let sample = self.sample(n, &mut rng);
-        if let Some(row) = sample
-            .par_iter()
-            .copied()
-            .find_first(|&row| x.row(row).iter().any(|value| !value.is_finite()))
-        {
-            return Err(KMeansError::NonFinite { row });
+        let mut points = Points::gather(x, &sample);
+        if let Some(row) = points.first_not_finite() {
+            return Err(KMeansError::NonFinite { row: sample[row] });
         }
         if n <= self.k {
             let rows: Vec<usize> = (0..n).cycle().take(self.k).collect();
-            return Ok(x.select(Axis(0), &rows));
+            return Ok(points.rows.select(Axis(0), &rows));
         }
 
-        let points = Points::new(x, &sample);
+        points.normalise();
         let mut centroids = Array2::<f32>::zeros((self.k, d));
         for (mut centroid, row) in
             centroids
@@ -134,7 +131,7 @@ impl KMeans {
     }
 }
 
-/// The sampled rows, as `(x − shift) · scale`.
+/// The sampled rows (n, d) in standard layout; once normalised, `(x − shift) · scale`.
 struct Points {
     rows: Array2<f32>,
     shift: Vec<f64>,
@@ -143,45 +140,90 @@ struct Points {
 }
 
 impl Points {
-    fn new(x: ArrayView2<'_, f32>, sample: &[usize]) -> Self {
-        let d = x.ncols();
-        let mut shift = vec![0.0_f64; d];
-        for &row in sample {
-            for (sum, &value) in shift.iter_mut().zip(x.row(row)) {
-                *sum += f64::from(value);
+    fn gather(x: ArrayView2<'_, f32>, sample: &[usize]) -> Self {
+        let mut rows = Array2::zeros((sample.len(), x.ncols()));
+        rows.axis_iter_mut(Axis(0))
+            .into_par_iter()
+            .zip(sample)
+            .for_each(|(mut to, &row)| to.assign(&x.row(row)));
+        Self {
+            rows,
+            shift: vec![0.0; x.ncols()],
+            scale: 1.0,
+        }
+    }
+
+    fn dim(&self) -> usize {
+        self.rows.ncols()
+    }
+
+    fn values(&self) -> &[f32] {
+        self.rows.as_slice().expect("the layout is standard")
+    }
+
+    fn first_not_finite(&self) -> Option<usize> {
+        let values = self.values();
+        values
+            .par_chunks(CHUNK)
+            .position_first(|chunk| !chunk.iter().all(|value| value.is_finite()))
+            .and_then(|chunk| {
+                let mut rest = values.iter().skip(chunk * CHUNK);
+                rest.position(|value| !value.is_finite())
+                    .map(|i| (chunk * CHUNK + i) / self.dim())
+            })
+    }
+
+    fn normalise(&mut self) {
+        let (n, d) = self.rows.dim();
+        if d == 0 {
+            return;
+        }
+        // Partial sums over fixed chunks, added in their order: the same on any number of threads.
+        let sums: Vec<Vec<f64>> = (0..n.div_ceil(CHUNK))
+            .into_par_iter()
+            .map(|chunk| {
+                let last = n.min((chunk + 1) * CHUNK);
+                let rows: Vec<u32> = (chunk * CHUNK..last).map(|row| row as u32).collect();
+                sum_rows(self.values(), d, &rows)
+            })
+            .collect();
+        for chunk in &sums {
+            for (shift, sum) in self.shift.iter_mut().zip(chunk) {
+                *shift += sum;
             }
         }
-        for sum in &mut shift {
-            *sum /= sample.len() as f64;
+        for shift in &mut self.shift {
+            *shift /= n as f64;
         }
-        let largest = sample
-            .par_iter()
-            .map(|&row| {
-                x.row(row)
-                    .iter()
-                    .zip(&shift)
-                    .map(|(&value, shift)| (f64::from(value) - shift).abs())
-                    .fold(0.0, f64::max)
+        let shift = &self.shift;
+        let largest = self
+            .values()
+            .par_chunks(CHUNK * d)
+            .map(|rows| {
+                let mut largest = 0.0_f64;
+                for row in rows.chunks_exact(d) {
+                    for (&value, shift) in row.iter().zip(shift) {
+                        largest = largest.max((f64::from(value) - shift).abs());
+                    }
+                }
+                largest
             })
             .reduce(|| 0.0, f64::max);
-        let scale = if largest > 0.0 {
-            (-largest.log2().floor()).exp2()
-        } else {
-            1.0
-        };
-        let mut rows = Array2::zeros((sample.len(), d));
-        if d > 0 {
-            rows.as_slice_mut()
-                .expect("a new matrix is contiguous")
-                .par_chunks_exact_mut(d)
-                .zip(sample)
-                .for_each(|(to, &row)| {
-                    for ((to, &value), shift) in to.iter_mut().zip(x.row(row)).zip(&shift) {
-                        *to = ((f64::from(value) - shift) * scale) as f32;
-                    }
-                });
+        if largest > 0.0 {
+            self.scale = (-largest.log2().floor()).exp2();
         }
-        Self { rows, shift, scale }
+        let scale = self.scale;
+        self.rows
+            .as_slice_mut()
+            .expect("the layout is standard")
+            .par_chunks_mut(CHUNK * d)
+            .for_each(|rows| {
+                for row in rows.chunks_exact_mut(d) {
+                    for (value, shift) in row.iter_mut().zip(shift) {
+                        *value = ((f64::from(*value) - shift) * scale) as f32;
+                    }
+                }
+            });
     }
 
     fn restore(&self, mut centroids: Array2<f32>) -> Array2<f32> {
@@ -259,13 +301,7 @@ impl Assignment {
                 if group.is_empty() {
                     return;
                 }
-                let mut sums = vec![0.0_f64; centroid.len()];
-                for &row in group {
-                    let row = points.rows.row(row as usize);
-                    for (sum, &value) in sums.iter_mut().zip(row) {
-                        *sum += f64::from(value);
-                    }
-                }
+                let sums = sum_rows(points.values(), points.dim(), group);
                 for (mean, sum) in centroid.iter_mut().zip(sums) {
                     *mean = (sum / group.len() as f64) as f32;
                 }
@@ -309,23 +345,58 @@ impl Assignment {
     /// Standard deviation of group `j` in each dimension.
     fn spread(&self, points: &Points, j: usize) -> Vec<f64> {
         let group = &self.order[self.group(j)];
-        let d = points.rows.ncols();
-        let (mut mean, mut spread) = (vec![0.0_f64; d], vec![0.0_f64; d]);
-        for &row in group {
-            for (sum, &value) in mean.iter_mut().zip(points.rows.row(row as usize)) {
-                *sum += f64::from(value) / group.len() as f64;
-            }
-        }
+        let sums = sum_rows(points.values(), points.dim(), group);
+        let mut spread = vec![0.0_f64; points.dim()];
         for &row in group {
             let row = points.rows.row(row as usize);
-            for ((sum, &value), mean) in spread.iter_mut().zip(row).zip(&mean) {
-                *sum += (f64::from(value) - mean).powi(2);
+            for ((spread, &value), sum) in spread.iter_mut().zip(row).zip(&sums) {
+                *spread += (f64::from(value) - sum / group.len() as f64).powi(2);
             }
         }
         for sum in &mut spread {
             *sum = (*sum / group.len() as f64).sqrt();
         }
         spread
+    }
+}
+
+/// `Σ values[row · d ..][..d]` over the given rows, in their order.
+fn sum_rows(values: &[f32], d: usize, rows: &[u32]) -> Vec<f64> {
+    let mut sums = vec![0.0; d];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: AVX-512F was detected on the line above.
+        unsafe { add_rows_avx512(values, rows, &mut sums) };
+        return sums;
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected on the line above.
+        unsafe { add_rows_avx2(values, rows, &mut sums) };
+        return sums;
+    }
+    add_rows(values, rows, &mut sums);
+    sums
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn add_rows_avx512(values: &[f32], rows: &[u32], sums: &mut [f64]) {
+    add_rows(values, rows, sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn add_rows_avx2(values: &[f32], rows: &[u32], sums: &mut [f64]) {
+    add_rows(values, rows, sums);
+}
+
+#[inline(always)]
+fn add_rows(values: &[f32], rows: &[u32], sums: &mut [f64]) {
+    let d = sums.len();
+    for &row in rows {
+        let row = &values[row as usize * d..][..d];
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(value);
+        }
     }
 }
 
