@@ -74,15 +74,17 @@ fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(
     let mut first = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     for panel in panels.chunks_exact(d + 1) {
         let sums = panel_scores(x, panel);
-        for part in 0..4 {
-            let index = _mm256_castsi256_ps(first);
-            for i in 0..R {
-                let sum = sums[i][part];
+        let mut indices = [_mm256_setzero_ps(); 4];
+        for index in &mut indices {
+            *index = _mm256_castsi256_ps(first);
+            first = _mm256_add_epi32(first, _mm256_set1_epi32(8));
+        }
+        for i in 0..R {
+            for (sum, index) in sums[i].into_iter().zip(indices) {
                 let better = _mm256_cmp_ps::<_CMP_GT_OQ>(sum, best_score[i]);
                 best_score[i] = _mm256_blendv_ps(best_score[i], sum, better);
                 best_index[i] = _mm256_blendv_ps(best_index[i], index, better);
             }
-            first = _mm256_add_epi32(first, _mm256_set1_epi32(8));
         }
     }
     for i in 0..R {
