@@ -275,7 +275,15 @@ pub fn label(schema: &[crate::params::Param], request: &GridRequest, config: &Co
         .join(" ")
 }
 
-fn product<Q: Quantizer>(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
+/// What [`Quantizer::expand_grid`] does unless overridden; an override that only adapts the
+/// request hands it on to here.
+///
+/// # Errors
+/// None so far.
+pub fn product<Q: Quantizer>(
+    request: &GridRequest,
+    sink: &mut dyn GridSink,
+) -> Result<(), Error> {
     let schema = Q::Params::schema();
     let rate_axes =
         request.bits_per_dim.map(|bits| Q::rate_axes(request.space, bits)).unwrap_or_default();
