@@ -1,4 +1,4 @@
-//! Prints the speed of the kernels on this machine: `cargo run --release --example speed`.
+//! Prints the speed of the kernels on this machine: `cargo run --release -p vq-kernels --example speed`.
 #![expect(clippy::print_stdout, reason = "the output is the purpose")]
 
 use std::convert::Infallible;

@@ -10,6 +10,7 @@
 //! (only the payload of a NaN is unspecified).
 //!
 //! f32 has 24 bits: where `‖x‖²` is far larger than the distances of interest, centre the data first.
+//! Where `‖r‖²` is beyond the range of f32, the bias is −∞ and the row is never the nearest.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -41,6 +42,18 @@ struct Line([f32; PANEL]);
 /// Rows (rows, d) packed for [`scores`](Self::scores) and [`nearest`](Self::nearest).
 ///
 /// Memory: 4·(d + 1) bytes per row, rows rounded up to a multiple of 32.
+///
+/// ```
+/// use ndarray::array;
+/// use vq_kernels::Panels;
+///
+/// let panels = Panels::for_l2(array![[0.0, 0.0], [4.0, 3.0]].view());
+/// let x = array![[4.0, 2.0]];
+/// let (mut index, mut score) = ([0], [0.0]);
+/// panels.nearest(x.view(), &mut index, &mut score);
+/// let x_norm_sq = 20.0;
+/// assert_eq!((index[0], x_norm_sq - 2.0 * score[0]), (1, 1.0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Panels {
     /// Per panel one line of biases, then one line per dimension.
@@ -132,13 +145,14 @@ impl Panels {
                 .axis_chunks_iter(Axis(0), GROUP)
                 .zip(scores.axis_chunks_iter_mut(Axis(0), GROUP))
             {
-                let mut vectors: [&[f32]; GROUP] = [&[]; GROUP];
-                let vectors = slices(&x, &mut vectors);
-                let mut group: Vec<&mut [f32]> = scores
-                    .outer_iter_mut()
-                    .map(|row| row.into_slice().expect("columns are contiguous"))
-                    .collect();
-                path.scores(vectors, panels, &mut group);
+                let vectors = slices(&x);
+                let mut rows = scores.outer_iter_mut();
+                let mut group: [&mut [f32]; GROUP] = std::array::from_fn(|_| {
+                    rows.next()
+                        .map(|row| row.into_slice().expect("columns are contiguous"))
+                        .unwrap_or_default()
+                });
+                path.scores(&vectors[..x.nrows()], panels, &mut group[..x.nrows()]);
             }
         }
     }
@@ -153,10 +167,9 @@ impl Panels {
                 .zip(index.chunks_mut(GROUP))
                 .zip(score.chunks_mut(GROUP))
             {
-                let mut vectors: [&[f32]; GROUP] = [&[]; GROUP];
-                let vectors = slices(&x, &mut vectors);
+                let vectors = slices(&x);
                 let mut found = [(0, 0.0); GROUP];
-                path.nearest(vectors, panels, &mut found);
+                path.nearest(&vectors[..x.nrows()], panels, &mut found);
                 for ((index, score), found) in index.iter_mut().zip(score).zip(found) {
                     // Later blocks hold later rows: ties stay where they are.
                     if found.1 > *score {
@@ -214,7 +227,7 @@ impl Panels {
             let (biases, lines) = panel.split_first_mut().expect("a panel has d + 1 lines");
             biases.0 = [f32::NEG_INFINITY; PANEL];
             for (lane, row) in rows.outer_iter().enumerate() {
-                let row = row.to_slice().expect("rows are contiguous");
+                let row = row.to_slice().expect("columns are contiguous");
                 biases.0[lane] = bias(row);
                 for (line, &value) in lines.iter_mut().zip(row) {
                     line.0[lane] = value;
@@ -281,15 +294,14 @@ impl Path {
     }
 }
 
-/// The rows of `x` (n ≤ GROUP, d), whose columns are contiguous.
-fn slices<'a, 'b>(
-    x: &'b ArrayView2<'a, f32>,
-    vectors: &'b mut [&'b [f32]; GROUP],
-) -> &'b [&'b [f32]] {
-    for (vector, row) in vectors.iter_mut().zip(x.outer_iter()) {
-        *vector = row.to_slice().expect("columns are contiguous");
-    }
-    &vectors[..x.nrows()]
+/// The rows of `x` (n ≤ GROUP, d), whose columns are contiguous; the rest is empty.
+fn slices<'a>(x: &'a ArrayView2<'_, f32>) -> [&'a [f32]; GROUP] {
+    let mut rows = x.outer_iter();
+    std::array::from_fn(|_| {
+        rows.next()
+            .map(|row| row.to_slice().expect("columns are contiguous"))
+            .unwrap_or_default()
+    })
 }
 
 /// `x` itself when its columns are contiguous, a copy otherwise.

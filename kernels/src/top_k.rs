@@ -59,15 +59,14 @@ impl TopK {
             "ids beyond the last u32"
         );
         for (block, scores) in scores.chunks(BLOCK).enumerate() {
-            // Not `>=`: a NaN must pass when places are still free.
             let threshold = self.threshold;
             if scores
                 .iter()
-                .fold(false, |any, score| any | !(*score < threshold))
+                .fold(false, |any, &score| any | reaches(score, threshold))
             {
                 let first = first_id + (block * BLOCK) as u32;
                 for (i, &score) in scores.iter().enumerate() {
-                    if !(score < self.threshold) {
+                    if reaches(score, self.threshold) {
                         self.push(score, first + i as u32);
                     }
                 }
@@ -96,6 +95,12 @@ impl TopK {
         };
         self.keys.truncate(self.k);
     }
+}
+
+/// NaN passes, for places may be free; its key decides.
+#[inline(always)]
+fn reaches(score: f32, threshold: f32) -> bool {
+    score >= threshold || score.is_nan()
 }
 
 /// Ascending keys are descending scores, then ascending ids.
