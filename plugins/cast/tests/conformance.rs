@@ -1,5 +1,7 @@
 //! What casting promises.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where a promise is broken")]
+
 use ndarray::{Array2, s};
 use vq_cast::{Cast, CastParams, Format};
 use vq_plugin_api::{Context, Metric, Params, Quantizer, Space, Value};
