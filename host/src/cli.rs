@@ -137,7 +137,8 @@ fn parse_rerun(text: &str) -> Result<Rerun, String> {
         return Ok(Rerun::Failed);
     }
     text.parse().map(Rerun::Outcome).map_err(|_| {
-        let names: Vec<&str> = Outcome::ALL.iter().map(|o| o.as_str()).filter(|n| *n != "failed").collect();
+        let names: Vec<&str> =
+            Outcome::ALL.iter().map(|o| o.as_str()).filter(|n| *n != "failed").collect();
         format!("expected failed, {}", names.join(", "))
     })
 }

@@ -70,7 +70,8 @@ impl<'a> Chosen<'a> {
     }
 
     fn runs_on(&self, dataset: &str) -> bool {
-        let named = |names: &Vec<toml::Spanned<String>>| names.iter().any(|n| n.get_ref() == dataset);
+        let named =
+            |names: &Vec<toml::Spanned<String>>| names.iter().any(|n| n.get_ref() == dataset);
         self.used.datasets.as_ref().is_none_or(named)
     }
 }
@@ -156,13 +157,14 @@ fn choose_one<'a>(
 ) -> Result<Chosen<'a>, PlanError> {
     let source = &sweep.source;
     let file = used.plugin.as_ref();
-    let found = catalog.resolve(used.id.get_ref(), file.map(|f| f.get_ref().as_str())).map_err(|e| {
-        let span = match (&e, file) {
-            (ResolveError::NotInFile { .. }, Some(file)) => file.span(),
-            _ => used.id.span(),
-        };
-        PlanError::at(source, span, &e, "asked for here", Some(resolve_help(&e, catalog)))
-    })?;
+    let found =
+        catalog.resolve(used.id.get_ref(), file.map(|f| f.get_ref().as_str())).map_err(|e| {
+            let span = match (&e, file) {
+                (ResolveError::NotInFile { .. }, Some(file)) => file.span(),
+                _ => used.id.span(),
+            };
+            PlanError::at(source, span, &e, "asked for here", Some(resolve_help(&e, catalog)))
+        })?;
     if let Some(pin) = &used.digest
         && *pin.get_ref() != found.library.digest
     {
@@ -189,9 +191,10 @@ fn choose_one<'a>(
     }
     let schema = &found.method.params;
     let known = |name: &str, span: Range<usize>| {
-        schema.iter().find(|p| p.name == name).ok_or_else(|| {
-            unknown_parameter(source, span, &found.method.id, name, schema)
-        })
+        schema
+            .iter()
+            .find(|p| p.name == name)
+            .ok_or_else(|| unknown_parameter(source, span, &found.method.id, name, schema))
     };
     let mut axes = BTreeMap::new();
     for axis in &used.axes {
@@ -200,7 +203,13 @@ fn choose_one<'a>(
         for value in &axis.values {
             let coerced = param.coerce(value.get_ref().clone());
             param.check(&coerced).map_err(|reason| {
-                PlanError::at(source, value.span(), format!("{}: {reason}", axis.name), "here", Some(about(param)))
+                PlanError::at(
+                    source,
+                    value.span(),
+                    format!("{}: {reason}", axis.name),
+                    "here",
+                    Some(about(param)),
+                )
             })?;
             values.push(coerced);
         }
@@ -218,10 +227,13 @@ fn resolve_help(error: &ResolveError, catalog: &Catalog) -> String {
     let methods = catalog.methods();
     let ids = || methods.iter().map(|f| f.method.id.as_str());
     match error {
-        ResolveError::Ambiguous { .. } => "say which with plugin = \"FILE\" in this [[method]]".into(),
+        ResolveError::Ambiguous { .. } => {
+            "say which with plugin = \"FILE\" in this [[method]]".into()
+        }
         ResolveError::NotInFile { .. } => "`vq-host methods` lists files and their methods".into(),
         ResolveError::Unknown { .. } if methods.is_empty() => {
-            let places: Vec<String> = catalog.searched.iter().map(|(p, _)| p.display().to_string()).collect();
+            let places: Vec<String> =
+                catalog.searched.iter().map(|(p, _)| p.display().to_string()).collect();
             format!("no plugin was found at all; searched: {}", places.join(", "))
         }
         ResolveError::Unknown { id } => {

@@ -183,9 +183,7 @@ impl FromStr for Outcome {
         Self::ALL
             .into_iter()
             .find(|outcome| outcome.as_str() == name)
-            .ok_or_else(|| UnknownOutcome {
-                name: name.to_owned(),
-            })
+            .ok_or_else(|| UnknownOutcome { name: name.to_owned() })
     }
 }
 
@@ -263,18 +261,10 @@ impl MetricValue {
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(MetricError::Name { name });
         }
-        let bad = [Some(value), min, max]
-            .into_iter()
-            .flatten()
-            .find(|x| !x.is_finite());
+        let bad = [Some(value), min, max].into_iter().flatten().find(|x| !x.is_finite());
         match bad {
             Some(value) => Err(MetricError::NonFinite { name, value }),
-            None => Ok(Self {
-                name,
-                value,
-                min,
-                max,
-            }),
+            None => Ok(Self { name, value, min, max }),
         }
     }
 
@@ -309,22 +299,14 @@ impl TryFrom<MetricWire> for MetricValue {
 
 impl From<MetricValue> for MetricWire {
     fn from(metric: MetricValue) -> Self {
-        Self {
-            name: metric.name,
-            value: metric.value,
-            min: metric.min,
-            max: metric.max,
-        }
+        Self { name: metric.name, value: metric.value, min: metric.min, max: metric.max }
     }
 }
 
 impl Record {
     /// The value of the metric called `name`, if it was measured.
     pub fn value(&self, name: &str) -> Option<f64> {
-        self.metrics
-            .iter()
-            .find(|metric| metric.name == name)
-            .map(|metric| metric.value)
+        self.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
     }
 
     /// What the cell's key is made of, taken from the record.
@@ -394,9 +376,7 @@ pub fn cell_key(parts: &CellKeyParts<'_>) -> String {
         "plugin": parts.plugin_digest,
         "seed": parts.seed,
     });
-    blake3::hash(canonical_json(&object).as_bytes())
-        .to_hex()
-        .to_string()
+    blake3::hash(canonical_json(&object).as_bytes()).to_hex().to_string()
 }
 
 /// One text per value: no spaces, keys sorted by their bytes, and equal numbers written equally,
@@ -461,13 +441,9 @@ pub(crate) fn natural_key(name: &str) -> Vec<(String, u64)> {
     let mut pieces = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let (text, tail) = rest.split_at(digits);
-        let end = tail
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
         let (number, tail) = tail.split_at(end);
         pieces.push((text.to_owned(), number.parse().unwrap_or(u64::MAX)));
         rest = tail;
@@ -515,9 +491,7 @@ impl RunInfo {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Two machines of a cluster may begin in the same second; std's hash seeds are random.
         let random = RandomState::new().build_hasher().finish() as u32;
-        let second = humantime::format_rfc3339_seconds(now)
-            .to_string()
-            .replace(['-', ':'], "");
+        let second = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
         Self {
             run_id: format!("{second}-{random:08x}"),
             started_at: timestamp(now),
@@ -577,18 +551,12 @@ const CPU_FEATURES: [&str; 23] = [
 ];
 
 fn cpu_features(cpuinfo: &str) -> Vec<String> {
-    let line = ["flags", "Features"]
-        .into_iter()
-        .find_map(|key| proc_values(cpuinfo, key).next());
+    let line = ["flags", "Features"].into_iter().find_map(|key| proc_values(cpuinfo, key).next());
     let present: BTreeSet<&str> = match line {
         Some(line) => line.split_whitespace().collect(),
         None => detected_features(),
     };
-    CPU_FEATURES
-        .into_iter()
-        .filter(|name| present.contains(name))
-        .map(str::to_owned)
-        .collect()
+    CPU_FEATURES.into_iter().filter(|name| present.contains(name)).map(str::to_owned).collect()
 }
 
 /// What the processor itself says, where there is no `/proc/cpuinfo`.
@@ -708,31 +676,13 @@ pub(crate) mod tests {
         let base = parts(&params, &evaluation);
         let keys = BTreeSet::from([
             cell_key(&base),
-            cell_key(&CellKeyParts {
-                dataset_digest: "x",
-                ..base
-            }),
-            cell_key(&CellKeyParts {
-                metric: "ip",
-                ..base
-            }),
-            cell_key(&CellKeyParts {
-                method: "x",
-                ..base
-            }),
-            cell_key(&CellKeyParts {
-                params: &other_params,
-                ..base
-            }),
-            cell_key(&CellKeyParts {
-                evaluation: &other_evaluation,
-                ..base
-            }),
+            cell_key(&CellKeyParts { dataset_digest: "x", ..base }),
+            cell_key(&CellKeyParts { metric: "ip", ..base }),
+            cell_key(&CellKeyParts { method: "x", ..base }),
+            cell_key(&CellKeyParts { params: &other_params, ..base }),
+            cell_key(&CellKeyParts { evaluation: &other_evaluation, ..base }),
             cell_key(&CellKeyParts { seed: 43, ..base }),
-            cell_key(&CellKeyParts {
-                plugin_digest: "x",
-                ..base
-            }),
+            cell_key(&CellKeyParts { plugin_digest: "x", ..base }),
         ]);
         assert_eq!(keys.len(), 8);
     }
@@ -752,9 +702,7 @@ pub(crate) mod tests {
     #[test]
     fn a_record_survives_one_json_line() {
         let mut record = sample("example", "m=8", &[("recall@10", 0.1 + 0.2)]);
-        record
-            .metrics
-            .push(MetricValue::with_range("fit_s", 2.0, 1.5, 2.5).unwrap());
+        record.metrics.push(MetricValue::with_range("fit_s", 2.0, 1.5, 2.5).unwrap());
         record.outcome = Outcome::OutOfMemory;
         record.error = Some("line one\nline two".to_owned());
         let line = serde_json::to_string(&record).unwrap();
@@ -783,10 +731,7 @@ pub(crate) mod tests {
     fn every_outcome_reads_back_from_its_name() {
         for outcome in Outcome::ALL {
             assert_eq!(outcome.to_string().parse(), Ok(outcome));
-            assert_eq!(
-                serde_json::to_string(&outcome).unwrap(),
-                format!("\"{outcome}\"")
-            );
+            assert_eq!(serde_json::to_string(&outcome).unwrap(), format!("\"{outcome}\""));
         }
         assert!("okay".parse::<Outcome>().is_err());
     }
@@ -796,16 +741,10 @@ pub(crate) mod tests {
         let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\n\
                        flags\t\t: fpu avx2 fma amx_tile avx512_vnni sse\nprocessor\t: 1\n";
         assert_eq!(cpu_model(cpuinfo).as_deref(), Some("Some CPU @ 2.00GHz"));
-        assert_eq!(
-            cpu_features(cpuinfo),
-            ["amx_tile", "avx2", "avx512_vnni", "fma"]
-        );
+        assert_eq!(cpu_features(cpuinfo), ["amx_tile", "avx2", "avx512_vnni", "fma"]);
         let arm = "Features\t: fp asimd sve\nCPU implementer\t: 0x41\n";
         assert_eq!(cpu_features(arm), ["asimd", "sve"]);
-        assert_eq!(
-            memory_bytes("MemTotal:       2048 kB\nMemFree: 1 kB\n"),
-            Some(2_097_152)
-        );
+        assert_eq!(memory_bytes("MemTotal:       2048 kB\nMemFree: 1 kB\n"), Some(2_097_152));
         assert_eq!(memory_bytes("MemTotal: lots\n"), None);
         assert_eq!(cpu_model(""), None);
     }
@@ -820,23 +759,9 @@ pub(crate) mod tests {
 
     #[test]
     fn names_sort_as_people_count() {
-        let mut names = [
-            "recall@100",
-            "mse",
-            "recall@10/rerank=4",
-            "recall@2",
-            "recall@10",
-            "a",
-        ];
+        let mut names = ["recall@100", "mse", "recall@10/rerank=4", "recall@2", "recall@10", "a"];
         names.sort_by_cached_key(|name| natural_key(name));
-        let expected = [
-            "a",
-            "mse",
-            "recall@2",
-            "recall@10",
-            "recall@10/rerank=4",
-            "recall@100",
-        ];
+        let expected = ["a", "mse", "recall@2", "recall@10", "recall@10/rerank=4", "recall@100"];
         assert_eq!(names, expected);
     }
 }

@@ -81,9 +81,14 @@ pub fn run<E>(
                     let cell = next.fetch_add(1, Ordering::Relaxed);
                     let Some(of) = schedule.cells.get(cell) else { break };
                     let _ = events.send(Event::Started { slot, cell });
-                    let record = Box::new(run_cell(schedule, of, cancel, &mut |stage, fraction| {
-                        let _ = events.send(Event::Progress { slot, stage: stage.into(), fraction });
-                    }));
+                    let record =
+                        Box::new(run_cell(schedule, of, cancel, &mut |stage, fraction| {
+                            let _ = events.send(Event::Progress {
+                                slot,
+                                stage: stage.into(),
+                                fraction,
+                            });
+                        }));
                     let _ = events.send(Event::Finished { slot, record });
                 }
             });

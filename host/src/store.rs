@@ -265,10 +265,8 @@ impl Store {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|source| OpenError::Folder {
-                path: folder.to_owned(),
-                source,
-            })?;
+            fs::create_dir_all(folder)
+                .map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
         }
         let lock = WriterLock::acquire(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
@@ -276,11 +274,7 @@ impl Store {
         let found = reader.schema_version()?;
         let columns = prepare_for_writing(&mut reader.connection, found)
             .map_err(|source| open_error(&reader.path, source))?;
-        Ok(Self {
-            reader,
-            columns,
-            _lock: lock,
-        })
+        Ok(Self { reader, columns, _lock: lock })
     }
 
     /// Opens the store at `path` to be read only, while another process may be writing it.
@@ -298,11 +292,7 @@ impl Store {
         let reader = Reader::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let found = reader.schema_version()?;
         if found < MIGRATIONS.len() {
-            return Err(OpenError::Older {
-                path: reader.path,
-                found,
-                known: MIGRATIONS.len(),
-            });
+            return Err(OpenError::Older { path: reader.path, found, known: MIGRATIONS.len() });
         }
         reader
             .connection
@@ -320,9 +310,7 @@ impl Store {
             .map_err(|source| write_error(&self.reader.path, source))?;
         match added {
             true => Ok(()),
-            false => Err(WriteError::RepeatedRun {
-                run_id: run.run_id.clone(),
-            }),
+            false => Err(WriteError::RepeatedRun { run_id: run.run_id.clone() }),
         }
     }
 
@@ -372,20 +360,11 @@ impl Store {
         let path: &Path = path;
         let failed = |source| write_error(path, source);
         // Immediate: a transaction that first reads and then writes may not be made to wait.
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        let mut writing = Writing {
-            path,
-            transaction,
-            columns: self.columns.clone(),
-        };
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let mut writing = Writing { path, transaction, columns: self.columns.clone() };
         let value = body(&mut writing)?;
-        let Writing {
-            transaction,
-            columns,
-            ..
-        } = writing;
+        let Writing { transaction, columns, .. } = writing;
         if columns != self.columns {
             create_results_view(&transaction, &columns).map_err(failed)?;
         }
@@ -425,10 +404,7 @@ impl Writing<'_> {
             .and_then(|mut statement| statement.exists([&record.run_id]))
             .map_err(|source| write_error(self.path, source))?;
         if !known {
-            return Err(WriteError::UnknownRun {
-                key: key(),
-                run_id: record.run_id.clone(),
-            });
+            return Err(WriteError::UnknownRun { key: key(), run_id: record.run_id.clone() });
         }
         insert_record(&self.transaction, record)
             .map_err(|source| write_error(self.path, source))?;
@@ -447,11 +423,7 @@ impl Writing<'_> {
             .prepare_cached("SELECT outcome, started_at, run_id FROM cells WHERE key = ?1")
             .and_then(|mut statement| {
                 let row = |row: &Row<'_>| {
-                    Ok((
-                        row.get::<_, String>(0)?,
-                        row.get::<_, String>(1)?,
-                        row.get(2)?,
-                    ))
+                    Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?))
                 };
                 statement.query_row([key], row).optional()
             })
@@ -475,12 +447,7 @@ struct Rank {
 
 impl Rank {
     fn of(record: &Record) -> Result<Self, WriteError> {
-        Self::new(
-            &record.key,
-            record.outcome.is_ok(),
-            &record.started_at,
-            record.run_id.clone(),
-        )
+        Self::new(&record.key, record.outcome.is_ok(), &record.started_at, record.run_id.clone())
     }
 
     fn new(key: &str, ok: bool, started_at: &str, run_id: String) -> Result<Self, WriteError> {
@@ -488,11 +455,7 @@ impl Rank {
             key: key.to_owned(),
             started_at: started_at.to_owned(),
         })?;
-        Ok(Self {
-            ok,
-            started,
-            run_id,
-        })
+        Ok(Self { ok, started, run_id })
     }
 }
 
@@ -567,9 +530,8 @@ impl Reader {
     /// [`ReadError`].
     pub fn runs(&self) -> Result<Vec<RunInfo>, ReadError> {
         let read = || -> rusqlite::Result<Vec<RunInfo>> {
-            let mut statement = self
-                .connection
-                .prepare("SELECT * FROM runs ORDER BY started_at, run_id")?;
+            let mut statement =
+                self.connection.prepare("SELECT * FROM runs ORDER BY started_at, run_id")?;
             statement.query_map([], read_run)?.collect()
         };
         read().map_err(|source| read_error(&self.path, source))
@@ -643,9 +605,7 @@ impl Reader {
     fn schema_version(&self) -> Result<usize, OpenError> {
         let header = || -> rusqlite::Result<(i32, i64, i64)> {
             let pragma = |sql| self.connection.query_row(sql, [], |row| row.get(0));
-            let id = self
-                .connection
-                .query_row("PRAGMA application_id", [], |row| row.get(0))?;
+            let id = self.connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
             let version = pragma("PRAGMA user_version")?;
             Ok((id, version, pragma("SELECT count(*) FROM sqlite_schema")?))
         };
@@ -659,11 +619,7 @@ impl Reader {
             _ => return Err(OpenError::NotAStore { path: path() }),
         };
         if found > MIGRATIONS.len() {
-            return Err(OpenError::Newer {
-                path: path(),
-                found,
-                known: MIGRATIONS.len(),
-            });
+            return Err(OpenError::Newer { path: path(), found, known: MIGRATIONS.len() });
         }
         Ok(found)
     }
@@ -673,10 +629,9 @@ fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotAStore { path },
-        Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupted {
-            path,
-            detail: source.to_string(),
-        },
+        Some(ErrorCode::DatabaseCorrupt) => {
+            OpenError::Corrupted { path, detail: source.to_string() }
+        }
         _ => OpenError::Sqlite { path, source },
     }
 }
@@ -696,10 +651,7 @@ fn read_error(path: &Path, source: rusqlite::Error) -> ReadError {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     ) || matches!(source, rusqlite::Error::FromSqlConversionFailure(..));
     match damaged {
-        true => ReadError::Corrupted {
-            path,
-            detail: source.to_string(),
-        },
+        true => ReadError::Corrupted { path, detail: source.to_string() },
         false => ReadError::Sqlite { path, source },
     }
 }
@@ -717,10 +669,7 @@ mod tests {
     use crate::record::tests::sample;
 
     fn run(id: &str) -> RunInfo {
-        RunInfo {
-            run_id: id.to_owned(),
-            ..RunInfo::begin("first-look", "[sweep]\n")
-        }
+        RunInfo { run_id: id.to_owned(), ..RunInfo::begin("first-look", "[sweep]\n") }
     }
 
     /// A store with the run `run-1`, in a folder that does not exist yet.
@@ -738,20 +687,14 @@ mod tests {
 
     fn columns_of_results(store: &Reader) -> Vec<String> {
         let statement = store.connection.prepare("SELECT * FROM results").unwrap();
-        statement
-            .column_names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect()
+        statement.column_names().into_iter().map(str::to_owned).collect()
     }
 
     #[test]
     fn a_record_reads_back_as_it_was_written() {
         let (_folder, path, mut store) = fresh();
         let mut record = sample("example", "m=8", &[("bits_per_dim", 0.1 + 0.2)]);
-        record
-            .metrics
-            .push(MetricValue::with_range("fit_s", 2.0, 1.5, 2.5).unwrap());
+        record.metrics.push(MetricValue::with_range("fit_s", 2.0, 1.5, 2.5).unwrap());
         record.seed = u64::MAX;
         record.error = Some("it's \"quoted\"\u{0}".to_owned());
         record.log = Some("line\nline".to_owned());
@@ -763,18 +706,13 @@ mod tests {
         let reader = Store::open_read_only(&path).unwrap();
         assert_eq!(all(&reader), [record.clone()]);
         assert_eq!(reader.runs().unwrap(), runs);
-        assert_eq!(
-            reader.finished().unwrap(),
-            HashMap::from([(record.key, Outcome::Invalid)])
-        );
+        assert_eq!(reader.finished().unwrap(), HashMap::from([(record.key, Outcome::Invalid)]));
     }
 
     #[test]
     fn a_closed_store_is_one_file() {
         let (_folder, path, mut store) = fresh();
-        store
-            .insert(&sample("example", "m=8", &[("mse", 1.0)]))
-            .unwrap();
+        store.insert(&sample("example", "m=8", &[("mse", 1.0)])).unwrap();
         drop(store);
         let names: Vec<_> = fs::read_dir(path.parent().unwrap())
             .unwrap()
@@ -809,29 +747,11 @@ mod tests {
         store.insert(&b).unwrap();
         let wanted = |filter| store.records(&filter).unwrap();
         let methods = vec!["b".to_owned()];
-        assert_eq!(
-            wanted(Filter {
-                methods,
-                ..Filter::default()
-            }),
-            [b.clone()]
-        );
+        assert_eq!(wanted(Filter { methods, ..Filter::default() }), [b.clone()]);
         let outcomes = vec![Outcome::Ok, Outcome::Failed];
-        assert_eq!(
-            wanted(Filter {
-                outcomes,
-                ..Filter::default()
-            }),
-            [a]
-        );
+        assert_eq!(wanted(Filter { outcomes, ..Filter::default() }), [a]);
         let datasets = vec!["elsewhere".to_owned()];
-        assert_eq!(
-            wanted(Filter {
-                datasets,
-                ..Filter::default()
-            }),
-            []
-        );
+        assert_eq!(wanted(Filter { datasets, ..Filter::default() }), []);
     }
 
     #[test]
@@ -839,14 +759,10 @@ mod tests {
         let (_folder, path, mut store) = fresh();
         let identity = columns_of_results(&store);
         assert_eq!(identity.first().map(String::as_str), Some("dataset"));
-        store
-            .insert(&sample("a", "x", &[("recall@10", 0.5), ("recall@2", 0.25)]))
-            .unwrap();
+        store.insert(&sample("a", "x", &[("recall@10", 0.5), ("recall@2", 0.25)])).unwrap();
         let added = |store: &Reader| columns_of_results(store)[identity.len()..].to_vec();
         assert_eq!(added(&store), ["recall@2", "recall@10"]);
-        store
-            .insert(&sample("b", "x", &[("it's \"odd\", n", 2.0), ("dim", 3.0)]))
-            .unwrap();
+        store.insert(&sample("b", "x", &[("it's \"odd\", n", 2.0), ("dim", 3.0)])).unwrap();
         assert_eq!(added(&store).len(), 4);
         drop(store);
         let store = Store::open(&path).unwrap();
@@ -864,21 +780,13 @@ mod tests {
     #[test]
     fn the_view_holds_hundreds_of_metrics() {
         let (_folder, _path, mut store) = fresh();
-        let names: Vec<String> = (0..VIEW_METRICS + 50)
-            .map(|i| format!("recall@{i}"))
-            .collect();
+        let names: Vec<String> = (0..VIEW_METRICS + 50).map(|i| format!("recall@{i}")).collect();
         let metrics: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 0.5)).collect();
         store.insert(&sample("a", "x", &metrics)).unwrap();
         let query = "SELECT \"recall@777\" FROM results";
-        let value: f64 = store
-            .connection
-            .query_row(query, [], |row| row.get(0))
-            .unwrap();
+        let value: f64 = store.connection.query_row(query, [], |row| row.get(0)).unwrap();
         assert_eq!(value, 0.5);
-        store
-            .connection
-            .query_row("SELECT * FROM results", [], |_| Ok(()))
-            .unwrap();
+        store.connection.query_row("SELECT * FROM results", [], |_| Ok(())).unwrap();
     }
 
     #[test]
@@ -886,23 +794,14 @@ mod tests {
         let (_folder, _path, mut store) = fresh();
         let mut twice = sample("a", "x", &[("new", 1.0)]);
         twice.metrics.push(twice.metrics[0].clone());
-        assert!(matches!(
-            store.insert(&twice),
-            Err(WriteError::RepeatedMetric { .. })
-        ));
+        assert!(matches!(store.insert(&twice), Err(WriteError::RepeatedMetric { .. })));
         let mut stray = sample("a", "x", &[("new", 1.0)]);
         stray.run_id = "run-2".to_owned();
-        assert!(matches!(
-            store.insert(&stray),
-            Err(WriteError::UnknownRun { .. })
-        ));
+        assert!(matches!(store.insert(&stray), Err(WriteError::UnknownRun { .. })));
         let mut late = sample("a", "x", &[("new", 1.0)]);
         late.started_at = "yesterday".to_owned();
         assert!(matches!(store.insert(&late), Err(WriteError::Time { .. })));
-        assert!(matches!(
-            store.begin_run(&run("run-1")),
-            Err(WriteError::RepeatedRun { .. })
-        ));
+        assert!(matches!(store.begin_run(&run("run-1")), Err(WriteError::RepeatedRun { .. })));
         assert_eq!(all(&store), []);
         assert!(!columns_of_results(&store).contains(&"new".to_owned()));
     }
@@ -925,10 +824,7 @@ mod tests {
         let (folder, path, mut store) = fresh();
         let kept = sample("a", "x", &[("mse", 1.0)]);
         store.insert(&kept).unwrap();
-        store
-            .connection
-            .execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE")
-            .unwrap();
+        store.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE").unwrap();
         for i in 0..200 {
             let mut record = sample("b", &i.to_string(), &[("mse", 1.0)]);
             record.log = Some("x".repeat(4000));
@@ -940,10 +836,7 @@ mod tests {
             fs::copy(&path, &copy).unwrap();
             let journal = format!("{}-journal", path.display());
             fs::copy(journal, format!("{}-journal", copy.display())).unwrap();
-            assert!(
-                fs::metadata(&copy).unwrap().len() > 400_000,
-                "no page was written early"
-            );
+            assert!(fs::metadata(&copy).unwrap().len() > 400_000, "no page was written early");
             if name == "reader" {
                 assert_eq!(all(&Store::open_read_only(&copy).unwrap()), expected);
             }
@@ -963,9 +856,7 @@ mod tests {
         store.begin_run(&run("run-1")).unwrap();
         for i in 0.. {
             let name = format!("metric_{}", i % 50);
-            store
-                .insert(&sample("a", &i.to_string(), &[("mse", 1.0), (&name, 1.0)]))
-                .unwrap();
+            store.insert(&sample("a", &i.to_string(), &[("mse", 1.0), (&name, 1.0)])).unwrap();
             // Not println, which the test harness would keep for itself.
             let mut stderr = io::stderr().lock();
             writeln!(stderr, "stored {i}").unwrap();
@@ -998,10 +889,7 @@ mod tests {
             assert!(stored >= 7 * round);
             let store = Store::open(&path).unwrap();
             let found = all(&store).len();
-            assert!(
-                found == stored || found == stored + 1,
-                "{stored} told, {found} found"
-            );
+            assert!(found == stored || found == stored + 1, "{stored} told, {found} found");
             assert_eq!(store.check().unwrap(), Vec::<String>::new());
         }
     }
@@ -1041,15 +929,9 @@ mod tests {
     fn a_store_of_a_newer_schema_is_refused() {
         let (_folder, path, store) = fresh();
         let newer = MIGRATIONS.len() + 1;
-        store
-            .connection
-            .pragma_update(None, "user_version", newer as i64)
-            .unwrap();
+        store.connection.pragma_update(None, "user_version", newer as i64).unwrap();
         drop(store);
-        for error in [
-            Store::open(&path).unwrap_err(),
-            Store::open_read_only(&path).unwrap_err(),
-        ] {
+        for error in [Store::open(&path).unwrap_err(), Store::open_read_only(&path).unwrap_err()] {
             assert!(matches!(error, OpenError::Newer { found, .. } if found == newer));
             assert!(!error.to_string().contains('\n'));
         }
@@ -1059,22 +941,14 @@ mod tests {
     fn a_file_that_is_no_store_is_refused_and_left_alone() {
         let folder = TempDir::new().unwrap();
         let text = folder.path().join("notes.txt");
-        fs::write(
-            &text,
-            "a few notes, longer than the header of a database\n".repeat(40),
-        )
-        .unwrap();
+        fs::write(&text, "a few notes, longer than the header of a database\n".repeat(40)).unwrap();
         let foreign = folder.path().join("foreign.db");
-        Connection::open(&foreign)
-            .unwrap()
-            .execute_batch("CREATE TABLE t (x)")
-            .unwrap();
+        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         for path in [text, foreign] {
             let before = fs::read(&path).unwrap();
-            for error in [
-                Store::open(&path).unwrap_err(),
-                Store::open_read_only(&path).unwrap_err(),
-            ] {
+            for error in
+                [Store::open(&path).unwrap_err(), Store::open_read_only(&path).unwrap_err()]
+            {
                 assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
                 assert!(error.to_string().contains(path.to_str().unwrap()));
             }
@@ -1086,9 +960,7 @@ mod tests {
     fn a_damaged_store_says_so_and_never_panics() {
         let (folder, path, mut store) = fresh();
         for i in 0..50 {
-            store
-                .insert(&sample("a", &i.to_string(), &[("mse", 1.0)]))
-                .unwrap();
+            store.insert(&sample("a", &i.to_string(), &[("mse", 1.0)])).unwrap();
         }
         drop(store);
         let whole = fs::read(&path).unwrap();
@@ -1110,11 +982,7 @@ mod tests {
             };
             reported += usize::from(found);
         }
-        assert!(
-            reported > whole.len() / 4096 - 3,
-            "{reported} of {}",
-            whole.len() / 4096
-        );
+        assert!(reported > whole.len() / 4096 - 3, "{reported} of {}", whole.len() / 4096);
         let copy = folder.path().join("cut.db");
         fs::write(&copy, &whole[..whole.len() / 2]).unwrap();
         let cut = Store::open(&copy).map(|store| store.check().is_ok_and(|found| found.is_empty()));
@@ -1125,15 +993,9 @@ mod tests {
     fn reading_a_store_that_is_not_there_makes_no_file() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("none.db");
-        assert!(matches!(
-            Store::open_read_only(&path),
-            Err(OpenError::Missing { .. })
-        ));
+        assert!(matches!(Store::open_read_only(&path), Err(OpenError::Missing { .. })));
         fs::write(&path, "").unwrap();
-        assert!(matches!(
-            Store::open_read_only(&path),
-            Err(OpenError::Older { found: 0, .. })
-        ));
+        assert!(matches!(Store::open_read_only(&path), Err(OpenError::Older { found: 0, .. })));
     }
 
     #[test]
@@ -1182,27 +1044,14 @@ mod tests {
         let (_a, mut one) = fill("run-1", &ours);
         let (_b, mut two) = fill("run-2", &theirs);
         let (_c, untouched) = fill("run-1", &ours);
-        let expected = Merged {
-            runs: 1,
-            added: 1,
-            replaced: 1,
-            kept: 2,
-        };
+        let expected = Merged { runs: 1, added: 1, replaced: 1, kept: 2 };
         assert_eq!(one.merge_from(&two).unwrap(), expected);
-        let expected = Merged {
-            runs: 0,
-            added: 1,
-            replaced: 2,
-            kept: 1,
-        };
+        let expected = Merged { runs: 0, added: 1, replaced: 2, kept: 1 };
         assert_eq!(two.merge_from(&untouched).unwrap(), expected);
         assert_eq!(all(&one), all(&two));
         assert_eq!(columns_of_results(&one), columns_of_results(&two));
         let value = |label: &str| {
-            all(&one)
-                .into_iter()
-                .find(|r| r.label == label)
-                .and_then(|r| r.value("mse"))
+            all(&one).into_iter().find(|r| r.label == label).and_then(|r| r.value("mse"))
         };
         assert_eq!(value("ours-only"), Some(1.0));
         assert_eq!(value("theirs-only"), Some(2.0));
@@ -1210,12 +1059,6 @@ mod tests {
         assert_eq!(value("later-ok"), Some(2.0));
         assert_eq!(value("later-failure"), Some(1.0));
         let again = one.merge_from(&two).unwrap();
-        assert_eq!(
-            again,
-            Merged {
-                kept: 5,
-                ..Merged::default()
-            }
-        );
+        assert_eq!(again, Merged { kept: 5, ..Merged::default() });
     }
 }

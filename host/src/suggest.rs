@@ -38,19 +38,13 @@ mod tests {
     fn one_wrong_letter_finds_the_name_it_was_meant_to_be() {
         assert_eq!(nearest_name("hold_uot", ["hold_out"]), Some("hold_out"));
         assert_eq!(nearest_name("Metric", ["name", "metric"]), Some("metric"));
-        assert_eq!(
-            nearest_name("glove.fbin", ["glove.f16bin", "README.md"]),
-            Some("glove.f16bin")
-        );
+        assert_eq!(nearest_name("glove.fbin", ["glove.f16bin", "README.md"]), Some("glove.f16bin"));
     }
 
     #[test]
     fn a_different_word_is_not_suggested() {
         assert_eq!(nearest_name("x", ["k"]), None);
-        assert_eq!(
-            nearest_name("iterations", ["name", "seeds", "metric"]),
-            None
-        );
+        assert_eq!(nearest_name("iterations", ["name", "seeds", "metric"]), None);
         assert_eq!(nearest_name("m", []), None);
     }
 

@@ -43,7 +43,8 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
                 _ => {
                     writeln!(out, "{plugin}: error: {error}").into_diagnostic()?;
                     writeln!(out, "  while doing: {doing}").into_diagnostic()?;
-                    writeln!(out, "  contract: no input may end the process or take for ever").into_diagnostic()?;
+                    writeln!(out, "  contract: no input may end the process or take for ever")
+                        .into_diagnostic()?;
                     if let Some(log) = log {
                         writeln!(out, "  {}", log.replace('\n', "\n  ")).into_diagnostic()?;
                     }
@@ -59,9 +60,17 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
         }
         Format::Csv => return Err(miette!("check has no CSV form; use --format table or json")),
         Format::Table => {
-            let layout = if about.layout_checked { "layout compared" } else { "layout by size only" };
-            writeln!(out, "{}: {}, ABI {}.{}, {layout}", args.file.display(), about.sdk, about.abi.0, about.abi.1)
-                .into_diagnostic()?;
+            let layout =
+                if about.layout_checked { "layout compared" } else { "layout by size only" };
+            writeln!(
+                out,
+                "{}: {}, ABI {}.{}, {layout}",
+                args.file.display(),
+                about.sdk,
+                about.abi.0,
+                about.abi.1
+            )
+            .into_diagnostic()?;
             show(&checked, &mut out).into_diagnostic()?;
         }
     }

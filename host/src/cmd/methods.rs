@@ -1,13 +1,13 @@
 //! `vq-host methods`: what was found, from where, and what was refused.
 
-use super::plan::new_table;
-use super::{COULD_NOT_START, find_plugins};
+use super::{COULD_NOT_START, find_plugins, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::process::ExitCode;
 use vq_host::plugin::{Catalog, Found, config_json};
 use vq_host::report::results::Format;
+use vq_host::report::table::{self, Column};
 use vq_host::suggest::nearest_name;
 use vq_plugin_api::Value;
 use vq_plugin_api::params::Param;
@@ -55,20 +55,23 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
     if methods.is_empty() {
         writeln!(out, "no plugin was found")?;
     } else {
-        let mut table = new_table();
-        table.set_header(["method", "version", "what it is", "parameters", "from"]);
-        for Found { library, method } in &methods {
-            let params: Vec<&str> = method.params.iter().map(|p| p.name.as_str()).collect();
-            let file = library.path.file_name().unwrap_or_default().to_string_lossy();
-            table.add_row([
-                method.id.as_str(),
-                &method.version,
-                if method.description.is_empty() { &method.name } else { &method.description },
-                &params.join(", "),
-                &file,
-            ]);
-        }
-        writeln!(out, "{table}")?;
+        let text =
+            |head, of: &dyn Fn(&Found<'_>) -> String| Column::text(head, methods.iter().map(of));
+        let columns = [
+            text("method", &|f| f.method.id.clone()),
+            text("version", &|f| f.method.version.clone()),
+            text("what it is", &|f| match f.method.description.as_str() {
+                "" => f.method.name.clone(),
+                description => description.to_owned(),
+            }),
+            text("parameters", &|f| {
+                f.method.params.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ")
+            }),
+            text("from", &|f| {
+                f.library.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }),
+        ];
+        table::write(&columns, 1, style(), out)?;
         writeln!(out, "{} methods; `vq-host methods METHOD` shows one", methods.len())?;
     }
     if verbose {
@@ -77,10 +80,15 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
             writeln!(out, "\n{}", library.path.display())?;
             writeln!(out, "  digest  {}", library.digest)?;
             writeln!(out, "  built   {}, ABI {}.{}", about.sdk, about.abi.0, about.abi.1)?;
-            let checked = if about.layout_checked { "compared with this host's" } else { "by size only (a C plugin)" };
+            let checked = if about.layout_checked {
+                "compared with this host's"
+            } else {
+                "by size only (a C plugin)"
+            };
             writeln!(out, "  layout  {checked}")?;
             for method in &about.methods {
-                let licence = if method.license.is_empty() { "no licence stated" } else { &method.license };
+                let licence =
+                    if method.license.is_empty() { "no licence stated" } else { &method.license };
                 writeln!(out, "  offers  {} {} ({licence})", method.id, method.version)?;
             }
         }
@@ -115,19 +123,18 @@ fn show(found: Found<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     if method.params.is_empty() {
         return writeln!(out, "\nno parameters");
     }
-    let mut table = new_table();
-    table.set_header(["parameter", "type", "default", "allowed", "default grid", "meaning"]);
-    for param in &method.params {
-        table.add_row([
-            param.name.clone(),
-            type_of(param),
-            param.default.to_string(),
-            allowed(param),
-            join(&param.grid),
-            param.help.clone(),
-        ]);
-    }
-    writeln!(out, "\n{table}")?;
+    let text =
+        |head, of: &dyn Fn(&Param) -> String| Column::text(head, method.params.iter().map(of));
+    let columns = [
+        text("parameter", &|p| p.name.clone()),
+        text("type", &type_of),
+        text("default", &|p| p.default.to_string()),
+        text("allowed", &allowed),
+        text("default grid", &|p| join(&p.grid)),
+        text("meaning", &|p| p.help.clone()),
+    ];
+    writeln!(out)?;
+    table::write(&columns, 1, style(), out)?;
     let defaults = method.params.iter().map(|p| (p.name.clone(), p.default.clone())).collect();
     writeln!(out, "default configuration: {}", config_json(&defaults))
 }

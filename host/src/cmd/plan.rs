@@ -2,7 +2,6 @@
 
 use super::{CANCEL, cache_dir, find_plugins, style};
 use crate::cli::{self, Rerun, Selection};
-use comfy_table::{ContentArrangement, Table, presets};
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
 use std::io::Write;
@@ -15,6 +14,7 @@ use vq_host::plan::{self, Cell, Plan, PlanError};
 use vq_host::plugin::Catalog;
 use vq_host::record::Outcome;
 use vq_host::report::results::Format;
+use vq_host::report::table::{self, Column};
 use vq_host::store::Store;
 use vq_host::sweep::{self, Dataset, RunArguments, Sweep};
 use vq_host::worker::ask;
@@ -84,9 +84,10 @@ pub(super) fn prepare(
 ) -> miette::Result<Planned> {
     let sweep = read_sweep(selection)?;
     let done = match sweep.run.store.exists() {
-        true => Store::open_read_only(&sweep.run.store)
-            .and_then(|store| store.finished().map_err(Into::into))
-            .into_diagnostic()?,
+        true => {
+            let store = Store::open_read_only(&sweep.run.store).into_diagnostic()?;
+            store.finished().into_diagnostic()?
+        }
         false => HashMap::new(),
     };
     let catalog = find_plugins(&selection.places, false);
@@ -102,8 +103,7 @@ pub(super) fn prepare(
         let title = cell.title();
         selection.only.is_empty() || selection.only.iter().any(|text| title.contains(text.as_str()))
     };
-    let selected: Vec<usize> =
-        (0..plan.cells.len()).filter(|i| matches(&plan.cells[*i])).collect();
+    let selected: Vec<usize> = (0..plan.cells.len()).filter(|i| matches(&plan.cells[*i])).collect();
     if selected.is_empty() {
         let example = plan.cells.first().map(Cell::title).unwrap_or_default();
         return Err(miette!(
@@ -209,20 +209,24 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
         }
         Format::Csv => return Err(miette!("plan has no CSV form; use --format table or json")),
         Format::Table => {
-            let mut table = new_table();
-            table.set_header(["data set", "method", "configuration", "seed", "bits/dim", "state"]);
-            for cell in planned.cells() {
-                let bits = cell.bits_per_dim.map_or_else(|| "after fit".into(), |b| format!("{b:.3}"));
-                table.add_row([
-                    cell.dataset_name.clone(),
-                    cell.method.id.clone(),
-                    cell.label.clone(),
-                    cell.seed.to_string(),
-                    bits,
-                    state(cell),
-                ]);
-            }
-            writeln!(out, "{table}").into_diagnostic()?;
+            let cells: Vec<&Cell> = planned.cells().collect();
+            let text = |head, of: &dyn Fn(&Cell) -> String| {
+                Column::text(head, cells.iter().map(|cell| of(cell)))
+            };
+            let columns = [
+                text("data set", &|cell| cell.dataset_name.clone()),
+                text("method", &|cell| cell.method.id.clone()),
+                text("configuration", &|cell| cell.label.clone()),
+                Column::number("seed", cells.iter().map(|cell| cell.seed.to_string())),
+                Column::number(
+                    "bits/dim",
+                    cells.iter().map(|cell| {
+                        cell.bits_per_dim.map_or_else(|| "after fit".into(), |b| format!("{b:.3}"))
+                    }),
+                ),
+                text("state", &state),
+            ];
+            table::write(&columns, 3, style(), &mut out).into_diagnostic()?;
             if !planned.plan.skips.is_empty() {
                 writeln!(out, "\nskipped:").into_diagnostic()?;
             }
@@ -242,15 +246,4 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
         }
     }
     Ok(())
-}
-
-/// A table as all verbs print it.
-pub(super) fn new_table() -> Table {
-    let style = style();
-    let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(style.width.clamp(60, 100)).unwrap_or(100));
-    table
 }

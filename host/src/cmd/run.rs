@@ -29,7 +29,8 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
     })
     .into_diagnostic()?;
     let display = Display::new();
-    let planned = plan::prepare(&args.selection, &|name, progress| display.preparing(name, progress))?;
+    let planned =
+        plan::prepare(&args.selection, &|name, progress| display.preparing(name, progress))?;
     display.prepared();
     if args.dry_run {
         plan::show(&planned, &args.selection, args.format)?;
@@ -98,7 +99,8 @@ fn run_cells(
     })
     .map_err(|error| {
         miette!(
-            help = "free the disk or choose another --store, then run again: finished cells are kept",
+            help =
+                "free the disk or choose another --store, then run again: finished cells are kept",
             "cannot write to {}: {error}",
             planned.store.display()
         )
@@ -113,7 +115,9 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
     records.retain(|record| keys.contains(record.key.as_str()));
     let mut out = std::io::stdout().lock();
     match args.format {
-        Format::Table => write_tradeoffs(&tradeoffs(&records), style(), &mut out).into_diagnostic()?,
+        Format::Table => {
+            write_tradeoffs(&tradeoffs(&records), style(), &mut out).into_diagnostic()?
+        }
         format => {
             let request = Request { metrics: Vec::new(), sort: None, best: false, format };
             write_results(&records, &request, style(), &mut out).into_diagnostic()?;
@@ -240,7 +244,9 @@ impl Display {
         let title = format!("{} {} {}", record.dataset.name, record.method.id, record.label);
         let end = match record.outcome {
             Outcome::Ok => summary(record),
-            outcome => format!("{outcome}: {}", record.error.as_deref().unwrap_or("no cause known")),
+            outcome => {
+                format!("{outcome}: {}", record.error.as_deref().unwrap_or("no cause known"))
+            }
         };
         self.say(&format!("[{done:>width$}/{of}] {title} seed={}: {end}", record.seed));
     }

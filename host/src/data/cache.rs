@@ -95,16 +95,12 @@ impl Request {
 
     /// A file that is no longer what it was.
     fn changed(&self, now: &Self) -> Option<&Path> {
-        [
-            (&self.source, &now.source),
-            (&self.queries, &now.queries),
-            (&self.train, &now.train),
-        ]
-        .into_iter()
-        .find_map(|(before, now)| match before {
-            Origin::File(identity) if before != now => Some(identity.path.as_path()),
-            _ => None,
-        })
+        [(&self.source, &now.source), (&self.queries, &now.queries), (&self.train, &now.train)]
+            .into_iter()
+            .find_map(|(before, now)| match before {
+                Origin::File(identity) if before != now => Some(identity.path.as_path()),
+                _ => None,
+            })
     }
 }
 
@@ -165,10 +161,7 @@ impl RowFile {
     /// The same rows with the path made absolute: files of the entry are named
     /// relative to it, so that a cache can be moved.
     pub(super) fn within(&self, folder: &Path) -> Self {
-        Self {
-            path: folder.join(&self.path),
-            ..self.clone()
-        }
+        Self { path: folder.join(&self.path), ..self.clone() }
     }
 
     /// Whether the file has the size this says; a source used in place may go on
@@ -178,11 +171,7 @@ impl RowFile {
             return false;
         };
         let found = u128::from(about.len());
-        if self.path.is_absolute() {
-            found >= self.end()
-        } else {
-            found == self.end()
-        }
+        if self.path.is_absolute() { found >= self.end() } else { found == self.end() }
     }
 }
 

@@ -193,9 +193,5 @@ pub enum DataError {
 /// Wraps an operating system error with what was done to which file.
 pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
     let path = path.to_path_buf();
-    move |source| DataError::Io {
-        doing,
-        path,
-        source,
-    }
+    move |source| DataError::Io { doing, path, source }
 }

@@ -41,9 +41,8 @@ pub fn prepare(
     }
     fs::create_dir_all(cache).map_err(io("create", cache))?;
     let cache = canonical(cache)?;
-    let (manifest, folder) = cache::find_or_make(&cache, spec, |key, folder| {
-        fill(spec, key, folder, progress)
-    })?;
+    let (manifest, folder) =
+        cache::find_or_make(&cache, spec, |key, folder| fill(spec, key, folder, progress))?;
     let [base, train, queries] =
         [&manifest.base, &manifest.train, &manifest.queries].map(|part| part.rows.within(&folder));
     let k = truth_k.min(base.rows);
@@ -66,9 +65,7 @@ pub fn prepare(
         && identical * IDENTICAL_IS_MANY >= queries.rows as u64
     {
         let all = queries.rows;
-        notes.push(format!(
-            "{identical} of {all} queries are identical to a base row"
-        ));
+        notes.push(format!("{identical} of {all} queries are identical to a base row"));
     }
     Ok(Prepared {
         name: spec.name.clone(),
@@ -76,11 +73,7 @@ pub fn prepare(
         dim: base.dim,
         digest: digest(
             "vq-host prepared data 1",
-            &[
-                &manifest.base.digest,
-                &manifest.train.digest,
-                &manifest.queries.digest,
-            ],
+            &[&manifest.base.digest, &manifest.train.digest, &manifest.queries.digest],
             spec.metric,
         ),
         base,
@@ -166,11 +159,7 @@ impl Reader {
                 zeros += normalise(&mut block);
             }
             each(first, block.as_slice().expect("a block is row-major"))?;
-            progress(Progress {
-                stage,
-                done: (first + count) as u64,
-                total: rows as u64,
-            });
+            progress(Progress { stage, done: (first + count) as u64, total: rows as u64 });
         }
         Ok(zeros)
     }
@@ -186,10 +175,9 @@ fn fill(
     let unit = spec.metric == Metric::Cosine;
     let (source, what) = match &spec.source {
         Source::File(path) => (Reader::open(path)?, path.display().to_string()),
-        Source::Synthetic(synthetic) => (
-            Reader::Synthetic(Generator::new(synthetic)?),
-            "synthetic data".into(),
-        ),
+        Source::Synthetic(synthetic) => {
+            (Reader::Synthetic(Generator::new(synthetic)?), "synthetic data".into())
+        }
     };
     let dim = source.dim();
     let rows = source.rows().min(spec.limit.unwrap_or(usize::MAX));
@@ -277,20 +265,10 @@ fn fill(
     };
 
     let spectrum = spectrum(&base_rows, &mean, progress)?.unwrap_or_else(|| {
-        notes.push(format!(
-            "no covariance spectrum: {dim} dimensions are too many"
-        ));
+        notes.push(format!("no covariance spectrum: {dim} dimensions are too many"));
         Vec::new()
     });
-    Ok(Manifest {
-        key: key.into(),
-        base,
-        train,
-        queries,
-        mean,
-        spectrum,
-        notes,
-    })
+    Ok(Manifest { key: key.into(), base, train, queries, mean, spectrum, notes })
 }
 
 fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, DataError> {
@@ -308,9 +286,8 @@ fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, 
 
 fn note_zeros(notes: &mut Vec<String>, zeros: u64, of: usize, what: &str) {
     if zeros > 0 {
-        notes.push(format!(
-            "{zeros} of {of} {what} are zero and have no direction: they stay zero"
-        ));
+        notes
+            .push(format!("{zeros} of {of} {what} are zero and have no direction: they stay zero"));
     }
 }
 
@@ -466,10 +443,7 @@ mod tests {
         for (limit, rows) in [(None, 500), (Some(37), 37), (Some(10_000), 500)] {
             spec.limit = limit;
             let prepared = place.prepare(&spec).unwrap();
-            assert_eq!(
-                prepared.base.path,
-                place.path("base.fbin").canonicalize().unwrap()
-            );
+            assert_eq!(prepared.base.path, place.path("base.fbin").canonicalize().unwrap());
             assert_eq!((prepared.base.offset, prepared.base.rows), (8, rows));
             let expected = place.values.slice(s![..rows, ..]);
             assert_eq!(read(&prepared.base), expected);
@@ -532,11 +506,7 @@ mod tests {
         let prepared = place.prepare(&spec).unwrap();
         let expected = "1 of 40 queries are identical to a base row";
         assert_eq!(prepared.notes, [expected]);
-        assert_eq!(
-            place.prepare(&spec).unwrap().notes,
-            [expected],
-            "also from the cache"
-        );
+        assert_eq!(place.prepare(&spec).unwrap().notes, [expected], "also from the cache");
     }
 
     #[test]
@@ -547,18 +517,12 @@ mod tests {
         let (first, steps) = place.prepare_counting(&spec);
         assert!(steps > 0);
         let entry = first.base.path.parent().unwrap().to_path_buf();
-        let before = (
-            contents(&place.path("cache")),
-            entry.metadata().unwrap().ino(),
-        );
+        let before = (contents(&place.path("cache")), entry.metadata().unwrap().ino());
 
         spec.name = "another label".into();
         let (mut second, steps) = place.prepare_counting(&spec);
         assert_eq!(steps, 0);
-        let after = (
-            contents(&place.path("cache")),
-            entry.metadata().unwrap().ino(),
-        );
+        let after = (contents(&place.path("cache")), entry.metadata().unwrap().ino());
         assert!(before == after, "the folder is the same one");
         assert_eq!(second.name, "another label");
         second.name = first.name.clone();
@@ -574,12 +538,8 @@ mod tests {
         let whole = contents(&place.path("cache"));
         assert_eq!(whole.len(), 5, "base, train, queries, manifest, truth");
         for path in whole.keys() {
-            for length in [
-                None,
-                Some(0),
-                Some(whole[path].len() - 2),
-                Some(whole[path].len() + 4),
-            ] {
+            for length in [None, Some(0), Some(whole[path].len() - 2), Some(whole[path].len() + 4)]
+            {
                 match length {
                     None => fs::remove_file(path).unwrap(),
                     Some(length) => {
@@ -589,10 +549,7 @@ mod tests {
                     }
                 }
                 assert_eq!(place.prepare(&spec).unwrap(), prepared);
-                assert!(
-                    contents(&place.path("cache")) == whole,
-                    "{path:?} {length:?}"
-                );
+                assert!(contents(&place.path("cache")) == whole, "{path:?} {length:?}");
             }
         }
     }
@@ -638,12 +595,7 @@ mod tests {
     fn everything_is_the_same_on_any_number_of_threads() {
         let spec = |kind| DatasetSpec {
             name: "s".into(),
-            source: Source::Synthetic(Synthetic {
-                kind,
-                n: 9000,
-                dim: 40,
-                seed: 3,
-            }),
+            source: Source::Synthetic(Synthetic { kind, n: 9000, dim: 40, seed: 3 }),
             queries: Queries::HoldOut(100),
             train: Train::Sample(1000),
             limit: Some(8500),
@@ -652,10 +604,7 @@ mod tests {
         for kind in [SyntheticKind::Clustered, SyntheticKind::LowRank] {
             let results = [1, 2, 5].map(|threads| {
                 let cache = tempfile::tempdir().unwrap();
-                let pool = rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .unwrap();
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let prepared =
                     pool.install(|| prepare(&spec(kind), 10, cache.path(), &|_| {}).unwrap());
                 let truth = prepared.truth.read().unwrap();
@@ -671,9 +620,8 @@ mod tests {
         let place = Place::new();
         let spec = place.spec();
         let results: Vec<Prepared> = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| place.prepare(&spec).unwrap()))
-                .collect();
+            let all: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| place.prepare(&spec).unwrap())).collect();
             all.into_iter().map(|one| one.join().unwrap()).collect()
         });
         assert!(results.iter().all(|one| *one == results[0]));
@@ -701,9 +649,7 @@ mod tests {
                 _ => spec.train = Train::File(narrow.clone()),
             });
             assert!(
-                mismatch
-                    .to_string()
-                    .ends_with(&format!("{part} has 5 dimensions, the base has 6")),
+                mismatch.to_string().ends_with(&format!("{part} has 5 dimensions, the base has 6")),
                 "{mismatch}"
             );
         }
@@ -741,10 +687,7 @@ mod tests {
                 counts[row] += 1;
             }
         }
-        assert!(
-            counts.iter().all(|c| c.abs_diff(5000) < 5 * 61),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|c| c.abs_diff(5000) < 5 * 61), "{counts:?}");
         assert_eq!(distinct_rows("test", 7, 7), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

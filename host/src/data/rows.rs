@@ -46,10 +46,7 @@ impl RowFile {
                 found,
             });
         }
-        Ok(Rows {
-            file,
-            place: self.clone(),
-        })
+        Ok(Rows { file, place: self.clone() })
     }
 
     /// Bytes up to the end of the last row; wide enough for any manifest's numbers.
@@ -107,9 +104,7 @@ impl Rows {
             } else {
                 let mut values = vec![0.0; dim];
                 self.decode(at, &mut values, &mut bytes)?;
-                row.iter_mut()
-                    .zip(&values)
-                    .for_each(|(to, from)| *to = *from);
+                row.iter_mut().zip(&values).for_each(|(to, from)| *to = *from);
             }
             at += 4 * dim as u64;
         }
@@ -144,9 +139,7 @@ impl Rows {
     fn decode(&self, mut at: u64, out: &mut [f32], bytes: &mut [u8]) -> Result<(), DataError> {
         for values in out.chunks_mut((bytes.len() / 4).max(1)) {
             let bytes = &mut bytes[..4 * values.len()];
-            self.file
-                .read_exact_at(bytes, at)
-                .map_err(io("read", &self.place.path))?;
+            self.file.read_exact_at(bytes, at).map_err(io("read", &self.place.path))?;
             for (value, four) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *value = f32::from_le_bytes(*four);
             }
@@ -194,12 +187,7 @@ impl RowSink {
         Self {
             file: None,
             written: PathBuf::new(),
-            place: RowFile {
-                path,
-                offset,
-                rows: 0,
-                dim,
-            },
+            place: RowFile { path, offset, rows: 0, dim },
             digest: blake3::Hasher::new(),
             sums: vec![0.0; dim],
             bytes: Vec::new(),
@@ -218,8 +206,7 @@ impl RowSink {
         self.bytes.extend(rows.iter().flat_map(|x| x.to_le_bytes()));
         self.digest.update(&self.bytes);
         if let Some(file) = &mut self.file {
-            file.write_all(&self.bytes)
-                .map_err(io("write", &self.written))?;
+            file.write_all(&self.bytes).map_err(io("write", &self.written))?;
         }
         Ok(())
     }
@@ -237,10 +224,7 @@ impl RowSink {
         }
         let rows = self.place.rows as f64;
         self.sums.iter_mut().for_each(|sum| *sum /= rows);
-        let part = Part {
-            rows: self.place,
-            digest: self.digest.finalize().to_hex().to_string(),
-        };
+        let part = Part { rows: self.place, digest: self.digest.finalize().to_hex().to_string() };
         Ok((part, self.sums))
     }
 }
@@ -250,11 +234,7 @@ impl RowSink {
 pub(super) fn normalise(rows: &mut Array2<f32>) -> u64 {
     let mut zeros = 0;
     for mut row in rows.axis_iter_mut(Axis(0)) {
-        let norm = row
-            .iter()
-            .map(|&x| f64::from(x) * f64::from(x))
-            .sum::<f64>()
-            .sqrt();
+        let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         if norm == 0.0 {
             zeros += 1;
         } else {
@@ -298,12 +278,7 @@ mod tests {
     fn reads_past_the_end_or_of_another_width_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let rows = prepared_rows(folder.path(), "a", &small_integers(50, 7, 1));
-        for (first, shape) in [
-            (0, (1, 6)),
-            (49, (2, 7)),
-            (51, (0, 7)),
-            (usize::MAX, (1, 7)),
-        ] {
+        for (first, shape) in [(0, (1, 6)), (49, (2, 7)), (51, (0, 7)), (usize::MAX, (1, 7))] {
             let error = rows.read(first, Array2::zeros(shape).view_mut());
             assert!(matches!(error, Err(DataError::OutOfRange { .. })));
         }
@@ -314,21 +289,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, [0; 39]).unwrap();
-        let place = |rows| RowFile {
-            path: path.clone(),
-            offset: 8,
-            rows,
-            dim: 4,
-        };
+        let place = |rows| RowFile { path: path.clone(), offset: 8, rows, dim: 4 };
         assert!(place(1).open().is_ok());
-        assert!(matches!(
-            place(2).open(),
-            Err(DataError::Length {
-                expected: 40,
-                found: 39,
-                ..
-            })
-        ));
+        assert!(matches!(place(2).open(), Err(DataError::Length { expected: 40, found: 39, .. })));
         assert!(place(usize::MAX).open().is_err());
     }
 
@@ -337,9 +300,6 @@ mod tests {
         let mut rows = ndarray::array![[3.0, 4.0], [0.0, -0.0], [3e38, 3e38], [1e-45, 0.0]];
         assert_eq!(normalise(&mut rows), 1);
         let half = 0.5_f32.sqrt();
-        assert_eq!(
-            rows,
-            ndarray::array![[0.6, 0.8], [0.0, 0.0], [half, half], [1.0, 0.0]]
-        );
+        assert_eq!(rows, ndarray::array![[0.6, 0.8], [0.0, 0.0], [half, half], [1.0, 0.0]]);
     }
 }

@@ -149,23 +149,13 @@ impl SourceFile {
         }
         let row_bytes =
             u128::from(dim) * header.element.bytes() as u128 + if header.prefixed { 4 } else { 0 };
-        let expected = u128::from(rows)
-            .saturating_mul(row_bytes)
-            .saturating_add(u128::from(header.offset));
+        let expected =
+            u128::from(rows).saturating_mul(row_bytes).saturating_add(u128::from(header.offset));
         if expected != u128::from(found) {
-            return Err(DataError::Length {
-                path: path.into(),
-                rows,
-                dim,
-                expected,
-                found,
-            });
+            return Err(DataError::Length { path: path.into(), rows, dim, expected, found });
         }
         if dim > MAX_DIM as u64 {
-            return Err(DataError::TooWide {
-                what: path.display().to_string(),
-                dim,
-            });
+            return Err(DataError::TooWide { what: path.display().to_string(), dim });
         }
         Ok(Self {
             file,
@@ -199,9 +189,8 @@ impl SourceFile {
             self.file
                 .read_exact_at(bytes, self.offset + row * row_bytes as u64)
                 .map_err(io("read", &self.path))?;
-            for (bytes, values) in bytes
-                .chunks_exact(row_bytes)
-                .zip(rows.chunks_exact_mut(self.dim))
+            for (bytes, values) in
+                bytes.chunks_exact(row_bytes).zip(rows.chunks_exact_mut(self.dim))
             {
                 let (head, bytes) = bytes.split_at(prefix);
                 if let Some(head) = head.first_chunk::<4>() {
@@ -233,20 +222,14 @@ impl SourceFile {
             return Ok(());
         }
         let column = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
-        Err(DataError::NonFinite {
-            path: self.path.clone(),
-            row,
-            column,
-            value: values[column],
-        })
+        Err(DataError::NonFinite { path: self.path.clone(), row, column, value: values[column] })
     }
 }
 
 fn big_ann_header(file: &File, path: &Path, element: Element) -> Result<Announced, DataError> {
     let [rows, dim] = [0, 4].map(|at| {
         let mut word = [0; 4];
-        file.read_exact_at(&mut word, at)
-            .map(|()| u64::from(u32::from_le_bytes(word)))
+        file.read_exact_at(&mut word, at).map(|()| u64::from(u32::from_le_bytes(word)))
     });
     let short = |e| header_error(path, e, "too short for the number of rows and dimensions");
     Ok(Announced {
@@ -305,14 +288,9 @@ fn vecs_header(
 }
 
 fn npy_header(file: &File, path: &Path) -> Result<Announced, DataError> {
-    let bad = |reason: &str| DataError::Header {
-        path: path.into(),
-        reason: reason.into(),
-    };
+    let bad = |reason: &str| DataError::Header { path: path.into(), reason: reason.into() };
     let mut head = Vec::new();
-    file.take(NPY_HEADER_BYTES)
-        .read_to_end(&mut head)
-        .map_err(io("read", path))?;
+    file.take(NPY_HEADER_BYTES).read_to_end(&mut head).map_err(io("read", path))?;
     let (start, length): (usize, usize) = match head.as_slice() {
         [0x93, b'N', b'U', b'M', b'P', b'Y', 1, _, a, b, ..] => {
             (10, usize::from(u16::from_le_bytes([*a, *b])))
@@ -346,17 +324,11 @@ fn npy_header(file: &File, path: &Path) -> Result<Announced, DataError> {
         (TypeChar::Uint, 1) => Element::U8,
         (TypeChar::Int, 1) => Element::I8,
         _ => {
-            return Err(DataError::ElementType {
-                path: path.into(),
-                dtype: ty.to_string(),
-            });
+            return Err(DataError::ElementType { path: path.into(), dtype: ty.to_string() });
         }
     };
     let &[rows, dim] = header.shape() else {
-        return Err(DataError::Shape {
-            path: path.into(),
-            shape: header.shape().to_vec(),
-        });
+        return Err(DataError::Shape { path: path.into(), shape: header.shape().to_vec() });
     };
     if header.order() != Order::C {
         return Err(DataError::ColumnMajor { path: path.into() });
@@ -424,9 +396,7 @@ mod tests {
     }
 
     fn vecs(row_bytes: usize, data: &[u8]) -> Vec<u8> {
-        data.chunks(row_bytes)
-            .flat_map(|row| [&3_i32.to_le_bytes(), row].concat())
-            .collect()
+        data.chunks(row_bytes).flat_map(|row| [&3_i32.to_le_bytes(), row].concat()).collect()
     }
 
     /// (name, content) of the same two rows of three in every format.
@@ -451,10 +421,7 @@ mod tests {
             for (order, big) in [('<', false), ('>', true)] {
                 let order = if name.ends_with('1') { '|' } else { order };
                 let dict = matrix(&format!("{order}{name}"), "False", "(2, 3)");
-                files.push((
-                    format!("{name}{big}.npy"),
-                    npy(&dict, &numbers(element, big)),
-                ));
+                files.push((format!("{name}{big}.npy"), npy(&dict, &numbers(element, big))));
             }
         }
         files
@@ -492,10 +459,7 @@ mod tests {
             let cut = &content[..content.len() - 1];
             let longer = [&content[..], &[0]].concat();
             let error = open(&name, cut).unwrap_err();
-            let DataError::Length {
-                expected, found, ..
-            } = error
-            else {
+            let DataError::Length { expected, found, .. } = error else {
                 panic!("{name}: {error}");
             };
             assert_eq!(expected, content.len() as u128, "{name}");
@@ -558,15 +522,7 @@ mod tests {
             content.resize(32 + extra, 0);
             let error = read("a.fvecs", &content).unwrap_err();
             assert!(
-                matches!(
-                    error,
-                    DataError::Ragged {
-                        row: 1,
-                        expected: 3,
-                        found: 2,
-                        ..
-                    }
-                ),
+                matches!(error, DataError::Ragged { row: 1, expected: 3, found: 2, .. }),
                 "{error}"
             );
         }
@@ -594,10 +550,7 @@ mod tests {
     fn arrays_that_are_not_plain_matrices_are_refused() {
         let data = numbers(Element::F32, false);
         let error = |dict: &str| open("a.npy", &npy(dict, &data)).unwrap_err();
-        assert!(matches!(
-            error(&matrix("<f4", "True", "(2, 3)")),
-            DataError::ColumnMajor { .. }
-        ));
+        assert!(matches!(error(&matrix("<f4", "True", "(2, 3)")), DataError::ColumnMajor { .. }));
         let ty = error(&matrix("<i8", "False", "(2, 3)"));
         assert!(matches!(ty, DataError::ElementType { .. }));
         assert!(ty.to_string().contains("`<i8`"), "{ty}");
@@ -612,15 +565,7 @@ mod tests {
         let deep = "(".repeat(10_000);
         let product = matrix("<f4", "False", "(99999999999999, 99999999999999)");
         let negative = matrix("<f4", "False", "(-2, 3)");
-        for dict in [
-            &deep,
-            &product,
-            &negative,
-            "",
-            "{",
-            "{}",
-            "{'descr': '<f4'}",
-        ] {
+        for dict in [&deep, &product, &negative, "", "{", "{}", "{'descr': '<f4'}"] {
             let error = open("a.npy", &npy(dict, &[])).unwrap_err();
             assert!(matches!(error, DataError::Header { .. }), "{dict}: {error}");
         }

@@ -48,22 +48,15 @@ pub(super) fn spectrum(
         let mut block = block.slice_mut(s![..ids.len(), ..]);
         rows.gather(&ids, block.view_mut())?;
         let centred = block.mapv(f64::from) - mean;
-        sum.axis_chunks_iter_mut(Axis(0), STRIP)
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(strip, mut sum)| {
+        sum.axis_chunks_iter_mut(Axis(0), STRIP).into_par_iter().enumerate().for_each(
+            |(strip, mut sum)| {
                 // C is symmetric: only what is right of the diagonal block.
                 let from = strip * STRIP;
                 let left = centred.slice(s![.., from..from + sum.nrows()]);
                 let right = centred.slice(s![.., from..]);
-                general_mat_mul(
-                    1.0,
-                    &left.t(),
-                    &right,
-                    1.0,
-                    &mut sum.slice_mut(s![.., from..]),
-                );
-            });
+                general_mat_mul(1.0, &left.t(), &right, 1.0, &mut sum.slice_mut(s![.., from..]));
+            },
+        );
         progress(Progress {
             stage: "sum covariance",
             done: (first + ids.len()) as u64,
@@ -88,21 +81,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rows = prepared_rows(folder.path(), "a", values);
         let mean = values.mapv(f64::from).mean_axis(Axis(0)).unwrap();
-        spectrum(&rows, mean.as_slice().unwrap(), &|_| {})
-            .unwrap()
-            .unwrap()
+        spectrum(&rows, mean.as_slice().unwrap(), &|_| {}).unwrap().unwrap()
     }
 
     #[test]
     fn a_known_covariance_gives_its_eigenvalues() {
         // Rows μ ± aᵢ·hᵢ with the orthogonal rows hᵢ of a Hadamard matrix, ‖hᵢ‖² = 4:
         // the covariance has the eigenvalues aᵢ²·4·2/8.
-        let hadamard = [
-            [1., 1., 1., 1.],
-            [1., -1., 1., -1.],
-            [1., 1., -1., -1.],
-            [1., -1., -1., 1.],
-        ];
+        let hadamard =
+            [[1., 1., 1., 1.], [1., -1., 1., -1.], [1., 1., -1., -1.], [1., -1., -1., 1.]];
         let scale = [1.0, 4.0, 2.0, 3.0];
         let values = Array2::from_shape_fn((8, 4), |(row, k)| {
             let sign = if row < 4 { 1.0 } else { -1.0 };
@@ -127,10 +114,7 @@ mod tests {
         assert!(values.is_sorted_by(|a, b| a >= b));
         assert!(values.iter().all(|x| *x >= 0.0));
         assert!(values[40..].iter().all(|x| *x < 1e-9));
-        let total = small_integers(40, 77, 3)
-            .mapv(f64::from)
-            .var_axis(Axis(0), 0.0)
-            .sum();
+        let total = small_integers(40, 77, 3).mapv(f64::from).var_axis(Axis(0), 0.0).sum();
         assert!((values.iter().sum::<f64>() - total).abs() < 1e-9 * total);
     }
 

@@ -89,10 +89,7 @@ impl Generator {
             }
         }
         if dim > MAX_DIM {
-            return Err(DataError::TooWide {
-                what: "synthetic data".into(),
-                dim: dim as u64,
-            });
+            return Err(DataError::TooWide { what: "synthetic data".into(), dim: dim as u64 });
         }
         let mut key = blake3::Hasher::new_derive_key("vq-host synthetic rows 1");
         key.update(&seed.to_le_bytes());
@@ -122,14 +119,12 @@ impl Generator {
     /// Fills `out`, whole rows, from row `first` on, a multiple of [`BLOCK_ROWS`].
     pub(super) fn read(&self, first: usize, out: &mut [f32]) {
         debug_assert!(first.is_multiple_of(BLOCK_ROWS), "streams start at blocks");
-        out.par_chunks_mut(BLOCK_ROWS * self.dim)
-            .enumerate()
-            .for_each(|(block, rows)| {
-                let mut rng = self.stream(1 + (first / BLOCK_ROWS + block) as u64);
-                for row in rows.chunks_exact_mut(self.dim) {
-                    self.draw(&mut rng, row);
-                }
-            });
+        out.par_chunks_mut(BLOCK_ROWS * self.dim).enumerate().for_each(|(block, rows)| {
+            let mut rng = self.stream(1 + (first / BLOCK_ROWS + block) as u64);
+            for row in rows.chunks_exact_mut(self.dim) {
+                self.draw(&mut rng, row);
+            }
+        });
     }
 
     fn draw(&self, rng: &mut ChaCha8Rng, row: &mut [f32]) {
@@ -209,19 +204,9 @@ mod tests {
             assert_eq!(all.slice(ndarray::s![..BLOCK_ROWS + 1, ..]), some);
             assert_ne!(rows(kind, BLOCK_ROWS + 1, 9, 2), some);
             let mut later = Array2::zeros((BLOCK_ROWS, 9));
-            let synthetic = Synthetic {
-                kind,
-                n: 1,
-                dim: 9,
-                seed: 1,
-            };
-            Generator::new(&synthetic)
-                .unwrap()
-                .read(2 * BLOCK_ROWS, later.as_slice_mut().unwrap());
-            assert_eq!(
-                all.slice(ndarray::s![2 * BLOCK_ROWS..3 * BLOCK_ROWS, ..]),
-                later
-            );
+            let synthetic = Synthetic { kind, n: 1, dim: 9, seed: 1 };
+            Generator::new(&synthetic).unwrap().read(2 * BLOCK_ROWS, later.as_slice_mut().unwrap());
+            assert_eq!(all.slice(ndarray::s![2 * BLOCK_ROWS..3 * BLOCK_ROWS, ..]), later);
         }
     }
 
@@ -254,13 +239,7 @@ mod tests {
     #[test]
     fn nothing_and_too_much_are_refused() {
         let make = |n, dim| {
-            Generator::new(&Synthetic {
-                kind: SyntheticKind::Gaussian,
-                n,
-                dim,
-                seed: 0,
-            })
-            .err()
+            Generator::new(&Synthetic { kind: SyntheticKind::Gaussian, n, dim, seed: 0 }).err()
         };
         assert!(matches!(make(0, 3), Some(DataError::Zero { what: "n" })));
         assert!(matches!(make(3, 0), Some(DataError::Zero { what: "dim" })));

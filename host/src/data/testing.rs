@@ -12,9 +12,8 @@ use super::{DatasetSpec, Metric, Queries, Rows, Source, Train};
 pub(super) fn small_integers(n: usize, d: usize, seed: u64) -> Array2<f32> {
     let mut state = seed;
     Array2::from_shape_simple_fn((n, d), || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % 7) as f32 - 3.0
     })
 }

@@ -113,10 +113,7 @@ struct Header {
 impl Header {
     /// Reads the header and checks the file's length against it.
     fn read(path: &Path) -> Result<Self, DataError> {
-        let damaged = |reason| DataError::Damaged {
-            path: path.into(),
-            reason,
-        };
+        let damaged = |reason| DataError::Damaged { path: path.into(), reason };
         let mut file = File::open(path).map_err(io("open", path))?;
         let length = file.metadata().map_err(io("inspect", path))?.len();
         let mut bytes = [0; HEADER_BYTES];
@@ -135,12 +132,7 @@ impl Header {
             return Err(damaged("wrong length"));
         }
         // All fit: the file is that long.
-        Ok(Self {
-            queries: queries as usize,
-            k: k as usize,
-            identical,
-            length: length as usize,
-        })
+        Ok(Self { queries: queries as usize, k: k as usize, identical, length: length as usize })
     }
 }
 
@@ -151,10 +143,7 @@ impl TruthFile {
     /// [`DataError::Damaged`] when the file is not what was written,
     /// [`DataError::Io`] when it cannot be read.
     pub fn read(&self) -> Result<Truth, DataError> {
-        let damaged = |reason| DataError::Damaged {
-            path: self.path.clone(),
-            reason,
-        };
+        let damaged = |reason| DataError::Damaged { path: self.path.clone(), reason };
         let header = Header::read(&self.path)?;
         if header.k < self.k {
             return Err(damaged("too few neighbours"));
@@ -199,19 +188,13 @@ fn write(truth: &Truth, identical: u64, folder: &Path, path: &Path) -> Result<()
         put(&word.to_le_bytes())?;
     }
     for ids in truth.ids.rows() {
-        put(&ids
-            .iter()
-            .flat_map(|id| id.to_le_bytes())
-            .collect::<Vec<_>>())?;
+        put(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>())?;
     }
     for row in truth.distances.rows() {
         put(&row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())?;
     }
-    out.write_all(digest.finalize().as_bytes())
-        .map_err(io("write", path))?;
-    let file = out
-        .into_inner()
-        .map_err(|e| io("write", path)(e.into_error()))?;
+    out.write_all(digest.finalize().as_bytes()).map_err(io("write", path))?;
+    let file = out.into_inner().map_err(|e| io("write", path)(e.into_error()))?;
     file.as_file().sync_all().map_err(io("write", path))?;
     file.persist(path).map_err(|e| io("write", path)(e.error))?;
     Ok(())
@@ -226,9 +209,7 @@ struct Neighbour {
 
 impl Ord for Neighbour {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.distance
-            .total_cmp(&other.distance)
-            .then(self.id.cmp(&other.id))
+        self.distance.total_cmp(&other.distance).then(self.id.cmp(&other.id))
     }
 }
 
@@ -330,11 +311,7 @@ fn exact_neighbours(
 
         let behind = (first / group) as u64 * base.rows() as u64;
         let report = |done: usize| {
-            progress(Progress {
-                stage: "find neighbours",
-                done: behind + done as u64,
-                total,
-            });
+            progress(Progress { stage: "find neighbours", done: behind + done as u64, total });
         };
         let candidates = walk.candidates(x.view(), keep, &report)?;
         let largest = walk.largest_norm();
@@ -401,10 +378,7 @@ fn judge(
         .map(|(row, &(_, id))| {
             let row = row.to_slice().expect("rows are row-major");
             equal |= row == query.x;
-            Neighbour {
-                distance: distance(query.metric, query.x, row),
-                id,
-            }
+            Neighbour { distance: distance(query.metric, query.x, row), id }
         })
         .collect();
     found.sort_unstable();
@@ -569,8 +543,7 @@ impl Slot {
         }
         self.norms_sq.clear();
         self.norms_sq.extend(
-            rows.axis_iter(Axis(0))
-                .map(|row| norm_sq(row.to_slice().expect("rows are row-major"))),
+            rows.axis_iter(Axis(0)).map(|row| norm_sq(row.to_slice().expect("rows are row-major"))),
         );
         Ok(())
     }
@@ -652,19 +625,9 @@ mod tests {
     fn ties_are_settled_by_the_lowest_id() {
         for metric in METRICS {
             // 7² distinct rows, each some 40 times: every list ends within a tie.
-            let settled = check(
-                &small_integers(2000, 2, 1),
-                &small_integers(60, 2, 2),
-                metric,
-                10,
-            );
+            let settled = check(&small_integers(2000, 2, 1), &small_integers(60, 2, 2), metric, 10);
             assert!(settled);
-            let settled = check(
-                &Array2::zeros((700, 3)),
-                &small_integers(5, 3, 2),
-                metric,
-                7,
-            );
+            let settled = check(&Array2::zeros((700, 3)), &small_integers(5, 3, 2), metric, 7);
             assert!(settled);
         }
     }
@@ -700,18 +663,8 @@ mod tests {
     #[test]
     fn all_rows_may_be_neighbours() {
         for metric in METRICS {
-            check(
-                &small_integers(40, 5, 1),
-                &small_integers(3, 5, 2),
-                metric,
-                40,
-            );
-            check(
-                &small_integers(1, 5, 1),
-                &small_integers(3, 5, 2),
-                metric,
-                1,
-            );
+            check(&small_integers(40, 5, 1), &small_integers(3, 5, 2), metric, 40);
+            check(&small_integers(1, 5, 1), &small_integers(3, 5, 2), metric, 1);
         }
     }
 
@@ -727,9 +680,7 @@ mod tests {
         let queries = prepared_rows(folder.path(), "queries", &queries);
         let found = |metric, k, name| {
             let folder = folder.path().join(name);
-            find(&base, &queries, metric, k, &folder, &|_| {})
-                .unwrap()
-                .1
+            find(&base, &queries, metric, k, &folder, &|_| {}).unwrap().1
         };
         assert_eq!(found(Metric::L2, 5, "l2"), 3);
         assert_eq!(found(Metric::L2, 5, "l2"), 3);
@@ -741,11 +692,7 @@ mod tests {
         let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
         let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
         let store = folder.path().join("truth");
-        let find = |k| {
-            find(&base, &queries, Metric::L2, k, &store, &|_| {})
-                .unwrap()
-                .0
-        };
+        let find = |k| find(&base, &queries, Metric::L2, k, &store, &|_| {}).unwrap().0;
         let ten = find(10);
         let five = find(5);
         assert_eq!(ten.path, five.path);
@@ -764,11 +711,7 @@ mod tests {
         let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
         let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
         let store = folder.path().join("truth");
-        let find = || {
-            find(&base, &queries, Metric::L2, 10, &store, &|_| {})
-                .unwrap()
-                .0
-        };
+        let find = || find(&base, &queries, Metric::L2, 10, &store, &|_| {}).unwrap().0;
         let file = find();
         let truth = file.read().unwrap();
         let whole = fs::read(&file.path).unwrap();

@@ -136,11 +136,8 @@ pub fn estimator(
     // Asked of the values and not of the variance: the mean is rounded, so the variance of a
     // constant need not come out as zero.
     let constant = truth.iter().all(|&t| t == first);
-    let variance = if constant {
-        0.0
-    } else {
-        mean(&mut truth.iter().map(|t| (t - mean_t).powi(2)))
-    };
+    let variance =
+        if constant { 0.0 } else { mean(&mut truth.iter().map(|t| (t - mean_t).powi(2))) };
     // The slope of e − t on t is the slope of e on t less 1, and keeps the digits that a small
     // error would lose against a large t.
     let covariance = mean(&mut pairs().map(|(t, e)| (t - mean_t) * (e - t - mean_error)));
@@ -148,10 +145,7 @@ pub fn estimator(
 
     let mut errors: Vec<f64> = pairs().map(|(t, e)| (e - t).abs()).collect();
     let bound_coverage = bound.map(|bound| {
-        let covered = errors
-            .iter()
-            .zip(bound)
-            .filter(|(error, bound)| error <= bound);
+        let covered = errors.iter().zip(bound).filter(|(error, bound)| error <= bound);
         covered.count() as f64 / n
     });
     let rmse = mean(&mut errors.iter().map(|e| e * e)).sqrt();
@@ -204,10 +198,7 @@ mod tests {
     fn exact_estimates_are_unbiased_with_slope_one() {
         let truth = [0.1, 0.7, 1e9, -3.0];
         let got = estimator(&truth, &truth, Some(&[0.0; 4])).unwrap();
-        assert_eq!(
-            (got.bias, got.slope, got.intercept),
-            (Some(0.0), Some(1.0), Some(0.0))
-        );
+        assert_eq!((got.bias, got.slope, got.intercept), (Some(0.0), Some(1.0), Some(0.0)));
         assert_eq!((got.rmse, got.bound_coverage), (0.0, Some(1.0)));
     }
 
@@ -220,10 +211,7 @@ mod tests {
     #[test]
     fn constant_truth_has_no_slope_and_a_bias_only_of_zero() {
         let off = estimator(&[0.1; 3], &[0.2; 3], None).unwrap();
-        assert_eq!(
-            (off.bias, off.slope, off.intercept, off.scale),
-            (None, None, None, 0.0)
-        );
+        assert_eq!((off.bias, off.slope, off.intercept, off.scale), (None, None, None, 0.0));
         assert_eq!(off.named().len(), 4);
         let exact = estimator(&[0.1; 3], &[0.1; 3], None).unwrap();
         assert_eq!(exact.bias, Some(0.0));

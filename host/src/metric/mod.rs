@@ -120,12 +120,7 @@ const fn metric(
     better: Better,
     meaning: &'static str,
 ) -> MetricInfo {
-    MetricInfo {
-        name,
-        unit,
-        better,
-        meaning,
-    }
+    MetricInfo { name, unit, better, meaning }
 }
 
 /// Every metric a record may hold, by family.
@@ -204,13 +199,9 @@ mod tests {
         let mut walk = Reconstruction::new(&[2.0, 0.5]);
         walk.push(x.view(), decoded.view());
         add(walk.finish().unwrap().named());
-        let pairs = pairwise(&PairSample::new(2, 3, 0), 2, |_, _, _| {
-            Ok::<_, Infallible>(())
-        });
+        let pairs = pairwise(&PairSample::new(2, 3, 0), 2, |_, _, _| Ok::<_, Infallible>(()));
         add(pairs.unwrap().unwrap().named());
-        add(estimator(&[0.0, 1.0], &[0.0, 1.1], Some(&[1.0; 2]))
-            .unwrap()
-            .named());
+        add(estimator(&[0.0, 1.0], &[0.0, 1.1], Some(&[1.0; 2])).unwrap().named());
         add(size(10, 2, 1, Some(4)).named());
         assert_eq!(names.len(), 10 + 7 + 8 + 3);
 
@@ -230,10 +221,7 @@ mod tests {
         let name = |of: &str| info(of).map(|metric| metric.name);
         assert_eq!(name("recall@10"), Some("recall@{k}"));
         assert_eq!(name("recall@100/rerank=4"), Some("recall@{k}/rerank={r}"));
-        assert_eq!(
-            name("recall@10/rerank=4/symmetric"),
-            Some("recall@{k}/rerank={r}")
-        );
+        assert_eq!(name("recall@10/rerank=4/symmetric"), Some("recall@{k}/rerank={r}"));
         assert_eq!(name("bias/symmetric"), Some("bias"));
         for unknown in [
             "recall@",

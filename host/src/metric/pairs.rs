@@ -51,9 +51,7 @@ impl PairSample {
             let j = draw.below(rows - 1);
             (i, j + u32::from(j >= i))
         };
-        Self {
-            pairs: (0..pairs).map(pair).collect(),
-        }
+        Self { pairs: (0..pairs).map(pair).collect() }
     }
 
     /// The pairs in the order they were drawn.
@@ -147,11 +145,7 @@ pub fn pairwise<E>(
         }
     }
     let summaries = summarise(symmetric).zip(summarise(asymmetric));
-    Ok(summaries.map(|(symmetric, asymmetric)| PairMetrics {
-        symmetric,
-        asymmetric,
-        identical,
-    }))
+    Ok(summaries.map(|(symmetric, asymmetric)| PairMetrics { symmetric, asymmetric, identical }))
 }
 
 struct PairErrors {
@@ -185,11 +179,7 @@ fn pair_errors(
 fn summarise(mut errors: Vec<f64>) -> Option<PairError> {
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
     errors.sort_unstable_by(f64::total_cmp);
-    Some(PairError {
-        mean,
-        median: nearest_rank(&errors, 50)?,
-        max: nearest_rank(&errors, 100)?,
-    })
+    Some(PairError { mean, median: nearest_rank(&errors, 50)?, max: nearest_rank(&errors, 100)? })
 }
 
 #[cfg(test)]
@@ -205,8 +195,7 @@ mod tests {
                 assert!(ids.is_sorted_by(|a, b| a < b), "ascending and distinct");
                 for (at, &id) in ids.iter().enumerate() {
                     raw.row_mut(at).assign(&x.index_axis(Axis(0), id as usize));
-                    out.row_mut(at)
-                        .assign(&decoded.index_axis(Axis(0), id as usize));
+                    out.row_mut(at).assign(&decoded.index_axis(Axis(0), id as usize));
                 }
                 Ok::<_, Infallible>(())
             };
@@ -252,9 +241,7 @@ mod tests {
         // Distances: 3 between 0 and 1, 4 between 0 and 2, 5 between 1 and 2.
         let x = array![[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]];
         let decoded = array![[0.0, 0.0], [6.0, 0.0], [0.0, 4.0]];
-        let sample = PairSample {
-            pairs: vec![(0, 1), (2, 0), (1, 0)],
-        };
+        let sample = PairSample { pairs: vec![(0, 1), (2, 0), (1, 0)] };
         let got = measure(&sample, &x, &decoded).unwrap();
         // Symmetric: 6/3, 4/4, 6/3. Asymmetric: |x0−x̂1| = 6 of 3, |x2−x̂0| = 4 of 4, |x1−x̂0| = 3 of 3.
         let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-9, "{got} {want}");

@@ -105,10 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn assert_close(got: f64, want: f64) {
-        assert!(
-            (got - want).abs() <= 1e-12 * want.abs().max(1.0),
-            "{got} is not {want}"
-        );
+        assert!((got - want).abs() <= 1e-12 * want.abs().max(1.0), "{got} is not {want}");
     }
 
     #[test]

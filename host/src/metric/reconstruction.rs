@@ -190,9 +190,7 @@ impl Reconstruction {
             mse: sse_per_vector / self.mean.len() as f64,
             sse_per_vector,
             relative_error,
-            sqnr_db: relative_error
-                .filter(|&e| e > 0.0)
-                .map(|e| -10.0 * e.log10()),
+            sqnr_db: relative_error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
             cosine: self.cosine_sum / n,
             row_error: row_error.map(|(((p50, p95), p99), max)| RowErrors { p50, p95, p99, max }),
             row_errors_undefined: self.row_errors_undefined,
@@ -289,11 +287,7 @@ mod tests {
         assert_eq!((got.mse, got.relative_error), (0.0, Some(0.0)));
         assert_eq!(got.sqnr_db, None);
         assert_eq!(got.cosine, 1.0);
-        assert!(
-            got.named()
-                .iter()
-                .all(|(name, v)| v.is_finite() && *name != "sqnr_db")
-        );
+        assert!(got.named().iter().all(|(name, v)| v.is_finite() && *name != "sqnr_db"));
     }
 
     #[test]

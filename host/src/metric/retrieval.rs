@@ -51,11 +51,7 @@ impl RetrievalMetric {
             let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
             (squares / (n - 1.0) / n).sqrt()
         });
-        Self {
-            name,
-            value: mean,
-            standard_error,
-        }
+        Self { name, value: mean, standard_error }
     }
 }
 
@@ -124,10 +120,7 @@ pub fn retrieval(
     rerank: &[usize],
 ) -> Result<Vec<RetrievalMetric>, RetrievalError> {
     if truth.nrows() != found.len() {
-        return Err(RetrievalError::Queries {
-            truth: truth.nrows(),
-            found: found.len(),
-        });
+        return Err(RetrievalError::Queries { truth: truth.nrows(), found: found.len() });
     }
     if found.is_empty() {
         return Err(RetrievalError::NoQueries);
@@ -140,18 +133,11 @@ pub fn retrieval(
     }
     let needed = k.iter().copied().max().unwrap_or(0).min(rows);
     if truth.ncols() < needed {
-        return Err(RetrievalError::TruthTooShallow {
-            needed,
-            got: truth.ncols(),
-        });
+        return Err(RetrievalError::TruthTooShallow { needed, got: truth.ncols() });
     }
     let needed = found_needed(k, rerank, rows);
     if let Some(query) = found.iter().position(|found| found.len() < needed) {
-        return Err(RetrievalError::FoundTooFew {
-            query,
-            needed,
-            got: found[query].len(),
-        });
+        return Err(RetrievalError::FoundTooFew { query, needed, got: found[query].len() });
     }
 
     let mean = |name: String, of: &dyn Fn(ArrayView1<'_, f64>, &[f64]) -> f64| {
@@ -202,10 +188,7 @@ fn distinct(values: &[usize]) -> Vec<usize> {
 /// many as fit into k.
 fn recall_of(truth: ArrayView1<'_, f64>, found: &[f64], k: usize) -> f64 {
     let farthest = truth[k - 1];
-    let near = found
-        .iter()
-        .filter(|&&distance| distance <= farthest)
-        .count();
+    let near = found.iter().filter(|&&distance| distance <= farthest).count();
     near.min(k) as f64 / k as f64
 }
 
@@ -236,18 +219,9 @@ pub fn rank_agreement(
             let scores = scores.row(query).into_iter().take(depth);
             let nearness: Vec<f64> = truth.map(|distance| -distance).collect();
             let estimate: Vec<f64> = scores
-                .map(|&score| {
-                    if score.is_nan() {
-                        f64::NEG_INFINITY
-                    } else {
-                        f64::from(score)
-                    }
-                })
+                .map(|&score| if score.is_nan() { f64::NEG_INFINITY } else { f64::from(score) })
                 .collect();
-            (
-                kendall_tau_b(&nearness, &estimate),
-                spearman_rho(&nearness, &estimate),
-            )
+            (kendall_tau_b(&nearness, &estimate), spearman_rho(&nearness, &estimate))
         })
         .unzip();
     vec![
@@ -338,15 +312,9 @@ impl Scan {
         let queries = watched.rows().into_iter().map(|rows| {
             let mut watched: Vec<(u32, usize)> = rows.iter().copied().zip(0..).collect();
             watched.sort_unstable();
-            QueryScan {
-                best: TopK::new(keep),
-                scores: vec![f32::NAN; watched.len()],
-                watched,
-            }
+            QueryScan { best: TopK::new(keep), scores: vec![f32::NAN; watched.len()], watched }
         });
-        Self {
-            queries: queries.collect(),
-        }
+        Self { queries: queries.collect() }
     }
 
     /// Adds `scores` (queries, rows), larger is nearer, of the rows from `first_row` on;
@@ -358,12 +326,11 @@ impl Scan {
         assert_eq!(scores.nrows(), self.queries.len(), "a score row per query");
         let scores = scores.as_standard_layout();
         let scores = scores.view();
-        self.queries
-            .par_iter_mut()
-            .zip(scores.axis_iter(Axis(0)).into_par_iter())
-            .for_each(|(query, scores)| {
+        self.queries.par_iter_mut().zip(scores.axis_iter(Axis(0)).into_par_iter()).for_each(
+            |(query, scores)| {
                 query.push(first_row, scores.to_slice().expect("standard layout"));
-            });
+            },
+        );
     }
 
     /// Everything seen, ranked.
@@ -373,10 +340,7 @@ impl Scan {
             self.queries[query].scores[column]
         });
         let ranked = self.queries.into_par_iter();
-        Scanned {
-            ranked: ranked.map(|query| query.best.into_sorted()).collect(),
-            watched,
-        }
+        Scanned { ranked: ranked.map(|query| query.best.into_sorted()).collect(), watched }
     }
 }
 
@@ -408,10 +372,7 @@ mod tests {
     fn recall_and_reranking_give_the_values_worked_by_hand() {
         // Base distances 1..6 of both queries; the scans find them in these orders.
         let truth = array![[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]];
-        let found = [
-            vec![2.0, 4.0, 1.0, 5.0, 3.0, 6.0],
-            vec![4.0, 5.0, 6.0, 3.0, 2.0, 1.0],
-        ];
+        let found = [vec![2.0, 4.0, 1.0, 5.0, 3.0, 6.0], vec![4.0, 5.0, 6.0, 3.0, 2.0, 1.0]];
         let got = retrieval(truth.view(), &found, 6, &[1, 2], &[1, 2, 3]).unwrap();
         assert_eq!(value(&got, "recall@1"), 0.0);
         assert_eq!(value(&got, "recall@1/rerank=3"), 0.5);
@@ -482,11 +443,7 @@ mod tests {
         );
         assert_eq!(
             measure(&found, &[1, 2], &[2]),
-            RetrievalError::FoundTooFew {
-                query: 1,
-                needed: 4,
-                got: 3
-            }
+            RetrievalError::FoundTooFew { query: 1, needed: 4, got: 3 }
         );
         assert_eq!(measure(&found, &[0], &[1]), RetrievalError::Zero);
         assert_eq!(measure(&found, &[1], &[0]), RetrievalError::Zero);
@@ -523,10 +480,7 @@ mod tests {
     #[test]
     fn constant_estimates_correlate_with_nothing() {
         let truth = array![[0.0, 1.0, 2.0]];
-        for scores in [
-            array![[7.0_f32, 7.0, 7.0]],
-            array![[f32::NAN, f32::NAN, f32::NAN]],
-        ] {
+        for scores in [array![[7.0_f32, 7.0, 7.0]], array![[f32::NAN, f32::NAN, f32::NAN]]] {
             let got = rank_agreement(truth.view(), scores.view());
             assert_eq!(value(&got, "kendall_tau@100"), 0.0);
             assert_eq!(value(&got, "spearman_rho@100"), 0.0);

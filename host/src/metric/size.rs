@@ -43,10 +43,7 @@ pub fn size(n: usize, dim: usize, code_bytes: usize, model_bytes: Option<usize>)
         bits_per_dim: 8.0 * bytes / dims,
         ratio: per_stored(ORIGINAL_BYTES_PER_DIM * dims, bytes),
         ratio_amortised: model_bytes.and_then(|model| {
-            per_stored(
-                ORIGINAL_BYTES_PER_DIM * rows * dims,
-                rows * bytes + model as f64,
-            )
+            per_stored(ORIGINAL_BYTES_PER_DIM * rows * dims, rows * bytes + model as f64)
         }),
     }
 }

@@ -140,8 +140,9 @@ fn inspect(path: &Path) -> Result<String, Refusal> {
     let remedy = "copy it again or rebuild it, or remove it from the plugin folder";
     let object = object::File::parse(&*bytes)
         .map_err(|e| refuse(format!("it is not a shared library ({e})"), remedy))?;
-    let exports =
-        object.exports().map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
+    let exports = object
+        .exports()
+        .map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
     let mut has_entry = false;
     for export in exports {
         let export =

@@ -8,9 +8,9 @@ pub mod load;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use vq_plugin_api::Value;
 use vq_plugin_api::handle::Descriptor;
 use vq_plugin_api::params::Config;
-use vq_plugin_api::Value;
 
 pub use discover::{SearchPath, discover};
 

@@ -28,9 +28,7 @@ impl<'a> Configuration<'a> {
             );
             let at = *positions.entry(identity).or_insert(configurations.len());
             if at == configurations.len() {
-                configurations.push(Self {
-                    records: Vec::new(),
-                });
+                configurations.push(Self { records: Vec::new() });
             }
             configurations[at].records.push(record);
         }
@@ -44,10 +42,7 @@ impl<'a> Configuration<'a> {
 
     /// The mean over the seeds that have the metric.
     pub(super) fn mean(&self, metric: &str) -> Option<f64> {
-        let values = self
-            .records
-            .iter()
-            .filter_map(|record| record.value(metric));
+        let values = self.records.iter().filter_map(|record| record.value(metric));
         let (count, sum) =
             values.fold((0_u32, 0.0), |(count, sum), value| (count + 1, sum + value));
         (count > 0).then(|| sum / f64::from(count))
@@ -106,12 +101,7 @@ mod tests {
 
     #[test]
     fn equal_points_are_both_on_the_front() {
-        let points = [
-            (1.0, Some(0.5)),
-            (1.0, Some(0.5)),
-            (2.0, Some(0.5)),
-            (3.0, None),
-        ];
+        let points = [(1.0, Some(0.5)), (1.0, Some(0.5)), (2.0, Some(0.5)), (3.0, None)];
         assert_eq!(pareto_front(&points), [true, true, false, false]);
     }
 

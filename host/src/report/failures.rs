@@ -57,14 +57,7 @@ pub(super) fn write(failures: &[Failure], style: Style, out: &mut dyn Write) -> 
     // The cause comes last and is cut first, so it is given at least half of the line.
     let width = style.columns();
     for failure in failures.iter().take(LINES) {
-        let Failure {
-            dataset,
-            method,
-            label,
-            outcome,
-            cause,
-            ..
-        } = failure;
+        let Failure { dataset, method, label, outcome, cause, .. } = failure;
         let cell = format!("{} · {} {}", plain(dataset), plain(method), plain(label));
         let cause = plain(cause.as_deref().unwrap_or("no cause was given"));
         let line = format!("  {} · {outcome} · {cause}", fit(&cell, width / 2));

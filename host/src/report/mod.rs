@@ -7,7 +7,7 @@ mod configuration;
 mod failures;
 mod number;
 pub mod results;
-mod table;
+pub mod table;
 pub mod tradeoffs;
 
 /// How tables are drawn.
@@ -21,10 +21,7 @@ pub struct Style {
 
 impl Style {
     /// 100 columns without colour: for files and pipes.
-    pub const PLAIN: Self = Self {
-        width: 100,
-        color: false,
-    };
+    pub const PLAIN: Self = Self { width: 100, color: false };
 
     /// Columns a table may take.
     fn columns(self) -> usize {

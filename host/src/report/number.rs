@@ -66,26 +66,12 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let amounts = [
-            24.0,
-            1536.0,
-            0.5,
-            999.7,
-            23_456.0,
-            373_400.0,
-            999_600.0,
-            1_234_567.0,
-        ];
-        let written = [
-            "24", "1536", "0.5", "1.0 k", "23 k", "373 k", "1.0 M", "1.2 M",
-        ];
+        let amounts = [24.0, 1536.0, 0.5, 999.7, 23_456.0, 373_400.0, 999_600.0, 1_234_567.0];
+        let written = ["24", "1536", "0.5", "1.0 k", "23 k", "373 k", "1.0 M", "1.2 M"];
         assert_eq!(amounts.map(amount), written);
         assert_eq!(amount(1e20), "1.00e20");
         let times = [0.0, 0.001_234, 0.14, 1.428, 32.46, 1204.3];
-        assert_eq!(
-            times.map(seconds),
-            ["0", "0.0012", "0.14", "1.43", "32.5", "1204"]
-        );
+        assert_eq!(times.map(seconds), ["0", "0.0012", "0.14", "1.43", "32.5", "1204"]);
         assert_eq!(metric("bits_per_dim", 4.25), "4.25");
         assert_eq!(metric("recall@10/rerank=4", 0.93456), "0.9346");
         assert_eq!(metric("relative_error", 0.012_345), "0.01235");

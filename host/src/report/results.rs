@@ -56,9 +56,7 @@ impl FromStr for Format {
             "table" => Ok(Self::Table),
             "json" => Ok(Self::Json),
             "csv" => Ok(Self::Csv),
-            _ => Err(UnknownFormat {
-                name: name.to_owned(),
-            }),
+            _ => Err(UnknownFormat { name: name.to_owned() }),
         }
     }
 }
@@ -99,20 +97,13 @@ impl FromStr for Sort {
             Some((column, "asc")) => (column, Some(Order::Ascending)),
             Some((column, "desc")) => (column, Some(Order::Descending)),
             Some(_) => {
-                return Err(BadSort {
-                    text: text.to_owned(),
-                });
+                return Err(BadSort { text: text.to_owned() });
             }
         };
         if column.is_empty() {
-            return Err(BadSort {
-                text: text.to_owned(),
-            });
+            return Err(BadSort { text: text.to_owned() });
         }
-        Ok(Self {
-            column: column.to_owned(),
-            order,
-        })
+        Ok(Self { column: column.to_owned(), order })
     }
 }
 
@@ -196,29 +187,15 @@ const IDENTITY: [(&str, Read); 20] = [
     ("n", |record| Field::Whole(record.dataset.n)),
     ("dim", |record| Field::Whole(record.dataset.dim)),
     ("queries", |record| Field::Whole(record.dataset.queries)),
-    ("error", |record| {
-        record.error.clone().map_or(Field::Missing, Field::Text)
-    }),
-    ("threads", |record| {
-        Field::Whole(record.timing.threads.into())
-    }),
+    ("error", |record| record.error.clone().map_or(Field::Missing, Field::Text)),
+    ("threads", |record| Field::Whole(record.timing.threads.into())),
     ("jobs", |record| Field::Whole(record.timing.jobs.into())),
-    ("exclusive", |record| {
-        Field::Whole(record.timing.exclusive.into())
-    }),
-    ("started_at", |record| {
-        Field::Text(record.started_at.clone())
-    }),
+    ("exclusive", |record| Field::Whole(record.timing.exclusive.into())),
+    ("started_at", |record| Field::Text(record.started_at.clone())),
     ("wall_s", |record| Field::Real(record.wall_s)),
-    ("method_version", |record| {
-        Field::Text(record.method.version.clone())
-    }),
-    ("plugin_digest", |record| {
-        Field::Text(record.method.plugin_digest.clone())
-    }),
-    ("params", |record| {
-        Field::Text(canonical_json(&record.params))
-    }),
+    ("method_version", |record| Field::Text(record.method.version.clone())),
+    ("plugin_digest", |record| Field::Text(record.method.plugin_digest.clone())),
+    ("params", |record| Field::Text(canonical_json(&record.params))),
     ("run_id", |record| Field::Text(record.run_id.clone())),
     ("key", |record| Field::Text(record.key.clone())),
 ];
@@ -237,10 +214,7 @@ pub fn write_results(
     if let Some(name) = request.metrics.iter().find(|name| !present.contains(name))
         && !records.is_empty()
     {
-        return Err(ResultsError::UnknownMetric {
-            name: name.clone(),
-            known: present,
-        });
+        return Err(ResultsError::UnknownMetric { name: name.clone(), known: present });
     }
     let mut rows: Vec<&Record> = match request.best {
         true => best_per_rate(records),
@@ -253,20 +227,12 @@ pub fn write_results(
             writeln!(out)?;
         }
         Format::Csv => {
-            let metrics = if request.metrics.is_empty() {
-                &present
-            } else {
-                &request.metrics
-            };
+            let metrics = if request.metrics.is_empty() { &present } else { &request.metrics };
             write_csv(&rows, metrics, out)?;
         }
         Format::Table => {
             let usual = usual_metrics(&present);
-            let metrics = if request.metrics.is_empty() {
-                &usual
-            } else {
-                &request.metrics
-            };
+            let metrics = if request.metrics.is_empty() { &usual } else { &request.metrics };
             write_table(&rows, metrics, style, out)?;
         }
     }
@@ -275,11 +241,8 @@ pub fn write_results(
 
 /// Every metric that some record has, in natural order.
 fn metrics_of(records: &[Record]) -> Vec<String> {
-    let names: BTreeSet<&str> = records
-        .iter()
-        .flat_map(|record| &record.metrics)
-        .map(|metric| metric.name())
-        .collect();
+    let names: BTreeSet<&str> =
+        records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name()).collect();
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     names.sort_by_cached_key(|name| natural_key(name));
     names
@@ -300,11 +263,7 @@ fn usual_metrics(present: &[String]) -> Vec<String> {
 /// The records of the best configuration for each dataset and rate.
 fn best_per_rate(records: &[Record]) -> Vec<&Record> {
     let space = |record: &Record| {
-        (
-            record.dataset.name.clone(),
-            record.dataset.digest.clone(),
-            record.metric.clone(),
-        )
+        (record.dataset.name.clone(), record.dataset.digest.clone(), record.metric.clone())
     };
     // As elsewhere, a dataset's recall is the one most often asked for on it.
     let mut names: BTreeMap<_, Vec<&str>> = BTreeMap::new();
@@ -320,29 +279,20 @@ fn best_per_rate(records: &[Record]) -> Vec<&Record> {
     let mut best: BTreeMap<_, (f64, f64, Configuration<'_>)> = BTreeMap::new();
     for configuration in Configuration::of(records) {
         let space = space(configuration.first());
-        let recall = headline
-            .get(&space)
-            .and_then(|k| configuration.mean(&format!("recall@{k}")));
+        let recall = headline.get(&space).and_then(|k| configuration.mean(&format!("recall@{k}")));
         let (Some(recall), Some(bits)) = (recall, configuration.mean("bits_per_dim")) else {
             continue;
         };
         let rate = (2.0 * bits).round() as u64;
         // Of equal recalls the smaller code is the better one.
-        let better = best
-            .get(&(space.clone(), rate))
-            .is_none_or(|(other, other_bits, _)| {
-                recall
-                    .total_cmp(other)
-                    .then(other_bits.total_cmp(&bits))
-                    .is_gt()
-            });
+        let better = best.get(&(space.clone(), rate)).is_none_or(|(other, other_bits, _)| {
+            recall.total_cmp(other).then(other_bits.total_cmp(&bits)).is_gt()
+        });
         if better {
             best.insert((space, rate), (recall, bits, configuration));
         }
     }
-    best.into_values()
-        .flat_map(|(.., configuration)| configuration.records)
-        .collect()
+    best.into_values().flat_map(|(.., configuration)| configuration.records).collect()
 }
 
 fn sort(rows: &mut [&Record], by: Option<&Sort>, present: &[String]) -> Result<(), ResultsError> {
@@ -367,12 +317,7 @@ fn sort(rows: &mut [&Record], by: Option<&Sort>, present: &[String]) -> Result<(
         Some((_, field)) => rows.iter().map(|record| (field(record), *record)).collect(),
         None if present.contains(column) => rows
             .iter()
-            .map(|record| {
-                (
-                    record.value(column).map_or(Field::Missing, Field::Real),
-                    *record,
-                )
-            })
+            .map(|record| (record.value(column).map_or(Field::Missing, Field::Real), *record))
             .collect(),
         None if rows.is_empty() => return Ok(()),
         None => {
@@ -388,9 +333,7 @@ fn sort(rows: &mut [&Record], by: Option<&Sort>, present: &[String]) -> Result<(
     keyed.sort_by(|(a, _), (b, _)| {
         let missing = |field: &Field| *field == Field::Missing;
         let order = a.compare(b);
-        missing(a)
-            .cmp(&missing(b))
-            .then(if descending { order.reverse() } else { order })
+        missing(a).cmp(&missing(b)).then(if descending { order.reverse() } else { order })
     });
     for (row, (_, record)) in rows.iter_mut().zip(keyed) {
         *row = record;
@@ -404,11 +347,9 @@ fn write_csv(rows: &[&Record], metrics: &[String], out: &mut dyn Write) -> Resul
     csv.write_record(identity.chain(metrics.iter().map(String::as_str)))?;
     for record in rows {
         let identity = IDENTITY.iter().map(|(_, field)| field(record).write());
-        let values = metrics.iter().map(|name| {
-            record
-                .value(name)
-                .map_or_else(String::new, |value| value.to_string())
-        });
+        let values = metrics
+            .iter()
+            .map(|name| record.value(name).map_or_else(String::new, |value| value.to_string()));
         csv.write_record(identity.chain(values))?;
     }
     csv.flush()?;
@@ -442,9 +383,7 @@ fn write_table(
     let names = columns.len();
     for name in metrics {
         let cells = rows.iter().map(|record| {
-            record
-                .value(name)
-                .map_or_else(|| "–".to_owned(), |value| number::metric(name, value))
+            record.value(name).map_or_else(|| "–".to_owned(), |value| number::metric(name, value))
         });
         columns.push(Column::number(name, cells));
     }
@@ -463,15 +402,8 @@ mod tests {
     use crate::record::tests::sample;
 
     fn point(method: &str, label: &str, seed: u64, bits: f64, recall: f64) -> Record {
-        let metrics = [
-            ("bits_per_dim", bits),
-            ("recall@10", recall),
-            ("mse", 1.0 - recall),
-        ];
-        Record {
-            seed,
-            ..sample(method, label, &metrics)
-        }
+        let metrics = [("bits_per_dim", bits), ("recall@10", recall), ("mse", 1.0 - recall)];
+        Record { seed, ..sample(method, label, &metrics) }
     }
 
     fn written(records: &[Record], request: &Request) -> String {
@@ -482,35 +414,18 @@ mod tests {
 
     /// The labels of the rows, in their order, by way of CSV.
     fn labels(records: &[Record], request: Request) -> Vec<String> {
-        let text = written(
-            records,
-            &Request {
-                format: Format::Csv,
-                ..request
-            },
-        );
+        let text = written(records, &Request { format: Format::Csv, ..request });
         let mut csv = csv::Reader::from_reader(text.as_bytes());
-        csv.records()
-            .map(|row| row.unwrap()[2].to_owned())
-            .collect()
+        csv.records().map(|row| row.unwrap()[2].to_owned()).collect()
     }
 
     fn sorted(records: &[Record], sort: &str) -> Vec<String> {
-        labels(
-            records,
-            Request {
-                sort: Some(sort.parse().unwrap()),
-                ..Request::default()
-            },
-        )
+        labels(records, Request { sort: Some(sort.parse().unwrap()), ..Request::default() })
     }
 
     #[test]
     fn a_table_shows_the_usual_metrics_or_those_asked_for() {
-        let records = [
-            point("a", "m=16", 1, 2.0, 0.75),
-            point("a", "m=8", 1, 1.0, 0.5),
-        ];
+        let records = [point("a", "m=16", 1, 2.0, 0.75), point("a", "m=8", 1, 1.0, 0.5)];
         let expected = "\
 dataset  method  label  bits_per_  recall@10
                               dim
@@ -519,10 +434,7 @@ glove    a       m=8         1.00     0.5000
 glove    a       m=16        2.00     0.7500
 ";
         assert_eq!(written(&records, &Request::default()), expected);
-        let request = Request {
-            metrics: vec!["mse".to_owned()],
-            ..Request::default()
-        };
+        let request = Request { metrics: vec!["mse".to_owned()], ..Request::default() };
         let text = written(&records, &request);
         assert!(text.contains("mse") && !text.contains("recall"), "{text}");
     }
@@ -530,25 +442,16 @@ glove    a       m=16        2.00     0.7500
     #[test]
     fn a_metric_nobody_measured_is_an_error_that_knows_the_others() {
         let records = [point("a", "x", 1, 2.0, 0.75)];
-        let request = Request {
-            metrics: vec!["recall@11".to_owned()],
-            ..Request::default()
-        };
+        let request = Request { metrics: vec!["recall@11".to_owned()], ..Request::default() };
         let error = write_results(&records, &request, Style::PLAIN, &mut Vec::new()).unwrap_err();
         let expected = ["bits_per_dim", "mse", "recall@10"];
         assert!(
             matches!(&error, ResultsError::UnknownMetric { known, .. } if *known == expected),
             "{error:?}"
         );
-        let request = Request {
-            sort: Some("colour".parse().unwrap()),
-            ..Request::default()
-        };
+        let request = Request { sort: Some("colour".parse().unwrap()), ..Request::default() };
         let error = write_results(&records, &request, Style::PLAIN, &mut Vec::new()).unwrap_err();
-        assert!(
-            matches!(error, ResultsError::UnknownColumn { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, ResultsError::UnknownColumn { .. }), "{error:?}");
         assert_eq!(written(&[], &request), "no results\n");
     }
 
@@ -560,28 +463,13 @@ glove    a       m=16        2.00     0.7500
             point("c", "m=8", 3, 4.0, 0.9),
             sample("d", "none", &[]),
         ];
-        assert_eq!(
-            sorted(&records, "recall@10"),
-            ["m=8", "m=10", "m=9", "none"]
-        );
-        assert_eq!(
-            sorted(&records, "recall@10:asc"),
-            ["m=9", "m=10", "m=8", "none"]
-        );
+        assert_eq!(sorted(&records, "recall@10"), ["m=8", "m=10", "m=9", "none"]);
+        assert_eq!(sorted(&records, "recall@10:asc"), ["m=9", "m=10", "m=8", "none"]);
         assert_eq!(sorted(&records, "mse"), ["m=8", "m=10", "m=9", "none"]);
-        assert_eq!(
-            sorted(&records, "bits_per_dim:desc"),
-            ["m=8", "m=10", "m=9", "none"]
-        );
+        assert_eq!(sorted(&records, "bits_per_dim:desc"), ["m=8", "m=10", "m=9", "none"]);
         assert_eq!(sorted(&records, "label"), ["m=8", "m=9", "m=10", "none"]);
-        assert_eq!(
-            sorted(&records, "seed:desc"),
-            ["none", "m=8", "m=9", "m=10"]
-        );
-        assert_eq!(
-            labels(&records, Request::default()),
-            ["m=9", "m=10", "m=8", "none"]
-        );
+        assert_eq!(sorted(&records, "seed:desc"), ["none", "m=8", "m=9", "m=10"]);
+        assert_eq!(labels(&records, Request::default()), ["m=9", "m=10", "m=8", "none"]);
         for bad in ["", ":asc", "mse:up"] {
             assert!(bad.parse::<Sort>().is_err(), "{bad}");
         }
@@ -601,26 +489,14 @@ glove    a       m=16        2.00     0.7500
             elsewhere,
             sample("a", "unmeasured", &[("bits_per_dim", 9.0)]),
         ];
-        let request = Request {
-            best: true,
-            ..Request::default()
-        };
-        assert_eq!(
-            labels(&records, request),
-            ["steady", "steady", "larger", "elsewhere"]
-        );
+        let request = Request { best: true, ..Request::default() };
+        assert_eq!(labels(&records, request), ["steady", "steady", "larger", "elsewhere"]);
     }
 
     #[test]
     fn json_holds_whole_records() {
         let records = vec![point("a", "x", 1, 2.0, 0.1 + 0.2)];
-        let text = written(
-            &records,
-            &Request {
-                format: Format::Json,
-                ..Request::default()
-            },
-        );
+        let text = written(&records, &Request { format: Format::Json, ..Request::default() });
         assert_eq!(serde_json::from_str::<Vec<Record>>(&text).unwrap(), records);
     }
 
@@ -629,13 +505,7 @@ glove    a       m=16        2.00     0.7500
         let mut failed = sample("b", "a, \"quoted\" label", &[]);
         failed.outcome = Outcome::Failed;
         let records = [point("a", "x", 1, 2.0, 0.1 + 0.2), failed];
-        let text = written(
-            &records,
-            &Request {
-                format: Format::Csv,
-                ..Request::default()
-            },
-        );
+        let text = written(&records, &Request { format: Format::Csv, ..Request::default() });
         let mut csv = csv::Reader::from_reader(text.as_bytes());
         let head = csv.headers().unwrap().clone();
         let at = |name: &str| head.iter().position(|column| column == name).unwrap();
@@ -665,23 +535,14 @@ glove    a       m=16        2.00     0.7500
         failed.seed = 1;
         failed.outcome = Outcome::OutOfMemory;
         failed.error = Some("x".repeat(300));
-        let request = Request {
-            metrics: names,
-            ..Request::default()
-        };
+        let request = Request { metrics: names, ..Request::default() };
         for width in [0, 60, 75, 100, 300] {
             let mut out = Vec::new();
-            let style = Style {
-                width,
-                color: false,
-            };
+            let style = Style { width, color: false };
             write_results(&[record.clone(), failed.clone()], &request, style, &mut out).unwrap();
             let text = String::from_utf8(out).unwrap();
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(
-                widest <= width.clamp(60, 100),
-                "{widest} in {width}:\n{text}"
-            );
+            assert!(widest <= width.clamp(60, 100), "{widest} in {width}:\n{text}");
             assert_eq!(text.matches("0.5000").count(), 80);
         }
     }

@@ -22,7 +22,7 @@ const WIDE: usize = 14;
 
 /// One column: its head and a cell for each row.
 #[derive(Debug)]
-pub(super) struct Column {
+pub struct Column {
     head: String,
     cells: Vec<String>,
     number: bool,
@@ -30,49 +30,35 @@ pub(super) struct Column {
 
 impl Column {
     /// Left-aligned and wrapping.
-    pub(super) fn text(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
+    pub fn text(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
         let cells = cells.into_iter().map(|cell| plain(&cell)).collect();
-        Self {
-            head: plain(head),
-            cells,
-            number: false,
-        }
+        Self { head: plain(head), cells, number: false }
     }
 
     /// Right-aligned; the head wraps to the width of the numbers, after `_`, `/` and spaces.
-    pub(super) fn number(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
+    pub fn number(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
         let cells: Vec<String> = cells.into_iter().map(|cell| plain(&cell)).collect();
-        let width = cells
-            .iter()
-            .map(|cell| columns(cell))
-            .max()
-            .unwrap_or(0)
-            .max(HEAD);
-        Self {
-            head: folded(&plain(head), width),
-            cells,
-            number: true,
-        }
+        let width = cells.iter().map(|cell| columns(cell)).max().unwrap_or(0).max(HEAD);
+        Self { head: folded(&plain(head), width), cells, number: true }
     }
 
     /// The width at which nothing wraps.
     fn natural(&self) -> usize {
         let head = self.head.lines().map(columns);
-        head.chain(self.cells.iter().map(|cell| columns(cell)))
-            .max()
-            .unwrap_or(0)
-            .max(1)
+        head.chain(self.cells.iter().map(|cell| columns(cell))).max().unwrap_or(0).max(1)
     }
 
     /// The width that it gets in any case, if at all possible.
     fn least(&self) -> usize {
-        self.natural()
-            .min(if self.number { WIDE } else { READABLE })
+        self.natural().min(if self.number { WIDE } else { READABLE })
     }
 }
 
 /// Writes a table of `columns`, the first `names` of which name the rows.
-pub(super) fn write(
+///
+/// # Errors
+/// Whatever `out` says.
+pub fn write(
     columns: &[Column],
     names: usize,
     style: Style,
@@ -104,10 +90,7 @@ pub(super) fn write(
 
 /// Columns of the output that columns of these widths take together.
 fn span(widths: impl Iterator<Item = usize>) -> usize {
-    widths
-        .map(|width| width + GAP)
-        .sum::<usize>()
-        .saturating_sub(GAP)
+    widths.map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
 }
 
 /// The largest widths that fit into `available`: every column what it needs, but none more than a
@@ -119,15 +102,8 @@ fn widths(block: &[&Column], available: usize) -> Vec<usize> {
             false => column.natural().min(limit),
         })
     };
-    let widest = block
-        .iter()
-        .map(|column| column.natural())
-        .max()
-        .unwrap_or(1);
-    let limit = (1..=widest)
-        .rev()
-        .find(|&limit| span(at(limit)) <= available)
-        .unwrap_or(1);
+    let widest = block.iter().map(|column| column.natural()).max().unwrap_or(1);
+    let limit = (1..=widest).rev().find(|&limit| span(at(limit)) <= available).unwrap_or(1);
     at(limit).collect()
 }
 
@@ -143,30 +119,16 @@ fn block_lines(block: &[&Column], style: Style) -> Vec<String> {
     }
     table.set_header(block.iter().map(|column| {
         let head = Cell::new(&column.head);
-        if style.color {
-            head.add_attribute(Attribute::Bold)
-        } else {
-            head
-        }
+        if style.color { head.add_attribute(Attribute::Bold) } else { head }
     }));
-    let rows = block
-        .iter()
-        .map(|column| column.cells.len())
-        .max()
-        .unwrap_or(0);
+    let rows = block.iter().map(|column| column.cells.len()).max().unwrap_or(0);
     for row in 0..rows {
-        table.add_row(
-            block
-                .iter()
-                .map(|column| column.cells.get(row).map_or("", String::as_str)),
-        );
+        table.add_row(block.iter().map(|column| column.cells.get(row).map_or("", String::as_str)));
     }
     let widths = widths(block, style.columns());
     for (i, (column, width)) in block.iter().zip(widths).enumerate() {
         let gap = if i == 0 { 0 } else { GAP };
-        let drawn = table
-            .column_mut(i)
-            .expect("the header made a column of each");
+        let drawn = table.column_mut(i).expect("the header made a column of each");
         drawn.set_padding((gap as u16, 0));
         // An absolute width counts the padding in.
         let total = u16::try_from(width + gap).unwrap_or(u16::MAX);
@@ -199,15 +161,7 @@ fn folded(head: &str, width: usize) -> String {
 /// Columns that `text` takes at most: no character takes more than two, and none before the
 /// Hangul of U+1100 more than one.
 pub(super) fn columns(text: &str) -> usize {
-    text.chars()
-        .map(|c| {
-            if c < '\u{1100}' || c == '…' || c == '≥' {
-                1
-            } else {
-                2
-            }
-        })
-        .sum()
+    text.chars().map(|c| if c < '\u{1100}' || c == '…' || c == '≥' { 1 } else { 2 }).sum()
 }
 
 /// `text` in at most `width` columns, its end cut off if need be.
@@ -263,16 +217,7 @@ mod tests {
 
     fn drawn(columns: &[Column], names: usize, width: usize) -> String {
         let mut out = Vec::new();
-        write(
-            columns,
-            names,
-            Style {
-                width,
-                color: false,
-            },
-            &mut out,
-        )
-        .unwrap();
+        write(columns, names, Style { width, color: false }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -305,10 +250,7 @@ longer        900
             Column::number("mse", strings(["0.1234567", "1"])),
         ];
         let text = drawn(&columns, 1, 100);
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 100),
-            "{text}"
-        );
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(text.contains("0.1234567"));
         assert_eq!(text.matches('x').count(), 150);
     }
@@ -322,10 +264,7 @@ longer        900
         for width in [0, 60, 77, 100, 500] {
             let text = drawn(&columns, 1, width);
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(
-                widest <= width.clamp(60, 100),
-                "{widest} in {width}:\n{text}"
-            );
+            assert!(widest <= width.clamp(60, 100), "{widest} in {width}:\n{text}");
             assert_eq!(text.matches("0.12345").count(), 30);
             assert_eq!(text.matches("example").count(), text.split("\n\n").count());
         }
@@ -333,10 +272,7 @@ longer        900
 
     #[test]
     fn what_a_plugin_says_cannot_draw_on_the_terminal() {
-        assert_eq!(
-            plain("m=8\u{1b}[31m\n\u{202e}x é"),
-            "m=8\\u{1b}[31m\\n\\u{202e}x é"
-        );
+        assert_eq!(plain("m=8\u{1b}[31m\n\u{202e}x é"), "m=8\\u{1b}[31m\\n\\u{202e}x é");
     }
 
     #[test]

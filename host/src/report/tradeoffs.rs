@@ -75,10 +75,7 @@ pub fn tradeoffs(records: &[Record]) -> Tradeoffs {
         .into_iter()
         .filter_map(|wanted| dataset_tradeoffs(ok().filter(|record| space(record) == wanted)))
         .collect();
-    Tradeoffs {
-        datasets,
-        failures: Failure::of(records),
-    }
+    Tradeoffs { datasets, failures: Failure::of(records) }
 }
 
 /// What records must share to be compared.
@@ -90,35 +87,23 @@ fn space(record: &Record) -> (&str, &str, &str) {
 fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<DatasetTradeoffs> {
     let records: Vec<&Record> = records.collect();
     let first = records.first()?;
-    let names = records
-        .iter()
-        .flat_map(|record| &record.metrics)
-        .map(|metric| metric.name());
+    let names = records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name());
     let k = headline_recall(names);
     let all: Vec<Tradeoff> = Configuration::of(records.iter().copied())
         .iter()
         .filter_map(|configuration| tradeoff(configuration, k))
         .collect();
     let front = |quality: &dyn Fn(&Tradeoff) -> Option<f64>| {
-        let points: Vec<_> = all
-            .iter()
-            .map(|one| (one.bits_per_dim, quality(one)))
-            .collect();
+        let points: Vec<_> = all.iter().map(|one| (one.bits_per_dim, quality(one))).collect();
         pareto_front(&points)
     };
     let by_recall = front(&|one| one.recall);
     let by_error = front(&|one| one.relative_error.map(|error| -error));
-    let mut best: Vec<Tradeoff> = (0..all.len())
-        .filter(|&i| by_recall[i] || by_error[i])
-        .map(|i| all[i].clone())
-        .collect();
+    let mut best: Vec<Tradeoff> =
+        (0..all.len()).filter(|&i| by_recall[i] || by_error[i]).map(|i| all[i].clone()).collect();
     best.sort_by(|a, b| {
         (a.bits_per_dim.total_cmp(&b.bits_per_dim))
-            .then_with(|| {
-                b.recall
-                    .unwrap_or(-1.0)
-                    .total_cmp(&a.recall.unwrap_or(-1.0))
-            })
+            .then_with(|| b.recall.unwrap_or(-1.0).total_cmp(&a.recall.unwrap_or(-1.0)))
             .then_with(|| (&a.method, &a.label).cmp(&(&b.method, &b.label)))
     });
     Some(DatasetTradeoffs {
@@ -163,25 +148,14 @@ pub fn write_tradeoffs(tradeoffs: &Tradeoffs, style: Style, out: &mut dyn Write)
 }
 
 fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let DatasetInfo {
-        name,
-        n,
-        dim,
-        queries,
-        ..
-    } = &of.dataset;
+    let DatasetInfo { name, n, dim, queries, .. } = &of.dataset;
     let about = format!("  {n} × {dim}, {queries} queries, {}", of.metric);
-    let name = fit(
-        &plain(name),
-        style.columns().saturating_sub(columns(&about)),
-    );
+    let name = fit(&plain(name), style.columns().saturating_sub(columns(&about)));
     writeln!(out, "{}{about}", painted(&name, style, "1"))?;
 
     let cells = |cell: fn(&Tradeoff) -> String| of.best.iter().map(cell);
     let numbers = |value: fn(&Tradeoff) -> Option<f64>, write: fn(f64) -> String| {
-        of.best
-            .iter()
-            .map(move |one| value(one).map_or_else(|| "–".to_owned(), write))
+        of.best.iter().map(move |one| value(one).map_or_else(|| "–".to_owned(), write))
     };
     let mut table = vec![
         Column::text("method", cells(|one| one.method.clone())),
@@ -189,41 +163,25 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
         Column::number("bits/dim", cells(|one| format!("{:.2}", one.bits_per_dim))),
         Column::number(
             "rel. error",
-            numbers(
-                |one| one.relative_error,
-                |x| number::metric("relative_error", x),
-            ),
+            numbers(|one| one.relative_error, |x| number::metric("relative_error", x)),
         ),
     ];
     let recall = |x: f64| format!("{x:.4}");
     if let Some(k) = of.k {
-        table.push(Column::number(
-            &format!("recall@{k}"),
-            numbers(|one| one.recall, recall),
-        ));
+        table.push(Column::number(&format!("recall@{k}"), numbers(|one| one.recall, recall)));
     }
     if of.best.iter().any(|one| one.recall_rerank_4.is_some()) {
-        table.push(Column::number(
-            "re-rank 4",
-            numbers(|one| one.recall_rerank_4, recall),
-        ));
+        table.push(Column::number("re-rank 4", numbers(|one| one.recall_rerank_4, recall)));
     }
     let speed = numbers(|one| one.compress_vectors_per_s, number::amount);
     table.push(Column::number("encode vec/s", speed));
-    table.push(Column::number(
-        "fit s",
-        numbers(|one| one.fit_s, number::seconds),
-    ));
+    table.push(Column::number("fit s", numbers(|one| one.fit_s, number::seconds)));
     table::write(&table, 3, style, out)?;
 
     if let Some(sentence) = recall_sentence(of, style.columns()) {
         writeln!(out, "{sentence}")?;
     }
-    let mut notes = vec![format!(
-        "best {} of {} configurations",
-        of.best.len(),
-        of.configurations
-    )];
+    let mut notes = vec![format!("best {} of {} configurations", of.best.len(), of.configurations)];
     if let Some(seeds @ 2..) = of.best.iter().map(|one| one.seeds).max() {
         notes.push(format!("means over up to {seeds} seeds"));
     }
@@ -241,16 +199,10 @@ fn recall_sentence(of: &DatasetTradeoffs, width: usize) -> Option<String> {
     // `best` is sorted by size, and by recall within a size.
     let enough = measured().find(|&(_, recall)| recall >= ASKED_RECALL);
     let (what, (one, recall)) = match enough {
-        Some(found) => (
-            format!("smallest code with recall@{k} ≥ {ASKED_RECALL}:"),
-            found,
-        ),
+        Some(found) => (format!("smallest code with recall@{k} ≥ {ASKED_RECALL}:"), found),
         None => {
             let nearest = measured().reduce(|a, b| if b.1 > a.1 { b } else { a })?;
-            (
-                format!("no code with recall@{k} ≥ {ASKED_RECALL}; the nearest:"),
-                nearest,
-            )
+            (format!("no code with recall@{k} ≥ {ASKED_RECALL}; the nearest:"), nearest)
         }
     };
     let place = format!("at {:.2} bits/dim ({recall:.4})", one.bits_per_dim);
@@ -289,10 +241,7 @@ mod tests {
 
     fn drawn(records: &[Record], width: usize) -> String {
         let mut out = Vec::new();
-        let style = Style {
-            width,
-            color: false,
-        };
+        let style = Style { width, color: false };
         write_tradeoffs(&tradeoffs(records), style, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -328,16 +277,10 @@ best 3 of 4 configurations
 
     #[test]
     fn without_recall_at_10_the_largest_k_stands_in() {
-        let records = [sample(
-            "a",
-            "x",
-            &[("bits_per_dim", 1.0), ("recall@5", 0.3), ("recall@50", 0.4)],
-        )];
+        let records =
+            [sample("a", "x", &[("bits_per_dim", 1.0), ("recall@5", 0.3), ("recall@50", 0.4)])];
         let found = tradeoffs(&records);
-        assert_eq!(
-            (found.datasets[0].k, found.datasets[0].best[0].recall),
-            (Some(50), Some(0.4))
-        );
+        assert_eq!((found.datasets[0].k, found.datasets[0].best[0].recall), (Some(50), Some(0.4)));
         let text = drawn(&records, 100);
         assert!(text.contains("recall@50"), "{text}");
         assert!(
@@ -378,13 +321,7 @@ best 3 of 4 configurations
     fn long_names_never_widen_the_output() {
         let long = "levels=[0,2,4,6,8] ".repeat(9);
         let mut records = vec![
-            point(
-                "a-method-with-quite-a-long-name-indeed",
-                &long,
-                123.456,
-                0.95,
-                1e-9,
-            ),
+            point("a-method-with-quite-a-long-name-indeed", &long, 123.456, 0.95, 1e-9),
             point("b", &"x".repeat(200), 200.0, 0.99, 1e-12),
         ];
         records[0].dataset.name = "dataset".repeat(20);
@@ -403,19 +340,14 @@ best 3 of 4 configurations
             assert!(!text.contains('\u{1b}'));
         }
         let mut out = Vec::new();
-        let style = Style {
-            width: 100,
-            color: true,
-        };
+        let style = Style { width: 100, color: true };
         write_tradeoffs(&tradeoffs(&records), style, &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("\u{1b}["));
     }
 
     /// Columns of our own lines: characters, and two for each of those the test writes as wide.
     fn columns_of(line: &str) -> usize {
-        line.chars()
-            .map(|c| if matches!(c, '漢' | '字') { 2 } else { 1 })
-            .sum()
+        line.chars().map(|c| if matches!(c, '漢' | '字') { 2 } else { 1 }).sum()
     }
 
     #[test]

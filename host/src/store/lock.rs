@@ -18,16 +18,12 @@ pub(super) struct WriterLock {
 impl WriterLock {
     pub(super) fn acquire(store: &Path) -> Result<Self, OpenError> {
         // A link to a store is locked where the store is.
-        let mut name = fs::canonicalize(store)
-            .unwrap_or_else(|_| store.to_owned())
-            .into_os_string();
+        let mut name =
+            fs::canonicalize(store).unwrap_or_else(|_| store.to_owned()).into_os_string();
         name.push(OsString::from(".lock"));
         let path = PathBuf::from(name);
         loop {
-            let failed = |source| OpenError::Lock {
-                path: path.clone(),
-                source,
-            };
+            let failed = |source| OpenError::Lock { path: path.clone(), source };
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -41,10 +37,7 @@ impl WriterLock {
                     let mut holder = String::new();
                     let pid = file.read_to_string(&mut holder).ok();
                     let pid = pid.and_then(|_| holder.trim().parse().ok());
-                    return Err(OpenError::Locked {
-                        path: store.to_owned(),
-                        pid,
-                    });
+                    return Err(OpenError::Locked { path: store.to_owned(), pid });
                 }
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }

@@ -38,44 +38,37 @@ pub(super) fn insert_run(connection: &Connection, run: &RunInfo) -> rusqlite::Re
 }
 
 pub(super) fn insert_record(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
-    let Record {
-        dataset,
-        method,
-        timing,
-        ..
-    } = record;
-    connection
-        .prepare_cached(INSERT_CELL)?
-        .execute(named_params! {
-            ":key": record.key,
-            ":run_id": record.run_id,
-            ":dataset": dataset.name,
-            ":dataset_digest": dataset.digest,
-            ":n": Count(dataset.n),
-            ":dim": Count(dataset.dim),
-            ":queries": Count(dataset.queries),
-            ":metric": record.metric,
-            ":method": method.id,
-            ":method_version": method.version,
-            ":plugin_path": method.plugin_path,
-            ":plugin_digest": method.plugin_digest,
-            ":sdk": method.sdk,
-            ":abi": method.abi,
-            ":params": canonical_json(&record.params),
-            ":label": record.label,
-            ":seed": Count(record.seed),
-            ":evaluation": canonical_json(&record.evaluation),
-            ":outcome": record.outcome.as_str(),
-            ":error": record.error,
-            ":log": record.log,
-            ":threads": timing.threads,
-            ":jobs": timing.jobs,
-            ":exclusive": timing.exclusive,
-            ":load_average": timing.load_average,
-            ":block_rows": timing.block_rows.map(Count),
-            ":started_at": record.started_at,
-            ":wall_s": record.wall_s,
-        })?;
+    let Record { dataset, method, timing, .. } = record;
+    connection.prepare_cached(INSERT_CELL)?.execute(named_params! {
+        ":key": record.key,
+        ":run_id": record.run_id,
+        ":dataset": dataset.name,
+        ":dataset_digest": dataset.digest,
+        ":n": Count(dataset.n),
+        ":dim": Count(dataset.dim),
+        ":queries": Count(dataset.queries),
+        ":metric": record.metric,
+        ":method": method.id,
+        ":method_version": method.version,
+        ":plugin_path": method.plugin_path,
+        ":plugin_digest": method.plugin_digest,
+        ":sdk": method.sdk,
+        ":abi": method.abi,
+        ":params": canonical_json(&record.params),
+        ":label": record.label,
+        ":seed": Count(record.seed),
+        ":evaluation": canonical_json(&record.evaluation),
+        ":outcome": record.outcome.as_str(),
+        ":error": record.error,
+        ":log": record.log,
+        ":threads": timing.threads,
+        ":jobs": timing.jobs,
+        ":exclusive": timing.exclusive,
+        ":load_average": timing.load_average,
+        ":block_rows": timing.block_rows.map(Count),
+        ":started_at": record.started_at,
+        ":wall_s": record.wall_s,
+    })?;
     // The metrics of a replaced cell went with it, by ON DELETE CASCADE.
     let mut statement = connection.prepare_cached(
         "INSERT INTO metrics (cell_key, name, value, min, max) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -177,13 +170,8 @@ pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
 }
 
 pub(super) fn read_metric(row: &Row<'_>) -> rusqlite::Result<MetricValue> {
-    MetricValue::checked(
-        row.get("name")?,
-        row.get("value")?,
-        row.get("min")?,
-        row.get("max")?,
-    )
-    .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Real, error.into()))
+    MetricValue::checked(row.get("name")?, row.get("value")?, row.get("min")?, row.get("max")?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Real, error.into()))
 }
 
 pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {

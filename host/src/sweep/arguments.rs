@@ -58,16 +58,10 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
     }
     let mut names: Vec<String> = Vec::new();
     for data in &arguments.data {
-        let stem = data
-            .file_stem()
-            .unwrap_or(data.as_os_str())
-            .to_string_lossy();
+        let stem = data.file_stem().unwrap_or(data.as_os_str()).to_string_lossy();
         // Two files of one stem, in different folders or formats, are told apart by their paths.
-        let name = if names.iter().any(|name| *name == stem) {
-            data.to_string_lossy()
-        } else {
-            stem
-        };
+        let name =
+            if names.iter().any(|name| *name == stem) { data.to_string_lossy() } else { stem };
         line("\n[[dataset]]\nname", &string(&name));
         line("base", &string(&data.to_string_lossy()));
         match &arguments.queries {
@@ -101,11 +95,7 @@ fn string(text: &str) -> String {
 
 fn key(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.is_empty() && name.chars().all(bare) {
-        name.to_owned()
-    } else {
-        string(name)
-    }
+    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { string(name) }
 }
 
 /// TOML as it is, and anything else as a string, except what was plainly meant as TOML: its fault

@@ -26,16 +26,13 @@ pub(super) fn expand(
             .into_iter()
             .map(|value| Spanned::new(span.clone(), value))
             .collect(),
-        wire::Value::List(list) => list
-            .iter()
-            .map(|value| plain(source, name, value))
-            .collect::<Result<Vec<_>, _>>()?,
+        wire::Value::List(list) => {
+            list.iter().map(|value| plain(source, name, value)).collect::<Result<Vec<_>, _>>()?
+        }
         _ => vec![plain(source, name, written)?],
     };
     if values.is_empty() {
-        let problem = SweepProblem::EmptyAxis {
-            name: name.to_owned(),
-        };
+        let problem = SweepProblem::EmptyAxis { name: name.to_owned() };
         return Err(SweepError::new(source, span, problem));
     }
     if values.len() > MOST_VALUES {
@@ -132,11 +129,8 @@ fn same_kind(
     for value in rest {
         let other = kind(value.get_ref());
         if other.1 != first.1 {
-            let problem = SweepProblem::MixedTypes {
-                name: name.to_owned(),
-                first: first.0,
-                other: other.0,
-            };
+            let problem =
+                SweepProblem::MixedTypes { name: name.to_owned(), first: first.0, other: other.0 };
             return Err(SweepError::new(source, value.span(), problem));
         }
     }
@@ -146,9 +140,7 @@ fn same_kind(
 /// Quadratic, and only ever over a list that a person wrote or a range of distinct values.
 fn distinct(source: &SweepSource, name: &str, values: &[Spanned<Value>]) -> Result<(), SweepError> {
     for (i, value) in values.iter().enumerate() {
-        if let Some(first) = values[..i]
-            .iter()
-            .find(|first| same(first.get_ref(), value.get_ref()))
+        if let Some(first) = values[..i].iter().find(|first| same(first.get_ref(), value.get_ref()))
         {
             let problem = SweepProblem::Duplicate {
                 key: name.to_owned(),
@@ -178,10 +170,7 @@ impl Number {
 
     fn decimal(self) -> Decimal {
         match self {
-            Self::Int(int) => Decimal {
-                digits: i128::from(int),
-                exponent: 0,
-            },
+            Self::Int(int) => Decimal { digits: i128::from(int), exponent: 0 },
             Self::Float(float) => Decimal::shortest(float),
         }
     }
@@ -206,15 +195,10 @@ impl Decimal {
     fn shortest(float: f64) -> Self {
         let text = format!("{float:e}");
         let (mantissa, exponent) = text.split_once('e').expect("`{:e}` writes an exponent");
-        let fraction = mantissa
-            .split_once('.')
-            .map_or(0, |(_, fraction)| fraction.len());
+        let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
         let exponent: i32 = exponent.parse().expect("`{:e}` writes an integer exponent");
         Self {
-            digits: mantissa
-                .replace('.', "")
-                .parse()
-                .expect("at most 17 digits"),
+            digits: mantissa.replace('.', "").parse().expect("at most 17 digits"),
             exponent: exponent - i32::try_from(fraction).expect("at most 17 digits"),
         }
     }
@@ -259,10 +243,7 @@ fn expand_range(
 ) -> Result<Vec<Value>, SweepError> {
     const KEYS: [&str; 4] = ["from", "to", "times", "step"];
     let refuse = |span: Range<usize>, problem| Err(SweepError::new(source, span, problem));
-    if let Some(key) = table
-        .keys()
-        .find(|key| !KEYS.contains(&key.get_ref().as_str()))
-    {
+    if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.get_ref().as_str())) {
         let problem = SweepProblem::UnknownKey {
             key: key.get_ref().clone(),
             valid: KEYS.map(str::to_owned).to_vec(),
@@ -298,17 +279,11 @@ fn expand_range(
         return refuse(span, incomplete("`to`"));
     };
     if from.as_f64() > to.as_f64() {
-        let problem = SweepProblem::RangeBackwards {
-            from: from.written(),
-            to: to.written(),
-        };
+        let problem = SweepProblem::RangeBackwards { from: from.written(), to: to.written() };
         return refuse(span, problem);
     }
-    let stuck = |key, limit, found: Number| SweepProblem::RangeStuck {
-        key,
-        limit,
-        found: found.written(),
-    };
+    let stuck =
+        |key, limit, found: Number| SweepProblem::RangeStuck { key, limit, found: found.written() };
     let values = match (number("times")?, number("step")?) {
         (None, None) => return refuse(span, incomplete("`times` or `step`")),
         (Some(_), Some(_)) => return refuse(span, SweepProblem::RangeAmbiguous),
@@ -346,10 +321,7 @@ fn arithmetic(from: Number, to: Number, step: Number) -> Result<Vec<Value>, Swee
     if steps >= MOST_VALUES {
         return Err(SweepProblem::RangeTooLong { most: MOST_VALUES });
     }
-    let integers = matches!(
-        (from, to, step),
-        (Number::Int(_), Number::Int(_), Number::Int(_))
-    );
+    let integers = matches!((from, to, step), (Number::Int(_), Number::Int(_), Number::Int(_)));
     Ok((0..=steps)
         .map(|i| {
             let digits = first + i as i128 * stride;
@@ -424,10 +396,7 @@ mod tests {
         assert_eq!(values("8").unwrap(), ints([8]));
         assert_eq!(values("[8, 16]").unwrap(), ints([8, 16]));
         assert_eq!(values("true").unwrap(), [Value::Bool(true)]);
-        assert_eq!(
-            values("[1, 0.5]").unwrap(),
-            [Value::Int(1), Value::Float(0.5)]
-        );
+        assert_eq!(values("[1, 0.5]").unwrap(), [Value::Int(1), Value::Float(0.5)]);
     }
 
     #[test]
@@ -444,18 +413,9 @@ mod tests {
 
     #[test]
     fn a_multiplying_range_of_integers_stays_integer() {
-        assert_eq!(
-            values("{ from = 4, to = 64, times = 2 }").unwrap(),
-            ints([4, 8, 16, 32, 64])
-        );
-        assert_eq!(
-            values("{ from = 5, to = 64, times = 3 }").unwrap(),
-            ints([5, 15, 45])
-        );
-        assert_eq!(
-            values("{ from = 7, to = 7, times = 3 }").unwrap(),
-            ints([7])
-        );
+        assert_eq!(values("{ from = 4, to = 64, times = 2 }").unwrap(), ints([4, 8, 16, 32, 64]));
+        assert_eq!(values("{ from = 5, to = 64, times = 3 }").unwrap(), ints([5, 15, 45]));
+        assert_eq!(values("{ from = 7, to = 7, times = 3 }").unwrap(), ints([7]));
     }
 
     #[test]
@@ -468,16 +428,8 @@ mod tests {
 
     #[test]
     fn an_adding_range_of_integers_stays_integer() {
-        assert_eq!(
-            values("{ from = -4, to = 4, step = 3 }").unwrap(),
-            ints([-4, -1, 2])
-        );
-        let all = format!(
-            "{{ from = {}, to = {}, step = {} }}",
-            i64::MIN,
-            i64::MAX,
-            i64::MAX
-        );
+        assert_eq!(values("{ from = -4, to = 4, step = 3 }").unwrap(), ints([-4, -1, 2]));
+        let all = format!("{{ from = {}, to = {}, step = {} }}", i64::MIN, i64::MAX, i64::MAX);
         assert_eq!(values(&all).unwrap(), ints([i64::MIN, -1, i64::MAX - 1]));
     }
 
@@ -491,10 +443,7 @@ mod tests {
             values("{ from = 0.0, to = 1e-20, step = 5e-21 }").unwrap(),
             floats([0.0, 5e-21, 1e-20])
         );
-        assert_eq!(
-            values("{ from = 1, to = 2.2, step = 0.5 }").unwrap(),
-            floats([1.0, 1.5, 2.0])
-        );
+        assert_eq!(values("{ from = 1, to = 2.2, step = 0.5 }").unwrap(), floats([1.0, 1.5, 2.0]));
     }
 
     #[test]
@@ -503,27 +452,18 @@ mod tests {
             values("{ from = 0.001, to = 10, times = 10 }").unwrap(),
             floats([0.001, 0.01, 0.1, 1.0, 10.0])
         );
-        assert_eq!(
-            values("{ from = 0.1, to = 0.9, times = 3 }").unwrap(),
-            floats([0.1, 0.3, 0.9])
-        );
+        assert_eq!(values("{ from = 0.1, to = 0.9, times = 3 }").unwrap(), floats([0.1, 0.3, 0.9]));
     }
 
     #[test]
     fn a_range_of_more_than_ten_thousand_values_is_refused_without_building_it() {
-        assert_eq!(
-            values("{ from = 1, to = 10_000, step = 1 }").unwrap().len(),
-            10_000
-        );
+        assert_eq!(values("{ from = 1, to = 10_000, step = 1 }").unwrap().len(), 10_000);
         for range in [
             "{ from = 0, to = 10_000, step = 1 }",
             "{ from = 0, to = 9_223_372_036_854_775_807, step = 1 }",
             "{ from = 1.0, to = 10, times = 1.0000000000000002 }",
         ] {
-            assert!(matches!(
-                values(range),
-                Err(SweepProblem::RangeTooLong { most: 10_000 })
-            ));
+            assert!(matches!(values(range), Err(SweepProblem::RangeTooLong { most: 10_000 })));
         }
     }
 
@@ -539,10 +479,7 @@ mod tests {
     fn an_integer_beyond_64_bits_is_called_too_large() {
         let text = "[[method]]\nparams.m = 99999999999999999999\n";
         let error = wire::read(&SweepSource::new("test", text)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "expected an integer of at most 64 bits, found a larger one"
-        );
+        assert_eq!(error.to_string(), "expected an integer of at most 64 bits, found a larger one");
     }
 
     proptest! {

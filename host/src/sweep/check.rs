@@ -14,11 +14,8 @@ use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Valu
 use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
 use crate::suggest::nearest_name;
 
-const METRICS: &[(&str, Metric)] = &[
-    ("l2", Metric::L2),
-    ("ip", Metric::Ip),
-    ("cosine", Metric::Cosine),
-];
+const METRICS: &[(&str, Metric)] =
+    &[("l2", Metric::L2), ("ip", Metric::Ip), ("cosine", Metric::Cosine)];
 
 const KINDS: &[(&str, SyntheticKind)] = &[
     ("gaussian", SyntheticKind::Gaussian),
@@ -33,23 +30,17 @@ pub(super) fn check(
     file: wire::File,
     base_dir: &Path,
 ) -> Result<Sweep, SweepError> {
-    let check = Check {
-        source: &source,
-        base_dir,
-    };
+    let check = Check { source: &source, base_dir };
     let name = match &file.sweep.name {
         Some(name) => check.name("a sweep's name", name)?,
-        None => Path::new(source.name()).file_stem().map_or_else(
-            || "sweep".to_owned(),
-            |stem| stem.to_string_lossy().into_owned(),
-        ),
+        None => Path::new(source.name())
+            .file_stem()
+            .map_or_else(|| "sweep".to_owned(), |stem| stem.to_string_lossy().into_owned()),
     };
     let seeds = match &file.sweep.seeds {
-        Some(seeds) => check
-            .integers("seeds", seeds, 0)?
-            .into_iter()
-            .map(|seed| seed as u64)
-            .collect(),
+        Some(seeds) => {
+            check.integers("seeds", seeds, 0)?.into_iter().map(|seed| seed as u64).collect()
+        }
         None => vec![42],
     };
     let metric = match &file.sweep.metric {
@@ -62,14 +53,9 @@ pub(super) fn check(
     let mut datasets: Vec<Dataset> = Vec::new();
     for written in &file.dataset.0 {
         let dataset = check.dataset(written, metric)?;
-        if let Some(first) = datasets
-            .iter()
-            .find(|first| first.spec.name == dataset.spec.name)
-        {
-            let problem = SweepProblem::SameName {
-                name: dataset.spec.name,
-                first: first.name_span.clone(),
-            };
+        if let Some(first) = datasets.iter().find(|first| first.spec.name == dataset.spec.name) {
+            let problem =
+                SweepProblem::SameName { name: dataset.spec.name, first: first.name_span.clone() };
             return Err(check.refuse(dataset.name_span, problem));
         }
         datasets.push(dataset);
@@ -86,15 +72,7 @@ pub(super) fn check(
     if methods.is_empty() {
         return Err(check.no_table("method"));
     }
-    Ok(Sweep {
-        source,
-        name,
-        seeds,
-        run,
-        datasets,
-        evaluate,
-        methods,
-    })
+    Ok(Sweep { source, name, seeds, run, datasets, evaluate, methods })
 }
 
 /// What every check needs: what to point at, and where files are.
@@ -126,34 +104,25 @@ impl Check<'_> {
             Some(written) => {
                 let memory = written.get_ref().parse::<ByteSize>();
                 let rule = "write a size such as \"8GiB\" or \"500MB\"";
-                self.readable("a size", rule, written, memory.ok())?
-                    .as_u64()
+                self.readable("a size", rule, written, memory.ok())?.as_u64()
             }
             None => ByteSize::gib(8).as_u64(),
         };
-        for (key, written, zero) in [
-            ("timeout", &run.timeout, timeout.is_zero()),
-            ("memory", &run.memory, memory == 0),
-        ] {
+        for (key, written, zero) in
+            [("timeout", &run.timeout, timeout.is_zero()), ("memory", &run.memory, memory == 0)]
+        {
             if let (Some(written), true) = (written, zero) {
-                let problem = SweepProblem::NotPositive {
-                    key,
-                    found: written.get_ref().clone(),
-                };
+                let problem = SweepProblem::NotPositive { key, found: written.get_ref().clone() };
                 return Err(self.refuse(written.span(), problem));
             }
         }
         let store = match &run.store {
-            Some(store) => self
-                .name("a path", store)
-                .map(|_| PathBuf::from(store.get_ref()))?,
+            Some(store) => self.name("a path", store).map(|_| PathBuf::from(store.get_ref()))?,
             None => PathBuf::from(format!("results/{name}.db")),
         };
         Ok(RunOptions {
             jobs: self.at_least("jobs", run.jobs.as_ref(), 1)?.unwrap_or(1),
-            threads: self
-                .at_least("threads", run.threads.as_ref(), 0)?
-                .unwrap_or(0),
+            threads: self.at_least("threads", run.threads.as_ref(), 0)?.unwrap_or(0),
             timeout,
             memory,
             store: self.base_dir.join(store),
@@ -167,13 +136,9 @@ impl Check<'_> {
         };
         Ok(Evaluate {
             k: multiples("k", &evaluate.k, &[1, 10, 100])?,
-            pairs: self
-                .at_least("pairs", evaluate.pairs.as_ref(), 1)?
-                .unwrap_or(10_000),
+            pairs: self.at_least("pairs", evaluate.pairs.as_ref(), 1)?.unwrap_or(10_000),
             rerank: multiples("rerank", &evaluate.rerank, &[1, 2, 4, 10])?,
-            repeats: self
-                .at_least("repeats", evaluate.repeats.as_ref(), 1)?
-                .unwrap_or(3),
+            repeats: self.at_least("repeats", evaluate.repeats.as_ref(), 1)?.unwrap_or(3),
         })
     }
 
@@ -187,10 +152,9 @@ impl Check<'_> {
         let name = self.required(&table, dataset.name.as_ref(), "name", "name = \"…\"")?;
         let limit = self.at_least("limit", dataset.limit.as_ref(), 1)?;
         let (source, source_span) = match (&dataset.base, &dataset.synthetic) {
-            (Some(base), None) => (
-                Source::File(self.file(base.span(), base.get_ref())?),
-                base.span(),
-            ),
+            (Some(base), None) => {
+                (Source::File(self.file(base.span(), base.get_ref())?), base.span())
+            }
             (None, Some(written)) => (Source::Synthetic(self.synthetic(written)?), written.span()),
             (Some(base), Some(synthetic)) => {
                 let (base, synthetic) = (base.span(), synthetic.span());
@@ -224,11 +188,7 @@ impl Check<'_> {
                 Queries::HoldOut(rows)
             }
         };
-        let train = match dataset
-            .train
-            .as_ref()
-            .map(|train| (train.span(), train.get_ref()))
-        {
+        let train = match dataset.train.as_ref().map(|train| (train.span(), train.get_ref())) {
             None => Train::Base,
             Some((span, wire::PathOr::Path(path))) => Train::File(self.file(span, path)?),
             Some((span, wire::PathOr::Rows(rows))) => {
@@ -337,10 +297,7 @@ impl Check<'_> {
             axes,
             exclude,
             bits_per_dim,
-            datasets: method
-                .datasets
-                .as_ref()
-                .map(|names| names.get_ref().clone()),
+            datasets: method.datasets.as_ref().map(|names| names.get_ref().clone()),
         })
     }
 
@@ -358,28 +315,18 @@ impl Check<'_> {
             // A parameter that has no axis here may have one in the method's default grid.
             let axis = axes.iter().find(|axis| axis.name == *name.get_ref());
             if let Some(axis) = axis
-                && !axis
-                    .values
-                    .iter()
-                    .any(|v| axis::same(v.get_ref(), value.get_ref()))
+                && !axis.values.iter().any(|v| axis::same(v.get_ref(), value.get_ref()))
             {
                 let problem = SweepProblem::ExcludesNothing {
                     name: axis.name.clone(),
                     value: axis::written(value.get_ref()),
-                    values: axis
-                        .values
-                        .iter()
-                        .map(|v| axis::written(v.get_ref()))
-                        .collect(),
+                    values: axis.values.iter().map(|v| axis::written(v.get_ref())).collect(),
                 };
                 return Err(self.refuse(value.span(), problem));
             }
             values.push((name.clone(), value));
         }
-        Ok(Exclude {
-            values,
-            span: written.span(),
-        })
+        Ok(Exclude { values, span: written.span() })
     }
 
     fn rates(&self, written: &Spanned<wire::Value>) -> Result<Vec<Spanned<f64>>, SweepError> {
@@ -390,10 +337,9 @@ impl Check<'_> {
             let problem = match value.get_ref() {
                 Value::Int(rate) if *rate > 0 => return Ok(Spanned::new(span, *rate as f64)),
                 Value::Float(rate) if *rate > 0.0 => return Ok(Spanned::new(span, *rate)),
-                number @ (Value::Int(_) | Value::Float(_)) => SweepProblem::NotPositive {
-                    key: KEY,
-                    found: axis::written(number),
-                },
+                number @ (Value::Int(_) | Value::Float(_)) => {
+                    SweepProblem::NotPositive { key: KEY, found: axis::written(number) }
+                }
                 other => SweepProblem::WrongType {
                     expected: "a number".to_owned(),
                     found: axis::written(other),
@@ -411,23 +357,15 @@ impl Check<'_> {
     ) -> Result<(), SweepError> {
         let names = written.get_ref();
         if names.is_empty() {
-            let problem = SweepProblem::EmptyList {
-                key: "datasets".to_owned(),
-            };
+            let problem = SweepProblem::EmptyList { key: "datasets".to_owned() };
             return Err(self.refuse(written.span(), problem));
         }
         for (i, name) in names.iter().enumerate() {
-            if !datasets
-                .iter()
-                .any(|dataset| dataset.spec.name == *name.get_ref())
-            {
+            if !datasets.iter().any(|dataset| dataset.spec.name == *name.get_ref()) {
                 let problem = SweepProblem::UnknownChoice {
                     what: "dataset",
                     found: name.get_ref().clone(),
-                    valid: datasets
-                        .iter()
-                        .map(|dataset| dataset.spec.name.clone())
-                        .collect(),
+                    valid: datasets.iter().map(|dataset| dataset.spec.name.clone()).collect(),
                 };
                 return Err(self.refuse(name.span(), problem));
             }
@@ -472,9 +410,7 @@ impl Check<'_> {
         written: Option<&Spanned<i64>>,
         least: i64,
     ) -> Result<Option<usize>, SweepError> {
-        written
-            .map(|written| self.integer(key, written, least))
-            .transpose()
+        written.map(|written| self.integer(key, written, least)).transpose()
     }
 
     fn integers(
@@ -485,9 +421,7 @@ impl Check<'_> {
     ) -> Result<Vec<usize>, SweepError> {
         let list = written.get_ref();
         if list.is_empty() {
-            let problem = SweepProblem::EmptyList {
-                key: key.to_owned(),
-            };
+            let problem = SweepProblem::EmptyList { key: key.to_owned() };
             return Err(self.refuse(written.span(), problem));
         }
         for (i, value) in list.iter().enumerate() {
@@ -500,9 +434,7 @@ impl Check<'_> {
                 return Err(self.refuse(value.span(), problem));
             }
         }
-        list.iter()
-            .map(|value| self.integer(key, value, least))
-            .collect()
+        list.iter().map(|value| self.integer(key, value, least)).collect()
     }
 
     fn readable<T>(
@@ -514,10 +446,7 @@ impl Check<'_> {
     ) -> Result<T, SweepError> {
         read.ok_or_else(|| {
             let found = written.get_ref().clone();
-            self.refuse(
-                written.span(),
-                SweepProblem::Unreadable { what, found, rule },
-            )
+            self.refuse(written.span(), SweepProblem::Unreadable { what, found, rule })
         })
     }
 
@@ -581,11 +510,7 @@ fn missing_file(path: PathBuf) -> SweepProblem {
     names.sort_unstable();
     let wanted = path.file_name().unwrap_or_default().to_string_lossy();
     let nearest = nearest_name(&wanted, names.iter().map(String::as_str)).map(str::to_owned);
-    SweepProblem::MissingFile {
-        path,
-        folder_exists,
-        nearest,
-    }
+    SweepProblem::MissingFile { path, folder_exists, nearest }
 }
 
 /// The TOML reader sorts a table's keys; people expect to find them as they wrote them.

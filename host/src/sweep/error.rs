@@ -52,11 +52,7 @@ impl SweepError {
         span: impl Into<Option<Range<usize>>>,
         problem: SweepProblem,
     ) -> Self {
-        Self {
-            problem: Box::new(problem),
-            source: source.clone(),
-            span: span.into(),
-        }
+        Self { problem: Box::new(problem), source: source.clone(), span: span.into() }
     }
 
     /// What is wrong.
@@ -89,9 +85,7 @@ impl std::error::Error for SweepError {
 
 impl Diagnostic for SweepError {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.problem
-            .help()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.problem.help().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -454,9 +448,5 @@ fn missing_file_help(path: &std::path::Path, folder_exists: bool, nearest: Optio
 }
 
 fn quoted(names: &[String]) -> String {
-    names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

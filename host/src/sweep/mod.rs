@@ -149,10 +149,7 @@ impl Sweep {
     pub fn load(path: &Path) -> Result<Self, SweepError> {
         let name = path.to_string_lossy();
         let text = std::fs::read_to_string(path).map_err(|source| {
-            let problem = SweepProblem::Read {
-                path: path.to_owned(),
-                source,
-            };
+            let problem = SweepProblem::Read { path: path.to_owned(), source };
             SweepError::new(&SweepSource::new(&name, ""), None, problem)
         })?;
         Self::parse(&name, &text, path.parent().unwrap_or(Path::new("")))
@@ -259,12 +256,7 @@ use = "zlattice"
             store: folder.path().join("elsewhere/first-look.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate = Evaluate {
-            k: vec![1, 10],
-            pairs: 1000,
-            rerank: vec![1, 2],
-            repeats: 5,
-        };
+        let evaluate = Evaluate { k: vec![1, 10], pairs: 1000, rerank: vec![1, 2], repeats: 5 };
         assert_eq!(sweep.evaluate, evaluate);
 
         let glove = folder.path().join("examples/data/glove.fbin");
@@ -297,17 +289,10 @@ use = "zlattice"
             panic!("three methods");
         };
         assert_eq!(first.id.get_ref(), "zlattice");
-        assert_eq!(
-            first.plugin.as_ref().unwrap().get_ref(),
-            "libvq_zlattice.so"
-        );
+        assert_eq!(first.plugin.as_ref().unwrap().get_ref(), "libvq_zlattice.so");
         assert_eq!(first.datasets.as_ref().unwrap()[0].get_ref(), "gauss-128");
         assert!(second.axes.is_empty() && second.exclude.is_empty() && second.datasets.is_none());
-        let rates: Vec<_> = third
-            .bits_per_dim
-            .iter()
-            .map(|rate| *rate.get_ref())
-            .collect();
+        let rates: Vec<_> = third.bits_per_dim.iter().map(|rate| *rate.get_ref()).collect();
         assert_eq!(rates, [1.0, 2.0, 4.0]);
         let inner = [0, 2, 4, 6, 8].map(Value::Int).to_vec();
         assert_eq!(third.axes[0].values[0].get_ref(), &Value::List(inner));
@@ -326,14 +311,8 @@ use = "zlattice"
         assert_eq!(&text[scale.key_span.clone()], "scale");
         assert_eq!(&text[scale.value_span.clone()], "[8, 16, 32]");
         assert_eq!(&text[scale.values[1].span()], "16");
-        assert_eq!(
-            &text[sweep.methods[0].exclude[0].span.clone()],
-            "{ scale = 32, bits = 8 }"
-        );
-        assert_eq!(
-            &text[sweep.datasets[0].source_span.clone()],
-            "\"examples/data/glove.fbin\""
-        );
+        assert_eq!(&text[sweep.methods[0].exclude[0].span.clone()], "{ scale = 32, bits = 8 }");
+        assert_eq!(&text[sweep.datasets[0].source_span.clone()], "\"examples/data/glove.fbin\"");
         assert_eq!(&text[sweep.methods[2].id.span()], "\"other\"");
     }
 
@@ -350,12 +329,8 @@ use = "zlattice"
             store: PathBuf::from("folder/results/least.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate = Evaluate {
-            k: vec![1, 10, 100],
-            pairs: 10_000,
-            rerank: vec![1, 2, 4, 10],
-            repeats: 3,
-        };
+        let evaluate =
+            Evaluate { k: vec![1, 10, 100], pairs: 10_000, rerank: vec![1, 2, 4, 10], repeats: 3 };
         assert_eq!(sweep.evaluate, evaluate);
         assert_eq!(sweep.datasets[0].spec.metric, Metric::L2);
         assert_eq!(sweep.datasets[0].spec.train, Train::Base);
@@ -367,13 +342,7 @@ use = "zlattice"
         let sweep = Sweep::parse("sweeps.toml", EVERYTHING, folder.path()).unwrap();
         let exclude = &sweep.methods[0].exclude[0];
         let applies = |scale: Value, bits: Option<Value>| {
-            exclude.applies(|name| {
-                if name == "scale" {
-                    Some(&scale)
-                } else {
-                    bits.as_ref()
-                }
-            })
+            exclude.applies(|name| if name == "scale" { Some(&scale) } else { bits.as_ref() })
         };
         assert!(applies(Value::Float(32.0), Some(Value::Int(8))));
         assert!(!applies(Value::Int(16), Some(Value::Int(8))));
@@ -396,10 +365,7 @@ use = "zlattice"
     fn command_line_arguments_read_like_a_sweep() {
         let folder = folder_with_glove();
         let arguments = RunArguments {
-            data: vec![
-                "examples/data/glove.fbin".into(),
-                "./examples/data/glove.fbin".into(),
-            ],
+            data: vec!["examples/data/glove.fbin".into(), "./examples/data/glove.fbin".into()],
             method: "zlattice".to_owned(),
             metric: Some("ip".to_owned()),
             store: Some("x.db".into()),
@@ -418,11 +384,7 @@ use = "zlattice"
         };
         let sweep =
             Sweep::parse("command line", &from_arguments(&arguments), folder.path()).unwrap();
-        let names: Vec<_> = sweep
-            .datasets
-            .iter()
-            .map(|d| d.spec.name.as_str())
-            .collect();
+        let names: Vec<_> = sweep.datasets.iter().map(|d| d.spec.name.as_str()).collect();
         assert_eq!(names, ["glove", "./examples/data/glove.fbin"]);
         let spec = &sweep.datasets[0].spec;
         assert_eq!(
@@ -434,11 +396,8 @@ use = "zlattice"
             .axes
             .iter()
             .map(|axis| {
-                let values: Vec<_> = axis
-                    .values
-                    .iter()
-                    .map(|v| axis::written(v.get_ref()))
-                    .collect();
+                let values: Vec<_> =
+                    axis.values.iter().map(|v| axis::written(v.get_ref())).collect();
                 format!("{}: {}", axis.name, values.join(" | "))
             })
             .collect();
@@ -466,10 +425,7 @@ use = "zlattice"
         let error =
             Sweep::parse("command line", &from_arguments(&arguments), Path::new("")).unwrap_err();
         assert_eq!(error.to_string(), "missing value");
-        let arguments = RunArguments {
-            params: vec![],
-            ..arguments
-        };
+        let arguments = RunArguments { params: vec![], ..arguments };
         let error =
             Sweep::parse("command line", &from_arguments(&arguments), Path::new("")).unwrap_err();
         assert_eq!(error.to_string(), "there is no file nowhere.fbin");

@@ -236,9 +236,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tables<T> {
             // `[method]` is a table where a list is meant; left to the default, the error would
             // call it a map.
             fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-                Err(A::Error::custom(
-                    "invalid type: map, expected a list of [[tables]]",
-                ))
+                Err(A::Error::custom("invalid type: map, expected a list of [[tables]]"))
             }
         }
         deserializer.deserialize_any(List(PhantomData))
@@ -270,9 +268,7 @@ fn syntax(message: &str, written: &str) -> SweepProblem {
         _ if about_a_value
             && written.starts_with(|c: char| c.is_alphabetic() || "/.~".contains(c)) =>
         {
-            return SweepProblem::Unquoted {
-                found: written.to_owned(),
-            };
+            return SweepProblem::Unquoted { found: written.to_owned() };
         }
         _ if message == "duplicate key" => format!("duplicate key `{written}`"),
         _ => message.replace('\n', "; "),
@@ -282,18 +278,12 @@ fn syntax(message: &str, written: &str) -> SweepProblem {
 
 /// serde hands its errors over as sentences only; their forms are few and stable.
 fn in_our_words(message: &str, text: &str, span: Option<&Range<usize>>) -> SweepProblem {
-    if let Some((key, valid)) = message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.rsplit_once("`, expected "))
+    if let Some((key, valid)) =
+        message.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected "))
     {
         return SweepProblem::UnknownKey {
             key: key.to_owned(),
-            valid: valid
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .map(str::to_owned)
-                .collect(),
+            valid: valid.split('`').skip(1).step_by(2).map(str::to_owned).collect(),
         };
     }
     if let Some((found, expected)) = message
@@ -302,13 +292,11 @@ fn in_our_words(message: &str, text: &str, span: Option<&Range<usize>>) -> Sweep
         .and_then(|rest| rest.rsplit_once(", expected "))
     {
         // The TOML reader shows a date to serde as a map with a private key.
-        let is_date = span
-            .and_then(|span| text.get(span.clone()))
-            .is_some_and(|written| {
-                written.starts_with(|c: char| c.is_ascii_digit())
-                    && !found.starts_with("integer")
-                    && !found.starts_with("floating")
-            });
+        let is_date = span.and_then(|span| text.get(span.clone())).is_some_and(|written| {
+            written.starts_with(|c: char| c.is_ascii_digit())
+                && !found.starts_with("integer")
+                && !found.starts_with("floating")
+        });
         let found = match found.split([' ', '`']).next() {
             _ if is_date => "a date",
             Some("string") => "a string",
@@ -334,12 +322,7 @@ fn in_our_words(message: &str, text: &str, span: Option<&Range<usize>>) -> Sweep
             }
             other => other,
         };
-        return SweepProblem::WrongType {
-            expected: expected.to_owned(),
-            found: found.to_owned(),
-        };
+        return SweepProblem::WrongType { expected: expected.to_owned(), found: found.to_owned() };
     }
-    SweepProblem::Syntax {
-        message: message.to_owned(),
-    }
+    SweepProblem::Syntax { message: message.to_owned() }
 }

@@ -44,7 +44,11 @@ pub fn describe(path: &Path, cancel: &AtomicBool) -> Result<LibraryDescription, 
         Outcome::Crashed => "copy it again or rebuild it: the file may be cut short".into(),
         _ => "report it to the plugin's author, or remove the file".into(),
     };
-    Err(Refusal { path: path.to_owned(), reason: error.replace(" at load", " while it was loaded"), remedy })
+    Err(Refusal {
+        path: path.to_owned(),
+        reason: error.replace(" at load", " while it was loaded"),
+        remedy,
+    })
 }
 
 /// The configurations for `requests`, a list each.

@@ -91,9 +91,7 @@ impl<'a> Codec<'a> {
         buffer: &mut Guarded<u8>,
         codes: &mut [u8],
     ) -> Result<(), Failure> {
-        self.lend("compress", |caller| {
-            self.instance.compress(x, self.code_bytes, caller, buffer)
-        })?;
+        self.lend("compress", |caller| self.instance.compress(x, self.code_bytes, caller, buffer))?;
         codes.copy_from_slice(buffer.values());
         Ok(())
     }
@@ -160,7 +158,10 @@ fn lend<T>(
 }
 
 /// Encodes and decodes `x` (n, d): what a stored vector comes back as.
-pub(super) fn round_trip(codec: &Codec<'_>, x: ArrayView2<'_, f32>) -> Result<Array2<f32>, Failure> {
+pub(super) fn round_trip(
+    codec: &Codec<'_>,
+    x: ArrayView2<'_, f32>,
+) -> Result<Array2<f32>, Failure> {
     let mut codes = vec![0; x.nrows() * codec.code_bytes()];
     codec.encode(x, &mut Guarded::codes(), &mut codes)?;
     let mut decoded = Array2::zeros(x.dim());

@@ -137,7 +137,11 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(cell: &'a Measurement, codec: &'a Codec<'a>, reporter: &'a Reporter) -> Result<Self, Failure> {
+    fn new(
+        cell: &'a Measurement,
+        codec: &'a Codec<'a>,
+        reporter: &'a Reporter,
+    ) -> Result<Self, Failure> {
         let data = &cell.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(256, 1 << 16);
         Ok(Bench {
@@ -213,20 +217,39 @@ impl<'a> Bench<'a> {
         let mut reconstruction = Reconstruction::new(&self.data.mean);
         let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
         let mut panels = None;
-        self.walk(codes, "decompress", |_, _| true, |first, raw, decoded| {
-            reconstruction.push(raw, decoded);
-            let metric = self.data.metric;
-            search::scan_rows(&mut by_decoded, metric, self.queries.view(), decoded, first, &mut panels);
-            let symmetric = decoded_queries.view();
-            search::scan_rows(&mut by_symmetric, metric, symmetric, decoded, first, &mut panels);
-            for pair in pairs.in_rows(first, raw.nrows()) {
-                let query = row(self.queries.view(), pair.query as usize)?;
-                let at = pair.row as usize - first;
-                true_values.push(self.value(exact(metric, query, row(raw, at)?)));
-                estimates.push(self.value(exact(metric, query, row(decoded, at)?)));
-            }
-            Ok(())
-        })?;
+        self.walk(
+            codes,
+            "decompress",
+            |_, _| true,
+            |first, raw, decoded| {
+                reconstruction.push(raw, decoded);
+                let metric = self.data.metric;
+                search::scan_rows(
+                    &mut by_decoded,
+                    metric,
+                    self.queries.view(),
+                    decoded,
+                    first,
+                    &mut panels,
+                );
+                let symmetric = decoded_queries.view();
+                search::scan_rows(
+                    &mut by_symmetric,
+                    metric,
+                    symmetric,
+                    decoded,
+                    first,
+                    &mut panels,
+                );
+                for pair in pairs.in_rows(first, raw.nrows()) {
+                    let query = row(self.queries.view(), pair.query as usize)?;
+                    let at = pair.row as usize - first;
+                    true_values.push(self.value(exact(metric, query, row(raw, at)?)));
+                    estimates.push(self.value(exact(metric, query, row(decoded, at)?)));
+                }
+                Ok(())
+            },
+        )?;
         let reconstruction = reconstruction.finish();
         if let Some(of) = &reconstruction {
             metrics.add_named(of.named(), "")?;
@@ -270,7 +293,8 @@ impl<'a> Bench<'a> {
         most_k: usize,
     ) -> Result<(), Failure> {
         let mut revisit = Revisit::new(findings);
-        let wanted: Vec<bool> = self.blocks().map(|(first, len)| revisit.wants(first, len)).collect();
+        let wanted: Vec<bool> =
+            self.blocks().map(|(first, len)| revisit.wants(first, len)).collect();
         let wants = |first: usize, _: usize| wanted[first / self.block_rows];
         self.walk(codes, "re-rank", wants, |first, raw, decoded| {
             revisit.pass(self.data.metric, self.queries.view(), first, raw, decoded)
@@ -285,7 +309,8 @@ impl<'a> Bench<'a> {
                 .map_err(Failure::failed)
         };
         let recalls = |of: &[RetrievalMetric]| {
-            let plain = |m: &&RetrievalMetric| m.name.starts_with("recall@") && !m.name.contains('/');
+            let plain =
+                |m: &&RetrievalMetric| m.name.starts_with("recall@") && !m.name.contains('/');
             of.iter().filter(plain).cloned().collect::<Vec<_>>()
         };
         let decoded = decoded.map(|found| match scored {
@@ -364,7 +389,9 @@ impl<'a> Bench<'a> {
             self.done("score", first);
             let packed = self.codec.lend("pack", |caller| scorer.pack(codes, caller))?;
             let here = pairs.in_rows(first, n);
-            for (g, queries) in self.queries.axis_chunks_iter(Axis(0), QUERIES_PER_SCORE).enumerate() {
+            for (g, queries) in
+                self.queries.axis_chunks_iter(Axis(0), QUERIES_PER_SCORE).enumerate()
+            {
                 self.codec.lend("score", |caller| {
                     let bounds = scored.bounds.is_some().then_some(&mut bounds);
                     scorer.score(queries, &packed, n, caller, &mut estimates, bounds)
@@ -382,7 +409,8 @@ impl<'a> Bench<'a> {
                 }
                 for (slot, pair) in here.iter().enumerate() {
                     if group.contains(&(pair.query as usize)) {
-                        let at = (pair.query as usize - group.start) * n + pair.row as usize - first;
+                        let at =
+                            (pair.query as usize - group.start) * n + pair.row as usize - first;
                         scored.estimates[before + slot] = f64::from(estimates.values()[at]);
                         if let Some(claimed) = &mut scored.bounds {
                             claimed[before + slot] = f64::from(bounds.values()[at]);

@@ -82,10 +82,14 @@ impl Finding {
     /// From a scan's ranking. With `queries`, the rows found are ranked again by the distance
     /// between these and the decompressed rows.
     pub(super) fn new(ranked: Vec<Vec<(f32, u32)>>, queries: Option<Array2<f32>>) -> Self {
-        let rows: Vec<Vec<u32>> =
-            ranked.into_iter().map(|found| found.into_iter().map(|(_, row)| row).collect()).collect();
+        let rows: Vec<Vec<u32>> = ranked
+            .into_iter()
+            .map(|found| found.into_iter().map(|(_, row)| row).collect())
+            .collect();
         let blank = |on: bool| -> Vec<Vec<f64>> {
-            rows.iter().map(|rows| if on { vec![f64::NAN; rows.len()] } else { Vec::new() }).collect()
+            rows.iter()
+                .map(|rows| if on { vec![f64::NAN; rows.len()] } else { Vec::new() })
+                .collect()
         };
         Finding { truth: blank(true), rank: blank(queries.is_some()), by: queries, rows }
     }

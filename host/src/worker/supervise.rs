@@ -194,7 +194,10 @@ fn watch(
             Some((Outcome::Timeout, format!("still at {stage} after the time limit of {limit}")))
         } else {
             limits.memory.filter(|limit| anonymous > *limit).map(|limit| {
-                (Outcome::OutOfMemory, format!("passed the memory limit of {} at {stage}", size(limit)))
+                (
+                    Outcome::OutOfMemory,
+                    format!("passed the memory limit of {} at {stage}", size(limit)),
+                )
             })
         };
         if verdict.is_some() {
@@ -241,7 +244,8 @@ fn cause(
     near_limit: bool,
     memory: Option<u64>,
 ) -> (Outcome, String) {
-    let limit = memory.map_or_else(|| "this machine".to_owned(), |m| format!("the limit of {}", size(m)));
+    let limit =
+        memory.map_or_else(|| "this machine".to_owned(), |m| format!("the limit of {}", size(m)));
     let allocation_failed = ["memory allocation of", "std::bad_alloc", "Cannot allocate memory"]
         .iter()
         .any(|text| printed.contains(text));
@@ -327,7 +331,11 @@ fn tail(mut pipe: impl Read) -> String {
     }
     kept.drain(..kept.len().saturating_sub(OUTPUT_TAIL));
     let text = String::from_utf8_lossy(&kept);
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect::<String>().trim().to_owned()
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }
 
 fn join_within<T>(thread: thread::JoinHandle<T>, patience: Duration) -> Option<T> {

@@ -97,12 +97,16 @@ pub fn main() -> ExitCode {
     let Ok(reporter) = take_stdout().map(Reporter::new) else { return ExitCode::FAILURE };
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
-    let order: Order = match read.map_err(|e| e.to_string()).and_then(|_| {
-        serde_json::from_str(&text).map_err(|e| e.to_string())
-    }) {
+    let order: Order = match read
+        .map_err(|e| e.to_string())
+        .and_then(|_| serde_json::from_str(&text).map_err(|e| e.to_string()))
+    {
         Ok(order) => order,
         Err(error) => {
-            fail(&reporter, Failure::failed(format!("a worker takes its job from vq-host run: {error}")));
+            fail(
+                &reporter,
+                Failure::failed(format!("a worker takes its job from vq-host run: {error}")),
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -159,8 +163,9 @@ fn confine(order: &Order) -> nix::Result<()> {
 fn work(order: &Order, reporter: &Reporter) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
     if let Some(expected) = &order.digest {
-        let bytes = std::fs::read(&order.library)
-            .map_err(|e| Failure::failed(format!("cannot read {}: {e}", order.library.display())))?;
+        let bytes = std::fs::read(&order.library).map_err(|e| {
+            Failure::failed(format!("cannot read {}: {e}", order.library.display()))
+        })?;
         if blake3::hash(&bytes).to_hex().as_str() != expected {
             return Err(Failure::failed(format!(
                 "{} changed since this run was planned: run again",
@@ -189,14 +194,19 @@ fn find<'a>(loaded: &'a Loaded, id: &str) -> Result<&'a Method, Failure> {
         .ok_or_else(|| Failure::failed(format!("{} no longer offers {id}", loaded.path.display())))
 }
 
-fn expand(method: &Method, requests: &[GridRequest], reporter: &Reporter) -> Result<Answer, Failure> {
+fn expand(
+    method: &Method,
+    requests: &[GridRequest],
+    reporter: &Reporter,
+) -> Result<Answer, Failure> {
     reporter.progress("expand_grid", 0.0);
     let expanded = requests.iter().map(|request| method.expand(request));
     Ok(Answer::Expanded(expanded.collect::<Result<_, _>>()?))
 }
 
 fn check(loaded: &Loaded, reporter: &Reporter) -> Checked {
-    let report = conformance::check_plugin(&loaded.plugin, &mut |what| reporter.progress(what, 0.0));
+    let report =
+        conformance::check_plugin(&loaded.plugin, &mut |what| reporter.progress(what, 0.0));
     let methods = report.methods.into_iter().map(|method| CheckedMethod {
         method: method.id,
         checks: method.checks_run,
