@@ -10,14 +10,17 @@
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
 //! | [`top_k`] | the `k` best of a stream of scores |
 //! | [`kmeans`] | Lloyd's algorithm |
+//! | [`lookup`] | sums over packed codes by table |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 
 pub mod distance;
 pub mod kmeans;
+pub mod lookup;
 pub mod pack;
 pub mod panels;
 pub mod top_k;
 
 pub use kmeans::{KMeans, KMeansError};
+pub use lookup::Lookup;
 pub use panels::Panels;
 pub use top_k::TopK;

@@ -10,6 +10,7 @@
 //! (only the payload of a NaN is unspecified).
 //!
 //! f32 has 24 bits: where `‖x‖²` is far larger than the distances of interest, centre the data first.
+//! Where `‖r‖²` is beyond the range of f32, the bias is −∞ and the row is never the nearest.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -41,6 +42,18 @@ struct Line([f32; PANEL]);
 /// Rows (rows, d) packed for [`scores`](Self::scores) and [`nearest`](Self::nearest).
 ///
 /// Memory: 4·(d + 1) bytes per row, rows rounded up to a multiple of 32.
+///
+/// ```
+/// use ndarray::array;
+/// use vq_kernels::Panels;
+///
+/// let panels = Panels::for_l2(array![[0.0, 0.0], [4.0, 3.0]].view());
+/// let x = array![[4.0, 2.0]];
+/// let (mut index, mut score) = ([0], [0.0]);
+/// panels.nearest(x.view(), &mut index, &mut score);
+/// let x_norm_sq = 20.0;
+/// assert_eq!((index[0], x_norm_sq - 2.0 * score[0]), (1, 1.0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Panels {
     /// Per panel one line of biases, then one line per dimension.
@@ -128,17 +141,17 @@ impl Panels {
         let x = contiguous_rows(x);
         for (rows, panels) in self.blocks() {
             let mut scores = scores.slice_mut(s![.., rows]);
-            for (x, mut scores) in x
-                .axis_chunks_iter(Axis(0), GROUP)
-                .zip(scores.axis_chunks_iter_mut(Axis(0), GROUP))
+            for (x, mut scores) in
+                x.axis_chunks_iter(Axis(0), GROUP).zip(scores.axis_chunks_iter_mut(Axis(0), GROUP))
             {
-                let mut vectors: [&[f32]; GROUP] = [&[]; GROUP];
-                let vectors = slices(&x, &mut vectors);
-                let mut group: Vec<&mut [f32]> = scores
-                    .outer_iter_mut()
-                    .map(|row| row.into_slice().expect("columns are contiguous"))
-                    .collect();
-                path.scores(vectors, panels, &mut group);
+                let vectors = slices(&x);
+                let mut rows = scores.outer_iter_mut();
+                let mut group: [&mut [f32]; GROUP] = std::array::from_fn(|_| {
+                    rows.next()
+                        .map(|row| row.into_slice().expect("columns are contiguous"))
+                        .unwrap_or_default()
+                });
+                path.scores(&vectors[..x.nrows()], panels, &mut group[..x.nrows()]);
             }
         }
     }
@@ -153,10 +166,9 @@ impl Panels {
                 .zip(index.chunks_mut(GROUP))
                 .zip(score.chunks_mut(GROUP))
             {
-                let mut vectors: [&[f32]; GROUP] = [&[]; GROUP];
-                let vectors = slices(&x, &mut vectors);
+                let vectors = slices(&x);
                 let mut found = [(0, 0.0); GROUP];
-                path.nearest(vectors, panels, &mut found);
+                path.nearest(&vectors[..x.nrows()], panels, &mut found);
                 for ((index, score), found) in index.iter_mut().zip(score).zip(found) {
                     // Later blocks hold later rows: ties stay where they are.
                     if found.1 > *score {
@@ -172,22 +184,15 @@ impl Panels {
     fn blocks(&self) -> impl Iterator<Item = (Range<usize>, &[Line])> {
         let panel = self.dim + 1;
         let panels = (BLOCK_BYTES / (panel * size_of::<Line>())).max(1);
-        self.lines
-            .chunks(panels * panel)
-            .enumerate()
-            .map(move |(i, lines)| {
-                let first = i * panels * PANEL;
-                let last = first + lines.len() / panel * PANEL;
-                (first..last.min(self.rows), lines)
-            })
+        self.lines.chunks(panels * panel).enumerate().map(move |(i, lines)| {
+            let first = i * panels * PANEL;
+            let last = first + lines.len() / panel * PANEL;
+            (first..last.min(self.rows), lines)
+        })
     }
 
     fn empty() -> Self {
-        Self {
-            lines: Vec::new(),
-            rows: 0,
-            dim: 0,
-        }
+        Self { lines: Vec::new(), rows: 0, dim: 0 }
     }
 
     fn check(&self, x: ArrayView2<'_, f32>) {
@@ -195,26 +200,20 @@ impl Panels {
     }
 
     fn pack(&mut self, rows: ArrayView2<'_, f32>, bias: impl Fn(&[f32]) -> f32) {
-        assert!(
-            u32::try_from(rows.nrows()).is_ok(),
-            "rows beyond the last u32"
-        );
+        assert!(u32::try_from(rows.nrows()).is_ok(), "rows beyond the last u32");
         (self.rows, self.dim) = rows.dim();
         let rows = contiguous_rows(rows);
         // Padding rows have the bias −∞, so that they never win.
         let panels = self.rows.div_ceil(PANEL);
         self.lines.clear();
-        self.lines
-            .resize(panels * (self.dim + 1), Line([0.0; PANEL]));
-        for (panel, rows) in self
-            .lines
-            .chunks_exact_mut(self.dim + 1)
-            .zip(rows.axis_chunks_iter(Axis(0), PANEL))
+        self.lines.resize(panels * (self.dim + 1), Line([0.0; PANEL]));
+        for (panel, rows) in
+            self.lines.chunks_exact_mut(self.dim + 1).zip(rows.axis_chunks_iter(Axis(0), PANEL))
         {
             let (biases, lines) = panel.split_first_mut().expect("a panel has d + 1 lines");
             biases.0 = [f32::NEG_INFINITY; PANEL];
             for (lane, row) in rows.outer_iter().enumerate() {
-                let row = row.to_slice().expect("rows are contiguous");
+                let row = row.to_slice().expect("columns are contiguous");
                 biases.0[lane] = bias(row);
                 for (line, &value) in lines.iter_mut().zip(row) {
                     line.0[lane] = value;
@@ -281,15 +280,12 @@ impl Path {
     }
 }
 
-/// The rows of `x` (n ≤ GROUP, d), whose columns are contiguous.
-fn slices<'a, 'b>(
-    x: &'b ArrayView2<'a, f32>,
-    vectors: &'b mut [&'b [f32]; GROUP],
-) -> &'b [&'b [f32]] {
-    for (vector, row) in vectors.iter_mut().zip(x.outer_iter()) {
-        *vector = row.to_slice().expect("columns are contiguous");
-    }
-    &vectors[..x.nrows()]
+/// The rows of `x` (n ≤ GROUP, d), whose columns are contiguous; the rest is empty.
+fn slices<'a>(x: &'a ArrayView2<'_, f32>) -> [&'a [f32]; GROUP] {
+    let mut rows = x.outer_iter();
+    std::array::from_fn(|_| {
+        rows.next().map(|row| row.to_slice().expect("columns are contiguous")).unwrap_or_default()
+    })
 }
 
 /// `x` itself when its columns are contiguous, a copy otherwise.
@@ -327,9 +323,7 @@ mod tests {
             x.row(i)
                 .iter()
                 .zip(&panel[1..])
-                .fold(panel[0].0[lane], |acc, (x, line)| {
-                    x.mul_add(line.0[lane], acc)
-                })
+                .fold(panel[0].0[lane], |acc, (x, line)| x.mul_add(line.0[lane], acc))
         })
     }
 
@@ -396,10 +390,7 @@ mod tests {
             panels.nearest_on(path, x, &mut index, &mut score);
             for (i, expected) in expected.outer_iter().enumerate() {
                 let best = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                assert_eq!(
-                    Some(index[i] as usize),
-                    expected.iter().position(|s| *s == best)
-                );
+                assert_eq!(Some(index[i] as usize), expected.iter().position(|s| *s == best));
                 assert_eq!(score[i], best);
             }
         }

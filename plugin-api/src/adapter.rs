@@ -14,7 +14,7 @@ use crate::params::{Config, Params, Value};
 use crate::wire::{self, Lent};
 use crate::{Error, GridRequest, GridSink, Quantizer, Scorer, Space};
 use core::ffi::c_void;
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::marker::PhantomData;
@@ -378,10 +378,61 @@ impl<Q: Scorer> ScorerShim<Q> {
     const TABLE: VqScorerV1 = VqScorerV1 {
         struct_size: size_of::<VqScorerV1>() as u32,
         flags: if Q::BOUNDS { flag::SCORER_BOUNDS } else { 0 },
-        packed_bytes: None,
-        pack: None,
+        packed_bytes: if Q::PACKED { Some(Self::packed_bytes) } else { None },
+        pack: if Q::PACKED { Some(Self::pack) } else { None },
         score: Some(Self::score),
     };
+
+    /// Bytes per code that `score` reads.
+    fn width(held: &Held<Q>) -> usize {
+        if Q::PACKED { held.quantizer.packed_bytes() } else { held.code_bytes }
+    }
+
+    unsafe extern "C" fn packed_bytes(this: *const c_void, n: usize) -> usize {
+        let mut bytes = 0;
+        let body = || {
+            // SAFETY: `this` came from `create`, by contract.
+            let held = unsafe { Held::<Q>::of(this) }?;
+            held.ready("packed_bytes")?;
+            bytes = Self::width(held).saturating_mul(n);
+            Ok(())
+        };
+        // SAFETY: a null buffer is allowed.
+        let _ = unsafe { guard(core::ptr::null_mut(), body) };
+        bytes
+    }
+
+    unsafe extern "C" fn pack(
+        this: *const c_void,
+        ctx: *const VqCtx,
+        codes: VqCodes,
+        packed: *mut u8,
+        packed_len: usize,
+        err: *mut VqBuf,
+    ) -> i32 {
+        let body = || {
+            // SAFETY: `this` came from `create`, by contract.
+            let held = unsafe { Held::<Q>::of(this) }?;
+            // SAFETY: valid during the call, by contract.
+            let ctx = Context::of(unsafe { context(ctx) }?);
+            // SAFETY: lent for the call, by contract.
+            let codes = unsafe { codes.view() }?;
+            // SAFETY: lent for the call, by contract.
+            let packed = unsafe { wire::slice_mut(packed, packed_len) }?;
+            held.ready("pack")?;
+            held.matches("the width of the codes", held.code_bytes, codes.ncols())?;
+            let shape = (codes.nrows(), Self::width(held));
+            let packed = ArrayViewMut2::from_shape(shape, packed).map_err(|_| {
+                Error::failed(format!("{packed_len} bytes for {} codes of {}", shape.0, shape.1))
+            })?;
+            if codes.nrows() == 0 {
+                return Ok(());
+            }
+            pool(ctx.threads())?.install(|| held.quantizer.pack(codes, packed, &ctx))
+        };
+        // SAFETY: `err` is the caller's, by contract.
+        unsafe { guard(err, body) }
+    }
 
     unsafe extern "C" fn get_extension(id: VqStr) -> *const c_void {
         // SAFETY: lent for the call, by contract.
@@ -412,8 +463,9 @@ impl<Q: Scorer> ScorerShim<Q> {
             let queries = unsafe { queries.view() }?;
             // SAFETY: lent for the call, by contract.
             let codes = unsafe { wire::slice(codes, codes_len) }?;
-            let codes = ArrayView2::from_shape((n, held.code_bytes), codes).map_err(|_| {
-                Error::failed(format!("{codes_len} bytes for {n} codes of {}", held.code_bytes))
+            let width = Self::width(held);
+            let codes = ArrayView2::from_shape((n, width), codes).map_err(|_| {
+                Error::failed(format!("{codes_len} bytes for {n} codes of {width}"))
             })?;
             held.matches("the dimension of the queries", held.space.dim, queries.ncols())?;
             let fill = |out: VqMatMut, fill: fn(&Q, &Q::Query, ArrayView2<'_, u8>, &mut [f32])| {

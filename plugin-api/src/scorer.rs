@@ -1,8 +1,8 @@
 //! The extension `vq.scorer/1`: estimates of distances from raw queries to codes, without
 //! decoding. Methods with an estimator of their own are judged by it.
 
-use crate::{Error, Quantizer};
-use ndarray::{ArrayView1, ArrayView2};
+use crate::{Context, Error, Quantizer};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 
 /// Asymmetric estimates from a raw query to codes.
 pub trait Scorer: Quantizer {
@@ -12,6 +12,34 @@ pub trait Scorer: Quantizer {
     /// True if [`Scorer::bounds`] claims error bounds.
     const BOUNDS: bool = false;
 
+    /// True if [`Scorer::score`] and [`Scorer::bounds`] read what [`Scorer::pack`] made of the
+    /// codes, instead of the codes as `compress` wrote them.
+    const PACKED: bool = false;
+
+    /// Bytes per code of what [`Scorer::pack`] makes, known once the method is fitted. They are
+    /// memory of a scan, not stored: scalars that follow from the code may stand here for free.
+    fn packed_bytes(&self) -> usize {
+        self.code_bytes()
+    }
+
+    /// Converts `codes` (n, code_bytes) into `packed` (n, packed_bytes). Called only with
+    /// [`Scorer::PACKED`], once for a block of codes that many queries are scored against, and
+    /// scored as the same block: rows may be interleaved within it. A code's estimate must not
+    /// depend on the others.
+    ///
+    /// # Errors
+    /// Codes that no vector could have.
+    fn pack(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut packed: ArrayViewMut2<'_, u8>,
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        let _ = ctx;
+        packed.assign(&codes);
+        Ok(())
+    }
+
     /// Prepares `query` (d).
     ///
     /// # Errors
@@ -19,7 +47,8 @@ pub trait Scorer: Quantizer {
     fn query(&self, query: ArrayView1<'_, f32>) -> Result<Self::Query, Error>;
 
     /// Writes into `estimates` (n) the space's metric between the query and each of `codes`
-    /// (n, code_bytes): squared distance for L2, inner product for Ip and Cosine.
+    /// (n, code_bytes, or packed_bytes with [`Scorer::PACKED`]): squared distance for L2, inner
+    /// product for Ip and Cosine.
     fn score(&self, query: &Self::Query, codes: ArrayView2<'_, u8>, estimates: &mut [f32]);
 
     /// Writes into `bounds` (n) the claimed half-width of each estimate's error. Called only with
