@@ -504,8 +504,7 @@ fn a_method_that_keeps_the_contract_passes() {
     let report = conformance::check(ladder::<{ Fault::None as u8 }>());
     report.assert_clean();
     assert_eq!(fired(&report), [].into(), "\n{report}");
-    let told: Vec<&str> = report.methods[0].skipped.iter().map(String::as_str).collect();
-    assert!(told.len() == 1 && told[0].contains("no rows to learn from"), "{told:?}");
+    assert_eq!(report.methods[0].skipped, [""; 0], "\n{report}");
     assert!(report.methods[0].checks_run > 100, "{}", report.methods[0].checks_run);
 }
 
