@@ -1,0 +1,399 @@
+//! Greedy and beam-search encoding, and decoding.
+//!
+//! A partial code of layers 1 … l is judged by `S = ⟨x, x̂⟩ − ‖x̂‖²/2`, since `‖x − x̂‖² = ‖x‖² − 2S`.
+//! Centroid j of the next layer adds
+//!
+//! `⟨x, cⱼ⟩ − ‖cⱼ‖²/2 − Σ_{l' ≤ l} ⟨c_{l'}(i_{l'}), cⱼ⟩`
+//!
+//! where the first two terms are one matrix product per layer, shared by all codes of the beam, and
+//! the others are rows of tables that training leaves behind: no distance in d dimensions is
+//! computed per partial code. Where tables would not fit memory (many centroids) and for the
+//! greedy encoding, which gains nothing from them, the sum is replaced by the residual:
+//! `⟨x − x̂, cⱼ⟩ − ‖cⱼ‖²/2`.
+
+use crate::{Residual, Rq};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
+use vq_kernels::Panels;
+use vq_kernels::distance::norm_sq;
+use vq_kernels::pack::{pack, unpack};
+use vq_plugin_api::Error;
+
+/// Rows of one task: scores of a layer of 256 centroids stay in the second-level cache.
+pub(crate) const BLOCK: usize = 128;
+
+/// Candidates that are scored side by side.
+const LANES: usize = 16;
+
+/// Most bytes of tables of inner products between centroids.
+const TABLE_BYTES: usize = 256 << 20;
+
+/// Most scores of residuals at once.
+const RESIDUAL_SCORES: usize = 1 << 20;
+
+/// Normalised rows are kept within ±LIMIT: their norms stay finite in f32.
+const LIMIT: f32 = 1e15;
+
+type Chunk = [f32; LANES];
+
+/// What brings rows near the origin and to a magnitude near 1: `x·scale − shift`. A power of two as
+/// the scale rounds nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Normal {
+    pub(crate) scale: f32,
+    /// Scaled, (d).
+    pub(crate) shift: Vec<f32>,
+}
+
+impl Normal {
+    /// From the mean of `rows` (n, d) and their largest deviation from it.
+    pub(crate) fn of(rows: ArrayView2<'_, f32>) -> Self {
+        let mut mean = vec![0.0_f64; rows.ncols()];
+        for row in rows.outer_iter() {
+            for (mean, value) in mean.iter_mut().zip(row) {
+                *mean += f64::from(*value);
+            }
+        }
+        for mean in &mut mean {
+            *mean /= rows.nrows() as f64;
+        }
+        let mut largest = 0.0_f64;
+        for row in rows.outer_iter() {
+            for (mean, value) in mean.iter().zip(row) {
+                largest = largest.max((f64::from(*value) - mean).abs());
+            }
+        }
+        let exponent = if largest > 0.0 { largest.log2().floor() } else { 0.0 };
+        let scale = (-exponent).clamp(-126.0, 126.0).exp2();
+        let shift = mean.iter().map(|mean| (mean * scale) as f32).collect();
+        Normal { scale: scale as f32, shift }
+    }
+
+    /// Normalises `row` into `to`, both (d).
+    pub(crate) fn apply(&self, row: &[f32], to: &mut [f32]) {
+        for ((to, x), shift) in to.iter_mut().zip(row).zip(&self.shift) {
+            *to = bounded(x * self.scale - shift);
+        }
+    }
+}
+
+/// `x` within ±LIMIT.
+#[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
+pub(crate) fn bounded(x: f32) -> f32 {
+    x.max(-LIMIT).min(LIMIT)
+}
+
+/// One layer, normalised.
+pub(crate) struct Layer {
+    /// (k, d).
+    pub(crate) centroids: Array2<f32>,
+    /// score = ⟨x, c⟩ − ‖c‖²/2.
+    panels: Panels,
+    /// score = ⟨x, c⟩.
+    pub(crate) products: Panels,
+    /// One per earlier layer: (k there, k here padded to whole chunks) inner products.
+    tables: Vec<Vec<Chunk>>,
+}
+
+/// The layers learned so far.
+pub(crate) struct Layers {
+    pub(crate) normal: Normal,
+    pub(crate) layers: Vec<Layer>,
+    beam: usize,
+    tables: bool,
+}
+
+/// The best partial codes of a block of rows, the best of each row first.
+pub(crate) struct Beams {
+    rows: usize,
+    /// Codes per row.
+    pub(crate) width: usize,
+    /// Layers per code.
+    layers: usize,
+    /// (rows · width, layers).
+    codes: Vec<u16>,
+    /// S of each, (rows · width).
+    scores: Vec<f32>,
+}
+
+impl Beams {
+    /// The empty code of each row.
+    pub(crate) fn new(rows: usize) -> Self {
+        Beams { rows, width: 1, layers: 0, codes: Vec::new(), scores: vec![0.0; rows] }
+    }
+
+    /// Partial code `rank` of `row`, best first.
+    pub(crate) fn code(&self, row: usize, rank: usize) -> &[u16] {
+        &self.codes[(row * self.width + rank) * self.layers..][..self.layers]
+    }
+}
+
+/// The best candidates seen for a row: (score, which partial code, which centroid), best first.
+/// Equal scores stay in the order they came in: the lowest (partial code, centroid) first.
+struct Best {
+    wanted: usize,
+    found: Vec<(f32, u32, u32)>,
+    threshold: f32,
+}
+
+impl Best {
+    fn clear(&mut self) {
+        self.found.clear();
+        self.threshold = f32::NEG_INFINITY;
+    }
+
+    #[inline]
+    fn offer_chunk(&mut self, scores: &Chunk, from: u32, first: u32) {
+        let threshold = self.threshold;
+        if !scores.iter().fold(false, |any, score| any | (*score > threshold)) {
+            return;
+        }
+        for (lane, &score) in scores.iter().enumerate() {
+            if score > self.threshold {
+                self.insert(score, from, first + lane as u32);
+            }
+        }
+    }
+
+    fn insert(&mut self, score: f32, from: u32, centroid: u32) {
+        if self.found.len() == self.wanted {
+            self.found.pop();
+        }
+        let place = self.found.iter().rposition(|(kept, ..)| *kept >= score).map_or(0, |i| i + 1);
+        self.found.insert(place, (score, from, centroid));
+        if self.found.len() == self.wanted {
+            self.threshold = self.found[self.wanted - 1].0;
+        }
+    }
+}
+
+impl Layers {
+    /// No layers yet, for codes of a beam.
+    pub(crate) fn none(beam: usize) -> Self {
+        let normal = Normal { scale: 1.0, shift: Vec::new() };
+        Layers { normal, layers: Vec::new(), beam, tables: false }
+    }
+
+    /// No layers yet, in a normalised space, for `params.layers` of them.
+    pub(crate) fn within(normal: Normal, params: &Residual) -> Self {
+        let (layers, k) = (params.layers, (1_usize << params.bits).next_multiple_of(LANES));
+        let bytes = (layers * (layers - 1) / 2).saturating_mul(4 * k * k);
+        let tables = params.beam > 1 && bytes <= TABLE_BYTES;
+        Layers { normal, layers: Vec::new(), beam: params.beam, tables }
+    }
+
+    /// From `centroids` (layers, 2^bits, d) as they add up. The first layer holds the data's mean and
+    /// decides the normalisation.
+    pub(crate) fn of(centroids: &[f32], params: &Residual, dim: usize) -> Self {
+        let k = 1 << params.bits;
+        let layer = |l: usize| {
+            ArrayView2::from_shape((k, dim), &centroids[l * k * dim..][..k * dim])
+                .expect("a layer has k rows of d")
+        };
+        let mut layers = Self::within(Normal::of(layer(0)), params);
+        for l in 0..params.layers {
+            let Normal { scale, shift } = &layers.normal;
+            let mut normalised = layer(l).mapv(|c| bounded(c * scale));
+            if l == 0 {
+                for mut row in normalised.outer_iter_mut() {
+                    row.iter_mut().zip(shift).for_each(|(c, shift)| *c -= shift);
+                }
+            }
+            layers.push(normalised);
+        }
+        layers
+    }
+
+    /// Appends a layer of normalised centroids (k, d) and computes its tables.
+    /// O(layers · k² · d).
+    pub(crate) fn push(&mut self, centroids: Array2<f32>) {
+        let k = centroids.nrows();
+        let padded = k.next_multiple_of(LANES);
+        let mut tables = Vec::new();
+        let products = Panels::for_ip(centroids.view());
+        if self.tables {
+            for earlier in &self.layers {
+                let mut table = vec![[0.0; LANES]; k * padded / LANES];
+                let mut scores = ArrayViewMut2::from_shape((k, padded), table.as_flattened_mut())
+                    .expect("k rows of whole chunks");
+                let (scores, _) = scores.view_mut().split_at(Axis(1), k);
+                products.scores(earlier.centroids.view(), scores);
+                tables.push(table);
+            }
+        }
+        let panels = Panels::for_l2(centroids.view());
+        self.layers.push(Layer { centroids, panels, products, tables });
+    }
+
+    /// Extends `beams` by the layer after theirs, for normalised rows `x` (n, d).
+    ///
+    /// With tables O(n·k·(d + beam·layers)), without O(n·k·d·beam); scratch is allocated once.
+    pub(crate) fn extend(&self, x: ArrayView2<'_, f32>, beams: &mut Beams) {
+        let layer = &self.layers[beams.layers];
+        if self.beam == 1 {
+            self.extend_greedily(layer, x, beams);
+            return;
+        }
+        let (k, dim) = layer.centroids.dim();
+        let padded = k.next_multiple_of(LANES);
+        let width = self.beam.min(beams.width.saturating_mul(k));
+        let mut best = Best { wanted: width, found: Vec::with_capacity(width), threshold: 0.0 };
+        let mut next = Beams {
+            rows: beams.rows,
+            width,
+            layers: beams.layers + 1,
+            codes: Vec::with_capacity(beams.rows * width * (beams.layers + 1)),
+            scores: Vec::with_capacity(beams.rows * width),
+        };
+        // With tables all rows at once, one row of scores each; else one per partial code.
+        let with_tables = self.tables || beams.layers == 0;
+        let per_row = if with_tables { 1 } else { beams.width };
+        let at_once = if with_tables {
+            beams.rows
+        } else {
+            (RESIDUAL_SCORES / (beams.width * padded)).clamp(1, beams.rows)
+        };
+        // The padding of the last chunk keeps −∞ and never wins.
+        let mut scores = Array2::from_elem((at_once * per_row, padded), f32::NEG_INFINITY);
+        let mut residuals = Array2::zeros((if with_tables { 0 } else { at_once * per_row }, dim));
+        let mut rows_of_tables: Vec<&[Chunk]> = Vec::with_capacity(beams.layers);
+        for first in (0..beams.rows).step_by(at_once.max(1)) {
+            let last = (first + at_once).min(beams.rows);
+            let used = (last - first) * per_row;
+            let (mut used_scores, _) = scores.view_mut().split_at(Axis(0), used);
+            {
+                let (used_scores, _) = used_scores.view_mut().split_at(Axis(1), k);
+                if with_tables {
+                    layer.panels.scores(x, used_scores);
+                } else {
+                    let (mut residuals, _) = residuals.view_mut().split_at(Axis(0), used);
+                    for (i, residual) in residuals.outer_iter_mut().enumerate() {
+                        let (row, rank) = (first + i / per_row, i % per_row);
+                        self.residual(x.row(row), beams.code(row, rank), residual);
+                    }
+                    layer.panels.scores(residuals.view(), used_scores);
+                }
+            }
+            let all = used_scores.as_slice().expect("whole rows are contiguous").as_chunks().0;
+            for row in first..last {
+                best.clear();
+                for rank in 0..beams.width {
+                    let own = if with_tables { row } else { (row - first) * per_row + rank };
+                    let own: &[Chunk] = &all[own * (padded / LANES)..][..padded / LANES];
+                    rows_of_tables.clear();
+                    for (table, index) in layer.tables.iter().zip(beams.code(row, rank)) {
+                        let from = usize::from(*index) * (padded / LANES);
+                        rows_of_tables.push(&table[from..][..padded / LANES]);
+                    }
+                    let so_far = beams.scores[row * beams.width + rank];
+                    for (c, own) in own.iter().enumerate() {
+                        let mut sums = *own;
+                        for table in &rows_of_tables {
+                            for (sum, product) in sums.iter_mut().zip(&table[c]) {
+                                *sum -= product;
+                            }
+                        }
+                        for sum in &mut sums {
+                            *sum += so_far;
+                        }
+                        best.offer_chunk(&sums, rank as u32, (c * LANES) as u32);
+                    }
+                }
+                for &(score, rank, centroid) in &best.found {
+                    next.codes.extend_from_slice(beams.code(row, rank as usize));
+                    next.codes.push(centroid as u16);
+                    next.scores.push(score);
+                }
+            }
+        }
+        *beams = next;
+    }
+
+    fn extend_greedily(&self, layer: &Layer, x: ArrayView2<'_, f32>, beams: &mut Beams) {
+        let mut residuals = Array2::zeros(x.dim());
+        for (row, residual) in residuals.outer_iter_mut().enumerate() {
+            self.residual(x.row(row), beams.code(row, 0), residual);
+        }
+        let (mut index, mut score) = (vec![0_u32; beams.rows], vec![0.0_f32; beams.rows]);
+        layer.panels.nearest(residuals.view(), &mut index, &mut score);
+        let layers = beams.layers + 1;
+        let mut codes = Vec::with_capacity(beams.rows * layers);
+        for (row, index) in index.iter().enumerate() {
+            codes.extend_from_slice(beams.code(row, 0));
+            codes.push(*index as u16);
+        }
+        *beams = Beams { layers, codes, ..Beams::new(beams.rows) };
+    }
+
+    /// Writes `x − x̂` (d) for a partial code, normalised.
+    pub(crate) fn residual(
+        &self,
+        x: ArrayView1<'_, f32>,
+        code: &[u16],
+        mut residual: ArrayViewMut1<'_, f32>,
+    ) {
+        residual.assign(&x);
+        for (layer, index) in self.layers.iter().zip(code) {
+            residual -= &layer.centroids.row(usize::from(*index));
+        }
+    }
+
+    /// Writes `‖x̂‖²` (normalised) for each of `codes`, summing up in `sum` (d).
+    pub(crate) fn norm_sq(&self, code: &[u16], sum: &mut [f32]) -> f64 {
+        sum.fill(0.0);
+        for (layer, index) in self.layers.iter().zip(code) {
+            let row = layer.centroids.row(usize::from(*index));
+            sum.iter_mut().zip(row).for_each(|(sum, c)| *sum += c);
+        }
+        norm_sq(sum)
+    }
+}
+
+impl Rq {
+    /// Encodes a block `x` (n, d) into `codes` (n, code_bytes).
+    pub(crate) fn encode(
+        &self,
+        x: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+    ) -> Result<(), Error> {
+        let mut normalised = Array2::zeros(x.dim());
+        let x = x.as_standard_layout();
+        for (row, mut to) in x.outer_iter().zip(normalised.outer_iter_mut()) {
+            if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
+                self.layers.normal.apply(row, to);
+            }
+        }
+        let mut beams = Beams::new(x.nrows());
+        for _ in &self.layers.layers {
+            self.layers.extend(normalised.view(), &mut beams);
+        }
+        for (row, mut code) in codes.outer_iter_mut().enumerate() {
+            let code = code.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
+            pack(beams.code(row, 0), self.params.bits, code);
+        }
+        Ok(())
+    }
+
+    /// Decodes a block `codes` (n, code_bytes) into `x` (n, d). O(n · layers · d).
+    pub(crate) fn decode(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut x: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Error> {
+        let (k, dim) = (self.k(), self.space.dim);
+        let codes = codes.as_standard_layout();
+        let mut values = vec![0_u16; self.params.layers];
+        for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
+            let code = code.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
+            let x = x.as_slice_mut().ok_or_else(|| Error::failed("strided rows"))?;
+            unpack(code, self.params.bits, &mut values);
+            x.fill(0.0);
+            for (l, value) in values.iter().enumerate() {
+                let row = &self.centroids[(l * k + usize::from(*value)) * dim..][..dim];
+                x.iter_mut().zip(row).for_each(|(x, c)| *x += c);
+            }
+            // Layers of huge values may add up to infinity; no sum is NaN.
+            x.iter_mut().for_each(|x| *x = x.clamp(f32::MIN, f32::MAX));
+        }
+        Ok(())
+    }
+}
