@@ -12,14 +12,20 @@
 //! `⟨x − x̂, cⱼ⟩ − ‖cⱼ‖²/2`.
 
 use crate::{Residual, Rq};
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
+use std::ops::Range;
 use vq_kernels::Panels;
 use vq_kernels::distance::norm_sq;
+use vq_kernels::lookup::subtract_rows;
 use vq_kernels::pack::{pack, unpack};
 use vq_plugin_api::Error;
 
-/// Rows of one task: scores of a layer of 256 centroids stay in the second-level cache.
-pub(crate) const BLOCK: usize = 128;
+/// Rows of one task: enough that the tables of a layer, fetched into the second-level cache once per
+/// block, are used many times there.
+pub(crate) const BLOCK: usize = 1024;
+
+/// Most rows whose scores for a layer are computed at once: they too stay in that cache.
+pub(crate) const SCORED: usize = 128;
 
 /// Candidates that are scored side by side.
 const LANES: usize = 16;
@@ -32,8 +38,6 @@ const RESIDUAL_SCORES: usize = 1 << 20;
 
 /// Normalised rows are kept within ±LIMIT: their norms stay finite in f32.
 const LIMIT: f32 = 1e15;
-
-type Chunk = [f32; LANES];
 
 /// What brings rows near the origin and to a magnitude near 1: `x·scale − shift`. A power of two as
 /// the scale rounds nothing.
@@ -91,7 +95,17 @@ pub(crate) struct Layer {
     /// score = ⟨x, c⟩.
     pub(crate) products: Panels,
     /// One per earlier layer: (k there, k here padded to whole chunks) inner products.
-    tables: Vec<Vec<Chunk>>,
+    tables: Vec<Vec<f32>>,
+}
+
+impl Layer {
+    /// Collects the rows of the tables that belong to layers `which` of a partial code.
+    fn rows<'a>(&'a self, code: &[u16], which: Range<usize>, rows: &mut Vec<&'a [f32]>) {
+        rows.clear();
+        let padded = self.centroids.nrows().next_multiple_of(LANES);
+        let chosen = self.tables.iter().zip(code).take(which.end).skip(which.start);
+        rows.extend(chosen.map(|(table, i)| &table[usize::from(*i) * padded..][..padded]));
+    }
 }
 
 /// The layers learned so far.
@@ -127,45 +141,81 @@ impl Beams {
     }
 }
 
-/// The best candidates seen for a row: (score, which partial code, which centroid), best first.
-/// Equal scores stay in the order they came in: the lowest (partial code, centroid) first.
+impl Beams {
+    /// How many leading layers all codes of `row` have in common.
+    fn shared(&self, row: usize) -> usize {
+        let first = self.code(row, 0);
+        let common = |rank: usize| {
+            first.iter().zip(self.code(row, rank)).take_while(|(a, b)| a == b).count()
+        };
+        (1..self.width).map(common).min().unwrap_or(first.len())
+    }
+}
+
+/// (score, which partial code, which centroid).
+type Candidate = (f32, u32, u32);
+
+/// Finds the best candidates of a row, best first. Equal scores stay in the order they came in: the
+/// lowest (partial code, centroid) first.
 struct Best {
     wanted: usize,
-    found: Vec<(f32, u32, u32)>,
+    found: Vec<Candidate>,
     threshold: f32,
+    maxima: Vec<f32>,
 }
 
 impl Best {
-    fn clear(&mut self) {
+    /// The best of `scores` (width, padded): centroids of all extensions of all partial codes.
+    fn choose(&mut self, scores: &[f32], padded: usize) {
         self.found.clear();
         self.threshold = f32::NEG_INFINITY;
-    }
-
-    #[inline]
-    fn offer_chunk(&mut self, scores: &Chunk, from: u32, first: u32) {
-        let threshold = self.threshold;
-        if !scores.iter().fold(false, |any, score| any | (*score > threshold)) {
-            return;
-        }
-        for (lane, &score) in scores.iter().enumerate() {
-            if score > self.threshold {
-                self.insert(score, from, first + lane as u32);
+        // The best of each chunk: as many chunks as are wanted reach the wanted-th best of these, so
+        // that no candidate below it is needed and few chunks are looked into.
+        let chunks = scores.as_chunks::<LANES>().0;
+        self.maxima.clear();
+        self.maxima.extend(chunks.iter().map(|chunk| {
+            chunk
+                .iter()
+                .fold(f32::NEG_INFINITY, |max, score| if *score > max { *score } else { max })
+        }));
+        for max in &self.maxima {
+            if *max > self.threshold {
+                insert(&mut self.found, self.wanted, (*max, 0, 0));
+                self.threshold = worst(&self.found, self.wanted);
             }
         }
-    }
-
-    fn insert(&mut self, score: f32, from: u32, centroid: u32) {
-        if self.found.len() == self.wanted {
-            self.found.pop();
-        }
-        let place = self.found.iter().rposition(|(kept, ..)| *kept >= score).map_or(0, |i| i + 1);
-        self.found.insert(place, (score, from, centroid));
-        if self.found.len() == self.wanted {
-            self.threshold = self.found[self.wanted - 1].0;
+        let floor = self.threshold;
+        self.found.clear();
+        self.threshold = f32::NEG_INFINITY;
+        for (c, (chunk, max)) in chunks.iter().zip(&self.maxima).enumerate() {
+            if *max < floor || *max <= self.threshold {
+                continue;
+            }
+            let from = (c * LANES / padded) as u32;
+            let first = (c * LANES % padded) as u32;
+            for (lane, &score) in chunk.iter().enumerate() {
+                if score > self.threshold {
+                    insert(&mut self.found, self.wanted, (score, from, first + lane as u32));
+                    self.threshold = worst(&self.found, self.wanted);
+                }
+            }
         }
     }
 }
 
+/// Inserts behind its equals, letting the last one go when there are `wanted`.
+fn insert(found: &mut Vec<Candidate>, wanted: usize, new: Candidate) {
+    if found.len() == wanted {
+        found.pop();
+    }
+    let place = found.iter().rposition(|kept| kept.0 >= new.0).map_or(0, |i| i + 1);
+    found.insert(place, new);
+}
+
+/// What a score must exceed to be inserted.
+fn worst(found: &[Candidate], wanted: usize) -> f32 {
+    if found.len() == wanted { found[wanted - 1].0 } else { f32::NEG_INFINITY }
+}
 impl Layers {
     /// No layers yet, for codes of a beam.
     pub(crate) fn none(beam: usize) -> Self {
@@ -212,8 +262,8 @@ impl Layers {
         let products = Panels::for_ip(centroids.view());
         if self.tables {
             for earlier in &self.layers {
-                let mut table = vec![[0.0; LANES]; k * padded / LANES];
-                let mut scores = ArrayViewMut2::from_shape((k, padded), table.as_flattened_mut())
+                let mut table = vec![0.0; k * padded];
+                let mut scores = ArrayViewMut2::from_shape((k, padded), &mut table)
                     .expect("k rows of whole chunks");
                 let (scores, _) = scores.view_mut().split_at(Axis(1), k);
                 products.scores(earlier.centroids.view(), scores);
@@ -236,7 +286,12 @@ impl Layers {
         let (k, dim) = layer.centroids.dim();
         let padded = k.next_multiple_of(LANES);
         let width = self.beam.min(beams.width.saturating_mul(k));
-        let mut best = Best { wanted: width, found: Vec::with_capacity(width), threshold: 0.0 };
+        let mut best = Best {
+            wanted: width,
+            found: Vec::with_capacity(width),
+            threshold: f32::NEG_INFINITY,
+            maxima: Vec::with_capacity(beams.width * padded / LANES),
+        };
         let mut next = Beams {
             rows: beams.rows,
             width,
@@ -244,60 +299,52 @@ impl Layers {
             codes: Vec::with_capacity(beams.rows * width * (beams.layers + 1)),
             scores: Vec::with_capacity(beams.rows * width),
         };
-        // With tables all rows at once, one row of scores each; else one per partial code.
+        // With tables one row of scores per row of x; else one per partial code. The padding of a
+        // row's last chunk keeps −∞ and never wins.
         let with_tables = self.tables || beams.layers == 0;
         let per_row = if with_tables { 1 } else { beams.width };
-        let at_once = if with_tables {
-            beams.rows
-        } else {
-            (RESIDUAL_SCORES / (beams.width * padded)).clamp(1, beams.rows)
-        };
-        // The padding of the last chunk keeps −∞ and never wins.
+        let at_once = SCORED.min(RESIDUAL_SCORES / (per_row * padded)).clamp(1, beams.rows.max(1));
         let mut scores = Array2::from_elem((at_once * per_row, padded), f32::NEG_INFINITY);
         let mut residuals = Array2::zeros((if with_tables { 0 } else { at_once * per_row }, dim));
-        let mut rows_of_tables: Vec<&[Chunk]> = Vec::with_capacity(beams.layers);
-        for first in (0..beams.rows).step_by(at_once.max(1)) {
-            let last = (first + at_once).min(beams.rows);
-            let used = (last - first) * per_row;
-            let (mut used_scores, _) = scores.view_mut().split_at(Axis(0), used);
-            {
-                let (used_scores, _) = used_scores.view_mut().split_at(Axis(1), k);
-                if with_tables {
-                    layer.panels.scores(x, used_scores);
-                } else {
-                    let (mut residuals, _) = residuals.view_mut().split_at(Axis(0), used);
-                    for (i, residual) in residuals.outer_iter_mut().enumerate() {
-                        let (row, rank) = (first + i / per_row, i % per_row);
-                        self.residual(x.row(row), beams.code(row, rank), residual);
-                    }
-                    layer.panels.scores(residuals.view(), used_scores);
+        let mut candidates = vec![0.0; beams.width * padded];
+        let mut common = vec![0.0; padded];
+        let mut rows_of_tables: Vec<&[f32]> = Vec::with_capacity(beams.layers);
+        for first in (0..beams.rows).step_by(at_once) {
+            let rows = first..(first + at_once).min(beams.rows);
+            let used = Slice::from(..rows.len() * per_row);
+            let mut scored = scores.slice_axis_mut(Axis(0), used);
+            let scored = scored.slice_axis_mut(Axis(1), Slice::from(..k));
+            if with_tables {
+                layer.panels.scores(x.slice_axis(Axis(0), Slice::from(rows.clone())), scored);
+            } else {
+                let mut residuals = residuals.slice_axis_mut(Axis(0), used);
+                for (i, residual) in residuals.outer_iter_mut().enumerate() {
+                    let (row, rank) = (first + i / per_row, i % per_row);
+                    self.residual(x.row(row), beams.code(row, rank), residual);
                 }
+                layer.panels.scores(residuals.view(), scored);
             }
-            let all = used_scores.as_slice().expect("whole rows are contiguous").as_chunks().0;
-            for row in first..last {
-                best.clear();
-                for rank in 0..beams.width {
-                    let own = if with_tables { row } else { (row - first) * per_row + rank };
-                    let own: &[Chunk] = &all[own * (padded / LANES)..][..padded / LANES];
-                    rows_of_tables.clear();
-                    for (table, index) in layer.tables.iter().zip(beams.code(row, rank)) {
-                        let from = usize::from(*index) * (padded / LANES);
-                        rows_of_tables.push(&table[from..][..padded / LANES]);
+            let scored = scores.as_slice().expect("the layout is standard");
+            for (row, scored) in rows.zip(scored.chunks_exact(per_row * padded)) {
+                if with_tables {
+                    // Codes of a beam share layers: what these take away is taken once.
+                    let shared = if layer.tables.is_empty() { 0 } else { beams.shared(row) };
+                    common.copy_from_slice(scored);
+                    layer.rows(beams.code(row, 0), 0..shared, &mut rows_of_tables);
+                    subtract_rows(&mut common, &rows_of_tables);
+                    for (rank, own) in candidates.chunks_exact_mut(padded).enumerate() {
+                        own.copy_from_slice(&common);
+                        layer.rows(beams.code(row, rank), shared..usize::MAX, &mut rows_of_tables);
+                        subtract_rows(own, &rows_of_tables);
                     }
-                    let so_far = beams.scores[row * beams.width + rank];
-                    for (c, own) in own.iter().enumerate() {
-                        let mut sums = *own;
-                        for table in &rows_of_tables {
-                            for (sum, product) in sums.iter_mut().zip(&table[c]) {
-                                *sum -= product;
-                            }
-                        }
-                        for sum in &mut sums {
-                            *sum += so_far;
-                        }
-                        best.offer_chunk(&sums, rank as u32, (c * LANES) as u32);
-                    }
+                } else {
+                    candidates.copy_from_slice(scored);
                 }
+                let so_far = &beams.scores[row * beams.width..][..beams.width];
+                for (own, so_far) in candidates.chunks_exact_mut(padded).zip(so_far) {
+                    own.iter_mut().for_each(|candidate| *candidate += so_far);
+                }
+                best.choose(&candidates, padded);
                 for &(score, rank, centroid) in &best.found {
                     next.codes.extend_from_slice(beams.code(row, rank as usize));
                     next.codes.push(centroid as u16);

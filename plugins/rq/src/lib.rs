@@ -105,7 +105,9 @@ impl Quantizer for Rq {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        ctx.par_blocks(x, codes, encode::BLOCK, |x, codes| self.encode(x, codes))
+        // Small batches in smaller blocks, so that every thread has some.
+        let rows = x.nrows().div_ceil(4 * ctx.threads()).clamp(encode::SCORED, encode::BLOCK);
+        ctx.par_blocks(x, codes, rows, |x, codes| self.encode(x, codes))
     }
 
     fn decompress(
