@@ -77,7 +77,33 @@ impl KMeans {
         x: ArrayView2<'_, f32>,
         progress: &mut dyn FnMut(f32) -> Result<(), E>,
     ) -> Result<Array2<f32>, KMeansError<E>> {
-        let (n, d) = x.dim();
+        self.run(x, None, progress)
+    }
+
+    /// As [`fit`](Self::fit), from the centroids `initial` (k, d) instead of random rows.
+    ///
+    /// # Errors
+    /// As for [`fit`](Self::fit).
+    ///
+    /// # Panics
+    /// When `initial` is not (k, d).
+    pub fn fit_from<E>(
+        &self,
+        x: ArrayView2<'_, f32>,
+        initial: ArrayView2<'_, f32>,
+        progress: &mut dyn FnMut(f32) -> Result<(), E>,
+    ) -> Result<Array2<f32>, KMeansError<E>> {
+        assert_eq!(initial.dim(), (self.k, x.ncols()), "shape of the centroids");
+        self.run(x, Some(initial), progress)
+    }
+
+    fn run<E>(
+        &self,
+        x: ArrayView2<'_, f32>,
+        initial: Option<ArrayView2<'_, f32>>,
+        progress: &mut dyn FnMut(f32) -> Result<(), E>,
+    ) -> Result<Array2<f32>, KMeansError<E>> {
+        let n = x.nrows();
         if n == 0 {
             return Err(KMeansError::NoRows);
         }
@@ -96,12 +122,13 @@ impl KMeans {
         }
 
         points.normalise();
-        let mut centroids = Array2::<f32>::zeros((self.k, d));
-        for (mut centroid, row) in
-            centroids.outer_iter_mut().zip(distinct(sample.len(), self.k, &mut rng))
-        {
-            centroid.assign(&points.rows.row(row));
-        }
+        let mut centroids = match initial {
+            Some(initial) => points.normalised(initial),
+            None => {
+                let rows = distinct(sample.len(), self.k, &mut rng);
+                points.rows.select(Axis(0), &rows)
+            }
+        };
         let mut state = Assignment::new(sample.len(), self.k);
         let mut panels = Panels::for_l2(centroids.view());
         for iteration in 0..self.iterations {
@@ -145,7 +172,11 @@ impl Points {
             .into_par_iter()
             .zip(sample)
             .for_each(|(mut to, &row)| to.assign(&x.row(row)));
-        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0 }
+        Self {
+            rows,
+            shift: vec![0.0; x.ncols()],
+            scale: 1.0,
+        }
     }
 
     fn dim(&self) -> usize {
@@ -163,7 +194,8 @@ impl Points {
             .position_first(|chunk| !chunk.iter().all(|value| value.is_finite()))
             .and_then(|chunk| {
                 let mut rest = values.iter().skip(chunk * CHUNK);
-                rest.position(|value| !value.is_finite()).map(|i| (chunk * CHUNK + i) / self.dim())
+                rest.position(|value| !value.is_finite())
+                    .map(|i| (chunk * CHUNK + i) / self.dim())
             })
     }
 
@@ -218,6 +250,17 @@ impl Points {
                     }
                 }
             });
+    }
+
+    /// Rows of the caller in the space of the normalised ones.
+    fn normalised(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut rows = rows.to_owned();
+        for mut row in rows.outer_iter_mut() {
+            for (value, shift) in row.iter_mut().zip(&self.shift) {
+                *value = ((f64::from(*value) - shift) * self.scale) as f32;
+            }
+        }
+        rows
     }
 
     fn restore(&self, mut centroids: Array2<f32>) -> Array2<f32> {
@@ -286,8 +329,11 @@ impl Assignment {
 
     /// Step 3, second half: means of the groups that have rows.
     fn update(&self, points: &Points, centroids: &mut Array2<f32>) {
-        centroids.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(
-            |(j, mut centroid)| {
+        centroids
+            .axis_iter_mut(Axis(0))
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(j, mut centroid)| {
                 let group = &self.order[self.group(j)];
                 if group.is_empty() {
                     return;
@@ -296,8 +342,7 @@ impl Assignment {
                 for (mean, sum) in centroid.iter_mut().zip(sums) {
                     *mean = (sum / group.len() as f64) as f32;
                 }
-            },
-        );
+            });
     }
 
     /// Step 4. A cluster of equal rows has no spread and is not split.
@@ -317,8 +362,9 @@ impl Assignment {
         for to in empty {
             let Some((rows, from, origin)) =
                 std::iter::from_fn(|| largest.pop()).find(|&(.., origin)| {
-                    let spread =
-                        spreads.entry(origin).or_insert_with(|| self.spread(points, origin));
+                    let spread = spreads
+                        .entry(origin)
+                        .or_insert_with(|| self.spread(points, origin));
                     spread.iter().any(|deviation| *deviation > 0.0)
                 })
             else {
@@ -432,11 +478,18 @@ mod tests {
     }
 
     fn settings(k: usize, iterations: usize) -> KMeans {
-        KMeans { k, iterations, seed: 7, max_points_per_centroid: 256 }
+        KMeans {
+            k,
+            iterations,
+            seed: 7,
+            max_points_per_centroid: 256,
+        }
     }
 
     fn fit(kmeans: KMeans, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        kmeans.fit::<std::convert::Infallible>(x, &mut |_| Ok(())).unwrap()
+        kmeans
+            .fit::<std::convert::Infallible>(x, &mut |_| Ok(()))
+            .unwrap()
     }
 
     fn objective(x: &Array2<f32>, centroids: &Array2<f32>) -> f64 {
@@ -458,6 +511,19 @@ mod tests {
             sizes[j as usize] += 1;
         }
         sizes
+    }
+
+    #[test]
+    fn a_start_of_ones_own_is_gone_on_from() {
+        let x = ndarray::array![[100.0_f32], [101.0], [200.0], [201.0], [300.0], [301.0]];
+        let go_on = |iterations: usize, initial: ArrayView2<'_, f32>| {
+            let mut progress = |_: f32| Ok::<(), std::convert::Infallible>(());
+            settings(2, iterations).fit_from(x.view(), initial, &mut progress).unwrap()
+        };
+        let start = ndarray::array![[150.0_f32], [290.0]];
+        assert_eq!(go_on(9, start.view()), ndarray::array![[150.5], [300.5]]);
+        let other = ndarray::array![[250.0_f32], [90.0]];
+        assert_eq!(go_on(9, other.view()), ndarray::array![[250.5], [100.5]]);
     }
 
     proptest! {
@@ -484,7 +550,10 @@ mod tests {
         let mut last = f64::INFINITY;
         for iterations in 0..20 {
             let now = objective(&x, &fit(settings(40, iterations), x.view()));
-            assert!(now <= last * (1.0 + 1e-6), "{iterations}: {now} after {last}");
+            assert!(
+                now <= last * (1.0 + 1e-6),
+                "{iterations}: {now} after {last}"
+            );
             last = now;
         }
     }
@@ -498,16 +567,28 @@ mod tests {
         }
         // Several starts: Lloyd's algorithm may stop in a local optimum, but not from all of them.
         let best = (0..8)
-            .map(|seed| fit(KMeans { seed, ..settings(3, 50) }, x.view()))
+            .map(|seed| {
+                fit(
+                    KMeans {
+                        seed,
+                        ..settings(3, 50)
+                    },
+                    x.view(),
+                )
+            })
             .min_by(|a, b| objective(&x, a).total_cmp(&objective(&x, b)))
             .unwrap();
         for first in 0..3 {
-            let mean = x.slice(s![first..;3, ..]).mapv(f64::from).mean_axis(Axis(0)).unwrap();
-            assert!(
-                best.outer_iter().any(|c| {
-                    c.iter().zip(&mean).all(|(c, m)| (f64::from(*c) - m).abs() < 1e-3)
-                })
-            );
+            let mean = x
+                .slice(s![first..;3, ..])
+                .mapv(f64::from)
+                .mean_axis(Axis(0))
+                .unwrap();
+            assert!(best.outer_iter().any(|c| {
+                c.iter()
+                    .zip(&mean)
+                    .all(|(c, m)| (f64::from(*c) - m).abs() < 1e-3)
+            }));
         }
     }
 
@@ -517,14 +598,20 @@ mod tests {
         let mut x = Array2::from_elem((2000, 3), 1.0);
         x.slice_mut(s![..;10, ..]).assign(&noise(200, 3, 3));
         let centroids = fit(settings(50, 30), x.view());
-        let empty = cluster_sizes(&x, &centroids).iter().filter(|size| **size == 0).count();
+        let empty = cluster_sizes(&x, &centroids)
+            .iter()
+            .filter(|size| **size == 0)
+            .count();
         assert!(empty <= 1, "{empty} empty clusters");
     }
 
     #[test]
     fn equal_rows_give_that_row() {
         let x = Array2::from_elem((100, 3), 0.1);
-        assert_eq!(fit(settings(7, 10), x.view()), Array2::from_elem((7, 3), 0.1));
+        assert_eq!(
+            fit(settings(7, 10), x.view()),
+            Array2::from_elem((7, 3), 0.1)
+        );
     }
 
     #[test]
@@ -538,7 +625,10 @@ mod tests {
     fn a_column_slice_trains_like_its_copy() {
         let wide = noise(500, 12, 4);
         let slice = wide.slice(s![.., 4..8]);
-        assert_eq!(fit(settings(16, 10), slice), fit(settings(16, 10), slice.to_owned().view()));
+        assert_eq!(
+            fit(settings(16, 10), slice),
+            fit(settings(16, 10), slice.to_owned().view())
+        );
     }
 
     #[test]
@@ -546,7 +636,10 @@ mod tests {
         let x = noise(500, 4, 5);
         let expected = fit(settings(16, 10), x.view());
         for scale in [2.0_f32.powi(100), 2.0_f32.powi(-100)] {
-            assert_eq!(fit(settings(16, 10), (&x * scale).view()), &expected * scale);
+            assert_eq!(
+                fit(settings(16, 10), (&x * scale).view()),
+                &expected * scale
+            );
         }
     }
 
@@ -568,12 +661,24 @@ mod tests {
             })
         };
         let mut x = noise(100, 2, 8);
-        assert!(matches!(run(settings(4, 10), &Array2::zeros((0, 2))), Err(KMeansError::NoRows)));
-        assert!(matches!(run(settings(0, 10), &x), Err(KMeansError::NoCentroids)));
-        assert!(matches!(run(settings(4, 10), &x), Err(KMeansError::Stopped("enough"))));
+        assert!(matches!(
+            run(settings(4, 10), &Array2::zeros((0, 2))),
+            Err(KMeansError::NoRows)
+        ));
+        assert!(matches!(
+            run(settings(0, 10), &x),
+            Err(KMeansError::NoCentroids)
+        ));
+        assert!(matches!(
+            run(settings(4, 10), &x),
+            Err(KMeansError::Stopped("enough"))
+        ));
         x[[70, 1]] = f32::NAN;
         x[[71, 0]] = f32::INFINITY;
-        assert!(matches!(run(settings(4, 10), &x), Err(KMeansError::NonFinite { row: 70 })));
+        assert!(matches!(
+            run(settings(4, 10), &x),
+            Err(KMeansError::NonFinite { row: 70 })
+        ));
     }
 
     #[test]
