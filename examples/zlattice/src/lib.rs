@@ -30,8 +30,8 @@ impl Quantizer for Lattice {
     }
 
     fn fit(&mut self, train: ArrayView2<f32>, _ctx: &Context) -> Result<(), Error> {
-        // Never 0 and never so large that 127 steps overflow, even where σ is 0, NaN or infinite.
-        self.step = train.std_axis(Axis(0), 0.0).mapv(|s| (s * self.scale).max(1e-12).min(1e30));
+        // Never 0, and small enough to decode to finite numbers where σ is NaN or infinite.
+        self.step = train.std_axis(Axis(0), 0.0).mapv(|s| (s * self.scale).min(1e30) + 1e-12);
         Ok(())
     }
 
