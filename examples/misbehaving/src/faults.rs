@@ -121,7 +121,6 @@ pub struct Fork;
 impl Fault for Fork {
     const ID: &'static str = "bad_fork";
     const DOES: &'static str = "leaves a child process in fit that holds the output pipes open";
-    #[expect(clippy::zombie_processes, reason = "not waiting for it is the fault")]
     fn on_fit() {
         // Where there is no such program, there is nothing to leave behind.
         let _ = Command::new("sleep").arg("1000").spawn();

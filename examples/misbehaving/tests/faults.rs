@@ -2,6 +2,7 @@
 //!
 //! What ends or stalls a process happens in a child: this very program, told by an environment
 //! variable which method to drive.
+#![expect(clippy::unwrap_used, reason = "what fails to unwrap fails the test")]
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
