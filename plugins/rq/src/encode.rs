@@ -242,12 +242,13 @@ impl Layers {
         let mut layers = Self::within(Normal::of(layer(0)), params);
         for l in 0..params.layers {
             let Normal { scale, shift } = &layers.normal;
-            let mut normalised = layer(l).mapv(|c| bounded(c * scale));
+            let mut normalised = layer(l).mapv(|c| c * scale);
             if l == 0 {
                 for mut row in normalised.outer_iter_mut() {
                     row.iter_mut().zip(shift).for_each(|(c, shift)| *c -= shift);
                 }
             }
+            normalised.mapv_inplace(bounded);
             layers.push(normalised);
         }
         layers
