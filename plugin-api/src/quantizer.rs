@@ -277,10 +277,7 @@ pub fn label(schema: &[crate::params::Param], request: &GridRequest, config: &Co
 ///
 /// # Errors
 /// None so far.
-pub fn product<Q: Quantizer>(
-    request: &GridRequest,
-    sink: &mut dyn GridSink,
-) -> Result<(), Error> {
+pub fn product<Q: Quantizer>(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
     let schema = Q::Params::schema();
     let rate_axes =
         request.bits_per_dim.map(|bits| Q::rate_axes(request.space, bits)).unwrap_or_default();
