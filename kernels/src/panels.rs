@@ -42,6 +42,18 @@ struct Line([f32; PANEL]);
 /// Rows (rows, d) packed for [`scores`](Self::scores) and [`nearest`](Self::nearest).
 ///
 /// Memory: 4·(d + 1) bytes per row, rows rounded up to a multiple of 32.
+///
+/// ```
+/// use ndarray::array;
+/// use vq_kernels::Panels;
+///
+/// let panels = Panels::for_l2(array![[0.0, 0.0], [4.0, 3.0]].view());
+/// let x = array![[4.0, 2.0]];
+/// let (mut index, mut score) = ([0], [0.0]);
+/// panels.nearest(x.view(), &mut index, &mut score);
+/// let x_norm_sq = 20.0;
+/// assert_eq!((index[0], x_norm_sq - 2.0 * score[0]), (1, 1.0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Panels {
     /// Per panel one line of biases, then one line per dimension.
