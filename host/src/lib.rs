@@ -2,7 +2,12 @@
 
 pub mod data;
 pub mod metric;
+pub mod plan;
+pub mod plugin;
 pub mod record;
 pub mod report;
+pub mod schedule;
 pub mod store;
+pub mod suggest;
 pub mod sweep;
+pub mod worker;

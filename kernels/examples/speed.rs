@@ -9,16 +9,9 @@ use vq_kernels::{KMeans, Panels, TopK};
 
 fn main() {
     println!("single thread, best of 7");
-    for (d, k) in [
-        (4, 256),
-        (8, 16),
-        (8, 256),
-        (16, 256),
-        (100, 256),
-        (128, 256),
-        (128, 1024),
-        (384, 256),
-    ] {
+    for (d, k) in
+        [(4, 256), (8, 16), (8, 256), (16, 256), (100, 256), (128, 256), (128, 1024), (384, 256)]
+    {
         let n = (1 << 27) / (d * k);
         let (x, rows) = (noise(n, d, 1), noise(k, d, 2));
         let panels = Panels::for_l2(rows.view());
@@ -44,12 +37,7 @@ fn main() {
     println!("k-means, all threads, best of 7");
     for (n, d, k) in [(50_000, 16, 256), (65_536, 128, 256)] {
         let x = noise(n, d, 4);
-        let kmeans = KMeans {
-            k,
-            iterations: 25,
-            seed: 1,
-            max_points_per_centroid: 256,
-        };
+        let kmeans = KMeans { k, iterations: 25, seed: 1, max_points_per_centroid: 256 };
         let time = best_of_7(|| {
             let centroids = kmeans.fit::<Infallible>(x.view(), &mut |_| Ok(()));
             assert!(centroids.is_ok());
@@ -72,9 +60,8 @@ fn best_of_7(mut run: impl FnMut()) -> f64 {
 fn noise(n: usize, d: usize, seed: u64) -> Array2<f32> {
     let mut state = seed;
     Array2::from_shape_simple_fn((n, d), || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     })
 }

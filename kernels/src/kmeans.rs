@@ -172,11 +172,7 @@ impl Points {
             .into_par_iter()
             .zip(sample)
             .for_each(|(mut to, &row)| to.assign(&x.row(row)));
-        Self {
-            rows,
-            shift: vec![0.0; x.ncols()],
-            scale: 1.0,
-        }
+        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0 }
     }
 
     fn dim(&self) -> usize {
@@ -194,8 +190,7 @@ impl Points {
             .position_first(|chunk| !chunk.iter().all(|value| value.is_finite()))
             .and_then(|chunk| {
                 let mut rest = values.iter().skip(chunk * CHUNK);
-                rest.position(|value| !value.is_finite())
-                    .map(|i| (chunk * CHUNK + i) / self.dim())
+                rest.position(|value| !value.is_finite()).map(|i| (chunk * CHUNK + i) / self.dim())
             })
     }
 
@@ -329,11 +324,8 @@ impl Assignment {
 
     /// Step 3, second half: means of the groups that have rows.
     fn update(&self, points: &Points, centroids: &mut Array2<f32>) {
-        centroids
-            .axis_iter_mut(Axis(0))
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(j, mut centroid)| {
+        centroids.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(
+            |(j, mut centroid)| {
                 let group = &self.order[self.group(j)];
                 if group.is_empty() {
                     return;
@@ -342,7 +334,8 @@ impl Assignment {
                 for (mean, sum) in centroid.iter_mut().zip(sums) {
                     *mean = (sum / group.len() as f64) as f32;
                 }
-            });
+            },
+        );
     }
 
     /// Step 4. A cluster of equal rows has no spread and is not split.
@@ -362,9 +355,8 @@ impl Assignment {
         for to in empty {
             let Some((rows, from, origin)) =
                 std::iter::from_fn(|| largest.pop()).find(|&(.., origin)| {
-                    let spread = spreads
-                        .entry(origin)
-                        .or_insert_with(|| self.spread(points, origin));
+                    let spread =
+                        spreads.entry(origin).or_insert_with(|| self.spread(points, origin));
                     spread.iter().any(|deviation| *deviation > 0.0)
                 })
             else {
@@ -478,18 +470,11 @@ mod tests {
     }
 
     fn settings(k: usize, iterations: usize) -> KMeans {
-        KMeans {
-            k,
-            iterations,
-            seed: 7,
-            max_points_per_centroid: 256,
-        }
+        KMeans { k, iterations, seed: 7, max_points_per_centroid: 256 }
     }
 
     fn fit(kmeans: KMeans, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        kmeans
-            .fit::<std::convert::Infallible>(x, &mut |_| Ok(()))
-            .unwrap()
+        kmeans.fit::<std::convert::Infallible>(x, &mut |_| Ok(())).unwrap()
     }
 
     fn objective(x: &Array2<f32>, centroids: &Array2<f32>) -> f64 {
@@ -550,10 +535,7 @@ mod tests {
         let mut last = f64::INFINITY;
         for iterations in 0..20 {
             let now = objective(&x, &fit(settings(40, iterations), x.view()));
-            assert!(
-                now <= last * (1.0 + 1e-6),
-                "{iterations}: {now} after {last}"
-            );
+            assert!(now <= last * (1.0 + 1e-6), "{iterations}: {now} after {last}");
             last = now;
         }
     }
@@ -567,28 +549,16 @@ mod tests {
         }
         // Several starts: Lloyd's algorithm may stop in a local optimum, but not from all of them.
         let best = (0..8)
-            .map(|seed| {
-                fit(
-                    KMeans {
-                        seed,
-                        ..settings(3, 50)
-                    },
-                    x.view(),
-                )
-            })
+            .map(|seed| fit(KMeans { seed, ..settings(3, 50) }, x.view()))
             .min_by(|a, b| objective(&x, a).total_cmp(&objective(&x, b)))
             .unwrap();
         for first in 0..3 {
-            let mean = x
-                .slice(s![first..;3, ..])
-                .mapv(f64::from)
-                .mean_axis(Axis(0))
-                .unwrap();
-            assert!(best.outer_iter().any(|c| {
-                c.iter()
-                    .zip(&mean)
-                    .all(|(c, m)| (f64::from(*c) - m).abs() < 1e-3)
-            }));
+            let mean = x.slice(s![first..;3, ..]).mapv(f64::from).mean_axis(Axis(0)).unwrap();
+            assert!(
+                best.outer_iter().any(|c| {
+                    c.iter().zip(&mean).all(|(c, m)| (f64::from(*c) - m).abs() < 1e-3)
+                })
+            );
         }
     }
 
@@ -598,20 +568,14 @@ mod tests {
         let mut x = Array2::from_elem((2000, 3), 1.0);
         x.slice_mut(s![..;10, ..]).assign(&noise(200, 3, 3));
         let centroids = fit(settings(50, 30), x.view());
-        let empty = cluster_sizes(&x, &centroids)
-            .iter()
-            .filter(|size| **size == 0)
-            .count();
+        let empty = cluster_sizes(&x, &centroids).iter().filter(|size| **size == 0).count();
         assert!(empty <= 1, "{empty} empty clusters");
     }
 
     #[test]
     fn equal_rows_give_that_row() {
         let x = Array2::from_elem((100, 3), 0.1);
-        assert_eq!(
-            fit(settings(7, 10), x.view()),
-            Array2::from_elem((7, 3), 0.1)
-        );
+        assert_eq!(fit(settings(7, 10), x.view()), Array2::from_elem((7, 3), 0.1));
     }
 
     #[test]
@@ -625,10 +589,7 @@ mod tests {
     fn a_column_slice_trains_like_its_copy() {
         let wide = noise(500, 12, 4);
         let slice = wide.slice(s![.., 4..8]);
-        assert_eq!(
-            fit(settings(16, 10), slice),
-            fit(settings(16, 10), slice.to_owned().view())
-        );
+        assert_eq!(fit(settings(16, 10), slice), fit(settings(16, 10), slice.to_owned().view()));
     }
 
     #[test]
@@ -636,10 +597,7 @@ mod tests {
         let x = noise(500, 4, 5);
         let expected = fit(settings(16, 10), x.view());
         for scale in [2.0_f32.powi(100), 2.0_f32.powi(-100)] {
-            assert_eq!(
-                fit(settings(16, 10), (&x * scale).view()),
-                &expected * scale
-            );
+            assert_eq!(fit(settings(16, 10), (&x * scale).view()), &expected * scale);
         }
     }
 
@@ -661,24 +619,12 @@ mod tests {
             })
         };
         let mut x = noise(100, 2, 8);
-        assert!(matches!(
-            run(settings(4, 10), &Array2::zeros((0, 2))),
-            Err(KMeansError::NoRows)
-        ));
-        assert!(matches!(
-            run(settings(0, 10), &x),
-            Err(KMeansError::NoCentroids)
-        ));
-        assert!(matches!(
-            run(settings(4, 10), &x),
-            Err(KMeansError::Stopped("enough"))
-        ));
+        assert!(matches!(run(settings(4, 10), &Array2::zeros((0, 2))), Err(KMeansError::NoRows)));
+        assert!(matches!(run(settings(0, 10), &x), Err(KMeansError::NoCentroids)));
+        assert!(matches!(run(settings(4, 10), &x), Err(KMeansError::Stopped("enough"))));
         x[[70, 1]] = f32::NAN;
         x[[71, 0]] = f32::INFINITY;
-        assert!(matches!(
-            run(settings(4, 10), &x),
-            Err(KMeansError::NonFinite { row: 70 })
-        ));
+        assert!(matches!(run(settings(4, 10), &x), Err(KMeansError::NonFinite { row: 70 })));
     }
 
     #[test]

@@ -9,10 +9,7 @@
 /// When the number of bits does not fit a `usize`.
 #[must_use]
 pub fn packed_bytes(count: usize, bits: u32) -> usize {
-    count
-        .checked_mul(bits as usize)
-        .expect("the bits of one row fit a usize")
-        .div_ceil(8)
+    count.checked_mul(bits as usize).expect("the bits of one row fit a usize").div_ceil(8)
 }
 
 /// Packs `values` into `out`, which holds [`packed_bytes`]`(values.len(), bits)` bytes, all of
@@ -94,11 +91,7 @@ pub fn unpack(bytes: &[u8], bits: u32, values: &mut [u16]) {
 
 fn check(count: usize, bits: u32, bytes: usize) {
     assert!((1..=16).contains(&bits), "{bits} bits, expected 1 to 16");
-    assert_eq!(
-        bytes,
-        packed_bytes(count, bits),
-        "length of {count} packed values of {bits} bits"
-    );
+    assert_eq!(bytes, packed_bytes(count, bits), "length of {count} packed values of {bits} bits");
 }
 
 fn pack_any(values: &[u16], bits: u32, out: &mut [u8]) {

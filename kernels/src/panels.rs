@@ -141,9 +141,8 @@ impl Panels {
         let x = contiguous_rows(x);
         for (rows, panels) in self.blocks() {
             let mut scores = scores.slice_mut(s![.., rows]);
-            for (x, mut scores) in x
-                .axis_chunks_iter(Axis(0), GROUP)
-                .zip(scores.axis_chunks_iter_mut(Axis(0), GROUP))
+            for (x, mut scores) in
+                x.axis_chunks_iter(Axis(0), GROUP).zip(scores.axis_chunks_iter_mut(Axis(0), GROUP))
             {
                 let vectors = slices(&x);
                 let mut rows = scores.outer_iter_mut();
@@ -185,22 +184,15 @@ impl Panels {
     fn blocks(&self) -> impl Iterator<Item = (Range<usize>, &[Line])> {
         let panel = self.dim + 1;
         let panels = (BLOCK_BYTES / (panel * size_of::<Line>())).max(1);
-        self.lines
-            .chunks(panels * panel)
-            .enumerate()
-            .map(move |(i, lines)| {
-                let first = i * panels * PANEL;
-                let last = first + lines.len() / panel * PANEL;
-                (first..last.min(self.rows), lines)
-            })
+        self.lines.chunks(panels * panel).enumerate().map(move |(i, lines)| {
+            let first = i * panels * PANEL;
+            let last = first + lines.len() / panel * PANEL;
+            (first..last.min(self.rows), lines)
+        })
     }
 
     fn empty() -> Self {
-        Self {
-            lines: Vec::new(),
-            rows: 0,
-            dim: 0,
-        }
+        Self { lines: Vec::new(), rows: 0, dim: 0 }
     }
 
     fn check(&self, x: ArrayView2<'_, f32>) {
@@ -208,21 +200,15 @@ impl Panels {
     }
 
     fn pack(&mut self, rows: ArrayView2<'_, f32>, bias: impl Fn(&[f32]) -> f32) {
-        assert!(
-            u32::try_from(rows.nrows()).is_ok(),
-            "rows beyond the last u32"
-        );
+        assert!(u32::try_from(rows.nrows()).is_ok(), "rows beyond the last u32");
         (self.rows, self.dim) = rows.dim();
         let rows = contiguous_rows(rows);
         // Padding rows have the bias −∞, so that they never win.
         let panels = self.rows.div_ceil(PANEL);
         self.lines.clear();
-        self.lines
-            .resize(panels * (self.dim + 1), Line([0.0; PANEL]));
-        for (panel, rows) in self
-            .lines
-            .chunks_exact_mut(self.dim + 1)
-            .zip(rows.axis_chunks_iter(Axis(0), PANEL))
+        self.lines.resize(panels * (self.dim + 1), Line([0.0; PANEL]));
+        for (panel, rows) in
+            self.lines.chunks_exact_mut(self.dim + 1).zip(rows.axis_chunks_iter(Axis(0), PANEL))
         {
             let (biases, lines) = panel.split_first_mut().expect("a panel has d + 1 lines");
             biases.0 = [f32::NEG_INFINITY; PANEL];
@@ -298,9 +284,7 @@ impl Path {
 fn slices<'a>(x: &'a ArrayView2<'_, f32>) -> [&'a [f32]; GROUP] {
     let mut rows = x.outer_iter();
     std::array::from_fn(|_| {
-        rows.next()
-            .map(|row| row.to_slice().expect("columns are contiguous"))
-            .unwrap_or_default()
+        rows.next().map(|row| row.to_slice().expect("columns are contiguous")).unwrap_or_default()
     })
 }
 
@@ -339,9 +323,7 @@ mod tests {
             x.row(i)
                 .iter()
                 .zip(&panel[1..])
-                .fold(panel[0].0[lane], |acc, (x, line)| {
-                    x.mul_add(line.0[lane], acc)
-                })
+                .fold(panel[0].0[lane], |acc, (x, line)| x.mul_add(line.0[lane], acc))
         })
     }
 
@@ -408,10 +390,7 @@ mod tests {
             panels.nearest_on(path, x, &mut index, &mut score);
             for (i, expected) in expected.outer_iter().enumerate() {
                 let best = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                assert_eq!(
-                    Some(index[i] as usize),
-                    expected.iter().position(|s| *s == best)
-                );
+                assert_eq!(Some(index[i] as usize), expected.iter().position(|s| *s == best));
                 assert_eq!(score[i], best);
             }
         }

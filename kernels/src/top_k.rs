@@ -54,16 +54,10 @@ impl TopK {
     /// # Panics
     /// When an id does not fit a `u32`.
     pub fn push_row(&mut self, first_id: u32, scores: &[f32]) {
-        assert!(
-            scores.len() as u64 <= (1 << 32) - u64::from(first_id),
-            "ids beyond the last u32"
-        );
+        assert!(scores.len() as u64 <= (1 << 32) - u64::from(first_id), "ids beyond the last u32");
         for (block, scores) in scores.chunks(BLOCK).enumerate() {
             let threshold = self.threshold;
-            if scores
-                .iter()
-                .fold(false, |any, &score| any | reaches(score, threshold))
-            {
+            if scores.iter().fold(false, |any, &score| any | reaches(score, threshold)) {
                 let first = first_id + (block * BLOCK) as u32;
                 for (i, &score) in scores.iter().enumerate() {
                     if reaches(score, self.threshold) {
@@ -88,11 +82,7 @@ impl TopK {
         let (_, worst, _) = self.keys.select_nth_unstable(self.k - 1);
         self.worst = *worst;
         let (score, _) = score_and_id(self.worst);
-        self.threshold = if score.is_nan() {
-            f32::NEG_INFINITY
-        } else {
-            score
-        };
+        self.threshold = if score.is_nan() { f32::NEG_INFINITY } else { score };
         self.keys.truncate(self.k);
     }
 }
@@ -111,11 +101,7 @@ fn key(score: f32, id: u32) -> u64 {
     } else {
         // Adding 0.0 turns -0.0 into 0.0.
         let bits = (score + 0.0).to_bits();
-        if bits >> 31 == 0 {
-            !bits & 0x7FFF_FFFF
-        } else {
-            bits
-        }
+        if bits >> 31 == 0 { !bits & 0x7FFF_FFFF } else { bits }
     };
     u64::from(rank) << 32 | u64::from(id)
 }

@@ -21,6 +21,7 @@ unsafe impl Sync for Context<'_> {}
 unsafe impl Send for Context<'_> {}
 
 /// How loud a log line is.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the usual three")]
 pub enum Level {

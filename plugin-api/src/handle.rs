@@ -78,6 +78,7 @@ pub enum DescribeError {
 }
 
 /// What a plugin says of one of its methods.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields of vq_method, documented there")]
 pub struct Descriptor {
@@ -346,6 +347,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// One answer of a grid generator.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub enum Proposal {
     /// A configuration to measure, every parameter filled in.
@@ -648,6 +650,11 @@ impl<T: Copy + PartialEq> Guarded<T> {
     fn intact(&self) -> bool {
         let (head, rest) = self.values.split_at(self.zone);
         head.iter().chain(&rest[self.len..]).all(|v| *v == self.canary)
+    }
+
+    /// What an untouched element holds.
+    pub fn canary(&self) -> T {
+        self.canary
     }
 
     /// The values of the last call.

@@ -10,6 +10,7 @@
 pub mod abi;
 #[doc(hidden)]
 pub mod adapter;
+pub mod conformance;
 pub mod context;
 pub mod error;
 pub mod handle;

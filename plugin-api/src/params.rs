@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// A parameter's value.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A truth value.
@@ -43,6 +44,7 @@ pub enum Value {
 pub type Config = BTreeMap<String, Value>;
 
 /// The kind of a [`Value`].
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of Value's variants")]
 pub enum Kind {
@@ -54,6 +56,7 @@ pub enum Kind {
 }
 
 /// One parameter of a method: what a sweep may set, and what `vq-host methods` shows.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
     /// `[a-z][a-z0-9_]*`.

@@ -7,6 +7,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use std::collections::BTreeMap;
 
 /// How nearness is measured.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// Squared Euclidean distance; smaller is nearer.
@@ -18,6 +19,7 @@ pub enum Metric {
 }
 
 /// The space the vectors live in.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Space {
     /// Dimensions d, at least 1.
@@ -204,6 +206,7 @@ pub trait Quantizer: Sized + Send + Sync + 'static {
 }
 
 /// What the user asked of a grid generator.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 pub struct GridRequest {
     /// The space of the data set.

@@ -1,1 +1,163 @@
-//! TODO
+//! Any source of vectors becomes a *prepared dataset*: base, train, queries and
+//! their exact neighbours as files in a cache folder, plus a manifest with a
+//! content digest.
+//!
+//! [`prepare()`] does it once; the second call finds the folder and reads only the
+//! manifest. Nothing here holds a dataset in memory: rows move in blocks,
+//! O(block·d), read by position instead of through a memory map, because mapped
+//! pages count into the resident memory a cell reports, and a file truncated
+//! under a map kills its reader.
+//!
+//! `source` reads the formats people have · `synthetic` makes rows · `rows` is
+//! the one format everything else sees · `cache` says where they lie · `prepare` ties
+//! these together · `spectrum` and `truth` are computed from prepared rows.
+
+mod cache;
+mod error;
+mod prepare;
+mod rows;
+mod source;
+mod spectrum;
+mod synthetic;
+mod truth;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::DataError;
+pub use prepare::prepare;
+pub use rows::{RowFile, Rows};
+pub use synthetic::{Synthetic, SyntheticKind};
+pub use truth::{Truth, TruthFile};
+
+/// The widest row accepted. Beyond it a header is more likely damaged than meant.
+pub const MAX_DIM: usize = 65_536;
+
+/// What a sweep asks of one dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// The label in records and tables. It is not part of the cache key.
+    pub name: String,
+    /// Where the rows come from.
+    pub source: Source,
+    /// Which rows are searched for.
+    pub queries: Queries,
+    /// Which rows methods learn from.
+    pub train: Train,
+    /// Only the first `limit` rows of the source; more than it has is all of it.
+    pub limit: Option<usize>,
+    /// The distance that defines a neighbour.
+    pub metric: Metric,
+}
+
+/// Where the rows come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A file; its extension says the format.
+    File(PathBuf),
+    /// Rows drawn from a known distribution.
+    Synthetic(Synthetic),
+}
+
+/// Which rows are searched for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queries {
+    /// This many distinct random rows leave the source and become the queries.
+    HoldOut(usize),
+    /// A file of its own.
+    File(PathBuf),
+}
+
+/// Which rows methods learn from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Train {
+    /// The base itself.
+    Base,
+    /// This many distinct random rows of the base, in ascending order; all of it
+    /// when it has no more.
+    Sample(usize),
+    /// A file of its own.
+    File(PathBuf),
+}
+
+/// The distance that defines a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Squared Euclidean distance.
+    L2,
+    /// Inner product, larger is nearer.
+    Ip,
+    /// Inner product of rows brought to unit length during preparation.
+    Cosine,
+}
+
+impl Metric {
+    /// The name in sweep files and records: `l2`, `ip` or `cosine`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::Ip => "ip",
+            Self::Cosine => "cosine",
+        }
+    }
+}
+
+/// How far a preparation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done, as a verb phrase: `read base`, `find neighbours`.
+    pub stage: &'static str,
+    /// Rows of this stage behind us.
+    pub done: u64,
+    /// Rows of this stage altogether.
+    pub total: u64,
+}
+
+/// Everything a cell needs to know of its data; handed to worker processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// The label the sweep gave.
+    pub name: String,
+    /// The distance that defines a neighbour.
+    pub metric: Metric,
+    /// Dimensions of every row of every part.
+    pub dim: usize,
+    /// BLAKE3, in hex, over the contents of base, train and queries and the metric.
+    pub digest: String,
+    /// The rows that are compressed and searched.
+    pub base: RowFile,
+    /// The rows methods learn from; may be the base itself.
+    pub train: RowFile,
+    /// The rows that are searched for.
+    pub queries: RowFile,
+    /// The exact neighbours of the queries in the base.
+    pub truth: TruthFile,
+    /// Mean of each dimension over the base.
+    pub mean: Vec<f64>,
+    /// Eigenvalues of the base's covariance (divisor n), descending, none negative.
+    /// Taken from at most max(100,000, 20·d) evenly strided rows; empty above 4,096
+    /// dimensions (a note says so).
+    pub spectrum: Vec<f64>,
+    /// Things about the data a reader of results should know.
+    pub notes: Vec<String>,
+}
+
+/// Rows of a block when walking data of `dim` dimensions: about 4 MiB, and always
+/// a multiple of the synthetic generator's block.
+fn block_rows(dim: usize) -> usize {
+    let step = synthetic::BLOCK_ROWS;
+    ((1 << 20) / dim / step * step).clamp(step, 16_384)
+}
+
+/// The callback every stage reports to.
+type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
+
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,64 @@
-//! TODO
+//! Reports: records → tables for people, JSON and CSV for programs.
+//!
+//! Pure: a report sees records and nothing else, so each can be made again from the store at any
+//! time. The caller says how wide the output is and whether it takes colour.
+
+mod configuration;
+mod failures;
+mod number;
+pub mod results;
+pub mod table;
+pub mod tradeoffs;
+
+/// How tables are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Columns of the output; tables keep between 60 and 100 whatever this says.
+    pub width: usize,
+    /// Whether escape codes for colour may be written: a terminal, and no `NO_COLOR`.
+    pub color: bool,
+}
+
+impl Style {
+    /// 100 columns without colour: for files and pipes.
+    pub const PLAIN: Self = Self { width: 100, color: false };
+
+    /// Columns a table may take.
+    fn columns(self) -> usize {
+        self.width.clamp(60, 100)
+    }
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self::PLAIN
+    }
+}
+
+/// What a report has to know about a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    /// Unit of its values; empty for a pure number.
+    unit: &'static str,
+    /// The better direction, where there is one.
+    higher_is_better: Option<bool>,
+}
+
+/// The metric called `name`. The only place where reports learn about metrics.
+fn known(name: &str) -> Known {
+    let info = crate::metric::info(name);
+    Known {
+        unit: info.map_or("", |info| info.unit),
+        higher_is_better: info.and_then(|info| info.higher_is_better()),
+    }
+}
+
+/// The recall that stands for a whole dataset: `recall@10`, or the one with the largest k where
+/// nobody asked for 10.
+fn headline_recall<'a>(metrics: impl Iterator<Item = &'a str>) -> Option<usize> {
+    let rank = |name: &str| {
+        let k: usize = name.strip_prefix("recall@")?.parse().ok()?;
+        Some((k == 10, k))
+    };
+    metrics.filter_map(rank).max().map(|(_, k)| k)
+}

@@ -23,12 +23,7 @@ pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
     for (x, scores) in tiles.iter().zip(scores.as_chunks_mut().0) {
         scores_tile(x, panels, scores);
     }
-    for (x, scores) in x_rest
-        .as_chunks::<1>()
-        .0
-        .iter()
-        .zip(scores_rest.as_chunks_mut().0)
-    {
+    for (x, scores) in x_rest.as_chunks::<1>().0.iter().zip(scores_rest.as_chunks_mut().0) {
         scores_tile(x, panels, scores);
     }
 }
@@ -41,12 +36,7 @@ pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
     for (x, found) in tiles.iter().zip(found.as_chunks_mut().0) {
         nearest_tile(x, panels, found);
     }
-    for (x, found) in x_rest
-        .as_chunks::<1>()
-        .0
-        .iter()
-        .zip(found_rest.as_chunks_mut().0)
-    {
+    for (x, found) in x_rest.as_chunks::<1>().0.iter().zip(found_rest.as_chunks_mut().0) {
         nearest_tile(x, panels, found);
     }
 }
@@ -75,10 +65,8 @@ fn scores_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], scores: &mut [&
 #[target_feature(enable = "avx2,fma")]
 fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(u32, f32); R]) {
     let d = x[0].len();
-    let mut best = [Best {
-        score: _mm256_set1_ps(f32::NEG_INFINITY),
-        index: _mm256_setzero_ps(),
-    }; R];
+    let mut best =
+        [Best { score: _mm256_set1_ps(f32::NEG_INFINITY), index: _mm256_setzero_ps() }; R];
     let mut first = 0;
     for panel in panels.chunks_exact(d + 1) {
         for half in 0..2 {
@@ -171,16 +159,9 @@ fn best_of_lanes(scores: __m256, indices: __m256) -> (u32, f32) {
     let best = _mm256_max_ps(best, _mm256_permute_ps::<0b10_11_00_01>(best));
     let ties = _mm256_cmp_ps::<_CMP_EQ_OQ>(scores, best);
     let none = _mm256_set1_epi32(-1);
-    let index = _mm256_blendv_epi8(
-        none,
-        _mm256_castps_si256(indices),
-        _mm256_castps_si256(ties),
-    );
+    let index = _mm256_blendv_epi8(none, _mm256_castps_si256(indices), _mm256_castps_si256(ties));
     let index = _mm256_min_epu32(index, _mm256_permute2x128_si256::<1>(index, index));
     let index = _mm256_min_epu32(index, _mm256_shuffle_epi32::<0b01_00_11_10>(index));
     let index = _mm256_min_epu32(index, _mm256_shuffle_epi32::<0b10_11_00_01>(index));
-    (
-        _mm256_cvtsi256_si32(index) as u32,
-        _mm256_cvtss_f32(best) + 0.0,
-    )
+    (_mm256_cvtsi256_si32(index) as u32, _mm256_cvtss_f32(best) + 0.0)
 }

@@ -26,12 +26,7 @@ pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
     for (x, scores) in tiles.iter().zip(scores.as_chunks_mut().0) {
         scores_tile(x, panels, scores);
     }
-    for (x, scores) in x_rest
-        .as_chunks::<1>()
-        .0
-        .iter()
-        .zip(scores_rest.as_chunks_mut().0)
-    {
+    for (x, scores) in x_rest.as_chunks::<1>().0.iter().zip(scores_rest.as_chunks_mut().0) {
         scores_tile(x, panels, scores);
     }
 }
@@ -49,12 +44,7 @@ pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
     for (x, found) in tiles.iter().zip(found.as_chunks_mut().0) {
         nearest_tile(x, panels, found);
     }
-    for (x, found) in x_rest
-        .as_chunks::<1>()
-        .0
-        .iter()
-        .zip(found_rest.as_chunks_mut().0)
-    {
+    for (x, found) in x_rest.as_chunks::<1>().0.iter().zip(found_rest.as_chunks_mut().0) {
         nearest_tile(x, panels, found);
     }
 }
@@ -102,10 +92,7 @@ fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(
     for i in 0..R {
         let best = _mm512_reduce_max_ps(best_score[i]);
         let ties = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(best_score[i], _mm512_set1_ps(best));
-        found[i] = (
-            _mm512_mask_reduce_min_epu32(ties, best_index[i]),
-            best + 0.0,
-        );
+        found[i] = (_mm512_mask_reduce_min_epu32(ties, best_index[i]), best + 0.0);
     }
 }
 

@@ -8,10 +8,7 @@ use super::{Line, PANEL};
 /// As [`Path::scores`](super::Path::scores).
 pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
     for (x, scores) in x.iter().zip(scores) {
-        for (panel, scores) in panels
-            .chunks_exact(x.len() + 1)
-            .zip(scores.chunks_mut(PANEL))
-        {
+        for (panel, scores) in panels.chunks_exact(x.len() + 1).zip(scores.chunks_mut(PANEL)) {
             scores.copy_from_slice(&panel_scores(x, panel)[..scores.len()]);
         }
     }

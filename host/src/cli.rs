@@ -1,0 +1,243 @@
+//! What can be typed: one struct of arguments per verb.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use vq_host::record::Outcome;
+use vq_host::report::results::{Format, Sort};
+
+/// A neutral referee for vector quantization: every method is a plugin, and all are measured on
+/// the same data, at the same true bits per dimension, with the same metrics.
+#[derive(Debug, Parser)]
+#[command(name = "vq-host", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXAMPLES: &str = "Examples:
+  vq-host run sweeps.toml                  measure everything that is not measured yet
+  vq-host plan sweeps.toml                 what would run, what is skipped and why
+  vq-host methods                          which methods are there, and from which files
+  vq-host results results/first-look.db    what was measured
+
+Exit codes: 0 all cells ok · 1 could not start · 2 usage · 3 some cells failed · 130 interrupted";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a sweep: measure what is not in its store yet, end with the best trade-offs
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Show what a sweep would run, what it skips and why, and what is done already
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Plan),
+    /// List methods and the plugins they come from, or show one method's parameters
+    #[command(after_help = METHODS_EXAMPLES)]
+    Methods(Methods),
+    /// Hold a plugin file against the contract, as its author does before shipping
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Show what a store holds
+    #[command(after_help = RESULTS_EXAMPLES)]
+    Results(Results),
+    /// The child's side of run, plan, methods and check
+    #[command(hide = true)]
+    Worker,
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  vq-host run sweeps.toml
+  vq-host run sweeps.toml --only METHOD --jobs 2
+  vq-host run sweeps.toml --rerun failed
+  vq-host run --data FILE.fbin --method METHOD --param NAME=8,16,32";
+
+const PLAN_EXAMPLES: &str = "Examples:
+  vq-host plan sweeps.toml
+  vq-host plan sweeps.toml --format json | jq '.cells | length'";
+
+const METHODS_EXAMPLES: &str = "Examples:
+  vq-host methods
+  vq-host methods METHOD
+  vq-host methods --plugin-dir ./target/release --verbose";
+
+const CHECK_EXAMPLES: &str = "Examples:
+  vq-host check target/release/libmy_method.so
+  vq-host check libmy_method.so --format json
+
+Exit codes: 0 keeps the contract · 1 cannot be loaded · 3 breaks a rule";
+
+const RESULTS_EXAMPLES: &str = "Examples:
+  vq-host results results/first-look.db
+  vq-host results results/first-look.db --method METHOD --metric mse,recall@10 --sort mse
+  vq-host results results/first-look.db --best
+  vq-host results results/first-look.db --format csv > results.csv";
+
+/// Where plugins and prepared data are.
+#[derive(Debug, Args)]
+pub(crate) struct Places {
+    /// Look for plugins in this folder first; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugin_dir: Vec<PathBuf>,
+    /// Accept plugin files and folders that anybody may write to
+    #[arg(long)]
+    pub(crate) allow_world_writable: bool,
+}
+
+/// Which cells.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// The sweep file
+    #[arg(value_name = "SWEEP", required_unless_present = "data")]
+    pub(crate) sweep: Option<PathBuf>,
+    /// Measure one method on this file instead of a sweep; repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "sweep", requires = "method")]
+    pub(crate) data: Vec<PathBuf>,
+    /// Queries for --data; without it 500 rows are held out
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub(crate) queries: Option<PathBuf>,
+    /// Metric for --data: l2, ip or cosine
+    #[arg(long, value_name = "METRIC", requires = "data")]
+    pub(crate) metric: Option<String>,
+    /// Take only the first rows of --data
+    #[arg(long, value_name = "ROWS", requires = "data")]
+    pub(crate) limit: Option<usize>,
+    /// The method for --data
+    #[arg(long, value_name = "METHOD", requires = "data")]
+    pub(crate) method: Option<String>,
+    /// A parameter for --method: NAME=VALUE, or NAME=V1,V2 to sweep; repeatable
+    #[arg(long = "param", value_name = "NAME=VALUES", requires = "method")]
+    pub(crate) params: Vec<String>,
+    /// Only cells whose title (data set, method, configuration, seed) contains TEXT; repeatable
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
+    /// Also measure again what ended so: failed (anything but ok), or one outcome such as timeout
+    #[arg(long, value_name = "WHAT", value_parser = parse_rerun)]
+    pub(crate) rerun: Option<Rerun>,
+    /// Measure again whatever is selected
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The SQLite file that holds the results
+    #[arg(long, value_name = "FILE")]
+    pub(crate) store: Option<PathBuf>,
+    /// Where prepared data is kept
+    #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) places: Places,
+}
+
+/// What `--rerun` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rerun {
+    Failed,
+    Outcome(Outcome),
+}
+
+fn parse_rerun(text: &str) -> Result<Rerun, String> {
+    if text == "failed" {
+        return Ok(Rerun::Failed);
+    }
+    text.parse().map(Rerun::Outcome).map_err(|_| {
+        let names: Vec<&str> =
+            Outcome::ALL.iter().map(|o| o.as_str()).filter(|n| *n != "failed").collect();
+        format!("expected failed, {}", names.join(", "))
+    })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Cells at once; timings count as exclusive only with 1
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) jobs: Option<usize>,
+    /// Threads per cell; 0 = cores / jobs
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Time limit per cell, such as 90s or 10min
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
+    /// Memory limit per cell, such as 512MiB or 8GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<bytesize::ByteSize>,
+    /// The same as `vq-host plan`
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// table, json or csv
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+    /// Rows per block of the walk over the base; changes no result
+    #[arg(long, value_name = "N", hide = true, value_parser = at_least_one)]
+    pub(crate) block_rows: Option<usize>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number, at least 1".into()),
+        Ok(n) => Ok(n),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Methods {
+    /// Show this method's parameters, defaults, grids and paper
+    #[arg(value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// Also digest, SDK, ABI, licence and every place that was searched
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The plugin library
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Time limit for the whole check
+    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: std::time::Duration,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Results {
+    /// The SQLite file; default: the store of ./sweeps.toml
+    #[arg(value_name = "STORE")]
+    pub(crate) store: Option<PathBuf>,
+    /// Only this data set; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Vec<String>,
+    /// Only this method; repeatable
+    #[arg(long, value_name = "ID")]
+    pub(crate) method: Vec<String>,
+    /// Only this outcome: ok, failed, crashed, …; repeatable
+    #[arg(long, value_name = "OUTCOME")]
+    pub(crate) outcome: Vec<Outcome>,
+    /// Metric columns, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) metric: Vec<String>,
+    /// Sort by a column: COLUMN, COLUMN:asc or COLUMN:desc
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) sort: Option<Sort>,
+    /// Only the best of each data set and rate
+    #[arg(long)]
+    pub(crate) best: bool,
+    /// table, json or csv
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}

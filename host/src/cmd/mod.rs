@@ -1,0 +1,79 @@
+//! One file per verb; what several verbs need stands here.
+
+mod check;
+mod methods;
+mod plan;
+mod results;
+mod run;
+
+use crate::cli::{Places, Verb};
+use miette::miette;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use vq_host::plugin::{Catalog, SearchPath, discover};
+use vq_host::report::Style;
+use vq_host::worker::ask;
+
+/// The run could not start.
+pub(crate) const COULD_NOT_START: u8 = 1;
+/// Finished, but some cells failed.
+const SOME_FAILED: u8 = 3;
+/// Ctrl-C, by the shell's convention.
+const INTERRUPTED: u8 = 130;
+
+/// Set by the first Ctrl-C or SIGTERM; everything that waits looks at it.
+static CANCEL: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
+    match verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Plan(args) => plan::plan(&args),
+        Verb::Methods(args) => methods::methods(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Results(args) => results::results(&args),
+        Verb::Worker => unreachable!("main runs it before anything else"),
+    }
+}
+
+/// Finds plugins; what was refused is said on stderr, a line each.
+fn find_plugins(places: &Places, quiet: bool) -> Catalog {
+    let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
+    let catalog = discover(&path, &mut |file| ask::describe(file, &CANCEL));
+    if !quiet {
+        for refused in &catalog.refused {
+            eprintln!(
+                "warning: {} is left out: {}; {}",
+                refused.path.display(),
+                refused.reason,
+                refused.remedy
+            );
+        }
+        for notice in &catalog.notices {
+            eprintln!("note: {notice}");
+        }
+    }
+    catalog
+}
+
+/// How tables look on this stdout.
+fn style() -> Style {
+    let terminal = std::io::stdout().is_terminal();
+    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    Style {
+        width: width.filter(|_| terminal).unwrap_or(Style::PLAIN.width),
+        color: terminal && std::env::var_os("NO_COLOR").is_none(),
+    }
+}
+
+/// Where prepared data is kept: as told, else in the user's cache folder.
+fn cache_dir(told: Option<&PathBuf>) -> miette::Result<PathBuf> {
+    use etcetera::BaseStrategy;
+    if let Some(dir) = told {
+        return Ok(dir.clone());
+    }
+    let strategy = etcetera::choose_base_strategy()
+        .map_err(|e| miette!(help = "pass --cache-dir DIR", "no place for prepared data: {e}"))?;
+    Ok(strategy.cache_dir().join("vq-host"))
+}

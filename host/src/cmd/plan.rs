@@ -1,0 +1,249 @@
+//! `vq-host plan`: everything that `run` does before it runs.
+
+use super::{CANCEL, cache_dir, find_plugins, style};
+use crate::cli::{self, Rerun, Selection};
+use miette::{IntoDiagnostic, miette};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use vq_host::data::{self, Prepared, Queries, Train};
+use vq_host::metric::retrieval::RANK_DEPTH;
+use vq_host::plan::{self, Cell, Plan, PlanError};
+use vq_host::plugin::Catalog;
+use vq_host::record::Outcome;
+use vq_host::report::results::Format;
+use vq_host::report::table::{self, Column};
+use vq_host::store::Store;
+use vq_host::sweep::{self, Dataset, RunArguments, Sweep};
+use vq_host::worker::ask;
+
+/// A sweep, read, checked, its data prepared and its cells known.
+pub(super) struct Planned {
+    pub(super) sweep: Sweep,
+    pub(super) datasets: Vec<Prepared>,
+    pub(super) plan: Plan,
+    /// Positions of the selected cells.
+    pub(super) selected: Vec<usize>,
+    /// What is recorded already, of all cells.
+    pub(super) done: HashMap<String, Outcome>,
+    pub(super) store: PathBuf,
+}
+
+impl Planned {
+    /// The selected cells.
+    pub(super) fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.selected.iter().map(|i| &self.plan.cells[*i])
+    }
+
+    /// The selected cells that have to run.
+    pub(super) fn to_run(&self, selection: &Selection) -> Vec<&Cell> {
+        let wanted = |cell: &&Cell| match self.done.get(&cell.key) {
+            // An interrupted cell is not done.
+            None | Some(Outcome::Cancelled) => true,
+            Some(outcome) => {
+                selection.force
+                    || match selection.rerun {
+                        None => false,
+                        Some(Rerun::Failed) => !outcome.is_ok(),
+                        Some(Rerun::Outcome(wanted)) => wanted == *outcome,
+                    }
+            }
+        };
+        self.cells().filter(wanted).collect()
+    }
+}
+
+pub(super) fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
+    let mut sweep = match &selection.sweep {
+        Some(path) => Sweep::load(path)?,
+        None => {
+            let text = sweep::from_arguments(&RunArguments {
+                data: selection.data.clone(),
+                queries: selection.queries.clone(),
+                metric: selection.metric.clone(),
+                limit: selection.limit,
+                method: selection.method.clone().unwrap_or_default(),
+                params: selection.params.clone(),
+                store: None,
+            });
+            Sweep::parse("command line", &text, Path::new(""))?
+        }
+    };
+    if let Some(store) = &selection.store {
+        sweep.run.store.clone_from(store);
+    }
+    Ok(sweep)
+}
+
+/// Does everything that comes before the first cell. `progress` hears of data preparation.
+pub(super) fn prepare(
+    selection: &Selection,
+    progress: &(dyn Fn(&str, data::Progress) + Sync),
+) -> miette::Result<Planned> {
+    let sweep = read_sweep(selection)?;
+    let done = match sweep.run.store.exists() {
+        true => {
+            let store = Store::open_read_only(&sweep.run.store).into_diagnostic()?;
+            store.finished().into_diagnostic()?
+        }
+        false => HashMap::new(),
+    };
+    let catalog = find_plugins(&selection.places, false);
+    let chosen = plan::choose(&sweep, &catalog)?;
+    let cache = cache_dir(selection.cache_dir.as_ref())?;
+    let datasets: Vec<Prepared> = sweep
+        .datasets
+        .iter()
+        .map(|dataset| prepare_data(&sweep, dataset, &cache, progress))
+        .collect::<miette::Result<_>>()?;
+    let plan = expand(&sweep, &catalog, &chosen, &datasets)?;
+    let matches = |cell: &Cell| {
+        let title = cell.title();
+        selection.only.is_empty() || selection.only.iter().any(|text| title.contains(text.as_str()))
+    };
+    let selected: Vec<usize> = (0..plan.cells.len()).filter(|i| matches(&plan.cells[*i])).collect();
+    if selected.is_empty() {
+        let example = plan.cells.first().map(Cell::title).unwrap_or_default();
+        return Err(miette!(
+            help = format!("titles look like: {example}"),
+            "--only {} selects none of the {} cells",
+            selection.only.join(" --only "),
+            plan.cells.len()
+        ));
+    }
+    let store = sweep.run.store.clone();
+    Ok(Planned { sweep, datasets, plan, selected, done, store })
+}
+
+fn prepare_data(
+    sweep: &Sweep,
+    dataset: &Dataset,
+    cache: &Path,
+    progress: &(dyn Fn(&str, data::Progress) + Sync),
+) -> miette::Result<Prepared> {
+    let k = sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH);
+    let name = &dataset.spec.name;
+    let prepared = data::prepare(&dataset.spec, k, cache, &|p| progress(name, p));
+    let prepared = prepared.map_err(|error| {
+        let text = error.to_string();
+        let about = |path: &Path| text.contains(&path.display().to_string());
+        let span = match (&dataset.spec.queries, &dataset.spec.train, &dataset.train_span) {
+            (Queries::File(path), ..) if about(path) => dataset.queries_span.clone(),
+            (_, Train::File(path), Some(span)) if about(path) => span.clone(),
+            _ => dataset.source_span.clone(),
+        };
+        PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), None)
+    })?;
+    for note in &prepared.notes {
+        eprintln!("note: {name}: {note}");
+    }
+    Ok(prepared)
+}
+
+/// Asks every grid generator, in child processes.
+fn expand(
+    sweep: &Sweep,
+    catalog: &Catalog,
+    chosen: &[plan::Chosen<'_>],
+    datasets: &[Prepared],
+) -> miette::Result<Plan> {
+    debug_assert!(!catalog.libraries.is_empty(), "choose found every method");
+    let asked = plan::requests(chosen, datasets);
+    let mut answers = Vec::with_capacity(asked.len());
+    for ask_for in &asked {
+        let found = chosen[ask_for.method].found();
+        let answer = ask::expand(
+            &found.library.path,
+            &found.library.digest,
+            &found.method.id,
+            ask_for.requests.clone(),
+            &CANCEL,
+        );
+        if CANCEL.load(Ordering::Relaxed) {
+            return Err(miette!("interrupted"));
+        }
+        answers.push(answer.map_err(|error| {
+            let used = &sweep.methods[ask_for.method];
+            PlanError::at(
+                &sweep.source,
+                used.id.span(),
+                format!("the grid generator of {} failed: {error}", found.method.id),
+                "its plugin cannot be used",
+                Some(format!("report it to the author of {}", found.library.path.display())),
+            )
+        })?);
+    }
+    Ok(plan::assemble(sweep, datasets, chosen, &asked, answers)?)
+}
+
+pub(super) fn plan(args: &cli::Plan) -> miette::Result<ExitCode> {
+    let planned = prepare(&args.selection, &|_, _| ())?;
+    show(&planned, &args.selection, args.format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints cells, skips and what is done.
+pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> miette::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let to_run: Vec<&str> = planned.to_run(selection).iter().map(|c| c.key.as_str()).collect();
+    let state = |cell: &Cell| match planned.done.get(&cell.key) {
+        Some(outcome) if !to_run.contains(&cell.key.as_str()) => format!("done: {outcome}"),
+        Some(outcome) => format!("again: {outcome}"),
+        None => "to run".to_owned(),
+    };
+    match format {
+        Format::Json => {
+            let cells: Vec<serde_json::Value> = planned
+                .cells()
+                .map(|cell| {
+                    let mut json = serde_json::to_value(cell).unwrap_or_default();
+                    json["state"] = state(cell).into();
+                    json
+                })
+                .collect();
+            let json = serde_json::json!({ "cells": cells, "skips": planned.plan.skips });
+            serde_json::to_writer_pretty(&mut out, &json).into_diagnostic()?;
+            writeln!(out).into_diagnostic()?;
+        }
+        Format::Csv => return Err(miette!("plan has no CSV form; use --format table or json")),
+        Format::Table => {
+            let cells: Vec<&Cell> = planned.cells().collect();
+            let text = |head, of: &dyn Fn(&Cell) -> String| {
+                Column::text(head, cells.iter().map(|cell| of(cell)))
+            };
+            let columns = [
+                text("data set", &|cell| cell.dataset_name.clone()),
+                text("method", &|cell| cell.method.id.clone()),
+                text("configuration", &|cell| cell.label.clone()),
+                Column::number("seed", cells.iter().map(|cell| cell.seed.to_string())),
+                Column::number(
+                    "bits/dim",
+                    cells.iter().map(|cell| {
+                        cell.bits_per_dim.map_or_else(|| "after fit".into(), |b| format!("{b:.3}"))
+                    }),
+                ),
+                text("state", &state),
+            ];
+            table::write(&columns, 3, style(), &mut out).into_diagnostic()?;
+            if !planned.plan.skips.is_empty() {
+                writeln!(out, "\nskipped:").into_diagnostic()?;
+            }
+            for skip in &planned.plan.skips {
+                let plan::Skip { dataset, method, what, reason } = skip;
+                let what = if what.is_empty() { String::new() } else { format!(" {what}") };
+                writeln!(out, "  {dataset} {method}{what}: {reason}").into_diagnostic()?;
+            }
+            writeln!(
+                out,
+                "\n{} cells, {} to run; results in {}",
+                planned.selected.len(),
+                to_run.len(),
+                planned.store.display()
+            )
+            .into_diagnostic()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `vq-host results`: what a store holds.
+
+use super::style;
+use crate::cli;
+use miette::{IntoDiagnostic, miette};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use vq_host::record::Filter;
+use vq_host::report::results::{Request, write_results};
+use vq_host::store::Store;
+use vq_host::sweep::Sweep;
+
+pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
+    let store = match &args.store {
+        Some(store) => store.clone(),
+        None => store_of_default_sweep()?,
+    };
+    if !store.exists() {
+        return Err(miette!(
+            help = "`vq-host run` makes it; `vq-host plan SWEEP` tells where a sweep keeps its results",
+            "there is no store at {}",
+            store.display()
+        ));
+    }
+    let filter = Filter {
+        datasets: args.dataset.clone(),
+        methods: args.method.clone(),
+        outcomes: args.outcome.clone(),
+    };
+    let reader = Store::open_read_only(&store).into_diagnostic()?;
+    let records = reader.records(&filter).into_diagnostic()?;
+    let request = Request {
+        metrics: args.metric.clone(),
+        sort: args.sort.clone(),
+        best: args.best,
+        format: args.format,
+    };
+    let mut out = std::io::stdout().lock();
+    write_results(&records, &request, style(), &mut out).into_diagnostic()?;
+    out.flush().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn store_of_default_sweep() -> miette::Result<PathBuf> {
+    let path = Path::new("sweeps.toml");
+    if !path.exists() {
+        return Err(miette!(
+            help = "vq-host results results/NAME.db",
+            "name a store: there is no sweeps.toml here to tell which"
+        ));
+    }
+    Ok(Sweep::load(path)?.run.store)
+}

@@ -1,0 +1,197 @@
+use std::path::{Path, PathBuf};
+
+use super::MAX_DIM;
+
+/// Why a dataset could not be prepared or read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The operating system refused.
+    #[error("{doing} {path}")]
+    Io {
+        /// What was tried: `open`, `read`, `write`, …
+        doing: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A folder, a pipe or a device where a file was expected.
+    #[error("{path} is not a regular file")]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The path cannot be written into a manifest or handed to a worker.
+    #[error("{path:?} is not valid UTF-8")]
+    NotUtf8 {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The extension names no format we read.
+    #[error(
+        "{path}: unknown extension `{extension}`; supported are {}; hdf5 and parquet are not supported yet",
+        super::source::EXTENSIONS
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its extension, possibly empty.
+        extension: String,
+    },
+    /// The header cannot be understood.
+    #[error("{path}: bad header: {reason}")]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The header promises another size than the file has.
+    #[error("{path}: expected {expected} bytes for {rows}×{dim}, found {found}")]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Rows in the header.
+        rows: u64,
+        /// Dimensions in the header.
+        dim: u64,
+        /// Bytes the header promises, itself included.
+        expected: u128,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// No rows, or rows without dimensions.
+    #[error("{path}: empty data, {rows}×{dim}")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// Rows in the header.
+        rows: u64,
+        /// Dimensions in the header.
+        dim: u64,
+    },
+    /// More dimensions than any real vector has.
+    #[error("{what}: {dim} dimensions, at most {MAX_DIM} are supported")]
+    TooWide {
+        /// The file, or `synthetic data`.
+        what: String,
+        /// Dimensions asked for.
+        dim: u64,
+    },
+    /// More rows than 32-bit row numbers can name.
+    #[error("{what}: {rows} rows, at most {} are supported; set `limit`", u32::MAX)]
+    TooManyRows {
+        /// The file, or `synthetic data`.
+        what: String,
+        /// Rows asked for.
+        rows: u64,
+    },
+    /// Column-major storage, which cannot be streamed by rows.
+    #[error("{path}: stored in Fortran (column-major) order; save it in C order")]
+    ColumnMajor {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An array of numbers we do not read.
+    #[error("{path}: element type `{dtype}`; supported are f2, f4, f8, i1 and u1")]
+    ElementType {
+        /// The file.
+        path: PathBuf,
+        /// Its type, in numpy's notation.
+        dtype: String,
+    },
+    /// An array that is not a matrix.
+    #[error("{path}: expected a matrix (rows, dimensions), found shape {shape:?}")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The shape found.
+        shape: Vec<u64>,
+    },
+    /// A row that announces another dimension than the first one.
+    #[error("{path}: row {row} has {found} dimensions, the rows before it have {expected}")]
+    Ragged {
+        /// The file.
+        path: PathBuf,
+        /// The offending row, from 0.
+        row: u64,
+        /// Dimensions of the first row.
+        expected: u64,
+        /// Dimensions of this row.
+        found: i64,
+    },
+    /// A NaN or an infinity, also one that arose from a number too large for f32.
+    #[error("{path}: row {row}, dimension {column} is {value}")]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first offending row, from 0.
+        row: u64,
+        /// The dimension in it, from 0.
+        column: usize,
+        /// The value as f32.
+        value: f32,
+    },
+    /// Queries or train are of another dimension than the base.
+    #[error("{path}: {part} has {found} dimensions, the base has {expected}")]
+    DimMismatch {
+        /// `queries` or `train`.
+        part: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Dimensions of the base.
+        expected: usize,
+        /// Dimensions of this part.
+        found: usize,
+    },
+    /// Holding out that many queries would leave no base.
+    #[error("hold_out = {hold_out} leaves nothing of {rows} rows")]
+    HoldOut {
+        /// Queries asked for.
+        hold_out: usize,
+        /// Rows of the source, after `limit`.
+        rows: usize,
+    },
+    /// A count that must be at least one.
+    #[error("{what} must be at least 1")]
+    Zero {
+        /// Which one: `hold_out`, `sample`, `limit`, …
+        what: &'static str,
+    },
+    /// The file was written to while it was read.
+    #[error("{path} changed while it was being prepared")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A read past the end, or into a block of another width.
+    #[error("{path}: rows {first}..{} of {dim} dimensions asked of {rows}×{expected}", first.saturating_add(*count))]
+    OutOfRange {
+        /// The file.
+        path: PathBuf,
+        /// First row asked for.
+        first: usize,
+        /// Rows asked for.
+        count: usize,
+        /// Width of the caller's block.
+        dim: usize,
+        /// Rows there are.
+        rows: usize,
+        /// Dimensions they have.
+        expected: usize,
+    },
+    /// A file of the cache is not what was written.
+    #[error("{path} is damaged ({reason}); remove it to have it made again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        reason: &'static str,
+    },
+}
+
+/// Wraps an operating system error with what was done to which file.
+pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
+    let path = path.to_path_buf();
+    move |source| DataError::Io { doing, path, source }
+}

@@ -1,0 +1,186 @@
+//! Finds plugin libraries without running their code.
+
+use super::{Catalog, Library, LibraryDescription, Refusal};
+use object::Object;
+use std::collections::BTreeSet;
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::fs;
+use std::path::{Path, PathBuf};
+use vq_plugin_api::abi::ENTRY_SYMBOL;
+
+/// A library larger than this is not read.
+const MAX_LIBRARY_BYTES: u64 = 1 << 30;
+
+/// Where plugins are looked for, in order.
+#[derive(Clone, Debug, Default)]
+pub struct SearchPath {
+    /// Folder, and whether only `libvq_*` files of it count (a build directory has others).
+    places: Vec<(PathBuf, bool)>,
+    /// Accept folders and files that anybody may write.
+    allow_world_writable: bool,
+}
+
+impl SearchPath {
+    /// `--plugin-dir`s, `VQ_PLUGIN_PATH`, `./plugins`, `plugins` beside the executable, the build
+    /// directory, the user's and the system's data folder.
+    pub fn standard(plugin_dirs: &[PathBuf], allow_world_writable: bool) -> Self {
+        let mut places: Vec<(PathBuf, bool)> =
+            plugin_dirs.iter().map(|dir| (dir.clone(), false)).collect();
+        if let Some(paths) = std::env::var_os("VQ_PLUGIN_PATH") {
+            let listed = std::env::split_paths(&paths).filter(|p| !p.as_os_str().is_empty());
+            places.extend(listed.map(|dir| (dir, false)));
+        }
+        places.push((PathBuf::from("plugins"), false));
+        if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+            places.push((dir.join("plugins"), false));
+            places.push((dir.to_owned(), true));
+        }
+        if let Some(dirs) = user_data_dir() {
+            places.push((dirs.join("vq-host").join("plugins"), false));
+        }
+        if cfg!(unix) {
+            places.push((PathBuf::from("/usr/local/lib/vq-host/plugins"), false));
+            places.push((PathBuf::from("/usr/lib/vq-host/plugins"), false));
+        }
+        SearchPath { places, allow_world_writable }
+    }
+}
+
+fn user_data_dir() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    etcetera::choose_base_strategy().ok().map(|dirs| dirs.data_dir())
+}
+
+/// Searches `path`; `describe` asks a child process what a library offers, or says in a clause
+/// why it cannot.
+pub fn discover(
+    path: &SearchPath,
+    describe: &mut dyn FnMut(&Path) -> Result<LibraryDescription, Refusal>,
+) -> Catalog {
+    let mut catalog = Catalog::default();
+    let mut seen = BTreeSet::new();
+    for (place, only_ours) in &path.places {
+        let Ok(entries) = fs::read_dir(place) else {
+            catalog.searched.push((place.clone(), false));
+            continue;
+        };
+        catalog.searched.push((place.clone(), true));
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|file| is_candidate(file, *only_ours))
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            continue;
+        }
+        if !path.allow_world_writable && is_world_writable(place) {
+            catalog.refused.push(Refusal {
+                path: place.clone(),
+                reason: "anybody may write into this plugin folder".into(),
+                remedy: "chmod o-w it, or pass --allow-world-writable".into(),
+            });
+            continue;
+        }
+        for file in files {
+            let canonical = file.canonicalize().unwrap_or_else(|_| file.clone());
+            if !seen.insert(canonical.clone()) {
+                continue;
+            }
+            if !path.allow_world_writable && is_world_writable(&canonical) {
+                catalog.refused.push(Refusal {
+                    path: canonical,
+                    reason: "anybody may write to this file".into(),
+                    remedy: "chmod o-w it, or pass --allow-world-writable".into(),
+                });
+                continue;
+            }
+            match inspect(&canonical).and_then(|digest| Ok((digest, describe(&canonical)?))) {
+                Ok((digest, about)) => {
+                    let found_in = place.display().to_string();
+                    catalog.add(Library { path: canonical, digest, found_in, about });
+                }
+                Err(refusal) => catalog.refused.push(refusal),
+            }
+        }
+    }
+    catalog
+}
+
+/// True for a file that the platform would load as a library.
+fn is_candidate(file: &Path, only_ours: bool) -> bool {
+    let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let ours = format!("{DLL_PREFIX}vq_");
+    name.ends_with(DLL_SUFFIX) && (!only_ours || name.starts_with(&ours)) && file.is_file()
+}
+
+#[cfg(unix)]
+fn is_world_writable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o002 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_world_writable(_path: &Path) -> bool {
+    false
+}
+
+/// Reads the file as an object file that exports the entry symbol; answers its digest.
+fn inspect(path: &Path) -> Result<String, Refusal> {
+    let refuse = |reason: String, remedy: &str| Refusal {
+        path: path.to_owned(),
+        reason,
+        remedy: remedy.to_owned(),
+    };
+    let io = |e: std::io::Error| refuse(e.to_string(), "check that the file can be read");
+    let len = fs::metadata(path).map_err(io)?.len();
+    if len > MAX_LIBRARY_BYTES {
+        return Err(refuse(format!("it has {len} bytes"), "remove it: no plugin is that large"));
+    }
+    let bytes = fs::read(path).map_err(io)?;
+    let remedy = "copy it again or rebuild it, or remove it from the plugin folder";
+    let object = object::File::parse(&*bytes)
+        .map_err(|e| refuse(format!("it is not a shared library ({e})"), remedy))?;
+    let exports = object
+        .exports()
+        .map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
+    let mut has_entry = false;
+    for export in exports {
+        let export =
+            export.map_err(|e| refuse(format!("its symbols cannot be read ({e})"), remedy))?;
+        // Mach-O prefixes C names with an underscore.
+        if let object::NameOrOrdinal::Name(name) = export.name() {
+            has_entry |= name.strip_prefix(b"_").unwrap_or(name) == ENTRY_SYMBOL.as_bytes();
+        }
+    }
+    if !has_entry {
+        return Err(refuse(
+            format!("it exports no symbol {ENTRY_SYMBOL}"),
+            "export it (Rust: export_plugin!, C: vq_plugin.h), or move the file elsewhere",
+        ));
+    }
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+impl Catalog {
+    /// Adds a library unless an equal file is there; tells of methods it does not get to serve.
+    fn add(&mut self, library: Library) {
+        if self.libraries.iter().any(|known| known.digest == library.digest) {
+            return;
+        }
+        for method in &library.about.methods {
+            let earlier = self.libraries.iter().find(|known| {
+                known.found_in != library.found_in
+                    && known.about.methods.iter().any(|m| m.id == method.id)
+            });
+            if let Some(earlier) = earlier {
+                self.notices.push(format!(
+                    "method {} is taken from {}, not from {}",
+                    method.id,
+                    earlier.path.display(),
+                    library.path.display()
+                ));
+            }
+        }
+        self.libraries.push(library);
+    }
+}

@@ -1,0 +1,109 @@
+//! Opens a library and reads its table. Runs in child processes only: a damaged or hostile file
+//! can kill the process that opens it.
+
+use super::LibraryDescription;
+use abi_stable::library::{LibraryError, lib_header_from_path};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::error::Error as _;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use vq_plugin_api::abi::{self, VqRootRef};
+use vq_plugin_api::handle::{DescribeError, Plugin};
+
+/// A library that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The dynamic loader refused the file.
+    #[error("the dynamic loader refused it: {reason}")]
+    Open {
+        /// The loader's own words.
+        reason: String,
+    },
+    /// Not a plugin.
+    #[error("it has no symbol {}", abi::ENTRY_SYMBOL)]
+    NoEntry,
+    /// A Rust plugin built with another abi_stable.
+    #[error("it was built with an incompatible abi_stable: {reason}")]
+    Header {
+        /// The difference.
+        reason: String,
+    },
+    /// A Rust plugin built against other types.
+    #[error("it was built against a different vq-plugin-api: {difference}")]
+    Layout {
+        /// The last difference that was found.
+        difference: String,
+    },
+    /// Its table is not a v1 plugin's.
+    #[error(transparent)]
+    Table(#[from] DescribeError),
+}
+
+/// A loaded library; never unloaded, because its threads and thread-locals may outlive any use.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its methods, ready to be called.
+    pub plugin: Plugin,
+    /// A Rust plugin whose types were compared with ours.
+    pub layout_checked: bool,
+    /// Where it came from.
+    pub path: PathBuf,
+}
+
+impl Loaded {
+    /// As it is told to the parent.
+    pub fn describe(&self) -> LibraryDescription {
+        LibraryDescription {
+            sdk: self.plugin.sdk().to_owned(),
+            abi: self.plugin.abi(),
+            layout_checked: self.layout_checked,
+            methods: self.plugin.methods().iter().map(|m| m.about().clone()).collect(),
+        }
+    }
+}
+
+/// Opens the library at `path` for good.
+///
+/// # Errors
+/// The loader's refusal, a missing symbol, another layout, another version.
+pub fn open(path: &Path) -> Result<Loaded, LoadError> {
+    // SAFETY: opening runs the library's initialisers; that is what a worker process is for.
+    let opened = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    let library = ManuallyDrop::new(opened.map_err(|e| LoadError::Open {
+        // libloading's own text is only "dlopen failed".
+        reason: e.source().map_or_else(|| e.to_string(), ToString::to_string),
+    })?);
+    // SAFETY: the symbol's type is fixed by the contract's version in its name.
+    let entry = unsafe { library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()) };
+    let entry = *entry.map_err(|_| LoadError::NoEntry)?;
+    let layout_checked = check_layout(path)?;
+    // SAFETY: the contract's entry function; it may run any plugin code.
+    let table = unsafe { entry(abi::ABI_MAJOR, abi::ABI_MINOR) };
+    // SAFETY: the library stays loaded, and this is what its entry function answered.
+    let plugin = unsafe { Plugin::read(table) }?;
+    Ok(Loaded { plugin, layout_checked, path: path.to_owned() })
+}
+
+/// Compares a Rust plugin's types with ours; `false` for a plugin without an abi_stable module.
+fn check_layout(path: &Path) -> Result<bool, LoadError> {
+    // The header, not `load_from_file`: that one caches a single instance per type, so that the
+    // second plugin would silently be the first.
+    let header = match lib_header_from_path(path) {
+        Ok(header) => header,
+        Err(LibraryError::GetSymbolError { .. }) => return Ok(false),
+        Err(error) => return Err(LoadError::Header { reason: last_difference(&error) }),
+    };
+    match header.ensure_layout::<VqRootRef>() {
+        Ok(()) => Ok(true),
+        Err(error) => Err(LoadError::Layout { difference: last_difference(&error) }),
+    }
+}
+
+/// abi_stable's text runs over thousands of characters; its last block names the mismatch.
+fn last_difference(error: &LibraryError) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let start = lines.iter().rposition(|l| l.starts_with("Error")).unwrap_or(0);
+    let block: String = lines[start..].join(" ");
+    block.chars().take(200).collect()
+}

@@ -1,0 +1,175 @@
+//! Plugins: where they are looked for, how a library is opened, and what was found.
+//!
+//! [`discover`] runs in the parent and never executes plugin code: each candidate is read as an
+//! object file, then described by a child process. [`load`] runs in the children.
+
+pub mod discover;
+pub mod load;
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use vq_plugin_api::Value;
+use vq_plugin_api::handle::Descriptor;
+use vq_plugin_api::params::Config;
+
+pub use discover::{SearchPath, discover};
+
+/// What a library says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LibraryDescription {
+    /// What built it.
+    pub sdk: String,
+    /// Major and minor version of the contract.
+    pub abi: (u32, u32),
+    /// A Rust plugin whose types were compared with ours.
+    pub layout_checked: bool,
+    /// Its methods.
+    pub methods: Vec<Descriptor>,
+}
+
+/// One library that can be used.
+#[derive(Clone, Debug, Serialize)]
+pub struct Library {
+    /// Canonical path.
+    pub path: PathBuf,
+    /// BLAKE3 of the file, hex.
+    pub digest: String,
+    /// The place of the search order it was found in.
+    pub found_in: String,
+    /// What it says of itself.
+    pub about: LibraryDescription,
+}
+
+/// A candidate that cannot be used.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refusal {
+    /// As found.
+    pub path: PathBuf,
+    /// Why, in a clause.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Everything the search found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Catalog {
+    /// Usable libraries in search order.
+    pub libraries: Vec<Library>,
+    /// Candidates that were refused.
+    pub refused: Vec<Refusal>,
+    /// Shadowed methods and the like, a line each.
+    pub notices: Vec<String>,
+    /// The places that were searched, and whether they exist.
+    pub searched: Vec<(PathBuf, bool)>,
+}
+
+/// A method and the library it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The library.
+    pub library: &'a Library,
+    /// The method.
+    pub method: &'a Descriptor,
+}
+
+/// A method id that does not lead to one library.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// Nothing offers it.
+    #[error("no plugin offers the method `{id}`")]
+    Unknown {
+        /// As asked.
+        id: String,
+    },
+    /// The named plugin does not offer it.
+    #[error("no plugin file named `{file}` offers the method `{id}`")]
+    NotInFile {
+        /// As asked.
+        id: String,
+        /// As asked.
+        file: String,
+    },
+    /// Two libraries of one folder offer it.
+    #[error("{} and {} both offer the method `{id}`", first.display(), second.display())]
+    Ambiguous {
+        /// As asked.
+        id: String,
+        /// One of them.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+}
+
+impl Catalog {
+    /// All methods that a sweep can use, in search order; a shadowed one does not appear.
+    pub fn methods(&self) -> Vec<Found<'_>> {
+        let mut found: Vec<Found<'_>> = Vec::new();
+        for library in &self.libraries {
+            for method in &library.about.methods {
+                if !found.iter().any(|f| f.method.id == method.id) {
+                    found.push(Found { library, method });
+                }
+            }
+        }
+        found
+    }
+
+    /// The library and method behind `id`, from the plugin file `file` if one is named.
+    ///
+    /// # Errors
+    /// Nothing offers it, or two libraries of one folder do.
+    pub fn resolve(&self, id: &str, file: Option<&str>) -> Result<Found<'_>, ResolveError> {
+        let offers = |library: &&Library| library.about.methods.iter().any(|m| m.id == id);
+        let named = |library: &&Library| file.is_none_or(|file| is_named(library, file));
+        let mut candidates = self.libraries.iter().filter(offers).filter(named);
+        let Some(library) = candidates.next() else {
+            let id = id.to_owned();
+            return Err(match file {
+                Some(file) => ResolveError::NotInFile { id, file: file.to_owned() },
+                None => ResolveError::Unknown { id },
+            });
+        };
+        let twin = candidates
+            .find(|other| other.found_in == library.found_in && other.digest != library.digest);
+        if let Some(twin) = twin {
+            return Err(ResolveError::Ambiguous {
+                id: id.to_owned(),
+                first: library.path.clone(),
+                second: twin.path.clone(),
+            });
+        }
+        let method = library.about.methods.iter().find(|m| m.id == id);
+        method
+            .map(|method| Found { library, method })
+            .ok_or_else(|| ResolveError::Unknown { id: id.to_owned() })
+    }
+}
+
+/// `plugin = "file"` may give the file name, the name without `lib` and suffix, or a path.
+fn is_named(library: &Library, file: &str) -> bool {
+    let stem = library.path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    let wanted = std::path::Path::new(file);
+    library.path.file_name() == wanted.file_name()
+        && (wanted.components().count() == 1
+            || wanted.canonicalize().is_ok_and(|path| path == library.path))
+        || file == stem
+        || Some(file) == stem.strip_prefix("lib")
+}
+
+/// A configuration as plain JSON, for records and keys: `{"bits":8,"m":16}`.
+pub fn config_json(config: &Config) -> serde_json::Value {
+    let fields = config.iter().map(|(name, value)| (name.clone(), value_json(value)));
+    serde_json::Value::Object(fields.collect())
+}
+
+fn value_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(v) => (*v).into(),
+        Value::Int(v) => (*v).into(),
+        Value::Float(v) => (*v).into(),
+        Value::Str(v) => v.as_str().into(),
+        Value::List(items) => items.iter().map(value_json).collect::<Vec<_>>().into(),
+    }
+}

@@ -1,0 +1,136 @@
+//! A sweep from command-line arguments: rendered as a sweep's text, then read like any other, so
+//! that there is one reader and one form of diagnostics.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// What `run` takes instead of a sweep file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunArguments {
+    /// `--data FILE`, repeatable; each file becomes a dataset named by its stem.
+    pub data: Vec<PathBuf>,
+    /// `--queries FILE`; without one, 500 rows of each data file are held out.
+    pub queries: Option<PathBuf>,
+    /// `--metric l2|ip|cosine`
+    pub metric: Option<String>,
+    /// `--limit ROWS` of each data file.
+    pub limit: Option<usize>,
+    /// `--method ID`
+    pub method: String,
+    /// `--param name=value`, repeatable; see [`from_arguments`].
+    pub params: Vec<String>,
+    /// `--store FILE`
+    pub store: Option<PathBuf>,
+}
+
+/// The sweep that the arguments ask for, as the text of a sweep file whose paths are relative to
+/// the current folder.
+///
+/// A parameter's value reads as TOML, commas outside brackets and quotes separate the values of an
+/// axis, and a word that is no TOML value is a string:
+///
+/// ```
+/// use vq_host::sweep::{RunArguments, from_arguments};
+///
+/// let arguments = RunArguments {
+///     data: vec!["glove.fbin".into()],
+///     method: "zlattice".to_owned(),
+///     params: vec!["scale=0.25,0.5".to_owned(), "kind=e8".to_owned()],
+///     ..RunArguments::default()
+/// };
+/// let text = from_arguments(&arguments);
+/// assert!(text.contains("params.scale = [0.25, 0.5]\nparams.kind = \"e8\"\n"));
+/// ```
+///
+/// Nothing is checked here: an argument without `=` becomes a key without a value, and the reader
+/// says so.
+pub fn from_arguments(arguments: &RunArguments) -> String {
+    let mut text = String::from("[sweep]\nname = \"command-line\"\n");
+    // Writing to a String cannot fail.
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "{key} = {value}");
+    };
+    if let Some(metric) = &arguments.metric {
+        line("metric", &string(metric));
+    }
+    if let Some(store) = &arguments.store {
+        line("\n[run]\nstore", &string(&store.to_string_lossy()));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for data in &arguments.data {
+        let stem = data.file_stem().unwrap_or(data.as_os_str()).to_string_lossy();
+        // Two files of one stem, in different folders or formats, are told apart by their paths.
+        let name =
+            if names.iter().any(|name| *name == stem) { data.to_string_lossy() } else { stem };
+        line("\n[[dataset]]\nname", &string(&name));
+        line("base", &string(&data.to_string_lossy()));
+        match &arguments.queries {
+            Some(queries) => line("queries", &string(&queries.to_string_lossy())),
+            None => line("queries", "{ hold_out = 500 }"),
+        }
+        if let Some(limit) = arguments.limit {
+            line("limit", &limit.to_string());
+        }
+        names.push(name.into_owned());
+    }
+    line("\n[[method]]\nuse", &string(&arguments.method));
+    for param in &arguments.params {
+        let (name, value) = param.split_once('=').unwrap_or((param, ""));
+        let values = split_outside_brackets(value);
+        let value = match values.as_slice() {
+            [value] => value_text(value),
+            values => {
+                let values: Vec<_> = values.iter().map(|value| value_text(value)).collect();
+                format!("[{}]", values.join(", "))
+            }
+        };
+        line(&format!("params.{}", key(name.trim())), &value);
+    }
+    text
+}
+
+fn string(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn key(name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { string(name) }
+}
+
+/// TOML as it is, and anything else as a string, except what was plainly meant as TOML: its fault
+/// is then shown by the reader.
+fn value_text(written: &str) -> String {
+    let written = written.trim();
+    let meant_as_toml = written.starts_with(['[', '{', '"', '\'']) && !written.contains('\n');
+    let is_toml = toml::de::DeValue::parse(written).is_ok();
+    if written.is_empty() || meant_as_toml || is_toml {
+        written.to_owned()
+    } else {
+        string(written)
+    }
+}
+
+/// The pieces between commas that stand outside `[]`, `{}` and quotes.
+fn split_outside_brackets(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                pieces.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    pieces.push(&text[start..]);
+    pieces
+}

@@ -1,0 +1,521 @@
+//! From the wire types to a [`Sweep`]: defaults, ranges of values, names, files.
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use toml::Spanned;
+
+use super::error::{SweepError, SweepProblem, SweepSource};
+use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire};
+use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
+use crate::suggest::nearest_name;
+
+const METRICS: &[(&str, Metric)] =
+    &[("l2", Metric::L2), ("ip", Metric::Ip), ("cosine", Metric::Cosine)];
+
+const KINDS: &[(&str, SyntheticKind)] = &[
+    ("gaussian", SyntheticKind::Gaussian),
+    ("clustered", SyntheticKind::Clustered),
+    ("sphere", SyntheticKind::Sphere),
+    ("low_rank", SyntheticKind::LowRank),
+    ("uniform", SyntheticKind::Uniform),
+];
+
+pub(super) fn check(
+    source: SweepSource,
+    file: wire::File,
+    base_dir: &Path,
+) -> Result<Sweep, SweepError> {
+    let check = Check { source: &source, base_dir };
+    let name = match &file.sweep.name {
+        Some(name) => check.name("a sweep's name", name)?,
+        None => Path::new(source.name())
+            .file_stem()
+            .map_or_else(|| "sweep".to_owned(), |stem| stem.to_string_lossy().into_owned()),
+    };
+    let seeds = match &file.sweep.seeds {
+        Some(seeds) => {
+            check.integers("seeds", seeds, 0)?.into_iter().map(|seed| seed as u64).collect()
+        }
+        None => vec![42],
+    };
+    let metric = match &file.sweep.metric {
+        Some(metric) => check.choice("metric", metric, METRICS)?,
+        None => Metric::L2,
+    };
+    let run = check.run(&file.run, &name)?;
+    let evaluate = check.evaluate(&file.evaluate)?;
+
+    let mut datasets: Vec<Dataset> = Vec::new();
+    for written in &file.dataset.0 {
+        let dataset = check.dataset(written, metric)?;
+        if let Some(first) = datasets.iter().find(|first| first.spec.name == dataset.spec.name) {
+            let problem =
+                SweepProblem::SameName { name: dataset.spec.name, first: first.name_span.clone() };
+            return Err(check.refuse(dataset.name_span, problem));
+        }
+        datasets.push(dataset);
+    }
+    if datasets.is_empty() {
+        return Err(check.no_table("dataset"));
+    }
+    let methods = file
+        .method
+        .0
+        .iter()
+        .map(|written| check.method(written, &datasets))
+        .collect::<Result<Vec<_>, _>>()?;
+    if methods.is_empty() {
+        return Err(check.no_table("method"));
+    }
+    Ok(Sweep { source, name, seeds, run, datasets, evaluate, methods })
+}
+
+/// What every check needs: what to point at, and where files are.
+struct Check<'a> {
+    source: &'a SweepSource,
+    base_dir: &'a Path,
+}
+
+impl Check<'_> {
+    fn refuse(&self, span: Range<usize>, problem: SweepProblem) -> SweepError {
+        SweepError::new(self.source, span, problem)
+    }
+
+    fn no_table(&self, table: &'static str) -> SweepError {
+        let end = self.source.text().trim_end().len();
+        self.refuse(end..end, SweepProblem::NoTable { table })
+    }
+
+    fn run(&self, run: &wire::Run, name: &str) -> Result<RunOptions, SweepError> {
+        let timeout = match &run.timeout {
+            Some(written) => {
+                let timeout = humantime::parse_duration(written.get_ref());
+                let rule = "write a duration such as \"90s\", \"10min\" or \"1h 30min\"";
+                self.readable("a duration", rule, written, timeout.ok())?
+            }
+            None => Duration::from_secs(600),
+        };
+        let memory = match &run.memory {
+            Some(written) => {
+                let memory = written.get_ref().parse::<ByteSize>();
+                let rule = "write a size such as \"8GiB\" or \"500MB\"";
+                self.readable("a size", rule, written, memory.ok())?.as_u64()
+            }
+            None => ByteSize::gib(8).as_u64(),
+        };
+        for (key, written, zero) in
+            [("timeout", &run.timeout, timeout.is_zero()), ("memory", &run.memory, memory == 0)]
+        {
+            if let (Some(written), true) = (written, zero) {
+                let problem = SweepProblem::NotPositive { key, found: written.get_ref().clone() };
+                return Err(self.refuse(written.span(), problem));
+            }
+        }
+        let store = match &run.store {
+            Some(store) => self.name("a path", store).map(|_| PathBuf::from(store.get_ref()))?,
+            None => PathBuf::from(format!("results/{name}.db")),
+        };
+        Ok(RunOptions {
+            jobs: self.at_least("jobs", run.jobs.as_ref(), 1)?.unwrap_or(1),
+            threads: self.at_least("threads", run.threads.as_ref(), 0)?.unwrap_or(0),
+            timeout,
+            memory,
+            store: self.base_dir.join(store),
+        })
+    }
+
+    fn evaluate(&self, evaluate: &wire::Evaluate) -> Result<Evaluate, SweepError> {
+        let multiples = |key, written: &Option<_>, default: &[usize]| match written {
+            Some(written) => self.integers(key, written, 1),
+            None => Ok(default.to_vec()),
+        };
+        Ok(Evaluate {
+            k: multiples("k", &evaluate.k, &[1, 10, 100])?,
+            pairs: self.at_least("pairs", evaluate.pairs.as_ref(), 1)?.unwrap_or(10_000),
+            rerank: multiples("rerank", &evaluate.rerank, &[1, 2, 4, 10])?,
+            repeats: self.at_least("repeats", evaluate.repeats.as_ref(), 1)?.unwrap_or(3),
+        })
+    }
+
+    fn dataset(
+        &self,
+        written: &Spanned<wire::Dataset>,
+        metric: Metric,
+    ) -> Result<Dataset, SweepError> {
+        let table = written.span();
+        let dataset = written.get_ref();
+        let name = self.required(&table, dataset.name.as_ref(), "name", "name = \"…\"")?;
+        let limit = self.at_least("limit", dataset.limit.as_ref(), 1)?;
+        let (source, source_span) = match (&dataset.base, &dataset.synthetic) {
+            (Some(base), None) => {
+                (Source::File(self.file(base.span(), base.get_ref())?), base.span())
+            }
+            (None, Some(written)) => (Source::Synthetic(self.synthetic(written)?), written.span()),
+            (Some(base), Some(synthetic)) => {
+                let (base, synthetic) = (base.span(), synthetic.span());
+                let (first, second) = if base.start < synthetic.start {
+                    (base, synthetic)
+                } else {
+                    (synthetic, base)
+                };
+                return Err(self.refuse(second, SweepProblem::TwoSources { first }));
+            }
+            (None, None) => return Err(self.refuse(table, SweepProblem::NoSource)),
+        };
+        let written = self.required(
+            &table,
+            dataset.queries.as_ref(),
+            "queries",
+            "queries = { hold_out = 500 }",
+        )?;
+        let queries_span = written.span();
+        let queries = match written.get_ref() {
+            wire::PathOr::Path(path) => Queries::File(self.file(written.span(), path)?),
+            wire::PathOr::Rows(rows) => {
+                let hold_out = self.required(
+                    &queries_span,
+                    rows.hold_out.as_ref(),
+                    "hold_out",
+                    "hold_out = 500",
+                )?;
+                let rows = self.integer("hold_out", hold_out, 1)?;
+                self.leaves_a_base(&source, limit, hold_out.span(), rows)?;
+                Queries::HoldOut(rows)
+            }
+        };
+        let train = match dataset.train.as_ref().map(|train| (train.span(), train.get_ref())) {
+            None => Train::Base,
+            Some((span, wire::PathOr::Path(path))) => Train::File(self.file(span, path)?),
+            Some((span, wire::PathOr::Rows(rows))) => {
+                let example = "sample = 20000";
+                let sample = self.required(&span, rows.sample.as_ref(), "sample", example)?;
+                Train::Sample(self.integer("sample", sample, 1)?)
+            }
+        };
+        let metric = match &dataset.metric {
+            Some(metric) => self.choice("metric", metric, METRICS)?,
+            None => metric,
+        };
+        Ok(Dataset {
+            name_span: name.span(),
+            source_span,
+            queries_span,
+            train_span: dataset.train.as_ref().map(Spanned::span),
+            spec: DatasetSpec {
+                name: self.name("a dataset's name", name)?,
+                source,
+                queries,
+                train,
+                limit,
+                metric,
+            },
+        })
+    }
+
+    fn synthetic(&self, written: &Spanned<wire::Synthetic>) -> Result<Synthetic, SweepError> {
+        let table = written.span();
+        let synthetic = written.get_ref();
+        let kind = synthetic.kind.as_ref();
+        let kind = self.required(&table, kind, "kind", "kind = \"gaussian\"")?;
+        let n = self.required(&table, synthetic.n.as_ref(), "n", "n = 20000")?;
+        let dim = self.required(&table, synthetic.dim.as_ref(), "dim", "dim = 128")?;
+        let seed = self.required(&table, synthetic.seed.as_ref(), "seed", "seed = 1")?;
+        Ok(Synthetic {
+            kind: self.choice("kind", kind, KINDS)?,
+            n: self.integer("n", n, 1)?,
+            dim: self.integer("dim", dim, 1)?,
+            seed: self.integer("seed", seed, 0)? as u64,
+        })
+    }
+
+    /// A file's rows are counted when it is prepared; a synthetic source's are known now.
+    fn leaves_a_base(
+        &self,
+        source: &Source,
+        limit: Option<usize>,
+        span: Range<usize>,
+        hold_out: usize,
+    ) -> Result<(), SweepError> {
+        let generated = match source {
+            Source::Synthetic(synthetic) => synthetic.n,
+            Source::File(_) => usize::MAX,
+        };
+        let rows = generated.min(limit.unwrap_or(usize::MAX));
+        if hold_out >= rows {
+            return Err(self.refuse(span, SweepProblem::NothingLeft { hold_out, rows }));
+        }
+        Ok(())
+    }
+
+    fn method(
+        &self,
+        written: &Spanned<wire::Method>,
+        datasets: &[Dataset],
+    ) -> Result<MethodUse, SweepError> {
+        let method = written.get_ref();
+        let id = self.required(&written.span(), method.id.as_ref(), "use", "use = \"…\"")?;
+        self.name("a method's id", id)?;
+        if let Some(plugin) = &method.plugin {
+            self.name("a plugin's file name", plugin)?;
+        }
+        if let Some(digest) = &method.digest {
+            let hex = |c| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+            let is_digest = digest.get_ref().len() == 64 && digest.get_ref().bytes().all(hex);
+            let rule = "a digest is the 64 lower-case hexadecimal digits of the file's BLAKE3";
+            self.readable("a digest", rule, digest, is_digest.then_some(()))?;
+        }
+        let mut axes = Vec::new();
+        for (name, values) in in_written_order(&method.params) {
+            axes.push(Axis {
+                name: name.get_ref().clone(),
+                key_span: name.span(),
+                value_span: values.span(),
+                values: axis::expand(self.source, name.get_ref(), values)?,
+            });
+        }
+        let exclude = method
+            .exclude
+            .iter()
+            .map(|written| self.exclude(written, &axes))
+            .collect::<Result<_, _>>()?;
+        let bits_per_dim = match &method.bits_per_dim {
+            Some(rates) => self.rates(rates)?,
+            None => Vec::new(),
+        };
+        if let Some(written) = &method.datasets {
+            self.known_datasets(written, datasets)?;
+        }
+        Ok(MethodUse {
+            id: id.clone(),
+            plugin: method.plugin.clone(),
+            digest: method.digest.clone(),
+            axes,
+            exclude,
+            bits_per_dim,
+            datasets: method.datasets.as_ref().map(|names| names.get_ref().clone()),
+        })
+    }
+
+    fn exclude(
+        &self,
+        written: &Spanned<wire::Table>,
+        axes: &[Axis],
+    ) -> Result<Exclude, SweepError> {
+        if written.get_ref().is_empty() {
+            return Err(self.refuse(written.span(), SweepProblem::ExcludesAll));
+        }
+        let mut values = Vec::new();
+        for (name, value) in in_written_order(written.get_ref()) {
+            let value = axis::plain(self.source, name.get_ref(), value)?;
+            // A parameter that has no axis here may have one in the method's default grid.
+            let axis = axes.iter().find(|axis| axis.name == *name.get_ref());
+            if let Some(axis) = axis
+                && !axis.values.iter().any(|v| axis::same(v.get_ref(), value.get_ref()))
+            {
+                let problem = SweepProblem::ExcludesNothing {
+                    name: axis.name.clone(),
+                    value: axis::written(value.get_ref()),
+                    values: axis.values.iter().map(|v| axis::written(v.get_ref())).collect(),
+                };
+                return Err(self.refuse(value.span(), problem));
+            }
+            values.push((name.clone(), value));
+        }
+        Ok(Exclude { values, span: written.span() })
+    }
+
+    fn rates(&self, written: &Spanned<wire::Value>) -> Result<Vec<Spanned<f64>>, SweepError> {
+        const KEY: &str = "bits_per_dim";
+        let values = axis::expand(self.source, KEY, written)?;
+        let rate = |value: Spanned<Value>| {
+            let span = value.span();
+            let problem = match value.get_ref() {
+                Value::Int(rate) if *rate > 0 => return Ok(Spanned::new(span, *rate as f64)),
+                Value::Float(rate) if *rate > 0.0 => return Ok(Spanned::new(span, *rate)),
+                number @ (Value::Int(_) | Value::Float(_)) => {
+                    SweepProblem::NotPositive { key: KEY, found: axis::written(number) }
+                }
+                other => SweepProblem::WrongType {
+                    expected: "a number".to_owned(),
+                    found: axis::written(other),
+                },
+            };
+            Err(self.refuse(span, problem))
+        };
+        values.into_iter().map(rate).collect()
+    }
+
+    fn known_datasets(
+        &self,
+        written: &Spanned<Vec<Spanned<String>>>,
+        datasets: &[Dataset],
+    ) -> Result<(), SweepError> {
+        let names = written.get_ref();
+        if names.is_empty() {
+            let problem = SweepProblem::EmptyList { key: "datasets".to_owned() };
+            return Err(self.refuse(written.span(), problem));
+        }
+        for (i, name) in names.iter().enumerate() {
+            if !datasets.iter().any(|dataset| dataset.spec.name == *name.get_ref()) {
+                let problem = SweepProblem::UnknownChoice {
+                    what: "dataset",
+                    found: name.get_ref().clone(),
+                    valid: datasets.iter().map(|dataset| dataset.spec.name.clone()).collect(),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+            if let Some(first) = names[..i].iter().find(|first| *first == name) {
+                let problem = SweepProblem::Duplicate {
+                    key: "datasets".to_owned(),
+                    value: axis::written(&Value::Str(name.get_ref().clone())),
+                    first: Some(first.span()),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn required<'w, T>(
+        &self,
+        table: &Range<usize>,
+        written: Option<&'w Spanned<T>>,
+        key: &'static str,
+        example: &'static str,
+    ) -> Result<&'w Spanned<T>, SweepError> {
+        written.ok_or_else(|| self.refuse(table.clone(), SweepProblem::MissingKey { key, example }))
+    }
+
+    fn integer(
+        &self,
+        key: &'static str,
+        written: &Spanned<i64>,
+        least: i64,
+    ) -> Result<usize, SweepError> {
+        let found = *written.get_ref();
+        if found < least {
+            return Err(self.refuse(written.span(), SweepProblem::TooSmall { key, least, found }));
+        }
+        Ok(usize::try_from(found).expect("not below `least`, which is not negative"))
+    }
+
+    fn at_least(
+        &self,
+        key: &'static str,
+        written: Option<&Spanned<i64>>,
+        least: i64,
+    ) -> Result<Option<usize>, SweepError> {
+        written.map(|written| self.integer(key, written, least)).transpose()
+    }
+
+    fn integers(
+        &self,
+        key: &'static str,
+        written: &Spanned<Vec<Spanned<i64>>>,
+        least: i64,
+    ) -> Result<Vec<usize>, SweepError> {
+        let list = written.get_ref();
+        if list.is_empty() {
+            let problem = SweepProblem::EmptyList { key: key.to_owned() };
+            return Err(self.refuse(written.span(), problem));
+        }
+        for (i, value) in list.iter().enumerate() {
+            if let Some(first) = list[..i].iter().find(|first| *first == value) {
+                let problem = SweepProblem::Duplicate {
+                    key: key.to_owned(),
+                    value: value.get_ref().to_string(),
+                    first: Some(first.span()),
+                };
+                return Err(self.refuse(value.span(), problem));
+            }
+        }
+        list.iter().map(|value| self.integer(key, value, least)).collect()
+    }
+
+    fn readable<T>(
+        &self,
+        what: &'static str,
+        rule: &'static str,
+        written: &Spanned<String>,
+        read: Option<T>,
+    ) -> Result<T, SweepError> {
+        read.ok_or_else(|| {
+            let found = written.get_ref().clone();
+            self.refuse(written.span(), SweepProblem::Unreadable { what, found, rule })
+        })
+    }
+
+    fn choice<T: Copy>(
+        &self,
+        what: &'static str,
+        written: &Spanned<String>,
+        choices: &[(&str, T)],
+    ) -> Result<T, SweepError> {
+        let found = written.get_ref();
+        match choices.iter().find(|(name, _)| name == found) {
+            Some((_, choice)) => Ok(*choice),
+            None => {
+                let problem = SweepProblem::UnknownChoice {
+                    what,
+                    found: found.clone(),
+                    valid: choices.iter().map(|(name, _)| (*name).to_owned()).collect(),
+                };
+                Err(self.refuse(written.span(), problem))
+            }
+        }
+    }
+
+    /// Names are printed in tables and ids are typed in shells, so no control characters.
+    fn name(&self, what: &'static str, written: &Spanned<String>) -> Result<String, SweepError> {
+        let name = written.get_ref();
+        let printable = !name.trim().is_empty() && !name.chars().any(char::is_control);
+        let rule = "write at least one character, and no control characters";
+        self.readable(what, rule, written, printable.then(|| name.clone()))
+    }
+
+    /// The path to an existing data file.
+    fn file(&self, span: Range<usize>, written: &str) -> Result<PathBuf, SweepError> {
+        let path = self.base_dir.join(written);
+        match fs::metadata(&path) {
+            Ok(found) if found.is_file() => Ok(path),
+            Ok(_) => Err(self.refuse(span, SweepProblem::NotAFile { path })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.refuse(span, missing_file(path)))
+            }
+            Err(source) => Err(self.refuse(span, SweepProblem::Inaccessible { path, source })),
+        }
+    }
+}
+
+fn missing_file(path: PathBuf) -> SweepProblem {
+    // The folder of a bare file name is "", which means the current one.
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let entries = fs::read_dir(folder);
+    let folder_exists = entries.is_ok();
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort_unstable();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let nearest = nearest_name(&wanted, names.iter().map(String::as_str)).map(str::to_owned);
+    SweepProblem::MissingFile { path, folder_exists, nearest }
+}
+
+/// The TOML reader sorts a table's keys; people expect to find them as they wrote them.
+fn in_written_order(table: &wire::Table) -> Vec<(&Spanned<String>, &Spanned<wire::Value>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}

@@ -1,0 +1,10 @@
+//! One child process per piece of plugin work: the parent's side in [`supervise`], the child's in
+//! [`work`], what they say to each other in [`protocol`].
+
+pub mod ask;
+mod codec;
+pub mod measure;
+pub mod protocol;
+mod search;
+pub mod supervise;
+pub mod work;

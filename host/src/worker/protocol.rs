@@ -1,0 +1,163 @@
+//! What parent and child say to each other: one JSON job on the child's stdin, JSON lines back on
+//! a private pipe, the last of which is the answer. An end without an answer is a crash.
+
+use crate::data::Prepared;
+use crate::plugin::LibraryDescription;
+use crate::record::{MetricValue, Outcome};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use vq_plugin_api::handle::Proposal;
+use vq_plugin_api::params::Config;
+use vq_plugin_api::{GridRequest, Level};
+
+/// What a child is asked to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// Open the library and tell what it offers.
+    Describe,
+    /// Expand grids of one method.
+    Expand {
+        /// The method's id.
+        method: String,
+        /// One request per space and target rate.
+        requests: Vec<GridRequest>,
+    },
+    /// Run the conformance kit.
+    Check,
+    /// Measure one cell.
+    Measure(Box<Measurement>),
+}
+
+/// A job and the library it is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The library's path.
+    pub library: PathBuf,
+    /// BLAKE3 that the file must have; `None` before it is known.
+    pub digest: Option<String>,
+    /// Bytes of memory the child may take; `None`: no limit.
+    pub memory: Option<u64>,
+    /// Process id of the parent, to notice that it is gone.
+    pub parent: u32,
+    /// What to do.
+    pub job: Job,
+}
+
+/// One cell, as a worker needs it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The method's id.
+    pub method: String,
+    /// All its parameters.
+    pub config: Config,
+    /// The seed.
+    pub seed: u64,
+    /// Threads for plugin and host.
+    pub threads: usize,
+    /// The data.
+    pub data: Prepared,
+    /// What to measure.
+    pub evaluation: Evaluation,
+    /// Rows per block; `None`: chosen from the dimension.
+    pub block_rows: Option<usize>,
+}
+
+/// The evaluation settings, part of a cell's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Neighbours looked for.
+    pub k: Vec<usize>,
+    /// Random pairs for pair and estimator metrics.
+    pub pairs: usize,
+    /// Factors of the re-rank curve.
+    pub rerank: Vec<usize>,
+    /// Timed repetitions.
+    pub repeats: usize,
+}
+
+/// A line from the child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Where the work stands; `fraction` of the stage.
+    Progress {
+        /// `fit`, `compress`, …
+        stage: String,
+        /// 0 to 1.
+        fraction: f32,
+    },
+    /// A log line of the plugin.
+    Log {
+        /// How loud.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+    /// The last line.
+    Answer(Box<Answer>),
+}
+
+/// How a job ended, as far as the child can tell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// Of [`Job::Describe`].
+    Described(LibraryDescription),
+    /// Of [`Job::Expand`], in the order of the requests.
+    Expanded(Vec<Vec<Proposal>>),
+    /// Of [`Job::Check`].
+    Checked(Checked),
+    /// Of [`Job::Measure`].
+    Measured(Measured),
+    /// The job could not be done.
+    Failed {
+        /// What kind of end.
+        outcome: Outcome,
+        /// One line.
+        error: String,
+    },
+}
+
+/// The conformance kit's findings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// One per method.
+    pub methods: Vec<CheckedMethod>,
+}
+
+/// The findings on one method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckedMethod {
+    /// Its id.
+    pub method: String,
+    /// Checks that ran.
+    pub checks: usize,
+    /// Broken rules.
+    pub findings: Vec<CheckFinding>,
+    /// Checks that could not be run, and why.
+    pub skipped: Vec<String>,
+}
+
+/// One broken rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckFinding {
+    /// Stable name of the rule.
+    pub rule: String,
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The function of the contract.
+    pub function: String,
+    /// The input that shows it.
+    pub input: String,
+    /// What happened.
+    pub found: String,
+    /// What the contract says.
+    pub contract: String,
+}
+
+/// What a worker measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// All metrics.
+    pub metrics: Vec<MetricValue>,
+    /// Rows per block that were used.
+    pub block_rows: usize,
+}

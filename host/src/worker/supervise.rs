@@ -1,0 +1,347 @@
+//! The parent's side of a worker: spawns itself as a child, feeds it one job, survives whatever
+//! the plugin does to it, and says how it ended.
+
+use super::protocol::{Answer, Job, Message, Order};
+use crate::record::Outcome;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+use vq_plugin_api::Level;
+use wait4::Wait4;
+
+/// How often memory, deadline and cancellation are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a dead child's pipes may stay open (a grandchild could hold them).
+const DRAIN: Duration = Duration::from_secs(2);
+/// Bytes of the child's output that are kept, from its end.
+const OUTPUT_TAIL: usize = 8 * 1024;
+/// A protocol line longer than this is not ours.
+const MAX_LINE: u64 = 256 << 20;
+/// Log lines kept per cell.
+const MAX_LOG_LINES: usize = 200;
+/// Resident anonymous memory, as a part of the limit, from which a death counts as out of memory.
+const NEAR_LIMIT: f64 = 0.85;
+
+/// What a child may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Wall time.
+    pub timeout: Duration,
+    /// Bytes of anonymous memory.
+    pub memory: Option<u64>,
+    /// Threads, told to every threading library we know of.
+    pub threads: usize,
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its answer, or what the parent saw instead of one.
+    pub answer: Answer,
+    /// Its log lines and the tail of whatever it printed.
+    pub log: Option<String>,
+    /// Highest resident memory, bytes.
+    pub peak_rss_bytes: u64,
+    /// Spawn to end, seconds.
+    pub wall_s: f64,
+}
+
+enum Event {
+    Line(Message),
+    Garbage,
+    Closed,
+    Exited(std::io::Result<wait4::ResUse>),
+}
+
+/// Runs one job in a child of its own.
+///
+/// Blocks until the child is gone; the calling thread must be the one that stays, because the
+/// kernel kills the child when the thread that spawned it ends.
+pub fn run(
+    library: &Path,
+    digest: Option<&str>,
+    job: Job,
+    limits: &Limits,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&str, f32),
+) -> Ended {
+    let started = Instant::now();
+    let order = Order {
+        library: library.to_owned(),
+        digest: digest.map(str::to_owned),
+        memory: limits.memory,
+        parent: std::process::id(),
+        job,
+    };
+    match spawn(&order, limits) {
+        Ok(child) => watch(child, limits, cancel, on_progress, started),
+        Err(error) => Ended {
+            answer: Answer::Failed {
+                outcome: Outcome::Crashed,
+                error: format!("cannot start a worker process: {error}"),
+            },
+            log: None,
+            peak_rss_bytes: 0,
+            wall_s: started.elapsed().as_secs_f64(),
+        },
+    }
+}
+
+/// This very program, even if the file was replaced since it started.
+fn executable() -> std::io::Result<PathBuf> {
+    let this = PathBuf::from("/proc/self/exe");
+    if this.exists() { Ok(this) } else { std::env::current_exe() }
+}
+
+fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child> {
+    let threads = limits.threads.max(1).to_string();
+    let job = serde_json::to_string(order)?;
+    let mut child = Command::new(executable()?)
+        .arg0("vq-host")
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Its own group: Ctrl-C reaches only the parent, and one signal reaches all descendants.
+        .process_group(0)
+        .envs(
+            [
+                "RAYON_NUM_THREADS",
+                "OMP_NUM_THREADS",
+                "OPENBLAS_NUM_THREADS",
+                "MKL_NUM_THREADS",
+                "BLIS_NUM_THREADS",
+            ]
+            .map(|name| (name, &threads)),
+        )
+        .env("RUST_BACKTRACE", "0")
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A child that dies before it reads shows as a missing answer, with a better reason.
+        let _ = stdin.write_all(job.as_bytes());
+    }
+    Ok(child)
+}
+
+fn watch(
+    mut child: std::process::Child,
+    limits: &Limits,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&str, f32),
+    started: Instant,
+) -> Ended {
+    let pid = child.id();
+    let (events, inbox) = mpsc::channel();
+    let output = child.stderr.take().map(|pipe| thread::spawn(move || tail(pipe)));
+    if let Some(pipe) = child.stdout.take() {
+        let events = events.clone();
+        thread::spawn(move || read_lines(pipe, &events));
+    }
+    thread::spawn(move || {
+        let _ = events.send(Event::Exited(child.wait4()));
+    });
+
+    let mut answer = None;
+    let mut log: Vec<String> = Vec::new();
+    let mut stage = String::from("start");
+    let mut killed: Option<(Outcome, String)> = None;
+    let mut exited: Option<(Option<ExitStatus>, u64)> = None;
+    let mut closed = false;
+    let mut peak_anonymous = 0u64;
+    let mut drain_until = None;
+    while exited.is_none() || !closed {
+        match inbox.recv_timeout(TICK) {
+            Ok(Event::Line(Message::Answer(last))) => answer = Some(*last),
+            Ok(Event::Line(Message::Progress { stage: now, fraction })) => {
+                on_progress(&now, fraction);
+                stage = now;
+            }
+            Ok(Event::Line(Message::Log { level, text })) if log.len() < MAX_LOG_LINES => {
+                log.push(format!("{}: {text}", name(level)));
+            }
+            Ok(Event::Line(Message::Log { .. }) | Event::Garbage) => {}
+            Ok(Event::Closed) => closed = true,
+            Ok(Event::Exited(usage)) => {
+                let usage = usage.ok();
+                exited = Some((usage.map(|u| u.status), usage.map_or(0, |u| u.rusage.maxrss)));
+                // Whatever the plugin started dies with it, and lets go of the pipes.
+                kill_group(pid);
+                drain_until = Some(Instant::now() + DRAIN);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if drain_until.is_some_and(|end| Instant::now() > end) {
+            break;
+        }
+        if exited.is_some() || killed.is_some() {
+            continue;
+        }
+        let anonymous = anonymous_bytes(pid);
+        peak_anonymous = peak_anonymous.max(anonymous);
+        let verdict = if cancel.load(Ordering::Relaxed) {
+            Some((Outcome::Cancelled, "interrupted".to_owned()))
+        } else if started.elapsed() > limits.timeout {
+            let limit = humantime::format_duration(limits.timeout);
+            Some((Outcome::Timeout, format!("still at {stage} after the time limit of {limit}")))
+        } else {
+            limits.memory.filter(|limit| anonymous > *limit).map(|limit| {
+                (
+                    Outcome::OutOfMemory,
+                    format!("passed the memory limit of {} at {stage}", size(limit)),
+                )
+            })
+        };
+        if verdict.is_some() {
+            kill_group(pid);
+            killed = verdict;
+        }
+    }
+    let printed = output.and_then(|thread| join_within(thread, DRAIN)).unwrap_or_default();
+    let (status, max_rss) = exited.unwrap_or((None, 0));
+    let answer = match (killed, answer) {
+        // An answer that was on its way when the limit struck is worth more than the limit.
+        (_, Some(answer)) => answer,
+        (Some((outcome, error)), None) => Answer::Failed { outcome, error },
+        (None, None) => {
+            let near = limits.memory.is_some_and(|limit| {
+                peak_anonymous.max(max_rss.saturating_sub(mapped_allowance())) as f64
+                    > NEAR_LIMIT * limit as f64
+            });
+            let (outcome, error) = cause(status, &stage, &printed, near, limits.memory);
+            Answer::Failed { outcome, error }
+        }
+    };
+    if !printed.is_empty() {
+        log.push(format!("printed:\n{printed}"));
+    }
+    Ended {
+        answer,
+        log: (!log.is_empty()).then(|| log.join("\n")),
+        peak_rss_bytes: max_rss,
+        wall_s: started.elapsed().as_secs_f64(),
+    }
+}
+
+/// Resident file pages of the program itself, which the memory limit does not count.
+fn mapped_allowance() -> u64 {
+    32 << 20
+}
+
+/// Why a child ended without an answer.
+fn cause(
+    status: Option<ExitStatus>,
+    stage: &str,
+    printed: &str,
+    near_limit: bool,
+    memory: Option<u64>,
+) -> (Outcome, String) {
+    let limit =
+        memory.map_or_else(|| "this machine".to_owned(), |m| format!("the limit of {}", size(m)));
+    let allocation_failed = ["memory allocation of", "std::bad_alloc", "Cannot allocate memory"]
+        .iter()
+        .any(|text| printed.contains(text));
+    let signal = status.and_then(|s| s.signal());
+    if allocation_failed || (near_limit && signal.is_some()) {
+        return (Outcome::OutOfMemory, format!("ran out of memory at {stage}, within {limit}"));
+    }
+    match (signal, status.and_then(|s| s.code())) {
+        (Some(9), _) => (
+            Outcome::OutOfMemory,
+            format!("killed by the system at {stage}, most likely for lack of memory"),
+        ),
+        (Some(number), _) => {
+            let name = Signal::try_from(number).map_or("unknown signal", Signal::as_str);
+            (Outcome::Crashed, format!("crashed at {stage}: signal {number} ({name})"))
+        }
+        (None, Some(code)) => {
+            (Outcome::Crashed, format!("ended the process at {stage} with exit code {code}"))
+        }
+        (None, None) => (Outcome::Crashed, format!("ended at {stage}, nobody saw how")),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warning",
+    }
+}
+
+fn kill_group(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // It may be gone already: nothing to do then.
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// Resident memory that belongs to the process alone (the mapped files of others do not count).
+fn anonymous_bytes(pid: u32) -> u64 {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
+    let kilobytes = |name: &str| -> u64 {
+        let line = status.lines().find_map(|l| l.strip_prefix(name));
+        let number = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok());
+        number.unwrap_or(0)
+    };
+    (kilobytes("RssAnon:") + kilobytes("RssShmem:")) * 1024
+}
+
+fn read_lines(pipe: impl Read, events: &mpsc::Sender<Event>) {
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let event = match serde_json::from_slice(&line) {
+            Ok(message) => Event::Line(message),
+            Err(_) => Event::Garbage,
+        };
+        if events.send(event).is_err() {
+            break;
+        }
+    }
+    let _ = events.send(Event::Closed);
+}
+
+/// Reads to the end and keeps the tail, so that a chatty plugin neither blocks nor fills memory.
+fn tail(mut pipe: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut chunk = [0u8; 4096];
+    while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+        kept.extend_from_slice(&chunk[..n]);
+        if kept.len() > 2 * OUTPUT_TAIL {
+            kept.drain(..kept.len() - OUTPUT_TAIL);
+        }
+    }
+    kept.drain(..kept.len().saturating_sub(OUTPUT_TAIL));
+    let text = String::from_utf8_lossy(&kept);
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+fn join_within<T>(thread: thread::JoinHandle<T>, patience: Duration) -> Option<T> {
+    let end = Instant::now() + patience;
+    while !thread.is_finished() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(2));
+    }
+    if thread.is_finished() { thread.join().ok() } else { None }
+}

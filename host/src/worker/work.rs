@@ -1,0 +1,231 @@
+//! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
+//! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
+
+use super::measure;
+use super::protocol::{Answer, CheckFinding, Checked, CheckedMethod, Job, Message, Order};
+use crate::plugin::load::{self, Loaded};
+use crate::record::Outcome;
+use nix::sys::resource::{Resource, setrlimit};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use vq_plugin_api::handle::{CallError, Method};
+use vq_plugin_api::{ErrorKind, GridRequest, Level, conformance};
+
+/// Progress lines are sent at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// Sends lines to the parent.
+#[derive(Debug)]
+pub struct Reporter {
+    pipe: Mutex<File>,
+    last: Mutex<(String, Instant)>,
+}
+
+impl Reporter {
+    fn new(pipe: OwnedFd) -> Self {
+        Reporter {
+            pipe: Mutex::new(File::from(pipe)),
+            last: Mutex::new((String::new(), Instant::now())),
+        }
+    }
+
+    fn send(&self, message: &Message) {
+        let Ok(mut line) = serde_json::to_vec(message) else { return };
+        line.push(b'\n');
+        // One write per line: lines of several threads do not mix. A parent that is gone takes
+        // this process with it.
+        let _ = self.pipe.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+    }
+
+    /// Where the work stands.
+    pub fn progress(&self, stage: &str, fraction: f32) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 == stage && last.1.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        *last = (stage.to_owned(), Instant::now());
+        drop(last);
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        self.send(&Message::Progress { stage: stage.to_owned(), fraction });
+    }
+
+    /// A log line of the plugin.
+    pub fn log(&self, level: Level, text: &str) {
+        self.send(&Message::Log { level, text: text.chars().take(2000).collect() });
+    }
+}
+
+/// A job that could not be done.
+#[derive(Debug)]
+pub struct Failure {
+    /// The kind of end.
+    pub outcome: Outcome,
+    /// One line.
+    pub error: String,
+}
+
+impl Failure {
+    /// The plugin broke the contract.
+    pub fn invalid(error: impl Into<String>) -> Self {
+        Failure { outcome: Outcome::Invalid, error: error.into() }
+    }
+
+    /// Anything that is neither a broken contract nor a panic.
+    pub fn failed(error: impl ToString) -> Self {
+        Failure { outcome: Outcome::Failed, error: error.to_string() }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let outcome = match error.kind() {
+            Some(ErrorKind::Panicked) => Outcome::Panicked,
+            Some(ErrorKind::Cancelled) => Outcome::Cancelled,
+            Some(_) => Outcome::Failed,
+            None => Outcome::Invalid,
+        };
+        Failure { outcome, error: error.to_string() }
+    }
+}
+
+/// The body of `vq-host worker`.
+pub fn main() -> ExitCode {
+    let Ok(reporter) = take_stdout().map(Reporter::new) else { return ExitCode::FAILURE };
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    let order: Order = match read
+        .map_err(|e| e.to_string())
+        .and_then(|_| serde_json::from_str(&text).map_err(|e| e.to_string()))
+    {
+        Ok(order) => order,
+        Err(error) => {
+            fail(
+                &reporter,
+                Failure::failed(format!("a worker takes its job from vq-host run: {error}")),
+            );
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = confine(&order) {
+        fail(&reporter, Failure::failed(format!("cannot confine the worker: {error}")));
+        return ExitCode::FAILURE;
+    }
+    match work(&order, &reporter) {
+        Ok(answer) => reporter.send(&Message::Answer(Box::new(answer))),
+        Err(failure) => fail(&reporter, failure),
+    }
+    // Without running the plugin's exit handlers: the answer is out, and they could still hang.
+    std::io::stdout().flush().ok();
+    nix_exit()
+}
+
+fn nix_exit() -> ExitCode {
+    // SAFETY: ends the process at once; nothing of ours is left to clean up.
+    unsafe { nix::libc::_exit(0) }
+}
+
+fn fail(reporter: &Reporter, failure: Failure) {
+    let Failure { outcome, error } = failure;
+    reporter.send(&Message::Answer(Box::new(Answer::Failed { outcome, error })));
+}
+
+/// Keeps the real stdout for ourselves and points descriptor 1 at stderr.
+fn take_stdout() -> nix::Result<OwnedFd> {
+    let private = nix::fcntl::fcntl(std::io::stdout(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?;
+    nix::unistd::dup2_stdout(std::io::stderr())?;
+    // SAFETY: fcntl has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(private) })
+}
+
+/// Dies with the parent, leaves no core dumps, keeps to the memory limit.
+fn confine(order: &Order) -> nix::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        // The parent may have died before the line above.
+        if nix::unistd::getppid().as_raw().cast_unsigned() != order.parent {
+            return Err(nix::errno::Errno::ESRCH);
+        }
+    }
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    if let Some(memory) = order.memory {
+        // Private writable memory: heap, stacks, anonymous maps; the mapped files of libraries
+        // do not count, unlike with RLIMIT_AS.
+        setrlimit(Resource::RLIMIT_DATA, memory, memory)?;
+    }
+    Ok(())
+}
+
+fn work(order: &Order, reporter: &Reporter) -> Result<Answer, Failure> {
+    reporter.progress("load", 0.0);
+    if let Some(expected) = &order.digest {
+        let bytes = std::fs::read(&order.library).map_err(|e| {
+            Failure::failed(format!("cannot read {}: {e}", order.library.display()))
+        })?;
+        if blake3::hash(&bytes).to_hex().as_str() != expected {
+            return Err(Failure::failed(format!(
+                "{} changed since this run was planned: run again",
+                order.library.display()
+            )));
+        }
+    }
+    let loaded = load::open(&order.library).map_err(Failure::failed)?;
+    match &order.job {
+        Job::Describe => Ok(Answer::Described(loaded.describe())),
+        Job::Expand { method, requests } => expand(find(&loaded, method)?, requests, reporter),
+        Job::Check => Ok(Answer::Checked(check(&loaded, reporter))),
+        Job::Measure(cell) => {
+            let method = find(&loaded, &cell.method)?;
+            measure::measure(method, cell, reporter).map(Answer::Measured)
+        }
+    }
+}
+
+fn find<'a>(loaded: &'a Loaded, id: &str) -> Result<&'a Method, Failure> {
+    loaded
+        .plugin
+        .methods()
+        .iter()
+        .find(|m| m.about().id == id)
+        .ok_or_else(|| Failure::failed(format!("{} no longer offers {id}", loaded.path.display())))
+}
+
+fn expand(
+    method: &Method,
+    requests: &[GridRequest],
+    reporter: &Reporter,
+) -> Result<Answer, Failure> {
+    reporter.progress("expand_grid", 0.0);
+    let expanded = requests.iter().map(|request| method.expand(request));
+    Ok(Answer::Expanded(expanded.collect::<Result<_, _>>()?))
+}
+
+fn check(loaded: &Loaded, reporter: &Reporter) -> Checked {
+    let report =
+        conformance::check_plugin(&loaded.plugin, &mut |what| reporter.progress(what, 0.0));
+    let methods = report.methods.into_iter().map(|method| CheckedMethod {
+        method: method.id,
+        checks: method.checks_run,
+        skipped: method.skipped,
+        findings: method
+            .findings
+            .into_iter()
+            .map(|finding| CheckFinding {
+                rule: finding.rule.to_owned(),
+                severity: match finding.severity {
+                    conformance::Severity::Error => "error".to_owned(),
+                    conformance::Severity::Warning => "warning".to_owned(),
+                },
+                function: finding.function.to_owned(),
+                input: finding.input,
+                found: finding.found,
+                contract: finding.contract.to_owned(),
+            })
+            .collect(),
+    });
+    Checked { methods: methods.collect() }
+}

@@ -1,0 +1,363 @@
+//! A cell: one configuration in one space, fitted on Gaussian rows, with codes and decoded rows.
+//! Building it judges the facts that all other rules on cells start from.
+
+use super::{Depth, Log, Subject};
+use crate::handle::{CallError, Caller, Guarded, Instance, Method, Proposal};
+use crate::params::Config;
+use crate::{ErrorKind, GridRequest, Metric, Space};
+use ndarray::{Array2, ArrayView2, Axis, s};
+
+/// The seed that cells are fitted with.
+pub(super) const SEED: u64 = 7;
+/// Rows tried when a method finds the usual training set too small.
+const MANY_ROWS: usize = 4096;
+
+/// Threads to lend, and the calls that rules make.
+pub(super) struct Lab {
+    one: rayon::ThreadPool,
+    two: rayon::ThreadPool,
+}
+
+impl Lab {
+    pub(super) fn new() -> Self {
+        let pool = |threads| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start")
+        };
+        Lab { one: pool(1), two: pool(2) }
+    }
+
+    pub(super) fn caller(&self, threads: usize, seed: u64) -> Caller<'_> {
+        let pool = if threads == 1 { &self.one } else { &self.two };
+        Caller { threads, seed, log: &|_, _| (), progress: &|_, _| true, pool }
+    }
+
+    pub(super) fn compress(
+        &self,
+        instance: &Instance,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+    ) -> Result<Array2<u8>, CallError> {
+        let mut codes = Guarded::codes();
+        instance.compress(x, code_bytes, &self.caller(2, SEED), &mut codes)?;
+        Ok(matrix(x.nrows(), code_bytes, codes.values()))
+    }
+
+    pub(super) fn decompress(
+        &self,
+        instance: &Instance,
+        codes: ArrayView2<'_, u8>,
+    ) -> Result<Array2<f32>, CallError> {
+        let mut rows = Guarded::rows();
+        instance.decompress(codes, &self.caller(2, SEED), &mut rows)?;
+        Ok(matrix(codes.nrows(), instance.space().dim, rows.values()))
+    }
+}
+
+pub(super) fn matrix<T: Copy>(rows: usize, width: usize, values: &[T]) -> Array2<T> {
+    Array2::from_shape_vec((rows, width), values.to_vec()).expect("rows of this width were made")
+}
+
+/// Random numbers without a dependency: splitmix64 (Steele, Lea & Flood 2014).
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in (0, 1].
+    fn unit(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Standard normal, after Box and Muller.
+    fn normal(&mut self) -> f64 {
+        let (r, angle) = (self.unit(), self.unit());
+        (-2.0 * r.ln()).sqrt() * (core::f64::consts::TAU * angle).cos()
+    }
+}
+
+/// `n` standard normal rows; of unit length where the host would make them so.
+pub(super) fn gaussian(n: usize, space: Space, seed: u64) -> Array2<f32> {
+    let mut random = Random(seed);
+    let mut x = Array2::from_shape_fn((n, space.dim), |_| random.normal() as f32);
+    if space.metric == Metric::Cosine {
+        for mut row in x.axis_iter_mut(Axis(0)) {
+            let norm = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+            row.mapv_inplace(|v| (f64::from(v) / norm) as f32);
+        }
+    }
+    x
+}
+
+/// The first row in which two matrices differ.
+pub(super) fn differing_row<T>(
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    same: impl Fn(&T, &T) -> bool,
+) -> Option<usize> {
+    let differ = |i: &usize| a.row(*i).iter().zip(b.row(*i)).any(|(a, b)| !same(a, b));
+    (0..a.nrows().min(b.nrows())).find(differ)
+}
+
+/// Which cell to build.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) space: Space,
+    /// Rows to fit on and to encode.
+    pub(super) rows: usize,
+    pub(super) depth: Depth,
+}
+
+impl Plan {
+    /// The configurations, dimensions and metrics to examine `subject` on.
+    pub(super) fn of(subject: &Subject<'_>, log: &mut Log<'_>) -> Vec<Plan> {
+        let Subject { method, space, .. } = *subject;
+        let mut configs = vec![subject.config.clone()];
+        let grid = default_grid(method, space);
+        for i in 0..grid.len().min(4) {
+            // First, last and evenly between: the ends are where sizes are extreme.
+            let config = &grid[i * (grid.len() - 1) / 3.min(grid.len() - 1).max(1)];
+            if !configs.contains(config) {
+                configs.push(config.clone());
+            }
+        }
+        let mut plans: Vec<Plan> = configs
+            .into_iter()
+            .map(|config| Plan { config, space, rows: 600, depth: Depth::Usual })
+            .collect();
+        plans[0].depth = Depth::Deep;
+        let metrics =
+            [Metric::L2, Metric::Ip, Metric::Cosine].map(|metric| Space { metric, ..space });
+        let dims = [1, 3, 7, 13, 100].map(|dim| Space { dim, ..space });
+        for brief in metrics.into_iter().chain(dims).filter(|other| *other != space) {
+            match any_config(method, brief) {
+                Ok(config) => {
+                    plans.push(Plan { config, space: brief, rows: 300, depth: Depth::Brief });
+                }
+                Err(reason) => {
+                    log.begin("round-trip", &place_of(brief));
+                    log.skip(reason);
+                }
+            }
+        }
+        plans
+    }
+
+    pub(super) fn place(&self) -> String {
+        format!("{}, {}", describe(&self.config), place_of(self.space))
+    }
+}
+
+fn place_of(space: Space) -> String {
+    format!("d = {}, {:?}", space.dim, space.metric)
+}
+
+/// `m=8 bits=4`.
+pub(super) fn describe(config: &Config) -> String {
+    if config.is_empty() {
+        return "default configuration".into();
+    }
+    let pairs: Vec<String> = config.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// What the default grid offers in `space`.
+pub(super) fn default_grid(method: &Method, space: Space) -> Vec<Config> {
+    let request = GridRequest { space, bits_per_dim: None, axes: [].into() };
+    let proposals = method.expand(&request).unwrap_or_default();
+    let emitted = proposals.into_iter().filter_map(|proposal| match proposal {
+        Proposal::Emit { config, .. } => Some(config),
+        Proposal::Skip { .. } => None,
+    });
+    emitted.collect()
+}
+
+/// A configuration that `create` accepts in `space`: the default one, else the first of the
+/// default grid, else why not.
+pub(super) fn any_config(method: &Method, space: Space) -> Result<Config, String> {
+    match method.create(&Config::new(), space) {
+        Ok(_) => Ok(Config::new()),
+        Err(error) => default_grid(method, space).into_iter().next().ok_or(error.to_string()),
+    }
+}
+
+/// A fitted instance and what it made of `x`.
+pub(super) struct Cell<'a> {
+    pub(super) method: &'a Method,
+    pub(super) lab: &'a Lab,
+    pub(super) config: Config,
+    pub(super) space: Space,
+    /// (n, d), what `fit` saw.
+    pub(super) train: Array2<f32>,
+    /// (n, d), other rows of the same distribution.
+    pub(super) x: Array2<f32>,
+    pub(super) instance: Instance,
+    pub(super) code_bytes: usize,
+    /// (n, code_bytes) of `x`.
+    pub(super) codes: Array2<u8>,
+    /// (n, d) of `codes`.
+    pub(super) decoded: Array2<f32>,
+}
+
+impl<'a> Cell<'a> {
+    /// Creates, fits, encodes and decodes; `None` when a fact is missing that rules build on.
+    pub(super) fn build(subject: &Subject<'a>, plan: &Plan, log: &mut Log<'_>) -> Option<Self> {
+        let errors = log.errors;
+        let cell = Self::try_build(subject, plan, log).filter(|_| log.errors == errors);
+        if cell.is_none() {
+            log.skip("the other rules, which build on this");
+        }
+        cell
+    }
+
+    fn try_build(subject: &Subject<'a>, plan: &Plan, log: &mut Log<'_>) -> Option<Self> {
+        let Subject { method, lab, .. } = *subject;
+        let (space, place) = (plan.space, plan.place());
+        log.begin("round-trip", &place);
+        let create = || method.create(&plan.config, space);
+        let mut instance = log.must("", create())?;
+        let promised = instance.code_bytes();
+        let mut train = gaussian(plan.rows, space, 1);
+        let mut fitted = instance.fit(train.view(), &lab.caller(2, SEED));
+        if fitted.as_ref().is_err_and(|e| e.kind() == Some(ErrorKind::Failed)) {
+            train = gaussian(MANY_ROWS, space, 1);
+            instance = log.must("", create())?;
+            fitted = instance.fit(train.view(), &lab.caller(2, SEED));
+        }
+        log.must(&format!("{} gaussian rows", train.nrows()), fitted)?;
+
+        log.begin("code-bytes", &place);
+        let code_bytes = instance.code_bytes();
+        if promised != code_bytes {
+            let found = format!("{promised} after create, {code_bytes} after fit");
+            log.error("code_bytes", "", found);
+            return None;
+        }
+        if code_bytes == 0 || code_bytes > (1 << 20) {
+            log.error("code_bytes", "", format!("{code_bytes} bytes for d = {}", space.dim));
+            return None;
+        }
+
+        log.begin("round-trip", &place);
+        let x = gaussian(plan.rows, space, 2);
+        let rows = format!("{} gaussian rows", x.nrows());
+        let codes = log.must(&rows, lab.compress(&instance, x.view(), code_bytes))?;
+        let decoded = log.must(&rows, lab.decompress(&instance, codes.view()))?;
+        if instance.code_bytes() != code_bytes {
+            log.begin("code-bytes", &place);
+            let found = format!("{code_bytes} after fit, {} after use", instance.code_bytes());
+            log.error("code_bytes", "", found);
+        }
+        let cell = Cell {
+            method,
+            lab,
+            config: plan.config.clone(),
+            space,
+            train,
+            x,
+            instance,
+            code_bytes,
+            codes,
+            decoded,
+        };
+        log.begin("fully-written", &place);
+        cell.fully_written(log);
+        log.begin("finite-output", &place);
+        if let Some(row) = not_finite(&cell.decoded) {
+            log.error("decompress", &rows, format!("row {row} is not finite"));
+        }
+        log.begin("determinism", &place);
+        let again = log.must(&rows, lab.compress(&cell.instance, cell.x.view(), code_bytes))?;
+        if let Some(row) = differing_row(cell.codes.view(), again.view(), u8::eq) {
+            let found = format!("the same call again gives row {row} another code");
+            log.error("compress", &rows, found);
+        }
+        Some(cell)
+    }
+
+    /// A byte that keeps the caller's filling in all rows was never written; so was a row that
+    /// keeps it in every short batch.
+    fn fully_written(&self, log: &mut Log<'_>) {
+        let canary = Guarded::codes().canary();
+        let untouched = |column: &usize| self.codes.column(*column).iter().all(|b| *b == canary);
+        if let Some(column) = (0..self.code_bytes).find(untouched) {
+            let found = format!("byte {column} of each code is as the caller filled it");
+            log.error("compress", "", found);
+        }
+        if let Some(row) = self.decoded.iter().position(|v| unwritten(*v)) {
+            let found = format!("row {} is as the caller filled it", row / self.space.dim);
+            return log.error("decompress", "", found);
+        }
+        const BATCH: usize = 7;
+        let mut untouched = [true; BATCH];
+        for start in (0..self.x.nrows() - BATCH).step_by(BATCH).take(24) {
+            let input = format!("rows {start} to {}", start + BATCH);
+            let batch = self.x.slice(s![start..start + BATCH, ..]);
+            let Some(codes) =
+                log.must(&input, self.lab.compress(&self.instance, batch, self.code_bytes))
+            else {
+                return;
+            };
+            for (untouched, code) in untouched.iter_mut().zip(codes.outer_iter()) {
+                *untouched &= code.iter().all(|b| *b == canary);
+            }
+            let Some(rows) = log.must(&input, self.lab.decompress(&self.instance, codes.view()))
+            else {
+                return;
+            };
+            if let Some(at) = rows.iter().position(|v| unwritten(*v)) {
+                let found = format!("row {} is as the caller filled it", at / self.space.dim);
+                return log.error("decompress", &input, found);
+            }
+        }
+        if let Some(row) = untouched.iter().position(|untouched| *untouched) {
+            let found = format!("code {row} of every batch is as the caller filled it");
+            log.error("compress", "batches of 7 rows", found);
+        }
+    }
+
+    /// Another instance of the cell's configuration, not fitted.
+    pub(super) fn fresh(&self, log: &mut Log<'_>) -> Option<Instance> {
+        log.must("another instance", self.method.create(&self.config, self.space))
+    }
+
+    pub(super) fn compress(&self, x: ArrayView2<'_, f32>) -> Result<Array2<u8>, CallError> {
+        self.lab.compress(&self.instance, x, self.code_bytes)
+    }
+
+    pub(super) fn decompress(&self, codes: ArrayView2<'_, u8>) -> Result<Array2<f32>, CallError> {
+        self.lab.decompress(&self.instance, codes)
+    }
+}
+
+/// True for the caller's filling, a number that no method computes.
+pub(super) fn unwritten(value: f32) -> bool {
+    value.to_bits() == Guarded::rows().canary().to_bits()
+}
+
+/// The first row with a value that is not finite.
+pub(super) fn not_finite(rows: &Array2<f32>) -> Option<usize> {
+    rows.outer_iter().position(|row| row.iter().any(|v| !v.is_finite()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaussian_rows_are_reproducible_and_standard() {
+        let space = Space { dim: 2, metric: Metric::L2 };
+        assert_eq!(gaussian(3, space, 1), gaussian(3, space, 1));
+        let x = gaussian(2000, space, 1);
+        let mean = x.mean().expect("rows");
+        let var = x.mapv(|v| (v - mean) * (v - mean)).mean().expect("rows");
+        // Five standard errors of 4,000 draws.
+        assert!(mean.abs() < 0.08 && (var - 1.0).abs() < 0.12, "{mean} {var}");
+        let unit = gaussian(5, Space { metric: Metric::Cosine, ..space }, 1);
+        assert!(unit.outer_iter().all(|row| (row.dot(&row) - 1.0).abs() < 1e-6));
+    }
+}
