@@ -287,3 +287,8 @@ fn every_sub_vector_takes_its_nearest_centroid() {
         }
     });
 }
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_pq::plugin()).assert_clean();
+}

@@ -273,3 +273,8 @@ fn wider_beams_and_more_layers_come_nearer() {
         assert!(twenty > 2.0_f64.powf(-2.0 * 30.0 / 16.0));
     });
 }
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_rq::plugin()).assert_clean();
+}
