@@ -1,5 +1,7 @@
 //! What product quantization promises, asked through the C table as the host asks it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
 use ndarray::{Array2, ArrayView2};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vq_plugin_api::handle::{Caller, Guarded, Instance, Method, Plugin, Proposal};
