@@ -87,7 +87,8 @@ impl Levels {
             let scale = inverse((high - low) / (count * SLOTS) as f32);
             slots.push((low, scale));
             // By the very rule that places values, so that rounding cannot matter.
-            let places: Vec<usize> = inner.iter().map(|end| slot(*end, low, scale, count)).collect();
+            let places: Vec<usize> =
+                inner.iter().map(|end| slot(*end, low, scale, count)).collect();
             let ends_before = |slot| places.partition_point(|place| *place < slot) as u16;
             before.extend((0..=count * SLOTS).map(ends_before));
         }
