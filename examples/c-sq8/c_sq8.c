@@ -139,26 +139,25 @@ static vq_rc load(vq_instance *self, vq_str model, vq_buf *err) {
 }
 
 #define FLOAT(number) {.kind = VQ_KIND_FLOAT, .f = number}
-static const vq_value clip_grid[] = {FLOAT(0.9), FLOAT(1.0)};
-static const vq_param params[] = {{
+static const vq_param clip = {
     .struct_size = sizeof(vq_param), .kind = VQ_KIND_FLOAT, .name = TEXT("clip"),
     .help = TEXT("Part of each dimension's training range that the 256 levels span."),
     .default_value = FLOAT(1.0), .min = FLOAT(0.5), .max = FLOAT(1.0),
-    .grid = {.kind = VQ_KIND_LIST, .items = clip_grid, .n_items = 2},
-}};
+    .grid = {.kind = VQ_KIND_LIST, .items = (const vq_value[]){FLOAT(0.9), FLOAT(1.0)}, .n_items = 2},
+};
 static const vq_method method = {
     .struct_size = sizeof(vq_method), .flags = VQ_NEEDS_TRAINING | VQ_DETERMINISTIC | VQ_THREAD_SAFE,
     .id = TEXT("c_sq8"), .name = TEXT("SQ8 in C"), .version = TEXT("0.1.0"),
     .description = TEXT("8-bit scalar quantization per dimension, an example in C"),
     .license = TEXT("MIT OR Apache-2.0"), .tags = TEXT("scalar, example"),
-    .params = params, .n_params = 1, .create = create, .destroy = destroy, .fit = fit,
+    .params = &clip, .n_params = 1, .create = create, .destroy = destroy, .fit = fit,
     .code_bytes = code_bytes, .model_bytes = model_bytes, .ratio = ratio,
     .compress = compress, .decompress = decompress, .save = save, .load = load,
 };
-static const vq_method *const methods[] = {&method};
 static const vq_plugin plugin = {
     .magic = VQ_MAGIC, .abi_major = VQ_ABI_MAJOR, .abi_minor = VQ_ABI_MINOR,
-    .struct_size = sizeof(vq_plugin), .sdk = TEXT("c"), .methods = methods, .n_methods = 1,
+    .struct_size = sizeof(vq_plugin), .sdk = TEXT("c"),
+    .methods = (const vq_method *const[]){&method}, .n_methods = 1,
 };
 
 const vq_plugin *vq_plugin_entry_v1(uint32_t host_major, uint32_t host_minor) {
