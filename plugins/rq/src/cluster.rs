@@ -77,7 +77,11 @@ pub(crate) fn centroids(
             }
         });
     }
-    let initial = start.map_or_else(|| Array2::zeros((kmeans.k, dim)), |c| c.dot(&directions));
+    // Back from the sub-space: zero in the directions that were not looked at.
+    let mut initial = Array2::zeros((kmeans.k, dim));
+    if let Some(start) = start {
+        Panels::for_ip(directions.t()).scores(start.view(), initial.view_mut());
+    }
     let mut progress = |done: f32| progress(0.5 + 0.5 * done);
     let found = kmeans.fit_from(x.view(), initial.view(), &mut progress).map_err(failed)?;
     Ok(found + &mean)

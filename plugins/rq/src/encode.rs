@@ -242,12 +242,13 @@ impl Layers {
         let mut layers = Self::within(Normal::of(layer(0)), params);
         for l in 0..params.layers {
             let Normal { scale, shift } = &layers.normal;
-            let mut normalised = layer(l).mapv(|c| bounded(c * scale));
+            let mut normalised = layer(l).mapv(|c| c * scale);
             if l == 0 {
                 for mut row in normalised.outer_iter_mut() {
                     row.iter_mut().zip(shift).for_each(|(c, shift)| *c -= shift);
                 }
             }
+            normalised.mapv_inplace(bounded);
             layers.push(normalised);
         }
         layers
@@ -442,5 +443,50 @@ impl Rq {
             x.iter_mut().for_each(|x| *x = x.clamp(f32::MIN, f32::MAX));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_and_residuals_find_the_same_codes() {
+        let params =
+            Residual { layers: 5, bits: 5, beam: 4, iterations: 1, points_per_centroid: 1 };
+        let (n, dim, k) = (700, 7, 32);
+        let wave = |i: usize, step: f32| (i as f32 * step).sin() + (i as f32 * 0.377).cos();
+        let centroids: Vec<f32> =
+            (0..5 * k * dim).map(|i| wave(i, 1.7) / (1 + i / (k * dim)) as f32).collect();
+        let x = Array2::from_shape_fn((n, dim), |(i, j)| wave(i * dim + j, 0.61) * 1.5);
+        let with_tables = Layers::of(&centroids, &params, dim);
+        let mut without = Layers::none(params.beam);
+        for layer in &with_tables.layers {
+            without.push(layer.centroids.clone());
+        }
+        assert!(with_tables.tables && !without.tables);
+        let (mut a, mut b) = (Beams::new(n), Beams::new(n));
+        for _ in 0..5 {
+            with_tables.extend(x.view(), &mut a);
+            without.extend(x.view(), &mut b);
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+            assert!(a.scores.iter().zip(&b.scores).all(close));
+        }
+        // Scores that rounding could swap are rare.
+        let same = (0..n).filter(|row| a.code(*row, 0) == b.code(*row, 0)).count();
+        assert!(same > n * 99 / 100, "{same} of {n}");
+    }
+
+    #[test]
+    fn the_chosen_are_the_best_with_ties_to_the_lowest() {
+        let scores: Vec<f32> = (0..96).map(|i| ((i * 37) % 11) as f32).collect();
+        let mut expected: Vec<usize> = (0..96).collect();
+        expected.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        for wanted in 1..20 {
+            let mut best = Best { wanted, found: Vec::new(), threshold: 0.0, maxima: Vec::new() };
+            best.choose(&scores, 32);
+            let found = best.found.iter().map(|(_, from, c)| (from * 32 + c) as usize);
+            assert_eq!(found.collect::<Vec<_>>(), expected[..wanted]);
+        }
     }
 }

@@ -24,7 +24,10 @@ use encode::Layers;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_kernels::pack::packed_bytes;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
-use vq_plugin_api::{Context, Error, Method, Quantizer, Space, Value, export_plugin, params};
+use vq_plugin_api::quantizer::product;
+use vq_plugin_api::{
+    Context, Error, GridRequest, GridSink, Method, Quantizer, Space, Value, export_plugin, params,
+};
 
 /// Most layers.
 const MAX_LAYERS: usize = 256;
@@ -131,21 +134,39 @@ impl Quantizer for Rq {
         Ok(())
     }
 
-    /// The number of layers nearest to the rate, for each width that the user might fix; eight bits
-    /// unless so, or fewer where one layer of eight is too much.
+    /// As many layers of eight bits as come nearest to the rate; fewer bits where one layer of eight
+    /// is too much.
     fn rate_axes(space: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
         let wanted = bits_per_dim * space.dim as f64;
-        let mut layers: Vec<usize> = (1..=12)
-            .map(|bits| (wanted / f64::from(bits)).round().max(1.0) as usize)
-            .filter(|layers| *layers <= MAX_LAYERS)
-            .collect();
-        layers.dedup();
         let bits = (wanted.round() as u32).clamp(1, 8);
         vec![
-            ("layers", layers.into_iter().map(Value::from).collect()),
+            ("layers", vec![Value::from(layers_at(wanted, f64::from(bits)))]),
             ("bits", vec![Value::from(bits)]),
         ]
     }
+
+    fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
+        // Bits that the user fixed ask for another number of layers each.
+        let (Some(rate), Some(widths), None) =
+            (request.bits_per_dim, request.axes.get("bits"), request.axes.get("layers"))
+        else {
+            return product::<Self>(request, sink);
+        };
+        let wanted = rate * request.space.dim as f64;
+        for bits in widths {
+            let layers = layers_at(wanted, bits.as_f64().unwrap_or(8.0));
+            let mut one = request.clone();
+            one.axes.insert("bits".to_owned(), vec![bits.clone()]);
+            one.axes.insert("layers".to_owned(), vec![Value::from(layers)]);
+            product::<Self>(&one, sink)?;
+        }
+        Ok(())
+    }
+}
+
+/// Layers of `bits` bits nearest to `wanted` bits per vector.
+fn layers_at(wanted: f64, bits: f64) -> usize {
+    (wanted / bits).round().clamp(1.0, MAX_LAYERS as f64) as usize
 }
 
 export_plugin!(Rq: Scorer);
