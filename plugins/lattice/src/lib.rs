@@ -9,8 +9,8 @@
 //!
 //! Training:
 //! 1. Mean and standard deviation σ of each dimension.
-//! 2. For each block the step s, `stepⱼ = scale · s · σⱼ`, and the shift a, 0 or a deep hole, of
-//!    least squared error on at most [`train::SAMPLE`] rows: wide steps round more, narrow ones
+//! 2. For each block the step s, `stepⱼ = scale · s · σⱼ`, and the shift a, some way to a deep
+//!    hole, of least squared error on at most [`train::SAMPLE`] values: wide steps round more, narrow ones
 //!    leave more points outside.
 //!
 //! O(n·d) for the moments, O(d) for the steps.
@@ -29,6 +29,7 @@ use std::sync::Mutex;
 use train::Choice;
 use vq_kernels::pack::{self, packed_bytes};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
+use vq_plugin_api::params::ParamType;
 use vq_plugin_api::{
     Context, Error, Method, Quantizer, Space, Value, choices, export_plugin, params,
 };
@@ -58,8 +59,8 @@ pub struct LatticeCode {
     step: Vec<f32>,
     /// 1 / step; 0 for a dimension without spread.
     inv: Vec<f32>,
-    /// One per block: the lattice is moved to a deep hole.
-    shifted: Vec<bool>,
+    /// One per block: how far the lattice is moved to its deep hole.
+    shift: Vec<f32>,
 }
 
 /// Consecutive dimensions that are coded together.
@@ -95,10 +96,10 @@ fn blocks(kind: Kind, dim: usize) -> Vec<Block> {
 }
 
 impl LatticeCode {
-    fn set(&mut self, mean: Vec<f32>, step: Vec<f32>, shifted: Vec<bool>) {
+    fn set(&mut self, mean: Vec<f32>, step: Vec<f32>, shift: Vec<f32>) {
         let inverse = |step: &f32| Some(1.0 / step).filter(|inv| inv.is_finite()).unwrap_or(0.0);
         self.inv = step.iter().map(inverse).collect();
-        (self.mean, self.step, self.shifted) = (mean, step, shifted);
+        (self.mean, self.step, self.shift) = (mean, step, shift);
     }
 
     /// The rows `every` apart with mean 0 and deviation 1, cut to one block.
@@ -108,7 +109,7 @@ impl LatticeCode {
         mean: &[f64],
         spread: &[f64],
     ) -> (Vec<[f32; N]>, [f64; N]) {
-        let every = train.nrows().div_ceil(train::SAMPLE);
+        let every = train.nrows().div_ceil(train::SAMPLE / N);
         let standard = |x: f32, j: usize| {
             let z = (f64::from(x) - mean[j]) / spread[j];
             if z.is_finite() { z as f32 } else { 0.0 }
@@ -133,15 +134,15 @@ impl LatticeCode {
         train::least_error::<L, N>(&sample, &weights, self.params.bits)
     }
 
-    fn code<L: Lattice<N>, const N: usize>(&self, shifted: bool) -> Voronoi<N> {
-        Voronoi { bits: self.params.bits, shift: if shifted { L::HOLE } else { [0.0; N] } }
+    fn code<L: Lattice<N>, const N: usize>(&self, shift: f32) -> Voronoi<N> {
+        Voronoi { bits: self.params.bits, shift: L::HOLE.map(|hole| shift * hole) }
     }
 
     fn encode_block<L: Lattice<N>, const N: usize>(
         &self,
         x: &[f32],
         at: usize,
-        shifted: bool,
+        shift: f32,
         out: &mut [u16],
     ) {
         let (x, mean, inv) = (&x[at..at + N], &self.mean[at..at + N], &self.inv[at..at + N]);
@@ -151,18 +152,18 @@ impl LatticeCode {
             let off = if off < f32::MAX { off } else { f32::MAX };
             (if off > -f32::MAX { off } else { -f32::MAX }) * inv[i]
         });
-        out[at..at + N].copy_from_slice(&self.code::<L, N>(shifted).encode::<L>(&t));
+        out[at..at + N].copy_from_slice(&self.code::<L, N>(shift).encode::<L>(&t));
     }
 
     fn decode_block<L: Lattice<N>, const N: usize>(
         &self,
         u: &[u16],
         at: usize,
-        shifted: bool,
+        shift: f32,
         x: &mut [f32],
     ) {
         let block = std::array::from_fn(|i| u[at + i]);
-        let r = self.code::<L, N>(shifted).decode::<L>(&block);
+        let r = self.code::<L, N>(shift).decode::<L>(&block);
         let (mean, step) = (&self.mean[at..at + N], &self.step[at..at + N]);
         for (((x, r), mean), step) in x[at..at + N].iter_mut().zip(r).zip(mean).zip(step) {
             *x = (mean + step * r).clamp(f32::MIN, f32::MAX);
@@ -186,22 +187,21 @@ impl Quantizer for LatticeCode {
     fn create(params: LatticeParams, space: Space) -> Result<Self, Error> {
         let least = params.lattice.dims();
         if least > space.dim {
-            let name = vq_plugin_api::params::ParamType::into_value(params.lattice);
+            let name = params.lattice.into_value();
             let reason = format!("{name} needs {least} dimensions, d = {}", space.dim);
             return Err(Error::param("lattice", reason));
         }
         let blocks = blocks(params.lattice, space.dim);
         let none = Vec::new;
-        let (mean, step, inv, shifted) = (none(), none(), none(), Vec::new());
-        Ok(LatticeCode { params, blocks, mean, step, inv, shifted })
+        let (mean, step, inv, shift) = (none(), none(), none(), Vec::new());
+        Ok(LatticeCode { params, blocks, mean, step, inv, shift })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
         if train.nrows() == 0 {
             return Err(Error::failed("no training rows"));
         }
-        ctx.progress(0.0, "moments")?;
-        let (mean, spread) = train::moments(train);
+        let (mean, spread) = train::moments(train, ctx)?;
         let done = Mutex::new(0);
         let choose = |block: &Block| {
             {
@@ -224,7 +224,7 @@ impl Quantizer for LatticeCode {
         let end = f64::from(f32::MAX);
         let step = spread.iter().zip(factors).map(|(s, f)| (s * f).min(end) as f32).collect();
         let mean = mean.iter().map(|mean| *mean as f32).collect();
-        self.set(mean, step, choices.iter().map(|choice| choice.shifted).collect());
+        self.set(mean, step, choices.iter().map(|choice| choice.shift).collect());
         Ok(())
     }
 
@@ -244,12 +244,12 @@ impl Quantizer for LatticeCode {
             let mut u = vec![0_u16; dim];
             for (x, mut code) in x.outer_iter().zip(codes.outer_iter_mut()) {
                 let x = x.as_slice().map_or_else(|| Cow::Owned(x.to_vec()), Cow::Borrowed);
-                for (block, shifted) in self.blocks.iter().zip(&self.shifted) {
+                for (block, shift) in self.blocks.iter().zip(&self.shift) {
                     let at = block.start;
                     match block.kind {
-                        Kind::Z => self.encode_block::<Z, 1>(&x, at, *shifted, &mut u),
-                        Kind::D4 => self.encode_block::<D4, 4>(&x, at, *shifted, &mut u),
-                        Kind::E8 => self.encode_block::<E8, 8>(&x, at, *shifted, &mut u),
+                        Kind::Z => self.encode_block::<Z, 1>(&x, at, *shift, &mut u),
+                        Kind::D4 => self.encode_block::<D4, 4>(&x, at, *shift, &mut u),
+                        Kind::E8 => self.encode_block::<E8, 8>(&x, at, *shift, &mut u),
                     }
                 }
                 pack::pack(&u, self.params.bits, contiguous(code.as_slice_mut())?);
@@ -270,12 +270,12 @@ impl Quantizer for LatticeCode {
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
                 pack::unpack(contiguous(code.as_slice())?, self.params.bits, &mut u);
                 let x = contiguous(x.as_slice_mut())?;
-                for (block, shifted) in self.blocks.iter().zip(&self.shifted) {
+                for (block, shift) in self.blocks.iter().zip(&self.shift) {
                     let at = block.start;
                     match block.kind {
-                        Kind::Z => self.decode_block::<Z, 1>(&u, at, *shifted, x),
-                        Kind::D4 => self.decode_block::<D4, 4>(&u, at, *shifted, x),
-                        Kind::E8 => self.decode_block::<E8, 8>(&u, at, *shifted, x),
+                        Kind::Z => self.decode_block::<Z, 1>(&u, at, *shift, x),
+                        Kind::D4 => self.decode_block::<D4, 4>(&u, at, *shift, x),
+                        Kind::E8 => self.decode_block::<E8, 8>(&u, at, *shift, x),
                     }
                 }
             }
@@ -284,11 +284,10 @@ impl Quantizer for LatticeCode {
     }
 
     fn save(&self) -> Result<Vec<u8>, Error> {
-        let shifted = self.shifted.iter().map(|shifted| f32::from(u8::from(*shifted)));
         Ok(ModelWriter::new()
             .f32s(self.mean.iter().copied())
             .f32s(self.step.iter().copied())
-            .f32s(shifted)
+            .f32s(self.shift.iter().copied())
             .finish())
     }
 
@@ -296,12 +295,12 @@ impl Quantizer for LatticeCode {
         let mut reader = ModelReader::new(model);
         let dim = self.blocks.last().map_or(0, |block| block.start + block.kind.dims());
         let (mean, step) = (reader.f32s(dim)?, reader.f32s(dim)?);
-        let shifted = reader.f32s(self.blocks.len())?;
+        let shift = reader.f32s(self.blocks.len())?;
         reader.finish()?;
         if let Some(step) = step.iter().find(|step| **step < 0.0) {
             return Err(Error::failed(format!("step {step} is negative")));
         }
-        self.set(mean, step, shifted.iter().map(|shifted| *shifted != 0.0).collect());
+        self.set(mean, step, shift);
         Ok(())
     }
 
