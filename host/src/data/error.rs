@@ -190,6 +190,27 @@ pub enum DataError {
     },
 }
 
+impl DataError {
+    /// What the user can do about it, where that is not plain from the message.
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Length { .. } => {
+                "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
+            }
+            Self::Header { .. } | Self::Ragged { .. } => {
+                "check that the extension names the file's real format"
+            }
+            Self::NonFinite { .. } => "remove or mend that row: distances to it mean nothing",
+            Self::DimMismatch { .. } => "base, queries and train must come from the same space",
+            Self::HoldOut { .. } => "hold out fewer rows, or raise `limit`",
+            Self::Io { doing: "write" | "create", .. } => {
+                "free the disk, or choose another folder with --cache-dir"
+            }
+            _ => return None,
+        })
+    }
+}
+
 /// Wraps an operating system error with what was done to which file.
 pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
     let path = path.to_path_buf();
