@@ -13,6 +13,8 @@ use vq_host::worker::ask::{self, CheckError};
 use vq_host::worker::protocol::{Checked, CheckedMethod};
 use vq_host::worker::supervise::Limits;
 
+/// Of what a method said before it ended the process; the JSON form has more.
+const LAST_LINES: usize = 10;
 /// A person reads no faster.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
 
@@ -109,8 +111,9 @@ fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
         for skipped in skipped {
             writeln!(out, "  not checked: {skipped}")?;
         }
-        if let Some(log) = log {
-            writeln!(out, "  {}", log.replace('\n', "\n  "))?;
+        let log: Vec<&str> = log.iter().flat_map(|log| log.lines()).collect();
+        for line in &log[log.len().saturating_sub(LAST_LINES)..] {
+            writeln!(out, "  log: {line}")?;
         }
     }
     Ok(())
