@@ -125,7 +125,7 @@ impl Names {
             };
             let help = match (name.contains(['/', '\\']), nearest_valid(name)) {
                 (true, _) => "name the method, and the folder with --path DIR".into(),
-                (false, Some(near)) => format!("{shape}: try `{near}`"),
+                (false, Some(near)) => format!("try `{near}`: {shape}"),
                 (false, None) => shape.into(),
             };
             return refuse(reason, help);
