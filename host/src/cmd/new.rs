@@ -248,8 +248,8 @@ impl Api {
         match self {
             Api::Version(_) => String::new(),
             Api::Folder(_) => format!(
-                "- `Cargo.toml` names {SDK} by a folder of the machine it was made on, which CI \
-                 replaces: `cargo add {SDK} --path DIR` does it anywhere.\n"
+                "- `Cargo.toml` names {SDK} by its folder on the machine where this was written; elsewhere \
+                 put the folder of another checkout there, as CI does.\n"
             ),
         }
     }
