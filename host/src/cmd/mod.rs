@@ -2,6 +2,7 @@
 
 mod check;
 mod methods;
+mod new;
 mod plan;
 mod results;
 mod run;
@@ -32,6 +33,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Plan(args) => plan::plan(&args),
         Verb::Methods(args) => methods::methods(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
         Verb::Worker => unreachable!("main runs it before anything else"),
     }
