@@ -72,6 +72,9 @@ pub fn expand(
 }
 
 /// The conformance kit's findings on the library at `path`.
+///
+/// # Errors
+/// How the child ended, if it ended without findings.
 pub fn check(
     path: &Path,
     timeout: Duration,
