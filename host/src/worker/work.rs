@@ -1,8 +1,8 @@
 //! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
 //! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
 
-use super::measure;
 use super::protocol::{Answer, CheckFinding, Checked, CheckedMethod, Job, Message, Order};
+use super::{measure, sandbox};
 use crate::plugin::load::{self, Loaded};
 use crate::record::Outcome;
 use nix::sys::resource::{Resource, setrlimit};
@@ -113,6 +113,17 @@ pub fn main() -> ExitCode {
     if let Err(error) = confine(&order) {
         fail(&reporter, Failure::failed(format!("cannot confine the worker: {error}")));
         return ExitCode::FAILURE;
+    }
+    match sandbox::enter(&order) {
+        Ok(held) => reporter.send(&Message::Confined(held)),
+        Err(error) => {
+            let remedy = "--no-sandbox runs plugins with all your rights";
+            fail(
+                &reporter,
+                Failure::failed(format!("cannot confine the plugin: {error}; {remedy}")),
+            );
+            return ExitCode::FAILURE;
+        }
     }
     match work(&order, &reporter) {
         Ok(answer) => reporter.send(&Message::Answer(Box::new(answer))),
