@@ -13,7 +13,7 @@ use seccompiler::{
 use std::collections::BTreeMap;
 
 /// Denied whatever their arguments.
-const DENIED: [c_long; 45] = [
+const DENIED: &[c_long] = &[
     // The network, and sockets of other programs on this machine.
     libc::SYS_socket,
     libc::SYS_socketpair,
@@ -50,6 +50,19 @@ const DENIED: [c_long; 45] = [
     libc::SYS_add_key,
     libc::SYS_keyctl,
     libc::SYS_request_key,
+    // Rights, owners, times and labels of files, which Landlock leaves to everybody.
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
     // Files by handle instead of by path, and other views of the file system.
     libc::SYS_open_by_handle_at,
     libc::SYS_setns,
@@ -68,6 +81,19 @@ const DENIED: [c_long; 45] = [
     libc::SYS_settimeofday,
     libc::SYS_acct,
 ];
+
+/// What newer processors' kernels no longer have.
+#[cfg(target_arch = "x86_64")]
+const DENIED_OLD: &[c_long] = &[
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const DENIED_OLD: &[c_long] = &[];
 
 /// Programs for x86-64's 32-bit pointers give the same calls with this bit.
 const X32: c_long = 0x4000_0000;
@@ -96,7 +122,7 @@ fn program() -> Result<BpfProgram, BackendError> {
     let is = |argument, compare, value| SeccompCondition::new(argument, Dword, compare, value);
     let not_own = || SeccompRule::new(vec![is(0, Ne, own)?]);
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
-        DENIED.into_iter().map(|call| (call, Vec::new())).collect();
+        DENIED.iter().chain(DENIED_OLD).map(|call| (*call, Vec::new())).collect();
     // A process may signal itself: that is how it aborts.
     for call in
         [libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo]

@@ -4,8 +4,11 @@
 //! read     its own library · the system's libraries · what allocators, thread pools and clocks
 //!          ask the system · the data of its cell
 //! write    its scratch folder, which is also TMPDIR and the working directory
-//! never    sockets · programs · signals, memory and limits of other processes
+//! never    sockets · programs · signals, memory and limits of other processes · rights, owners
+//!          and times of files
 //! ```
+//!
+//! What stays open: that a file exists, how large it is and where a link leads.
 //!
 //! The worker enters before it opens the library, while it still has one thread, and nothing can
 //! lead it out again. On Linux, Landlock holds the files (`files`) and a system call filter the
