@@ -84,17 +84,20 @@ pub fn expand(
 }
 
 /// The conformance kit's findings on the library at `path`.
+///
+/// # Errors
+/// How the child ended instead of answering.
 pub fn check(
     path: &Path,
     timeout: Duration,
     sandbox: bool,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
-) -> Result<Checked, Ended> {
+) -> Result<Checked, Box<Ended>> {
     let limits = Limits { threads: 2, ..limits(timeout, sandbox) };
     let ended = run(path, None, Job::Check, &limits, cancel, on_progress);
     match ended.answer {
         Answer::Checked(checked) => Ok(checked),
-        _ => Err(ended),
+        _ => Err(Box::new(ended)),
     }
 }
