@@ -107,7 +107,7 @@ fn plain<S: serde::Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Error
 }
 
 impl Cell {
-    /// How people and `--only` call it: `glove pq m=8 bits=8 seed=42`.
+    /// How people and `--only` call it: `glove zlattice scale=0.5 seed=42`.
     pub fn title(&self) -> String {
         let Cell { dataset_name, method, label, seed, .. } = self;
         [dataset_name, &method.id, label, &format!("seed={seed}")]

@@ -77,7 +77,33 @@ impl KMeans {
         x: ArrayView2<'_, f32>,
         progress: &mut dyn FnMut(f32) -> Result<(), E>,
     ) -> Result<Array2<f32>, KMeansError<E>> {
-        let (n, d) = x.dim();
+        self.run(x, None, progress)
+    }
+
+    /// As [`fit`](Self::fit), from the centroids `initial` (k, d) instead of random rows.
+    ///
+    /// # Errors
+    /// As for [`fit`](Self::fit).
+    ///
+    /// # Panics
+    /// When `initial` is not (k, d).
+    pub fn fit_from<E>(
+        &self,
+        x: ArrayView2<'_, f32>,
+        initial: ArrayView2<'_, f32>,
+        progress: &mut dyn FnMut(f32) -> Result<(), E>,
+    ) -> Result<Array2<f32>, KMeansError<E>> {
+        assert_eq!(initial.dim(), (self.k, x.ncols()), "shape of the centroids");
+        self.run(x, Some(initial), progress)
+    }
+
+    fn run<E>(
+        &self,
+        x: ArrayView2<'_, f32>,
+        initial: Option<ArrayView2<'_, f32>>,
+        progress: &mut dyn FnMut(f32) -> Result<(), E>,
+    ) -> Result<Array2<f32>, KMeansError<E>> {
+        let n = x.nrows();
         if n == 0 {
             return Err(KMeansError::NoRows);
         }
@@ -96,12 +122,13 @@ impl KMeans {
         }
 
         points.normalise();
-        let mut centroids = Array2::<f32>::zeros((self.k, d));
-        for (mut centroid, row) in
-            centroids.outer_iter_mut().zip(distinct(sample.len(), self.k, &mut rng))
-        {
-            centroid.assign(&points.rows.row(row));
-        }
+        let mut centroids = match initial {
+            Some(initial) => points.normalised(initial),
+            None => {
+                let rows = distinct(sample.len(), self.k, &mut rng);
+                points.rows.select(Axis(0), &rows)
+            }
+        };
         let mut state = Assignment::new(sample.len(), self.k);
         let mut panels = Panels::for_l2(centroids.view());
         for iteration in 0..self.iterations {
@@ -218,6 +245,17 @@ impl Points {
                     }
                 }
             });
+    }
+
+    /// Rows of the caller in the space of the normalised ones.
+    fn normalised(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut rows = rows.to_owned();
+        for mut row in rows.outer_iter_mut() {
+            for (value, shift) in row.iter_mut().zip(&self.shift) {
+                *value = ((f64::from(*value) - shift) * self.scale) as f32;
+            }
+        }
+        rows
     }
 
     fn restore(&self, mut centroids: Array2<f32>) -> Array2<f32> {
@@ -458,6 +496,19 @@ mod tests {
             sizes[j as usize] += 1;
         }
         sizes
+    }
+
+    #[test]
+    fn a_start_of_ones_own_is_gone_on_from() {
+        let x = ndarray::array![[100.0_f32], [101.0], [200.0], [201.0], [300.0], [301.0]];
+        let go_on = |iterations: usize, initial: ArrayView2<'_, f32>| {
+            let mut progress = |_: f32| Ok::<(), std::convert::Infallible>(());
+            settings(2, iterations).fit_from(x.view(), initial, &mut progress).unwrap()
+        };
+        let start = ndarray::array![[150.0_f32], [290.0]];
+        assert_eq!(go_on(9, start.view()), ndarray::array![[150.5], [300.5]]);
+        let other = ndarray::array![[250.0_f32], [90.0]];
+        assert_eq!(go_on(9, other.view()), ndarray::array![[250.5], [100.5]]);
     }
 
     proptest! {

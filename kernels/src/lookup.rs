@@ -6,6 +6,8 @@
 //! load per byte whatever the width: for 4-bit codes, half the loads. Other widths are unpacked on the
 //! way.
 //!
+//! Additive quantizers also encode by tables: [`subtract_rows`].
+//!
 //! A sum is **defined** as the f32 sum over bytes in their order, the entry of a byte being the f32
 //! sum over its codes in their order; for widths that do not divide 8, over codes in their order.
 
@@ -90,6 +92,61 @@ impl Lookup {
                     *sum = by_codes(entries, *bits, row);
                 }
             }
+        }
+    }
+}
+
+/// Takes `rows`, each (n), from `sums` (n), one row after the other:
+/// `sums ← (sums − rows[0]) − rows[1] − …`. O(n · rows), no allocation.
+///
+/// # Panics
+/// When a row has another length.
+pub fn subtract_rows(sums: &mut [f32], rows: &[&[f32]]) {
+    for row in rows {
+        assert_eq!(row.len(), sums.len(), "length of a row");
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: AVX-512F was detected on the line above.
+        return unsafe { subtract_avx512(sums, rows) };
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected on the line above.
+        return unsafe { subtract_avx2(sums, rows) };
+    }
+    subtract(sums, rows);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn subtract_avx512(sums: &mut [f32], rows: &[&[f32]]) {
+    subtract(sums, rows);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn subtract_avx2(sums: &mut [f32], rows: &[&[f32]]) {
+    subtract(sums, rows);
+}
+
+#[inline(always)]
+fn subtract(sums: &mut [f32], rows: &[&[f32]]) {
+    /// Sums that stay in registers while the rows pass by.
+    const WIDE: usize = 64;
+    let (chunks, rest) = sums.as_chunks_mut::<WIDE>();
+    let done = chunks.len() * WIDE;
+    for (c, sums) in chunks.iter_mut().enumerate() {
+        let mut held = *sums;
+        for row in rows {
+            let row: &[f32; WIDE] = row[c * WIDE..].first_chunk().expect("the length was checked");
+            for (sum, value) in held.iter_mut().zip(row) {
+                *sum -= value;
+            }
+        }
+        *sums = held;
+    }
+    for row in rows {
+        for (sum, value) in rest.iter_mut().zip(&row[done..]) {
+            *sum -= value;
         }
     }
 }
@@ -184,6 +241,21 @@ mod tests {
             let turned = codes.t().as_standard_layout().into_owned();
             lookup.sums(turned.t(), &mut sums);
             prop_assert_eq!(&sums, &expected);
+        }
+    }
+
+    #[test]
+    fn rows_are_subtracted_in_their_order_at_every_width() {
+        for n in [0, 1, 63, 64, 65, 256, 300] {
+            let row = |seed: usize| -> Vec<f32> {
+                (0..n).map(|i| ((i * seed) as f32 * 0.61).sin() * seed as f32).collect()
+            };
+            let rows = [row(3), row(5), row(11)];
+            let expected: Vec<f32> =
+                (0..n).map(|i| rows.iter().fold(row(7)[i], |sum, row| sum - row[i])).collect();
+            let mut sums = row(7);
+            subtract_rows(&mut sums, &rows.each_ref().map(Vec::as_slice));
+            assert_eq!(sums, expected);
         }
     }
 

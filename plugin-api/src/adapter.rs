@@ -625,11 +625,40 @@ macro_rules! export_plugin {
 
             extern "C" fn table() -> *const $crate::abi::VqPlugin { super::plugin() }
 
-            #[$crate::abi_stable::export_root_module]
             fn root() -> $crate::abi::VqRootRef {
                 use $crate::abi_stable::prefix_type::PrefixTypeTrait;
                 $crate::abi::VqRoot { plugin: table }.leak_into_prefix()
             }
+
+            // What #[export_root_module] writes, but for its paths: it names `::abi_stable`, which
+            // an author's crate does not depend on.
+            extern "C" fn erased_root() -> $crate::abi_stable::library::RootModuleResult {
+                $crate::abi_stable::library::__call_root_module_loader(root)
+            }
+
+            #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+            static HEADER: $crate::abi_stable::library::LibHeader =
+                // SAFETY: `erased_root` answers a VqRootRef, as the type parameter says.
+                unsafe {
+                    $crate::abi_stable::library::LibHeader::from_constructor::<$crate::abi::VqRootRef>(
+                        erased_root,
+                        $crate::abi_stable::library::CheckTypeLayout::Yes,
+                    )
+                };
         }
     };
 }
+
+// A host would take a plugin with another name for one without a layout to check.
+const _: () = {
+    let (ours, theirs) = (
+        b"_1as_0lib_1header_0root_bmodule_bloader",
+        abi_stable::library::ROOT_MODULE_LOADER_NAME.as_bytes(),
+    );
+    assert!(ours.len() == theirs.len(), "abi_stable looks for another symbol");
+    let mut i = 0;
+    while i < ours.len() {
+        assert!(ours[i] == theirs[i], "abi_stable looks for another symbol");
+        i += 1;
+    }
+};

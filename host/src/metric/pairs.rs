@@ -279,8 +279,8 @@ mod tests {
 
         let distance = |a: &Array2<f32>, i: u32, b: &Array2<f32>, j: u32| {
             let (a, b) = (a.row(i as usize), b.row(j as usize));
-            let sq = a.iter().zip(b).map(|(&a, &b)| f64::from(a - b).powi(2));
-            sq.sum::<f64>().sqrt()
+            let squares = a.iter().zip(b).map(|(&a, &b)| f64::from(a - b).powi(2));
+            squares.sum::<f64>().sqrt()
         };
         let mut errors: Vec<f64> = (sample.pairs().iter())
             .map(|&(i, j)| {

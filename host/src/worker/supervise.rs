@@ -29,8 +29,11 @@ const OUTPUT_TAIL: usize = 8 * 1024;
 const MAX_LINE: u64 = 256 << 20;
 /// Log lines kept per cell.
 const MAX_LOG_LINES: usize = 200;
-/// Resident anonymous memory, as a part of the limit, from which a death counts as out of memory.
+/// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
+/// which a death counts as out of memory.
 const NEAR_LIMIT: f64 = 0.85;
+/// Resident file pages of the program itself, which the memory limit does not count.
+const PROGRAM_PAGES: u64 = 32 << 20;
 
 /// What a child may use.
 #[derive(Clone, Debug)]
@@ -240,10 +243,9 @@ fn watch(
         (_, Some(answer)) => answer,
         (Some((outcome, error)), None) => Answer::Failed { outcome, error },
         (None, None) => {
-            let near = limits.memory.is_some_and(|limit| {
-                peak_anonymous.max(max_rss.saturating_sub(mapped_allowance())) as f64
-                    > NEAR_LIMIT * limit as f64
-            });
+            let most = peak_anonymous.max(max_rss.saturating_sub(PROGRAM_PAGES)) as f64;
+            let room = [limits.memory, machine_bytes()].into_iter().flatten().min();
+            let near = room.is_some_and(|room| most > NEAR_LIMIT * room as f64);
             let (outcome, error) = cause(status, &stage, &printed, near, limits.memory);
             Answer::Failed { outcome, error }
         }
@@ -260,9 +262,11 @@ fn watch(
     }
 }
 
-/// Resident file pages of the program itself, which the memory limit does not count.
-fn mapped_allowance() -> u64 {
-    32 << 20
+/// All the memory there is.
+fn machine_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Why a child ended without an answer.
@@ -283,10 +287,9 @@ fn cause(
         return (Outcome::OutOfMemory, format!("ran out of memory at {stage}, within {limit}"));
     }
     match (signal, status.and_then(|s| s.code())) {
-        (Some(9), _) => (
-            Outcome::OutOfMemory,
-            format!("killed by the system at {stage}, most likely for lack of memory"),
-        ),
+        (Some(9), _) => {
+            (Outcome::Crashed, format!("killed at {stage} by signal 9 (SIGKILL), not by vq-host"))
+        }
         (Some(number), _) => {
             let name = Signal::try_from(number).map_or("unknown signal", Signal::as_str);
             (Outcome::Crashed, format!("crashed at {stage}: signal {number} ({name})"))

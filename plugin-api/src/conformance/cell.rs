@@ -9,9 +9,6 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// The seed that cells are fitted with.
 pub(super) const SEED: u64 = 7;
-/// What [`Guarded`] leaves where nothing was written.
-const CODE_CANARY: u8 = 0xA5;
-const ROW_CANARY: u32 = 0x7E57_C0DE;
 /// Rows tried when a method finds the usual training set too small.
 const MANY_ROWS: usize = 4096;
 
@@ -285,8 +282,8 @@ impl<'a> Cell<'a> {
     /// A byte that keeps the caller's filling in all rows was never written; so was a row that
     /// keeps it in every short batch.
     fn fully_written(&self, log: &mut Log<'_>) {
-        let untouched =
-            |column: &usize| self.codes.column(*column).iter().all(|b| *b == CODE_CANARY);
+        let canary = Guarded::codes().canary();
+        let untouched = |column: &usize| self.codes.column(*column).iter().all(|b| *b == canary);
         if let Some(column) = (0..self.code_bytes).find(untouched) {
             let found = format!("byte {column} of each code is as the caller filled it");
             log.error("compress", "", found);
@@ -306,7 +303,7 @@ impl<'a> Cell<'a> {
                 return;
             };
             for (untouched, code) in untouched.iter_mut().zip(codes.outer_iter()) {
-                *untouched &= code.iter().all(|b| *b == CODE_CANARY);
+                *untouched &= code.iter().all(|b| *b == canary);
             }
             let Some(rows) = log.must(&input, self.lab.decompress(&self.instance, codes.view()))
             else {
@@ -339,7 +336,7 @@ impl<'a> Cell<'a> {
 
 /// True for the caller's filling, a number that no method computes.
 pub(super) fn unwritten(value: f32) -> bool {
-    value.to_bits() == ROW_CANARY
+    value.to_bits() == Guarded::rows().canary().to_bits()
 }
 
 /// The first row with a value that is not finite.

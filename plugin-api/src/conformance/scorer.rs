@@ -20,12 +20,15 @@ fn codes<'a>(cell: &'a Cell<'_>) -> ArrayView2<'a, u8> {
     cell.codes.slice(s![..CODES, ..])
 }
 
-/// Estimates (q, n), and bounds where the method claims them.
+/// Estimates (q, n), and bounds (q, n) where the method claims them.
+type Scored = (Array2<f32>, Option<Array2<f32>>);
+
+/// `None` where the method has no scorer.
 fn score(
     cell: &Cell<'_>,
     queries: ArrayView2<'_, f32>,
     codes: ArrayView2<'_, u8>,
-) -> Result<Option<(Array2<f32>, Option<Array2<f32>>)>, CallError> {
+) -> Result<Option<Scored>, CallError> {
     let Some(scorer) = cell.instance.scorer() else { return Ok(None) };
     let caller = cell.lab.caller(2, SEED);
     let packed = scorer.pack(codes, &caller)?;

@@ -42,9 +42,13 @@ fn with_dividing_m(
     let dim = request.space.dim;
     let mut adapted = request.clone();
     for param in schema {
+        // Axes once inserted silence the default grids of the other parameters.
         let swept = request.axes.is_empty() && !param.grid.is_empty();
-        let values = if swept { param.grid.clone() } else { vec![param.default.clone()] };
-        adapted.axes.entry(param.name.clone()).or_insert(values);
+        if swept {
+            adapted.axes.insert(param.name.clone(), param.grid.clone());
+        } else if param.name == "m" {
+            adapted.axes.insert(param.name.clone(), vec![param.default.clone()]);
+        }
     }
     let mut ms: Vec<Value> = Vec::new();
     for wanted in adapted.axes.remove("m").unwrap_or_default() {

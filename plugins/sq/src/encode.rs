@@ -19,15 +19,25 @@ pub(crate) struct Uniform {
 }
 
 /// Free levels in ascending order.
+///
+/// The range from the lowest to the highest end of a cell is cut into equal slots; what lies in
+/// one slot has few ends left to compare with.
 pub(crate) struct Levels {
     /// (sets, count) with one set per dimension or one for all.
     pub(crate) levels: Vec<f32>,
-    /// (sets, count): the upper ends of the cells; the last is infinite and never reached.
+    /// (sets, count): the upper ends of the cells; the last is infinite.
     ends: Vec<f32>,
+    /// (sets): the lowest end, and slots per unit.
+    slots: Vec<(f32, f32)>,
+    /// (sets, count · SLOTS + 1): the ends before each slot.
+    before: Vec<u16>,
     count: usize,
-    /// Distance between the sets of consecutive dimensions: `count`, or 0 for one set.
+    /// Sets from one dimension to the next: 1, or 0 where all share one.
     stride: usize,
 }
+
+/// Slots per level.
+const SLOTS: usize = 8;
 
 /// The largest normal step whose inverse is not finite is far below any difference that matters.
 fn inverse(step: f32) -> f32 {
@@ -64,14 +74,46 @@ impl Levels {
         if !levels.chunks_exact(count).all(<[f32]>::is_sorted) {
             return None;
         }
-        let stride = if levels.len() == count { 0 } else { count };
         let middle = |pair: &[f32]| ((f64::from(pair[0]) + f64::from(pair[1])) / 2.0) as f32;
-        let ends = levels
+        let ends: Vec<f32> = levels
             .chunks_exact(count)
             .flat_map(|set| set.windows(2).map(middle).chain([f32::INFINITY]))
             .collect();
-        Some(Levels { levels, ends, count, stride })
+        let stride = usize::from(levels.len() > count);
+        let (mut slots, mut before) = (Vec::new(), Vec::new());
+        for set in ends.chunks_exact(count) {
+            let inner = &set[..count - 1];
+            let (low, high) = (inner[0], inner[count - 2]);
+            let scale = inverse((high - low) / (count * SLOTS) as f32);
+            slots.push((low, scale));
+            // By the very rule that places values, so that rounding cannot matter.
+            let places: Vec<usize> =
+                inner.iter().map(|end| slot(*end, low, scale, count)).collect();
+            let ends_before = |slot| places.partition_point(|place| *place < slot) as u16;
+            before.extend((0..=count * SLOTS).map(ends_before));
+        }
+        Some(Levels { levels, ends, slots, before, count, stride })
     }
+
+    /// The number of ends below `x` in `set`.
+    #[inline(always)]
+    fn nearest(&self, set: usize, x: f32) -> u32 {
+        let (low, scale) = self.slots[set];
+        let at = set * (self.count * SLOTS + 1) + slot(x, low, scale, self.count);
+        let (from, to) = (self.before[at], self.before[at + 1]);
+        let ends = set * self.count;
+        let ends = &self.ends[ends + usize::from(from)..ends + usize::from(to)];
+        u32::from(from) + ends.partition_point(|end| *end < x) as u32
+    }
+}
+
+/// The slot of `x`, never less for a larger `x`.
+#[inline(always)]
+fn slot(x: f32, low: f32, scale: f32, count: usize) -> usize {
+    let at = (x - low) * scale;
+    let at = if at > 0.0 { at } else { 0.0 };
+    let last = (count * SLOTS - 1) as f32;
+    (if at < last { at } else { last }) as usize
 }
 
 impl Codebook {
@@ -95,11 +137,10 @@ impl Codebook {
                 }
             }
             Codebook::Levels(levels) => {
-                let mut ends = 0;
+                let mut set = 0;
                 for (out, x) in out.iter_mut().zip(x) {
-                    let set = &levels.ends[ends..ends + levels.count];
-                    *out = narrow(cell(set, *x));
-                    ends += levels.stride;
+                    *out = narrow(levels.nearest(set, *x));
+                    set += levels.stride;
                 }
             }
         }
@@ -120,23 +161,11 @@ impl Codebook {
                 let mut set = 0;
                 for (x, index) in x.iter_mut().zip(indices) {
                     *x = levels.levels[set + (*index).into() as usize];
-                    set += levels.stride;
+                    set += levels.stride * levels.count;
                 }
             }
         }
     }
-}
-
-/// The number of ends below `x`: a binary search without branches. The count is a power of two
-/// and the last end is never passed.
-#[inline(always)]
-fn cell(ends: &[f32], x: f32) -> u32 {
-    let (mut below, mut half) = (0, ends.len() / 2);
-    while half > 0 {
-        below += if x > ends[below + half - 1] { half } else { 0 };
-        half /= 2;
-    }
-    below as u32
 }
 
 #[cfg(test)]

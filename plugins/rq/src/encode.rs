@@ -1,0 +1,492 @@
+//! Greedy and beam-search encoding, and decoding.
+//!
+//! A partial code of layers 1 … l is judged by `S = ⟨x, x̂⟩ − ‖x̂‖²/2`, since `‖x − x̂‖² = ‖x‖² − 2S`.
+//! Centroid j of the next layer adds
+//!
+//! `⟨x, cⱼ⟩ − ‖cⱼ‖²/2 − Σ_{l' ≤ l} ⟨c_{l'}(i_{l'}), cⱼ⟩`
+//!
+//! where the first two terms are one matrix product per layer, shared by all codes of the beam, and
+//! the others are rows of tables that training leaves behind: no distance in d dimensions is
+//! computed per partial code. Where tables would not fit memory (many centroids) and for the
+//! greedy encoding, which gains nothing from them, the sum is replaced by the residual:
+//! `⟨x − x̂, cⱼ⟩ − ‖cⱼ‖²/2`.
+
+use crate::{Residual, Rq};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
+use std::ops::Range;
+use vq_kernels::Panels;
+use vq_kernels::distance::norm_sq;
+use vq_kernels::lookup::subtract_rows;
+use vq_kernels::pack::{pack, unpack};
+use vq_plugin_api::Error;
+
+/// Rows of one task: enough that the tables of a layer, fetched into the second-level cache once per
+/// block, are used many times there.
+pub(crate) const BLOCK: usize = 1024;
+
+/// Most rows whose scores for a layer are computed at once: they too stay in that cache.
+pub(crate) const SCORED: usize = 128;
+
+/// Candidates that are scored side by side.
+const LANES: usize = 16;
+
+/// Most bytes of tables of inner products between centroids.
+const TABLE_BYTES: usize = 256 << 20;
+
+/// Most scores of residuals at once.
+const RESIDUAL_SCORES: usize = 1 << 20;
+
+/// Normalised rows are kept within ±LIMIT: their norms stay finite in f32.
+const LIMIT: f32 = 1e15;
+
+/// What brings rows near the origin and to a magnitude near 1: `x·scale − shift`. A power of two as
+/// the scale rounds nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Normal {
+    pub(crate) scale: f32,
+    /// Scaled, (d).
+    pub(crate) shift: Vec<f32>,
+}
+
+impl Normal {
+    /// From the mean of `rows` (n, d) and their largest deviation from it.
+    pub(crate) fn of(rows: ArrayView2<'_, f32>) -> Self {
+        let mut mean = vec![0.0_f64; rows.ncols()];
+        for row in rows.outer_iter() {
+            for (mean, value) in mean.iter_mut().zip(row) {
+                *mean += f64::from(*value);
+            }
+        }
+        for mean in &mut mean {
+            *mean /= rows.nrows() as f64;
+        }
+        let mut largest = 0.0_f64;
+        for row in rows.outer_iter() {
+            for (mean, value) in mean.iter().zip(row) {
+                largest = largest.max((f64::from(*value) - mean).abs());
+            }
+        }
+        let exponent = if largest > 0.0 { largest.log2().floor() } else { 0.0 };
+        let scale = (-exponent).clamp(-126.0, 126.0).exp2();
+        let shift = mean.iter().map(|mean| (mean * scale) as f32).collect();
+        Normal { scale: scale as f32, shift }
+    }
+
+    /// Normalises `row` into `to`, both (d).
+    pub(crate) fn apply(&self, row: &[f32], to: &mut [f32]) {
+        for ((to, x), shift) in to.iter_mut().zip(row).zip(&self.shift) {
+            *to = bounded(x * self.scale - shift);
+        }
+    }
+}
+
+/// `x` within ±LIMIT.
+#[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
+pub(crate) fn bounded(x: f32) -> f32 {
+    x.max(-LIMIT).min(LIMIT)
+}
+
+/// One layer, normalised.
+pub(crate) struct Layer {
+    /// (k, d).
+    pub(crate) centroids: Array2<f32>,
+    /// score = ⟨x, c⟩ − ‖c‖²/2.
+    panels: Panels,
+    /// score = ⟨x, c⟩.
+    pub(crate) products: Panels,
+    /// One per earlier layer: (k there, k here padded to whole chunks) inner products.
+    tables: Vec<Vec<f32>>,
+}
+
+impl Layer {
+    /// Collects the rows of the tables that belong to layers `which` of a partial code.
+    fn rows<'a>(&'a self, code: &[u16], which: Range<usize>, rows: &mut Vec<&'a [f32]>) {
+        rows.clear();
+        let padded = self.centroids.nrows().next_multiple_of(LANES);
+        let chosen = self.tables.iter().zip(code).take(which.end).skip(which.start);
+        rows.extend(chosen.map(|(table, i)| &table[usize::from(*i) * padded..][..padded]));
+    }
+}
+
+/// The layers learned so far.
+pub(crate) struct Layers {
+    pub(crate) normal: Normal,
+    pub(crate) layers: Vec<Layer>,
+    beam: usize,
+    tables: bool,
+}
+
+/// The best partial codes of a block of rows, the best of each row first.
+pub(crate) struct Beams {
+    rows: usize,
+    /// Codes per row.
+    pub(crate) width: usize,
+    /// Layers per code.
+    layers: usize,
+    /// (rows · width, layers).
+    codes: Vec<u16>,
+    /// S of each, (rows · width).
+    scores: Vec<f32>,
+}
+
+impl Beams {
+    /// The empty code of each row.
+    pub(crate) fn new(rows: usize) -> Self {
+        Beams { rows, width: 1, layers: 0, codes: Vec::new(), scores: vec![0.0; rows] }
+    }
+
+    /// Partial code `rank` of `row`, best first.
+    pub(crate) fn code(&self, row: usize, rank: usize) -> &[u16] {
+        &self.codes[(row * self.width + rank) * self.layers..][..self.layers]
+    }
+}
+
+impl Beams {
+    /// How many leading layers all codes of `row` have in common.
+    fn shared(&self, row: usize) -> usize {
+        let first = self.code(row, 0);
+        let common = |rank: usize| {
+            first.iter().zip(self.code(row, rank)).take_while(|(a, b)| a == b).count()
+        };
+        (1..self.width).map(common).min().unwrap_or(first.len())
+    }
+}
+
+/// (score, which partial code, which centroid).
+type Candidate = (f32, u32, u32);
+
+/// Finds the best candidates of a row, best first. Equal scores stay in the order they came in: the
+/// lowest (partial code, centroid) first.
+struct Best {
+    wanted: usize,
+    found: Vec<Candidate>,
+    threshold: f32,
+    maxima: Vec<f32>,
+}
+
+impl Best {
+    /// The best of `scores` (width, padded): centroids of all extensions of all partial codes.
+    fn choose(&mut self, scores: &[f32], padded: usize) {
+        self.found.clear();
+        self.threshold = f32::NEG_INFINITY;
+        // The best of each chunk: as many chunks as are wanted reach the wanted-th best of these, so
+        // that no candidate below it is needed and few chunks are looked into.
+        let chunks = scores.as_chunks::<LANES>().0;
+        self.maxima.clear();
+        self.maxima.extend(chunks.iter().map(|chunk| {
+            chunk
+                .iter()
+                .fold(f32::NEG_INFINITY, |max, score| if *score > max { *score } else { max })
+        }));
+        for max in &self.maxima {
+            if *max > self.threshold {
+                insert(&mut self.found, self.wanted, (*max, 0, 0));
+                self.threshold = worst(&self.found, self.wanted);
+            }
+        }
+        let floor = self.threshold;
+        self.found.clear();
+        self.threshold = f32::NEG_INFINITY;
+        for (c, (chunk, max)) in chunks.iter().zip(&self.maxima).enumerate() {
+            if *max < floor || *max <= self.threshold {
+                continue;
+            }
+            let from = (c * LANES / padded) as u32;
+            let first = (c * LANES % padded) as u32;
+            for (lane, &score) in chunk.iter().enumerate() {
+                if score > self.threshold {
+                    insert(&mut self.found, self.wanted, (score, from, first + lane as u32));
+                    self.threshold = worst(&self.found, self.wanted);
+                }
+            }
+        }
+    }
+}
+
+/// Inserts behind its equals, letting the last one go when there are `wanted`.
+fn insert(found: &mut Vec<Candidate>, wanted: usize, new: Candidate) {
+    if found.len() == wanted {
+        found.pop();
+    }
+    let place = found.iter().rposition(|kept| kept.0 >= new.0).map_or(0, |i| i + 1);
+    found.insert(place, new);
+}
+
+/// What a score must exceed to be inserted.
+fn worst(found: &[Candidate], wanted: usize) -> f32 {
+    if found.len() == wanted { found[wanted - 1].0 } else { f32::NEG_INFINITY }
+}
+impl Layers {
+    /// No layers yet, for codes of a beam.
+    pub(crate) fn none(beam: usize) -> Self {
+        let normal = Normal { scale: 1.0, shift: Vec::new() };
+        Layers { normal, layers: Vec::new(), beam, tables: false }
+    }
+
+    /// No layers yet, in a normalised space, for `params.layers` of them.
+    pub(crate) fn within(normal: Normal, params: &Residual) -> Self {
+        let (layers, k) = (params.layers, (1_usize << params.bits).next_multiple_of(LANES));
+        let bytes = (layers * (layers - 1) / 2).saturating_mul(4 * k * k);
+        let tables = params.beam > 1 && bytes <= TABLE_BYTES;
+        Layers { normal, layers: Vec::new(), beam: params.beam, tables }
+    }
+
+    /// From `centroids` (layers, 2^bits, d) as they add up. The first layer holds the data's mean and
+    /// decides the normalisation.
+    pub(crate) fn of(centroids: &[f32], params: &Residual, dim: usize) -> Self {
+        let k = 1 << params.bits;
+        let layer = |l: usize| {
+            ArrayView2::from_shape((k, dim), &centroids[l * k * dim..][..k * dim])
+                .expect("a layer has k rows of d")
+        };
+        let mut layers = Self::within(Normal::of(layer(0)), params);
+        for l in 0..params.layers {
+            let Normal { scale, shift } = &layers.normal;
+            let mut normalised = layer(l).mapv(|c| c * scale);
+            if l == 0 {
+                for mut row in normalised.outer_iter_mut() {
+                    row.iter_mut().zip(shift).for_each(|(c, shift)| *c -= shift);
+                }
+            }
+            normalised.mapv_inplace(bounded);
+            layers.push(normalised);
+        }
+        layers
+    }
+
+    /// Appends a layer of normalised centroids (k, d) and computes its tables.
+    /// O(layers · k² · d).
+    pub(crate) fn push(&mut self, centroids: Array2<f32>) {
+        let k = centroids.nrows();
+        let padded = k.next_multiple_of(LANES);
+        let mut tables = Vec::new();
+        let products = Panels::for_ip(centroids.view());
+        if self.tables {
+            for earlier in &self.layers {
+                let mut table = vec![0.0; k * padded];
+                let mut scores = ArrayViewMut2::from_shape((k, padded), &mut table)
+                    .expect("k rows of whole chunks");
+                let (scores, _) = scores.view_mut().split_at(Axis(1), k);
+                products.scores(earlier.centroids.view(), scores);
+                tables.push(table);
+            }
+        }
+        let panels = Panels::for_l2(centroids.view());
+        self.layers.push(Layer { centroids, panels, products, tables });
+    }
+
+    /// Extends `beams` by the layer after theirs, for normalised rows `x` (n, d).
+    ///
+    /// With tables O(n·k·(d + beam·layers)), without O(n·k·d·beam); scratch is allocated once.
+    pub(crate) fn extend(&self, x: ArrayView2<'_, f32>, beams: &mut Beams) {
+        let layer = &self.layers[beams.layers];
+        if self.beam == 1 {
+            self.extend_greedily(layer, x, beams);
+            return;
+        }
+        let (k, dim) = layer.centroids.dim();
+        let padded = k.next_multiple_of(LANES);
+        let width = self.beam.min(beams.width.saturating_mul(k));
+        let mut best = Best {
+            wanted: width,
+            found: Vec::with_capacity(width),
+            threshold: f32::NEG_INFINITY,
+            maxima: Vec::with_capacity(beams.width * padded / LANES),
+        };
+        let mut next = Beams {
+            rows: beams.rows,
+            width,
+            layers: beams.layers + 1,
+            codes: Vec::with_capacity(beams.rows * width * (beams.layers + 1)),
+            scores: Vec::with_capacity(beams.rows * width),
+        };
+        // With tables one row of scores per row of x; else one per partial code. The padding of a
+        // row's last chunk keeps −∞ and never wins.
+        let with_tables = self.tables || beams.layers == 0;
+        let per_row = if with_tables { 1 } else { beams.width };
+        let at_once = SCORED.min(RESIDUAL_SCORES / (per_row * padded)).clamp(1, beams.rows.max(1));
+        let mut scores = Array2::from_elem((at_once * per_row, padded), f32::NEG_INFINITY);
+        let mut residuals = Array2::zeros((if with_tables { 0 } else { at_once * per_row }, dim));
+        let mut candidates = vec![0.0; beams.width * padded];
+        let mut common = vec![0.0; padded];
+        let mut rows_of_tables: Vec<&[f32]> = Vec::with_capacity(beams.layers);
+        for first in (0..beams.rows).step_by(at_once) {
+            let rows = first..(first + at_once).min(beams.rows);
+            let used = Slice::from(..rows.len() * per_row);
+            let mut scored = scores.slice_axis_mut(Axis(0), used);
+            let scored = scored.slice_axis_mut(Axis(1), Slice::from(..k));
+            if with_tables {
+                layer.panels.scores(x.slice_axis(Axis(0), Slice::from(rows.clone())), scored);
+            } else {
+                let mut residuals = residuals.slice_axis_mut(Axis(0), used);
+                for (i, residual) in residuals.outer_iter_mut().enumerate() {
+                    let (row, rank) = (first + i / per_row, i % per_row);
+                    self.residual(x.row(row), beams.code(row, rank), residual);
+                }
+                layer.panels.scores(residuals.view(), scored);
+            }
+            let scored = scores.as_slice().expect("the layout is standard");
+            for (row, scored) in rows.zip(scored.chunks_exact(per_row * padded)) {
+                if with_tables {
+                    // Codes of a beam share layers: what these take away is taken once.
+                    let shared = if layer.tables.is_empty() { 0 } else { beams.shared(row) };
+                    common.copy_from_slice(scored);
+                    layer.rows(beams.code(row, 0), 0..shared, &mut rows_of_tables);
+                    subtract_rows(&mut common, &rows_of_tables);
+                    for (rank, own) in candidates.chunks_exact_mut(padded).enumerate() {
+                        own.copy_from_slice(&common);
+                        layer.rows(beams.code(row, rank), shared..usize::MAX, &mut rows_of_tables);
+                        subtract_rows(own, &rows_of_tables);
+                    }
+                } else {
+                    candidates.copy_from_slice(scored);
+                }
+                let so_far = &beams.scores[row * beams.width..][..beams.width];
+                for (own, so_far) in candidates.chunks_exact_mut(padded).zip(so_far) {
+                    own.iter_mut().for_each(|candidate| *candidate += so_far);
+                }
+                best.choose(&candidates, padded);
+                for &(score, rank, centroid) in &best.found {
+                    next.codes.extend_from_slice(beams.code(row, rank as usize));
+                    next.codes.push(centroid as u16);
+                    next.scores.push(score);
+                }
+            }
+        }
+        *beams = next;
+    }
+
+    fn extend_greedily(&self, layer: &Layer, x: ArrayView2<'_, f32>, beams: &mut Beams) {
+        let mut residuals = Array2::zeros(x.dim());
+        for (row, residual) in residuals.outer_iter_mut().enumerate() {
+            self.residual(x.row(row), beams.code(row, 0), residual);
+        }
+        let (mut index, mut score) = (vec![0_u32; beams.rows], vec![0.0_f32; beams.rows]);
+        layer.panels.nearest(residuals.view(), &mut index, &mut score);
+        let layers = beams.layers + 1;
+        let mut codes = Vec::with_capacity(beams.rows * layers);
+        for (row, index) in index.iter().enumerate() {
+            codes.extend_from_slice(beams.code(row, 0));
+            codes.push(*index as u16);
+        }
+        *beams = Beams { layers, codes, ..Beams::new(beams.rows) };
+    }
+
+    /// Writes `x − x̂` (d) for a partial code, normalised.
+    pub(crate) fn residual(
+        &self,
+        x: ArrayView1<'_, f32>,
+        code: &[u16],
+        mut residual: ArrayViewMut1<'_, f32>,
+    ) {
+        residual.assign(&x);
+        for (layer, index) in self.layers.iter().zip(code) {
+            residual -= &layer.centroids.row(usize::from(*index));
+        }
+    }
+
+    /// Writes `‖x̂‖²` (normalised) for each of `codes`, summing up in `sum` (d).
+    pub(crate) fn norm_sq(&self, code: &[u16], sum: &mut [f32]) -> f64 {
+        sum.fill(0.0);
+        for (layer, index) in self.layers.iter().zip(code) {
+            let row = layer.centroids.row(usize::from(*index));
+            sum.iter_mut().zip(row).for_each(|(sum, c)| *sum += c);
+        }
+        norm_sq(sum)
+    }
+}
+
+impl Rq {
+    /// Encodes a block `x` (n, d) into `codes` (n, code_bytes).
+    pub(crate) fn encode(
+        &self,
+        x: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+    ) -> Result<(), Error> {
+        let mut normalised = Array2::zeros(x.dim());
+        let x = x.as_standard_layout();
+        for (row, mut to) in x.outer_iter().zip(normalised.outer_iter_mut()) {
+            if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
+                self.layers.normal.apply(row, to);
+            }
+        }
+        let mut beams = Beams::new(x.nrows());
+        for _ in &self.layers.layers {
+            self.layers.extend(normalised.view(), &mut beams);
+        }
+        for (row, mut code) in codes.outer_iter_mut().enumerate() {
+            let code = code.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
+            pack(beams.code(row, 0), self.params.bits, code);
+        }
+        Ok(())
+    }
+
+    /// Decodes a block `codes` (n, code_bytes) into `x` (n, d). O(n · layers · d).
+    pub(crate) fn decode(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut x: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Error> {
+        let (k, dim) = (self.k(), self.space.dim);
+        let codes = codes.as_standard_layout();
+        let mut values = vec![0_u16; self.params.layers];
+        for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
+            let code = code.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
+            let x = x.as_slice_mut().ok_or_else(|| Error::failed("strided rows"))?;
+            unpack(code, self.params.bits, &mut values);
+            x.fill(0.0);
+            for (l, value) in values.iter().enumerate() {
+                let row = &self.centroids[(l * k + usize::from(*value)) * dim..][..dim];
+                x.iter_mut().zip(row).for_each(|(x, c)| *x += c);
+            }
+            // Layers of huge values may add up to infinity; no sum is NaN.
+            x.iter_mut().for_each(|x| *x = x.clamp(f32::MIN, f32::MAX));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_and_residuals_find_the_same_codes() {
+        let params =
+            Residual { layers: 5, bits: 5, beam: 4, iterations: 1, points_per_centroid: 1 };
+        let (n, dim, k) = (700, 7, 32);
+        let wave = |i: usize, step: f32| (i as f32 * step).sin() + (i as f32 * 0.377).cos();
+        let centroids: Vec<f32> =
+            (0..5 * k * dim).map(|i| wave(i, 1.7) / (1 + i / (k * dim)) as f32).collect();
+        let x = Array2::from_shape_fn((n, dim), |(i, j)| wave(i * dim + j, 0.61) * 1.5);
+        let with_tables = Layers::of(&centroids, &params, dim);
+        let mut without = Layers::none(params.beam);
+        for layer in &with_tables.layers {
+            without.push(layer.centroids.clone());
+        }
+        assert!(with_tables.tables && !without.tables);
+        let (mut a, mut b) = (Beams::new(n), Beams::new(n));
+        for _ in 0..5 {
+            with_tables.extend(x.view(), &mut a);
+            without.extend(x.view(), &mut b);
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+            assert!(a.scores.iter().zip(&b.scores).all(close));
+        }
+        // Scores that rounding could swap are rare.
+        let same = (0..n).filter(|row| a.code(*row, 0) == b.code(*row, 0)).count();
+        assert!(same > n * 99 / 100, "{same} of {n}");
+    }
+
+    #[test]
+    fn the_chosen_are_the_best_with_ties_to_the_lowest() {
+        let scores: Vec<f32> = (0..96).map(|i| ((i * 37) % 11) as f32).collect();
+        let mut expected: Vec<usize> = (0..96).collect();
+        expected.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        for wanted in 1..20 {
+            let mut best = Best { wanted, found: Vec::new(), threshold: 0.0, maxima: Vec::new() };
+            best.choose(&scores, 32);
+            let found = best.found.iter().map(|(_, from, c)| (from * 32 + c) as usize);
+            assert_eq!(found.collect::<Vec<_>>(), expected[..wanted]);
+        }
+    }
+}
