@@ -9,7 +9,9 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use vq_host::record::{Filter, Outcome, Record, Sandbox};
 use vq_host::store::Store;
 use vq_host::worker::sandbox;
@@ -272,4 +274,34 @@ fn descriptors_that_the_users_shell_left_open_do_not_reach_a_plugin() {
     let (_, records) = place.finish(shell);
     let error = records["inherit"].error.as_deref();
     assert_eq!(error, Some("fit: inherit 9: Bad file descriptor"));
+}
+
+#[test]
+fn a_confined_worker_ends_with_its_parent() {
+    let Some(place) = Place::new() else { return };
+    if matches!(sandbox::offered(), Sandbox::Off { .. }) {
+        return eprintln!("skipped: this kernel has no sandbox");
+    }
+    let mut run = place.prepare(&[("stay", String::new())], &[]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(30);
+    let wait_for = |what: &mut dyn FnMut() -> Option<String>| loop {
+        if let Some(found) = what() {
+            break found;
+        }
+        assert!(Instant::now() < patience, "nothing happened");
+        sleep(Duration::from_millis(10));
+    };
+    let worker = wait_for(&mut || {
+        let scratch = fs::read_dir(place.path("scratches")).unwrap().flatten().next()?;
+        let pid = fs::read_to_string(scratch.path().join("pid")).ok()?;
+        pid.ends_with('\n').then(|| pid.trim().to_owned())
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    wait_for(&mut || match fs::read_to_string(format!("/proc/{worker}/status")) {
+        // Nobody may be there to take note of its death.
+        Ok(status) => status.contains("State:\tZ").then(String::new),
+        Err(_) => Some(String::new()),
+    });
 }

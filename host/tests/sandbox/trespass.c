@@ -81,6 +81,13 @@ static int makes_ring(void) {
   return syscall(SYS_io_uring_setup, 1, params) < 0 && errno == EACCES ? -1 : 0;
 }
 
+/* Leaves its number in the scratch folder and never returns. */
+static int stays(void) {
+  FILE *file = fopen("pid", "w");
+  if (!file || fprintf(file, "%d\n", (int)getpid()) < 0 || fclose(file)) return -1;
+  for (;;) pause();
+}
+
 /* What libraries do; none of it may fail. */
 static int asks_the_system(void) {
   static const char *const files[] = {"/dev/null", "/dev/urandom", "/proc/self/maps", "/proc/cpuinfo",
@@ -109,6 +116,7 @@ static int act(const char *act, const char *target) {
   if (!strcmp(act, "signal")) return kill(getppid(), 0);
   if (!strcmp(act, "limit")) return prlimit(getppid(), RLIMIT_CORE, NULL, &(struct rlimit){0});
   if (!strcmp(act, "survive")) return prctl(PR_SET_PDEATHSIG, 0);
+  if (!strcmp(act, "stay")) return stays();
   if (!strcmp(act, "leave")) return leaves_group();
   errno = EINVAL;
   return -1;
