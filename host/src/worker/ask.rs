@@ -37,6 +37,9 @@ pub fn describe(
     };
     let ours = env!("CARGO_PKG_VERSION");
     let remedy = match outcome {
+        Outcome::Failed if error.contains("cannot confine") => {
+            "if you trust it, pass --no-sandbox: it then has all your rights".into()
+        }
         Outcome::Failed if error.contains("vq-plugin-api") || error.contains("ABI") => {
             format!("rebuild it against vq-plugin-api {ours} (plugin ABI 1)")
         }

@@ -117,11 +117,7 @@ pub fn main() -> ExitCode {
     match sandbox::enter(&order) {
         Ok(held) => reporter.send(&Message::Confined(held)),
         Err(error) => {
-            let remedy = "--no-sandbox runs plugins with all your rights";
-            fail(
-                &reporter,
-                Failure::failed(format!("cannot confine the plugin: {error}; {remedy}")),
-            );
+            fail(&reporter, Failure::failed(format!("cannot confine the plugin: {error}")));
             return ExitCode::FAILURE;
         }
     }
