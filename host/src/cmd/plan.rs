@@ -127,14 +127,18 @@ fn prepare_data(
     let name = &dataset.spec.name;
     let prepared = data::prepare(&dataset.spec, k, cache, &|p| progress(name, p));
     let prepared = prepared.map_err(|error| {
-        let text = error.to_string();
+        let mut text = error.to_string();
+        if let Some(cause) = std::error::Error::source(&error) {
+            text += &format!(": {cause}");
+        }
+        let help = error.remedy().map(str::to_owned);
         let about = |path: &Path| text.contains(&path.display().to_string());
         let span = match (&dataset.spec.queries, &dataset.spec.train, &dataset.train_span) {
             (Queries::File(path), ..) if about(path) => dataset.queries_span.clone(),
             (_, Train::File(path), Some(span)) if about(path) => span.clone(),
             _ => dataset.source_span.clone(),
         };
-        PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), None)
+        PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), help)
     })?;
     for note in &prepared.notes {
         eprintln!("note: {name}: {note}");
