@@ -89,6 +89,9 @@ pub(crate) struct Places {
     /// Accept plugin files and folders that anybody may write to
     #[arg(long)]
     pub(crate) allow_world_writable: bool,
+    /// Let plugins use your files and the network; for authors at work on one
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
 }
 
 /// Which cells.
@@ -218,6 +221,9 @@ pub(crate) struct Check {
     /// Time limit for the whole check
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
     pub(crate) timeout: std::time::Duration,
+    /// Let the plugin use your files and the network
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
