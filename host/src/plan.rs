@@ -19,21 +19,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use vq_plugin_api::handle::Proposal;
-use vq_plugin_api::params::{Config, Param};
+use vq_plugin_api::params::{Config, Kind, Param};
 use vq_plugin_api::{GridRequest, Space, Value};
 
 /// A sweep that cannot be planned, said at the place where it is written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{problem}")]
 pub struct PlanError {
-    problem: String,
+    problem: Box<str>,
     #[source_code]
-    text: NamedSource<Arc<str>>,
+    text: Arc<NamedSource<Arc<str>>>,
     #[label("{label}")]
     span: SourceSpan,
-    label: String,
+    label: Box<str>,
     #[help]
-    help: Option<String>,
+    help: Option<Box<str>>,
 }
 
 impl PlanError {
@@ -46,11 +46,11 @@ impl PlanError {
         help: Option<String>,
     ) -> Self {
         PlanError {
-            problem: problem.to_string(),
-            text: source.named(),
+            problem: problem.to_string().into(),
+            text: Arc::new(source.named()),
             span: span.into(),
-            label: label.to_string(),
-            help,
+            label: label.to_string().into(),
+            help: help.map(Into::into),
         }
     }
 }
@@ -265,7 +265,8 @@ fn unknown_parameter(
 }
 
 fn about(param: &Param) -> String {
-    let mut text = format!("{} is a {}", param.name, param.kind);
+    let article = if matches!(param.kind, Kind::Int) { "an" } else { "a" };
+    let mut text = format!("{} is {article} {}", param.name, param.kind);
     if let Some(kind) = param.item_kind {
         text += &format!(" of {kind}");
     }
@@ -448,6 +449,7 @@ fn nothing_valid(
     if more > 0 {
         help += &format!("\n… and {more} more reasons");
     }
+    help += &format!("\n`vq-host methods {id}` shows what it takes");
     PlanError::at(
         &sweep.source,
         span,

@@ -743,7 +743,8 @@ impl Instance {
         caller: &Caller<'_>,
     ) -> Result<(), CallError> {
         let fit = present("fit", self.method.raw.fit)?;
-        let (ctx, train) = (caller.raw(), VqMat::of(&train));
+        let train = wire::lendable(train);
+        let (ctx, train) = (caller.raw(), VqMat::of(&train.view()));
         call("fit", |err| {
             // SAFETY: the arguments live during the call, and `&mut self` has the instance alone.
             unsafe { fit(self.this, &ctx, train, err) }
@@ -763,10 +764,11 @@ impl Instance {
     ) -> Result<(), CallError> {
         let compress = present("compress", self.method.raw.compress)?;
         let ctx = caller.raw();
+        let x = wire::lendable(x);
         let out = VqCodesMut::over(codes.reset(x.nrows() * code_bytes), x.nrows(), code_bytes);
         let done = call("compress", |err| {
             // SAFETY: the arguments live during the call.
-            unsafe { compress(self.this, &ctx, VqMat::of(&x), out, err) }
+            unsafe { compress(self.this, &ctx, VqMat::of(&x.view()), out, err) }
         });
         finished("compress", codes, done)
     }
@@ -783,10 +785,11 @@ impl Instance {
     ) -> Result<(), CallError> {
         let decompress = present("decompress", self.method.raw.decompress)?;
         let (ctx, dim) = (caller.raw(), self.space.dim);
+        let codes = wire::lendable(codes);
         let out = VqMatMut::over(x.reset(codes.nrows() * dim), codes.nrows(), dim);
         let done = call("decompress", |err| {
             // SAFETY: the arguments live during the call.
-            unsafe { decompress(self.this, &ctx, VqCodes::of(&codes), out, err) }
+            unsafe { decompress(self.this, &ctx, VqCodes::of(&codes.view()), out, err) }
         });
         finished("decompress", x, done)
     }
@@ -891,10 +894,11 @@ impl Scorer<'_> {
             ));
         }
         let mut packed = Guarded::codes();
+        let codes = wire::lendable(codes);
         let out = packed.reset(len).as_mut_ptr();
         let done = call("pack", |err| {
             // SAFETY: the arguments live during the call.
-            unsafe { pack(self.instance.this, &ctx, VqCodes::of(&codes), out, len, err) }
+            unsafe { pack(self.instance.this, &ctx, VqCodes::of(&codes.view()), out, len, err) }
         });
         finished("pack", &packed, done)?;
         Ok(packed.values().to_vec())
@@ -916,6 +920,7 @@ impl Scorer<'_> {
         bounds: Option<&mut Guarded<f32>>,
     ) -> Result<(), CallError> {
         let score = present("score", self.table.score)?;
+        let queries = wire::lendable(queries);
         let (ctx, rows) = (caller.raw(), queries.nrows());
         let out = VqMatMut::over(estimates.reset(rows * n), rows, n);
         let mut bounds = bounds;
@@ -929,7 +934,7 @@ impl Scorer<'_> {
                 score(
                     self.instance.this,
                     &ctx,
-                    VqMat::of(&queries),
+                    VqMat::of(&queries.view()),
                     packed.as_ptr(),
                     packed.len(),
                     n,

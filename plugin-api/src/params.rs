@@ -79,7 +79,7 @@ pub struct Param {
     pub grid: Vec<Value>,
 }
 
-/// A struct of parameters; made by [`params!`](crate::params).
+/// A struct of parameters; made by [`params!`](macro@crate::params).
 pub trait Params: Sized {
     /// The parameters in the order of declaration.
     fn schema() -> Vec<Param>;
@@ -363,7 +363,7 @@ impl From<&str> for Value {
     }
 }
 
-/// Reads one field for [`params!`](crate::params), after [`check`] has passed.
+/// Reads one field for [`params!`](macro@crate::params), after [`check`] has passed.
 #[doc(hidden)]
 pub fn field<T: ParamType>(config: &Config, name: &str, default: T) -> Result<T, Error> {
     match config.get(name) {
@@ -373,7 +373,7 @@ pub fn field<T: ParamType>(config: &Config, name: &str, default: T) -> Result<T,
     }
 }
 
-/// Declares a struct of parameters; see the [module](crate::params) for the form. Each field is
+/// Declares a struct of parameters; see the [module](mod@crate::params) for the form. Each field is
 /// `name: type = default` with optional `min`, `max`, `choices` and `grid`, in that order.
 #[macro_export]
 macro_rules! params {

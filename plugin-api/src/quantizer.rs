@@ -116,7 +116,7 @@ impl Method {
 /// how rows are batched or on the number of threads, and all randomness derives from
 /// [`Context::seed`].
 pub trait Quantizer: Sized + Send + Sync + 'static {
-    /// The parameters, declared with [`params!`](crate::params); `()` for none.
+    /// The parameters, declared with [`params!`](macro@crate::params); `()` for none.
     type Params: Params;
 
     /// Who this method is.

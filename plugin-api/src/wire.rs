@@ -7,7 +7,7 @@ use crate::abi::{
 };
 use crate::params::{Config, Kind, Param, Value};
 use crate::{Error, Metric, Space};
-use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
+use ndarray::{ArrayView2, ArrayViewMut2, CowArray, Ix2, ShapeBuilder};
 use std::marker::PhantomData;
 
 /// Longest text and longest list that is believed.
@@ -89,7 +89,21 @@ fn check_rows(rows: usize, width: usize, stride: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// `of` as the contract can lend it: unit column stride, rows that do not overlap. Anything else
+/// (a transposed, stepped or broadcast view) is copied.
+pub(crate) fn lendable<T: Clone>(of: ArrayView2<'_, T>) -> CowArray<'_, T, Ix2> {
+    let (rows, columns) = of.dim();
+    let apart = |stride: isize| usize::try_from(stride).is_ok_and(|stride| stride >= columns);
+    let unit = columns <= 1 || of.strides()[1] == 1;
+    if unit && (rows <= 1 || apart(of.strides()[0])) {
+        of.into()
+    } else {
+        of.as_standard_layout().into_owned().into()
+    }
+}
+
 impl VqMat {
+    /// Of a view that [`lendable`] answered.
     pub(crate) fn of(x: &ArrayView2<'_, f32>) -> Self {
         let stride = usize::try_from(x.strides()[0]).unwrap_or(0);
         VqMat {
@@ -141,6 +155,7 @@ impl VqMatMut {
 }
 
 impl VqCodes {
+    /// Of a view that [`lendable`] answered.
     pub(crate) fn of(codes: &ArrayView2<'_, u8>) -> Self {
         let stride = usize::try_from(codes.strides()[0]).unwrap_or(0);
         VqCodes {

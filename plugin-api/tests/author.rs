@@ -178,3 +178,24 @@ fn the_grid_is_the_default_one_the_users_axes_or_the_wanted_rate() {
         ["nothing stores 2 bits/dim at d = 3; nearest is scale=0.25 with 8.000"]
     );
 }
+
+#[test]
+fn transposed_and_broadcast_views_arrive_as_what_they_show() {
+    let plugin = Plugin::linked(plugin()).unwrap();
+    let method = &plugin.methods()[0];
+    let pool = pool();
+    let caller = caller(&pool, &|_, _| true);
+    let x = Array2::from_shape_fn((40, 3), |(i, j)| ((i * 5 + j * 3) % 11) as f32);
+    let mut lattice = method.create(&Config::new(), SPACE).unwrap();
+    lattice.fit(x.view(), &caller).unwrap();
+    let codes = |x: ArrayView2<'_, f32>| {
+        let mut codes = Guarded::codes();
+        lattice.compress(x, 3, &caller, &mut codes).unwrap();
+        codes.values().to_vec()
+    };
+    let columns_first = x.t().as_standard_layout().into_owned();
+    assert_eq!(codes(columns_first.t()), codes(x.view()));
+    let row = x.row(7);
+    let broadcast = row.broadcast((5, 3)).unwrap();
+    assert_eq!(codes(broadcast), codes(broadcast.to_owned().view()));
+}

@@ -98,7 +98,7 @@ pub(super) fn prepare(
         .iter()
         .map(|dataset| prepare_data(&sweep, dataset, &cache, progress))
         .collect::<miette::Result<_>>()?;
-    let plan = expand(&sweep, &catalog, &chosen, &datasets)?;
+    let plan = expand(&sweep, &catalog, &chosen, &datasets, !selection.places.no_sandbox)?;
     let matches = |cell: &Cell| {
         let title = cell.title();
         selection.only.is_empty() || selection.only.iter().any(|text| title.contains(text.as_str()))
@@ -127,14 +127,18 @@ fn prepare_data(
     let name = &dataset.spec.name;
     let prepared = data::prepare(&dataset.spec, k, cache, &|p| progress(name, p));
     let prepared = prepared.map_err(|error| {
-        let text = error.to_string();
+        let mut text = error.to_string();
+        if let Some(cause) = std::error::Error::source(&error) {
+            text += &format!(": {cause}");
+        }
+        let help = error.remedy().map(str::to_owned);
         let about = |path: &Path| text.contains(&path.display().to_string());
         let span = match (&dataset.spec.queries, &dataset.spec.train, &dataset.train_span) {
             (Queries::File(path), ..) if about(path) => dataset.queries_span.clone(),
             (_, Train::File(path), Some(span)) if about(path) => span.clone(),
             _ => dataset.source_span.clone(),
         };
-        PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), None)
+        PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), help)
     })?;
     for note in &prepared.notes {
         eprintln!("note: {name}: {note}");
@@ -148,6 +152,7 @@ fn expand(
     catalog: &Catalog,
     chosen: &[plan::Chosen<'_>],
     datasets: &[Prepared],
+    sandbox: bool,
 ) -> miette::Result<Plan> {
     debug_assert!(!catalog.libraries.is_empty(), "choose found every method");
     let asked = plan::requests(chosen, datasets);
@@ -159,6 +164,7 @@ fn expand(
             &found.library.digest,
             &found.method.id,
             ask_for.requests.clone(),
+            sandbox,
             &CANCEL,
         );
         if CANCEL.load(Ordering::Relaxed) {

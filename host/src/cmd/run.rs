@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vq_host::data;
 use vq_host::plan::Cell;
@@ -20,10 +20,14 @@ use vq_host::schedule::{self, Event, Schedule};
 use vq_host::store::{Store, WriteError};
 use vq_host::worker::supervise::Limits;
 
+/// Cells are running: an interrupt waits until the running ones are recorded as cancelled.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
 pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
-    // The second Ctrl-C is for the impatient.
+    // Before the first cell there is nothing to keep but the cache, which is written atomically;
+    // the second Ctrl-C is for the impatient. Children die with this process either way.
     ctrlc::set_handler(|| {
-        if CANCEL.swap(true, Ordering::Relaxed) {
+        if CANCEL.swap(true, Ordering::Relaxed) || !RUNNING.load(Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
     })
@@ -79,6 +83,7 @@ fn run_cells(
             timeout: args.timeout.unwrap_or(options.timeout),
             memory: Some(args.memory.map_or(options.memory, |m| m.as_u64())),
             threads,
+            sandbox: !args.selection.places.no_sandbox,
         },
         jobs,
         run_id: run.run_id,
@@ -86,6 +91,7 @@ fn run_cells(
         cells: to_run,
     };
     display.begin(schedule.cells.len(), jobs);
+    RUNNING.store(true, Ordering::Relaxed);
     schedule::run(&schedule, &CANCEL, &mut |event| {
         match event {
             Event::Started { slot, cell } => display.started(slot, schedule.cells[cell]),

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::MAX_DIM;
+use super::{EXTENSIONS, MAX_DIM};
 
 /// Why a dataset could not be prepared or read.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum DataError {
     /// The extension names no format we read.
     #[error(
         "{path}: unknown extension `{extension}`; supported are {}; hdf5 and parquet are not supported yet",
-        super::source::EXTENSIONS
+        EXTENSIONS
     )]
     UnknownFormat {
         /// The file.
@@ -188,6 +188,27 @@ pub enum DataError {
         /// How that shows.
         reason: &'static str,
     },
+}
+
+impl DataError {
+    /// What the user can do about it, where that is not plain from the message.
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Length { .. } => {
+                "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
+            }
+            Self::Header { .. } | Self::Ragged { .. } => {
+                "check that the extension names the file's real format"
+            }
+            Self::NonFinite { .. } => "remove or mend that row: distances to it mean nothing",
+            Self::DimMismatch { .. } => "base, queries and train must come from the same space",
+            Self::HoldOut { .. } => "hold out fewer rows, or raise `limit`",
+            Self::Io { doing: "write" | "create", .. } => {
+                "free the disk, or choose another folder with --cache-dir"
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// Wraps an operating system error with what was done to which file.

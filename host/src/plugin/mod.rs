@@ -1,6 +1,6 @@
 //! Plugins: where they are looked for, how a library is opened, and what was found.
 //!
-//! [`discover`] runs in the parent and never executes plugin code: each candidate is read as an
+//! [`mod@discover`] runs in the parent and never executes plugin code: each candidate is read as an
 //! object file, then described by a child process. [`load`] runs in the children.
 
 pub mod discover;

@@ -2,11 +2,12 @@
 //! the plugin does to it, and says how it ended.
 
 use super::protocol::{Answer, Job, Message, Order};
-use crate::record::Outcome;
+use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use vq_plugin_api::Level;
 use wait4::Wait4;
 
@@ -27,8 +29,11 @@ const OUTPUT_TAIL: usize = 8 * 1024;
 const MAX_LINE: u64 = 256 << 20;
 /// Log lines kept per cell.
 const MAX_LOG_LINES: usize = 200;
-/// Resident anonymous memory, as a part of the limit, from which a death counts as out of memory.
+/// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
+/// which a death counts as out of memory.
 const NEAR_LIMIT: f64 = 0.85;
+/// Resident file pages of the program itself, which the memory limit does not count.
+const PROGRAM_PAGES: u64 = 32 << 20;
 
 /// What a child may use.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Threads, told to every threading library we know of.
     pub threads: usize,
+    /// Hold the plugin to its own files, as far as the kernel can (see [`super::sandbox`]).
+    pub sandbox: bool,
 }
 
 /// How a child ended.
@@ -48,6 +55,8 @@ pub struct Ended {
     pub answer: Answer,
     /// Its log lines and the tail of whatever it printed.
     pub log: Option<String>,
+    /// What held the plugin in its place; `None` if the child did not get so far.
+    pub sandbox: Option<Sandbox>,
     /// Highest resident memory, bytes.
     pub peak_rss_bytes: u64,
     /// Spawn to end, seconds.
@@ -74,25 +83,38 @@ pub fn run(
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Ended {
     let started = Instant::now();
-    let order = Order {
-        library: library.to_owned(),
-        digest: digest.map(str::to_owned),
-        memory: limits.memory,
-        parent: std::process::id(),
-        job,
-    };
-    match spawn(&order, limits) {
-        Ok(child) => watch(child, limits, cancel, on_progress, started),
+    // Gone when this function returns: the child and all it started are dead by then.
+    let scratch = limits.sandbox.then(scratch_folder).transpose();
+    let spawned = scratch.and_then(|scratch| {
+        let order = Order {
+            library: library.to_owned(),
+            digest: digest.map(str::to_owned),
+            memory: limits.memory,
+            parent: std::process::id(),
+            scratch: scratch.as_ref().map(|folder| folder.path().to_owned()),
+            job,
+        };
+        Ok((spawn(&order, limits)?, scratch))
+    });
+    match spawned {
+        Ok((child, _scratch)) => watch(child, limits, cancel, on_progress, started),
         Err(error) => Ended {
             answer: Answer::Failed {
                 outcome: Outcome::Crashed,
                 error: format!("cannot start a worker process: {error}"),
             },
             log: None,
+            sandbox: None,
             peak_rss_bytes: 0,
             wall_s: started.elapsed().as_secs_f64(),
         },
     }
+}
+
+/// A fresh folder that nobody else may enter.
+fn scratch_folder() -> std::io::Result<TempDir> {
+    let private = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("vq-host-").permissions(private).tempdir()
 }
 
 /// This very program, even if the file was replaced since it started.
@@ -104,7 +126,11 @@ fn executable() -> std::io::Result<PathBuf> {
 fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child> {
     let threads = limits.threads.max(1).to_string();
     let job = serde_json::to_string(order)?;
-    let mut child = Command::new(executable()?)
+    let mut command = Command::new(executable()?);
+    if let Some(scratch) = &order.scratch {
+        command.current_dir(scratch).env("TMPDIR", scratch);
+    }
+    let mut child = command
         .arg0("vq-host")
         .arg("worker")
         .stdin(Stdio::piped())
@@ -150,6 +176,7 @@ fn watch(
     });
 
     let mut answer = None;
+    let mut sandbox = None;
     let mut log: Vec<String> = Vec::new();
     let mut stage = String::from("start");
     let mut killed: Option<(Outcome, String)> = None;
@@ -160,6 +187,10 @@ fn watch(
     while exited.is_none() || !closed {
         match inbox.recv_timeout(TICK) {
             Ok(Event::Line(Message::Answer(last))) => answer = Some(*last),
+            // The first word counts: later ones could be the plugin's.
+            Ok(Event::Line(Message::Confined(held))) => {
+                sandbox.get_or_insert(held);
+            }
             Ok(Event::Line(Message::Progress { stage: now, fraction })) => {
                 on_progress(&now, fraction);
                 stage = now;
@@ -212,10 +243,9 @@ fn watch(
         (_, Some(answer)) => answer,
         (Some((outcome, error)), None) => Answer::Failed { outcome, error },
         (None, None) => {
-            let near = limits.memory.is_some_and(|limit| {
-                peak_anonymous.max(max_rss.saturating_sub(mapped_allowance())) as f64
-                    > NEAR_LIMIT * limit as f64
-            });
+            let most = peak_anonymous.max(max_rss.saturating_sub(PROGRAM_PAGES)) as f64;
+            let room = [limits.memory, machine_bytes()].into_iter().flatten().min();
+            let near = room.is_some_and(|room| most > NEAR_LIMIT * room as f64);
             let (outcome, error) = cause(status, &stage, &printed, near, limits.memory);
             Answer::Failed { outcome, error }
         }
@@ -226,14 +256,17 @@ fn watch(
     Ended {
         answer,
         log: (!log.is_empty()).then(|| log.join("\n")),
+        sandbox,
         peak_rss_bytes: max_rss,
         wall_s: started.elapsed().as_secs_f64(),
     }
 }
 
-/// Resident file pages of the program itself, which the memory limit does not count.
-fn mapped_allowance() -> u64 {
-    32 << 20
+/// All the memory there is.
+fn machine_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Why a child ended without an answer.
@@ -254,10 +287,9 @@ fn cause(
         return (Outcome::OutOfMemory, format!("ran out of memory at {stage}, within {limit}"));
     }
     match (signal, status.and_then(|s| s.code())) {
-        (Some(9), _) => (
-            Outcome::OutOfMemory,
-            format!("killed by the system at {stage}, most likely for lack of memory"),
-        ),
+        (Some(9), _) => {
+            (Outcome::Crashed, format!("killed at {stage} by signal 9 (SIGKILL), not by vq-host"))
+        }
         (Some(number), _) => {
             let name = Signal::try_from(number).map_or("unknown signal", Signal::as_str);
             (Outcome::Crashed, format!("crashed at {stage}: signal {number} ({name})"))

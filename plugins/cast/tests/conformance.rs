@@ -145,3 +145,8 @@ fn a_wanted_rate_names_the_formats_that_have_it() {
     assert_eq!(types(4.0), None);
     assert_eq!(CastParams::schema()[0].grid.len(), 5);
 }
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_cast::plugin()).assert_clean();
+}

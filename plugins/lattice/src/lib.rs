@@ -10,7 +10,7 @@
 //! Training:
 //! 1. Mean and standard deviation σ of each dimension.
 //! 2. For each block the step s, `stepⱼ = scale · s · σⱼ`, and the shift a, some way to a deep
-//!    hole, of least squared error on at most [`train::SAMPLE`] values: wide steps round more, narrow ones
+//!    hole, of least squared error on at most 2^14 values: wide steps round more, narrow ones
 //!    leave more points outside.
 //!
 //! O(n·d) for the moments, O(d) for the steps.

@@ -218,3 +218,8 @@ fn a_wanted_rate_is_met_by_whole_bits() {
         }
     }
 }
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_lattice::plugin()).assert_clean();
+}

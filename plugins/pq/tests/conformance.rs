@@ -1,5 +1,7 @@
 //! What product quantization promises, asked through the C table as the host asks it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
 use ndarray::{Array2, ArrayView2};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vq_plugin_api::handle::{Caller, Guarded, Instance, Method, Plugin, Proposal};
@@ -286,4 +288,9 @@ fn every_sub_vector_takes_its_nearest_centroid() {
             assert!(to(back) <= least * (1.0 + 1e-5) + 1e-6);
         }
     });
+}
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_pq::plugin()).assert_clean();
 }

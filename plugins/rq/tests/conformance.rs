@@ -1,5 +1,7 @@
 //! What residual quantization promises, asked through the C table as the host asks it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
 use ndarray::{Array2, ArrayView2};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vq_plugin_api::handle::{Caller, Guarded, Instance, Method, Plugin, Proposal};
@@ -272,4 +274,9 @@ fn wider_beams_and_more_layers_come_nearer() {
         // 30 bits in 16 dimensions: no code can pass the Shannon bound.
         assert!(twenty > 2.0_f64.powf(-2.0 * 30.0 / 16.0));
     });
+}
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_rq::plugin()).assert_clean();
 }

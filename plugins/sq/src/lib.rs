@@ -13,7 +13,7 @@
 //!    alternate between nearest levels and means (Max 1960; Lloyd 1982, method I).
 //!
 //! Cost of training: O(n·d·log n) with sorting, O(n·d) for plain ranges. Levels are learned from
-//! at most [`train::SAMPLE`] values each, every k-th row; ranges without `trim` from all.
+//! at most 2^20 values each, every k-th row; ranges without `trim` from all.
 #![forbid(unsafe_code)]
 
 mod encode;
