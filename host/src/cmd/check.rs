@@ -1,6 +1,6 @@
 //! `vq-host check`: holds a library against the contract, each method in a child process.
 
-use super::{CANCEL, INTERRUPTED, SOME_FAILED};
+use super::{CANCEL, INTERRUPTED, SOME_FAILED, note_sandbox};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::{IsTerminal, Write};
@@ -25,10 +25,13 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let file = args.file.canonicalize().map_err(|error| {
         miette!(help = "give the path of a built library", "{}: {error}", args.file.display())
     })?;
-    let about = ask::describe(&file, &CANCEL).map_err(|refusal| {
+    let sandbox = !args.no_sandbox;
+    note_sandbox(sandbox);
+    let about = ask::describe(&file, sandbox, &CANCEL).map_err(|refusal| {
         miette!(help = refusal.remedy, "{} cannot be used: {}", args.file.display(), refusal.reason)
     })?;
-    let limits = Limits { timeout: args.timeout, memory: Some(args.memory.as_u64()), threads: 2 };
+    let limits =
+        Limits { timeout: args.timeout, memory: Some(args.memory.as_u64()), threads: 2, sandbox };
     let terminal = std::io::stderr().is_terminal();
     let mut checked = Checked { methods: Vec::new() };
     for method in chosen(&about, &args.method)? {

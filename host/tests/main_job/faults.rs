@@ -19,7 +19,7 @@ const FAULTS: [Fault; 17] = [
     ("bad_overrun", &[Invalid], "outside"),
     ("bad_panic", &[Panicked], "compress"),
     ("bad_print", &[Ok], ""),
-    ("bad_random", &[Ok], ""),
+    ("bad_random", &[Invalid], "another code"),
     ("bad_ratio", &[Invalid], "ratio() claims 8.000, but 64 bytes in 16 make it 4.000"),
     ("bad_segfault", &[Crashed], "signal 11"),
     ("bad_stack", &[Crashed], "at compress"),
