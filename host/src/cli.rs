@@ -1,6 +1,6 @@
 //! What can be typed: one struct of arguments per verb.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vq_host::record::Outcome;
 use vq_host::report::results::{Format, Sort};
@@ -36,6 +36,9 @@ pub(crate) enum Verb {
     /// Hold a plugin file against the contract, as its author does before shipping
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Write the project of a new method: a plugin that builds and passes as it is
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
     /// Show what a store holds
     #[command(after_help = RESULTS_EXAMPLES)]
     Results(Results),
@@ -65,6 +68,12 @@ const CHECK_EXAMPLES: &str = "Examples:
 
 Exit codes: 0 keeps the contract · 1 cannot be loaded · 3 breaks a rule";
 
+const NEW_EXAMPLES: &str = "Examples:
+  vq-host new my-method
+  vq-host new my-method --lang c
+  vq-host new my-method --lang c++ --path ~/code/my-method
+  vq-host new my-method --api ../vq-host/plugin-api";
+
 const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db
   vq-host results results/first-look.db --method METHOD --metric mse,recall@10 --sort mse
@@ -80,6 +89,9 @@ pub(crate) struct Places {
     /// Accept plugin files and folders that anybody may write to
     #[arg(long)]
     pub(crate) allow_world_writable: bool,
+    /// Let plugins use your files and the network; for authors at work on one
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
 }
 
 /// Which cells.
@@ -209,9 +221,49 @@ pub(crate) struct Check {
     /// Time limit for the whole check
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
     pub(crate) timeout: std::time::Duration,
+    /// Let the plugin use your files and the network
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The method's id, as sweeps will call it: a to z first, then also 0 to 9, - and _
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The language to write it in
+    #[arg(long, value_name = "LANG", default_value = "rust")]
+    pub(crate) lang: Language,
+    /// The project's folder, which must not exist yet; default: ./NAME
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Where a Rust project finds vq-plugin-api: its folder, or a version; default: the checkout
+    /// this program was built in, else its own version
+    #[arg(long, value_name = "DIR|VERSION")]
+    pub(crate) api: Option<String>,
+}
+
+/// The language of a new project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    Rust,
+    C,
+    #[value(name = "c++", alias = "cpp")]
+    Cpp,
+}
+
+impl Language {
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Language::Rust => "Rust",
+            Language::C => "C",
+            Language::Cpp => "C++",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -26,14 +26,14 @@ use vq_plugin_api::{GridRequest, Space, Value};
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{problem}")]
 pub struct PlanError {
-    problem: String,
+    problem: Box<str>,
     #[source_code]
-    text: NamedSource<Arc<str>>,
+    text: Arc<NamedSource<Arc<str>>>,
     #[label("{label}")]
     span: SourceSpan,
-    label: String,
+    label: Box<str>,
     #[help]
-    help: Option<String>,
+    help: Option<Box<str>>,
 }
 
 impl PlanError {
@@ -46,11 +46,11 @@ impl PlanError {
         help: Option<String>,
     ) -> Self {
         PlanError {
-            problem: problem.to_string(),
-            text: source.named(),
+            problem: problem.to_string().into(),
+            text: Arc::new(source.named()),
             span: span.into(),
-            label: label.to_string(),
-            help,
+            label: label.to_string().into(),
+            help: help.map(Into::into),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `vq-host check`: holds a library against the contract, in a child process.
 
-use super::{CANCEL, COULD_NOT_START, SOME_FAILED};
+use super::{CANCEL, COULD_NOT_START, SOME_FAILED, note_sandbox};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::{IsTerminal, Write};
@@ -13,12 +13,14 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let file = args.file.canonicalize().map_err(|error| {
         miette!(help = "give the path of a built library", "{}: {error}", args.file.display())
     })?;
-    let about = ask::describe(&file, &CANCEL).map_err(|refusal| {
+    let sandbox = !args.no_sandbox;
+    note_sandbox(sandbox);
+    let about = ask::describe(&file, sandbox, &CANCEL).map_err(|refusal| {
         miette!(help = refusal.remedy, "{} cannot be used: {}", args.file.display(), refusal.reason)
     })?;
     let terminal = std::io::stderr().is_terminal();
     let mut doing = String::new();
-    let checked = ask::check(&file, args.timeout, &CANCEL, &mut |what, _| {
+    let checked = ask::check(&file, args.timeout, sandbox, &CANCEL, &mut |what, _| {
         doing = what.to_owned();
         if terminal {
             eprint!("\r\x1b[K{what}");

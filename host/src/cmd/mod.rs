@@ -2,6 +2,7 @@
 
 mod check;
 mod methods;
+mod new;
 mod plan;
 mod results;
 mod run;
@@ -13,8 +14,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use vq_host::plugin::{Catalog, SearchPath, discover};
+use vq_host::record::Sandbox;
 use vq_host::report::Style;
-use vq_host::worker::ask;
+use vq_host::worker::{ask, sandbox};
 
 /// The run could not start.
 pub(crate) const COULD_NOT_START: u8 = 1;
@@ -32,6 +34,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Plan(args) => plan::plan(&args),
         Verb::Methods(args) => methods::methods(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
         Verb::Worker => unreachable!("main runs it before anything else"),
     }
@@ -40,8 +43,10 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
 /// Finds plugins; what was refused is said on stderr, a line each.
 fn find_plugins(places: &Places, quiet: bool) -> Catalog {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
-    let catalog = discover(&path, &mut |file| ask::describe(file, &CANCEL));
+    let sandbox = !places.no_sandbox;
+    let catalog = discover(&path, &mut |file| ask::describe(file, sandbox, &CANCEL));
     if !quiet {
+        note_sandbox(sandbox);
         for refused in &catalog.refused {
             eprintln!(
                 "warning: {} is left out: {}; {}",
@@ -55,6 +60,19 @@ fn find_plugins(places: &Places, quiet: bool) -> Catalog {
         }
     }
     catalog
+}
+
+/// Says once per command, on stderr, what the sandbox of the workers does not hold.
+fn note_sandbox(wanted: bool) {
+    match sandbox::offered() {
+        Sandbox::Partial { missing } if wanted => {
+            eprintln!("note: plugins are confined in part: {missing}");
+        }
+        Sandbox::Off { reason } if wanted => {
+            eprintln!("note: plugins run with all your rights: {reason}");
+        }
+        _ => {}
+    }
 }
 
 /// How tables look on this stdout.

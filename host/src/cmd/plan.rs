@@ -98,7 +98,7 @@ pub(super) fn prepare(
         .iter()
         .map(|dataset| prepare_data(&sweep, dataset, &cache, progress))
         .collect::<miette::Result<_>>()?;
-    let plan = expand(&sweep, &catalog, &chosen, &datasets)?;
+    let plan = expand(&sweep, &catalog, &chosen, &datasets, !selection.places.no_sandbox)?;
     let matches = |cell: &Cell| {
         let title = cell.title();
         selection.only.is_empty() || selection.only.iter().any(|text| title.contains(text.as_str()))
@@ -152,6 +152,7 @@ fn expand(
     catalog: &Catalog,
     chosen: &[plan::Chosen<'_>],
     datasets: &[Prepared],
+    sandbox: bool,
 ) -> miette::Result<Plan> {
     debug_assert!(!catalog.libraries.is_empty(), "choose found every method");
     let asked = plan::requests(chosen, datasets);
@@ -163,6 +164,7 @@ fn expand(
             &found.library.digest,
             &found.method.id,
             ask_for.requests.clone(),
+            sandbox,
             &CANCEL,
         );
         if CANCEL.load(Ordering::Relaxed) {

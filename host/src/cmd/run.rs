@@ -83,6 +83,7 @@ fn run_cells(
             timeout: args.timeout.unwrap_or(options.timeout),
             memory: Some(args.memory.map_or(options.memory, |m| m.as_u64())),
             threads,
+            sandbox: !args.selection.places.no_sandbox,
         },
         jobs,
         run_id: run.run_id,

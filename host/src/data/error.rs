@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::MAX_DIM;
+use super::{EXTENSIONS, MAX_DIM};
 
 /// Why a dataset could not be prepared or read.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum DataError {
     /// The extension names no format we read.
     #[error(
         "{path}: unknown extension `{extension}`; supported are {}; hdf5 and parquet are not supported yet",
-        super::source::EXTENSIONS
+        EXTENSIONS
     )]
     UnknownFormat {
         /// The file.

@@ -31,6 +31,9 @@ pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile};
 
+/// The file formats that are read, for messages.
+const EXTENSIONS: &str = ".fbin, .u8bin, .i8bin, .f16bin, .fvecs, .bvecs and .npy";
+
 /// The widest row accepted. Beyond it a header is more likely damaged than meant.
 pub const MAX_DIM: usize = 65_536;
 

@@ -22,9 +22,6 @@ use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use super::error::io;
 use super::{DataError, MAX_DIM};
 
-/// What [`SourceFile::open`] understands, for messages.
-pub(super) const EXTENSIONS: &str = ".fbin, .u8bin, .i8bin, .f16bin, .fvecs, .bvecs and .npy";
-
 /// Bytes converted at a time.
 const CHUNK_BYTES: usize = 1 << 16;
 

@@ -177,7 +177,7 @@ impl Field {
 type Read = fn(&Record) -> Field;
 
 /// The columns that identify rows, in the order of the store's view.
-const IDENTITY: [(&str, Read); 20] = [
+const IDENTITY: [(&str, Read); 21] = [
     ("dataset", |record| Field::Text(record.dataset.name.clone())),
     ("method", |record| Field::Text(record.method.id.clone())),
     ("label", |record| Field::Text(record.label.clone())),
@@ -188,6 +188,10 @@ const IDENTITY: [(&str, Read); 20] = [
     ("dim", |record| Field::Whole(record.dataset.dim)),
     ("queries", |record| Field::Whole(record.dataset.queries)),
     ("error", |record| record.error.clone().map_or(Field::Missing, Field::Text)),
+    ("sandbox", |record| {
+        let text = record.sandbox.as_ref().map(ToString::to_string);
+        text.map_or(Field::Missing, Field::Text)
+    }),
     ("threads", |record| Field::Whole(record.timing.threads.into())),
     ("jobs", |record| Field::Whole(record.timing.jobs.into())),
     ("exclusive", |record| Field::Whole(record.timing.exclusive.into())),

@@ -9,10 +9,10 @@ use crate::record::{
 
 const INSERT_CELL: &str = "INSERT OR REPLACE INTO cells (key, run_id, dataset, dataset_digest, n, \
     dim, queries, metric, method, method_version, plugin_path, plugin_digest, sdk, abi, params, \
-    label, seed, evaluation, outcome, error, log, threads, jobs, exclusive, load_average, \
+    label, seed, evaluation, outcome, error, log, sandbox, threads, jobs, exclusive, load_average, \
     block_rows, started_at, wall_s) VALUES (:key, :run_id, :dataset, :dataset_digest, :n, :dim, \
     :queries, :metric, :method, :method_version, :plugin_path, :plugin_digest, :sdk, :abi, \
-    :params, :label, :seed, :evaluation, :outcome, :error, :log, :threads, :jobs, :exclusive, \
+    :params, :label, :seed, :evaluation, :outcome, :error, :log, :sandbox, :threads, :jobs, :exclusive, \
     :load_average, :block_rows, :started_at, :wall_s)";
 
 /// Adds a run; false if its id is there already.
@@ -61,6 +61,7 @@ pub(super) fn insert_record(connection: &Connection, record: &Record) -> rusqlit
         ":outcome": record.outcome.as_str(),
         ":error": record.error,
         ":log": record.log,
+        ":sandbox": record.sandbox.as_ref().map(ToString::to_string),
         ":threads": timing.threads,
         ":jobs": timing.jobs,
         ":exclusive": timing.exclusive,
@@ -128,6 +129,18 @@ where
     })
 }
 
+/// As [`parsed`], for a column that may hold nothing.
+fn optional<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match row.get::<_, Option<String>>(column)? {
+        None => Ok(None),
+        Some(_) => parsed(row, column).map(Some),
+    }
+}
+
 /// A row of `cells`, without its metrics.
 pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
@@ -156,6 +169,7 @@ pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
         outcome: parsed(row, "outcome")?,
         error: row.get("error")?,
         log: row.get("log")?,
+        sandbox: optional(row, "sandbox")?,
         timing: TimingInfo {
             threads: row.get("threads")?,
             jobs: row.get("jobs")?,

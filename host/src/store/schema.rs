@@ -46,6 +46,7 @@ pub(super) const MIGRATIONS: [&str; 1] = ["
         outcome        TEXT    NOT NULL,
         error          TEXT,
         log            TEXT,
+        sandbox        TEXT,
         threads        INTEGER NOT NULL,
         jobs           INTEGER NOT NULL,
         exclusive      INTEGER NOT NULL,
@@ -67,7 +68,7 @@ pub(super) const MIGRATIONS: [&str; 1] = ["
 
 /// The first columns of the view `results`, before its metrics.
 pub(super) const IDENTITY: &str = "dataset, method, label, seed, outcome, metric, n, dim, queries, error, \
-    threads, jobs, exclusive, started_at, wall_s, method_version, plugin_digest, params, run_id, \
+    sandbox, threads, jobs, exclusive, started_at, wall_s, method_version, plugin_digest, params, run_id, \
     key";
 
 /// Metrics beyond this many stay out of the view; SQLite knows no wider result than 2000 columns.

@@ -1,10 +1,11 @@
 //! One child process per piece of plugin work: the parent's side in [`supervise`], the child's in
-//! [`work`], what they say to each other in [`protocol`].
+//! [`work`], what they say to each other in [`protocol`], what the child may touch in [`sandbox`].
 
 pub mod ask;
 mod codec;
 pub mod measure;
 pub mod protocol;
+pub mod sandbox;
 mod search;
 pub mod supervise;
 pub mod work;

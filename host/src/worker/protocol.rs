@@ -3,7 +3,7 @@
 
 use crate::data::Prepared;
 use crate::plugin::LibraryDescription;
-use crate::record::{MetricValue, Outcome};
+use crate::record::{MetricValue, Outcome, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use vq_plugin_api::handle::Proposal;
@@ -39,6 +39,8 @@ pub struct Order {
     pub memory: Option<u64>,
     /// Process id of the parent, to notice that it is gone.
     pub parent: u32,
+    /// The one folder the child may write to, its working directory; `None`: no sandbox.
+    pub scratch: Option<PathBuf>,
     /// What to do.
     pub job: Job,
 }
@@ -78,6 +80,8 @@ pub struct Evaluation {
 /// A line from the child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
+    /// The first line, before any plugin code runs: what holds the plugin in its place.
+    Confined(Sandbox),
     /// Where the work stands; `fraction` of the stage.
     Progress {
         /// `fit`, `compress`, …

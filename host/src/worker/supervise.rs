@@ -2,11 +2,12 @@
 //! the plugin does to it, and says how it ended.
 
 use super::protocol::{Answer, Job, Message, Order};
-use crate::record::Outcome;
+use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use vq_plugin_api::Level;
 use wait4::Wait4;
 
@@ -42,6 +44,8 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Threads, told to every threading library we know of.
     pub threads: usize,
+    /// Hold the plugin to its own files, as far as the kernel can (see [`super::sandbox`]).
+    pub sandbox: bool,
 }
 
 /// How a child ended.
@@ -51,6 +55,8 @@ pub struct Ended {
     pub answer: Answer,
     /// Its log lines and the tail of whatever it printed.
     pub log: Option<String>,
+    /// What held the plugin in its place; `None` if the child did not get so far.
+    pub sandbox: Option<Sandbox>,
     /// Highest resident memory, bytes.
     pub peak_rss_bytes: u64,
     /// Spawn to end, seconds.
@@ -77,25 +83,38 @@ pub fn run(
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Ended {
     let started = Instant::now();
-    let order = Order {
-        library: library.to_owned(),
-        digest: digest.map(str::to_owned),
-        memory: limits.memory,
-        parent: std::process::id(),
-        job,
-    };
-    match spawn(&order, limits) {
-        Ok(child) => watch(child, limits, cancel, on_progress, started),
+    // Gone when this function returns: the child and all it started are dead by then.
+    let scratch = limits.sandbox.then(scratch_folder).transpose();
+    let spawned = scratch.and_then(|scratch| {
+        let order = Order {
+            library: library.to_owned(),
+            digest: digest.map(str::to_owned),
+            memory: limits.memory,
+            parent: std::process::id(),
+            scratch: scratch.as_ref().map(|folder| folder.path().to_owned()),
+            job,
+        };
+        Ok((spawn(&order, limits)?, scratch))
+    });
+    match spawned {
+        Ok((child, _scratch)) => watch(child, limits, cancel, on_progress, started),
         Err(error) => Ended {
             answer: Answer::Failed {
                 outcome: Outcome::Crashed,
                 error: format!("cannot start a worker process: {error}"),
             },
             log: None,
+            sandbox: None,
             peak_rss_bytes: 0,
             wall_s: started.elapsed().as_secs_f64(),
         },
     }
+}
+
+/// A fresh folder that nobody else may enter.
+fn scratch_folder() -> std::io::Result<TempDir> {
+    let private = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("vq-host-").permissions(private).tempdir()
 }
 
 /// This very program, even if the file was replaced since it started.
@@ -107,7 +126,11 @@ fn executable() -> std::io::Result<PathBuf> {
 fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child> {
     let threads = limits.threads.max(1).to_string();
     let job = serde_json::to_string(order)?;
-    let mut child = Command::new(executable()?)
+    let mut command = Command::new(executable()?);
+    if let Some(scratch) = &order.scratch {
+        command.current_dir(scratch).env("TMPDIR", scratch);
+    }
+    let mut child = command
         .arg0("vq-host")
         .arg("worker")
         .stdin(Stdio::piped())
@@ -153,6 +176,7 @@ fn watch(
     });
 
     let mut answer = None;
+    let mut sandbox = None;
     let mut log: Vec<String> = Vec::new();
     let mut stage = String::from("start");
     let mut killed: Option<(Outcome, String)> = None;
@@ -163,6 +187,10 @@ fn watch(
     while exited.is_none() || !closed {
         match inbox.recv_timeout(TICK) {
             Ok(Event::Line(Message::Answer(last))) => answer = Some(*last),
+            // The first word counts: later ones could be the plugin's.
+            Ok(Event::Line(Message::Confined(held))) => {
+                sandbox.get_or_insert(held);
+            }
             Ok(Event::Line(Message::Progress { stage: now, fraction })) => {
                 on_progress(&now, fraction);
                 stage = now;
@@ -228,6 +256,7 @@ fn watch(
     Ended {
         answer,
         log: (!log.is_empty()).then(|| log.join("\n")),
+        sandbox,
         peak_rss_bytes: max_rss,
         wall_s: started.elapsed().as_secs_f64(),
     }

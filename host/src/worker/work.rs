@@ -1,8 +1,8 @@
 //! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
 //! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
 
-use super::measure;
 use super::protocol::{Answer, CheckFinding, Checked, CheckedMethod, Job, Message, Order};
+use super::{measure, sandbox};
 use crate::plugin::load::{self, Loaded};
 use crate::record::Outcome;
 use nix::sys::resource::{Resource, setrlimit};
@@ -114,6 +114,13 @@ pub fn main() -> ExitCode {
         fail(&reporter, Failure::failed(format!("cannot confine the worker: {error}")));
         return ExitCode::FAILURE;
     }
+    match sandbox::enter(&order) {
+        Ok(held) => reporter.send(&Message::Confined(held)),
+        Err(error) => {
+            fail(&reporter, Failure::failed(format!("cannot confine the plugin: {error}")));
+            return ExitCode::FAILURE;
+        }
+    }
     match work(&order, &reporter) {
         Ok(answer) => reporter.send(&Message::Answer(Box::new(answer))),
         Err(failure) => fail(&reporter, failure),
@@ -134,9 +141,19 @@ fn fail(reporter: &Reporter, failure: Failure) {
 }
 
 /// Keeps the real stdout for ourselves and points descriptor 1 at stderr.
+///
+/// Descriptors that the user's shell or scheduler left to us are closed: the plugin could use what
+/// they lead to, and no sandbox would ask.
 fn take_stdout() -> nix::Result<OwnedFd> {
     let private = nix::fcntl::fcntl(std::io::stdout(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?;
     nix::unistd::dup2_stdout(std::io::stderr())?;
+    #[cfg(target_os = "linux")]
+    for (first, last) in [(3, private - 1), (private + 1, i32::MAX)] {
+        let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
+        // SAFETY: nothing of ours is open beyond the standard descriptors yet, but `private`,
+        // which is in neither range. Without effect before Linux 5.9.
+        unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32) };
+    }
     // SAFETY: fcntl has just made this descriptor, and nobody else knows of it.
     Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(private) })
 }

@@ -7,7 +7,7 @@
 //!
 //! The warm start in sub-spaces is Liu, Lu, Xu 2015, section 3.1.
 
-use crate::train::Draw;
+use crate::draw::Draw;
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 use vq_kernels::distance::dot;

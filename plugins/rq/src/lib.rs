@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod draw;
 mod encode;
 mod score;
 mod train;

@@ -1,0 +1,145 @@
+//! What a plugin may touch while it runs in a worker.
+//!
+//! ```text
+//! read     its own library · the system's libraries · what allocators, thread pools and clocks
+//!          ask the system · the data of its cell
+//! write    its scratch folder, which is also TMPDIR and the working directory
+//! never    sockets · programs · signals, memory and limits of other processes · rights, owners
+//!          and times of files
+//! ```
+//!
+//! What stays open: that a file exists, how large it is and where a link leads.
+//!
+//! The worker enters before it opens the library, while it still has one thread, and nothing can
+//! lead it out again. On Linux, Landlock holds the files (`files`) and a system call filter the
+//! rest (`calls`): each denies with EACCES, so that a plugin fails with an error of its own. What
+//! the kernel cannot enforce is not enforced; [`offered`] tells, and every record keeps it.
+
+#[cfg(target_os = "linux")]
+mod calls;
+#[cfg(target_os = "linux")]
+mod files;
+
+#[cfg(target_os = "linux")]
+use super::protocol::Job;
+use super::protocol::Order;
+use crate::record::Sandbox;
+use std::path::Path;
+
+/// A worker that could not be confined although the kernel offers it.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// The kernel refused the rules for files.
+    #[cfg(target_os = "linux")]
+    #[error("Landlock: {0}")]
+    Files(#[from] landlock::RulesetError),
+    /// The system call filter does not compile.
+    #[cfg(target_os = "linux")]
+    #[error("the system call filter: {0}")]
+    Filter(#[from] seccompiler::BackendError),
+    /// The kernel refused the system call filter.
+    #[cfg(target_os = "linux")]
+    #[error("the system call filter was refused: {0}")]
+    Install(#[from] nix::errno::Errno),
+}
+
+/// What a sandbox can hold on this machine. Changes nothing.
+pub fn offered() -> Sandbox {
+    #[cfg(target_os = "linux")]
+    {
+        described(files::support(), calls::supported())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        Sandbox::Off { reason: "this platform has no sandbox that vq-host knows".into() }
+    }
+}
+
+/// Confines this process as `order` says, for good; answers what holds from now on.
+///
+/// # Errors
+/// The kernel refused what it offers: nothing of the plugin may run then.
+pub(super) fn enter(order: &Order) -> Result<Sandbox, EnterError> {
+    match &order.scratch {
+        None => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
+        Some(scratch) => confine(order, scratch),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn confine(order: &Order, scratch: &Path) -> Result<Sandbox, EnterError> {
+    let calls = calls::supported();
+    let held = described(files::support(), calls);
+    files::restrict(&readable(order), scratch)?;
+    if calls {
+        calls::restrict()?;
+    }
+    Ok(held)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn confine(_order: &Order, _scratch: &Path) -> Result<Sandbox, EnterError> {
+    Ok(offered())
+}
+
+/// The files that `order` is about, its library first.
+#[cfg(target_os = "linux")]
+fn readable(order: &Order) -> Vec<&Path> {
+    let mut files = vec![order.library.as_path()];
+    if let Job::Measure(cell) = &order.job {
+        let data = &cell.data;
+        let rows = [&data.base, &data.train, &data.queries];
+        files.extend(rows.map(|rows| rows.path.as_path()));
+        files.push(&data.truth.path);
+    }
+    files
+}
+
+#[cfg(target_os = "linux")]
+fn described(files: files::Support, calls: bool) -> Sandbox {
+    let mut missing = Vec::new();
+    if !files.access {
+        missing.push("reading and writing files");
+    } else if !files.truncation {
+        missing.push("truncating files");
+    }
+    if !calls {
+        missing.push(if files.tcp { "networking other than TCP" } else { "networking" });
+        if !files.access {
+            missing.push("starting programs");
+        }
+        missing.push(if files.signals { "limits of other processes" } else { "signals" });
+    }
+    match (files.access, calls, missing.is_empty()) {
+        (_, _, true) => Sandbox::Full,
+        (false, false, _) => Sandbox::Off {
+            reason: "this kernel has neither Landlock nor system call filters".into(),
+        },
+        _ => {
+            Sandbox::Partial { missing: format!("this kernel cannot deny {}", missing.join(", ")) }
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::files::Support;
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_lacks_is_named() {
+        let all = Support { access: true, truncation: true, tcp: true, signals: true };
+        assert_eq!(described(all, true), Sandbox::Full);
+        let of_5_13 = Support { truncation: false, tcp: false, signals: false, ..all };
+        let old = described(of_5_13, true).to_string();
+        assert_eq!(old, "partial: this kernel cannot deny truncating files");
+        let unfiltered = described(Support { signals: false, ..all }, false).to_string();
+        assert_eq!(
+            unfiltered,
+            "partial: this kernel cannot deny networking other than TCP, signals"
+        );
+        let none = Support::default();
+        assert!(matches!(described(none, true), Sandbox::Partial { .. }));
+        assert!(matches!(described(none, false), Sandbox::Off { .. }));
+    }
+}
