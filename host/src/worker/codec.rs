@@ -148,6 +148,8 @@ fn lend<T>(
     reporter: &Reporter,
     body: impl FnOnce(&Caller<'_>) -> T,
 ) -> T {
+    // Also for methods that never tell their progress: whatever ends now ends at this stage.
+    reporter.progress(stage, 0.0);
     let log = |level, text: &str| reporter.log(level, text);
     let progress = |fraction: f32, _: &str| {
         reporter.progress(stage, fraction);

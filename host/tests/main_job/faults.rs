@@ -1,0 +1,146 @@
+//! Every fault of `examples/misbehaving`: a record of its own, one line, and nobody else suffers.
+
+use crate::fixture::{MISBEHAVING, Site, shipped, sweep};
+use std::fmt::Write;
+use vq_host::record::Outcome::{self, Crashed, Invalid, Ok, OutOfMemory, Panicked, Timeout};
+use vq_host::record::Record;
+
+/// Method, the outcomes that say its fault, words of the error.
+type Fault = (&'static str, &'static [Outcome], &'static str);
+
+const FAULTS: [Fault; 17] = [
+    ("bad_abort", &[Crashed], "signal 6"),
+    ("bad_code_bytes", &[Invalid], "code_bytes() was 16 before fit and 17 after it"),
+    ("bad_exit", &[Crashed], "exit code 0"),
+    ("bad_fork", &[Ok], ""),
+    ("bad_hog", &[OutOfMemory], "at fit"),
+    ("bad_huge_code", &[Invalid], "1099511627776"),
+    ("bad_nan", &[Invalid], "decompress returned NaN in row 0"),
+    ("bad_overrun", &[Invalid], "outside"),
+    ("bad_panic", &[Panicked], "compress"),
+    ("bad_print", &[Ok], ""),
+    ("bad_random", &[Invalid], "another code"),
+    ("bad_ratio", &[Invalid], "ratio() claims 8.000, but 64 bytes in 16 make it 4.000"),
+    ("bad_segfault", &[Crashed], "signal 11"),
+    ("bad_stack", &[Crashed], "at compress"),
+    // Nobody can tell it from the system's own way to end a process without memory.
+    ("bad_stop", &[Crashed, OutOfMemory], "at compress"),
+    ("bad_thread_panic", &[Panicked], "compress"),
+    ("bad_unwritten", &[Invalid], "decompress returned nothing in row "),
+];
+
+const TOO_SLOW: [Fault; 2] = [
+    ("bad_hang", &[Timeout], "still at fit after the time limit of 2s"),
+    ("bad_slow", &[Timeout], "still at fit after the time limit of 2s"),
+];
+
+fn site() -> Site {
+    Site::with(&[MISBEHAVING.clone(), shipped()["sq"].clone()])
+}
+
+/// A sweep of `faults` with good cells before, between and after them.
+fn sweep_of(faults: &[Fault]) -> String {
+    let good = |bits: usize| format!("[[method]]\nuse = \"sq\"\nparams.bits = {bits}\n\n");
+    let mut methods = good(8);
+    for (at, (id, ..)) in faults.iter().enumerate() {
+        write!(methods, "[[method]]\nuse = \"{id}\"\n\n").expect("a String takes everything");
+        if at == faults.len() / 2 {
+            methods += &good(4);
+        }
+    }
+    sweep("[1]", &(methods + &good(2)))
+}
+
+/// Runs `faults` and looks at every record and line.
+fn run(site: &Site, faults: &[Fault], limits: &[&str]) -> Vec<Record> {
+    site.write("s.toml", &sweep_of(faults));
+    let ended = site.vq(&[&["run", "s.toml"], limits].concat()).expect_code(3);
+    let records = site.records();
+    assert_eq!(records.len(), faults.len() + 3);
+    let lines = ended.lines("[");
+    assert_eq!(lines.len(), records.len(), "{}", ended.stderr);
+    for record in records.iter().filter(|r| !r.method.id.starts_with("bad_")) {
+        assert_eq!(record.outcome, Ok, "{record:?}");
+    }
+    for (id, outcomes, words) in faults {
+        let record = records.iter().find(|r| r.method.id == *id).expect("a record of each");
+        let error = record.error.clone().unwrap_or_default();
+        assert!(outcomes.contains(&record.outcome), "{id}: {}: {error}", record.outcome);
+        assert!(error.contains(words), "{id}: `{words}` is missing in: {error}");
+        assert!(!error.contains('\n') && error.len() < 300, "{id}: one line, not: {error}");
+        let about = ended.stderr.lines().filter(|line| line.contains(&format!(" {id} ")));
+        assert_eq!(about.count(), 1, "{id} has one line in:\n{}", ended.stderr);
+        let told = lines.iter().any(|l| l.contains(id) && l.ends_with(&error));
+        assert!(told, "{id}: {error} is missing in:\n{}", ended.stderr);
+    }
+    let failed = records.iter().filter(|r| r.outcome != Ok).count();
+    assert!(ended.stderr.contains(&format!("{failed} of {} cells failed", records.len())));
+    records
+}
+
+#[test]
+fn every_fault_gets_its_record_and_its_line_and_the_other_cells_complete() {
+    let site = site();
+    let records = run(&site, &FAULTS, &["--timeout", "3min", "--memory", "512MiB", "--jobs", "2"]);
+    // What the plugin printed is kept with the record, cleaned, and nowhere else.
+    let log = |id: &str| {
+        let record = records.iter().find(|r| r.method.id == id).expect("a record of each");
+        record.log.clone().unwrap_or_default()
+    };
+    let printed = log("bad_print");
+    assert!(printed.starts_with("printed:") && printed.len() < 20_000, "{}", printed.len());
+    assert!(!printed.contains('\u{1b}'));
+    // bad_fork's child died with its group.
+    site.expect_nothing_left();
+    site.expect_no_scratch();
+}
+
+#[test]
+fn a_method_that_never_returns_runs_into_the_time_limit() {
+    let site = site();
+    let limits = ["--timeout", "2s", "--memory", "512MiB", "--only", "bad_"];
+    site.write("s.toml", &sweep_of(&TOO_SLOW));
+    // The good cells first, without a limit that a busy machine could break.
+    site.vq(&["run", "s.toml", "--only", " sq "]).expect_code(0);
+    let ended = site.vq(&[&["run", "s.toml"], &limits[..]].concat()).expect_code(3);
+    assert_eq!(ended.lines("[").len(), 2);
+    for (id, outcomes, words) in TOO_SLOW {
+        let records = site.records();
+        let record = records.iter().find(|r| r.method.id == id).expect("a record of each");
+        assert!(outcomes.contains(&record.outcome), "{record:?}");
+        assert!(record.error.as_ref().is_some_and(|e| e.contains(words)), "{record:?}");
+    }
+    site.expect_nothing_left();
+}
+
+#[test]
+fn failed_cells_run_again_only_when_asked() {
+    let site = site();
+    let faults = [FAULTS[0], FAULTS[8]];
+    run(&site, &faults, &[]);
+    let again = site.vq(&["run", "s.toml"]).expect_code(3).says("all 5 cells are done");
+    assert!(again.stderr.contains("2 of 5 cells failed; --rerun failed tries them again"));
+    let before = site.records();
+    site.vq(&["run", "s.toml", "--rerun", "failed"])
+        .expect_code(3)
+        .says("2 cells to run, 3 done already");
+    let after = site.records();
+    assert_eq!(after.len(), 5);
+    assert_eq!(after.iter().filter(|record| before.contains(record)).count(), 3);
+    site.vq(&["run", "s.toml", "--rerun", "panicked"]).expect_code(3).says("1 cells to run");
+    site.vq(&["run", "s.toml", "--rerun", "broken"]).expect_code(2).says("out_of_memory");
+}
+
+#[test]
+fn a_method_that_cannot_be_planned_stops_the_run_before_it_starts() {
+    let site = site();
+    for (id, words) in [
+        ("bad_create", "this method cannot be created"),
+        ("bad_grid", "the grid generator of bad_grid failed"),
+    ] {
+        let method = format!("[[method]]\nuse = \"{id}\"\n");
+        site.write("s.toml", &sweep("[1]", &method));
+        site.vq(&["run", "s.toml"]).expect_code(1).says(words).says("s.toml:");
+        assert!(!site.store().exists());
+    }
+}

@@ -1,0 +1,13 @@
+//! The main job through the real binary: what a person types, kills, drops in and mistypes.
+//!
+//! One target for all of it, so that plugins are built once and the library is linked once.
+
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+mod damage;
+mod equal;
+mod errors;
+mod faults;
+mod plugins;
+mod runs;

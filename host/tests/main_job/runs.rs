@@ -1,0 +1,209 @@
+//! Runs that go well: what is computed, what is not computed again, and in which forms it is told.
+
+use crate::fixture::{Site, sweep, text};
+use std::collections::BTreeSet;
+use std::fs;
+use vq_host::record::Outcome;
+
+const TWO_METHODS: &str = "[[method]]\nuse = \"sq\"\nparams.bits = [4, 8]\n\n\
+     [[method]]\nuse = \"cast\"\nparams.type = [\"f16\", \"fp8_e4m3\"]\n";
+
+/// A site with a sweep of eight cells.
+fn eight_cells() -> Site {
+    let site = Site::shipped();
+    site.write("s.toml", &sweep("[1, 2]", TWO_METHODS));
+    site
+}
+
+#[test]
+fn a_second_run_says_that_everything_is_done_and_computes_nothing() {
+    let site = eight_cells();
+    let first = site.vq(&["run", "s.toml"]).expect_code(0).says("8 cells to run, 0 done already");
+    assert_eq!(first.lines("[").len(), 8);
+    let before = site.records();
+    assert_eq!(before.len(), 8);
+    let second =
+        site.vq(&["run", "s.toml"]).expect_code(0).says("all 8 cells are done in results.db");
+    assert_eq!(second.lines("[").len(), 0);
+    assert_eq!(second.stdout, first.stdout, "the table is the same");
+    assert!(site.records() == before, "the records are the same, times included");
+}
+
+#[test]
+fn a_wider_sweep_adds_only_its_new_cells() {
+    let site = eight_cells();
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let before = site.records();
+    site.write("s.toml", &sweep("[1, 2, 3]", TWO_METHODS));
+    site.vq(&["run", "s.toml"]).expect_code(0).says("4 cells to run, 8 done already");
+    let after = site.records();
+    assert_eq!(after.len(), 12);
+    assert!(before.iter().all(|record| after.contains(record)), "old records are untouched");
+}
+
+#[test]
+fn only_selects_cells_by_their_title() {
+    let site = eight_cells();
+    site.vq(&["run", "s.toml", "--only", "bits=8 seed=1"]).expect_code(0);
+    assert_eq!(site.records().len(), 1);
+    site.vq(&["run", "s.toml", "--only", "type=f16", "--only", "seed=2"]).expect_code(0);
+    assert_eq!(site.records().len(), 1 + 5);
+    site.vq(&["run", "s.toml", "--only", "no such cell"])
+        .expect_code(1)
+        .says("selects none of the 8 cells")
+        .says("titles look like: gauss sq bits=4 seed=1");
+}
+
+#[test]
+fn force_measures_again_what_is_selected() {
+    let site = eight_cells();
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let before = site.records();
+    site.vq(&["run", "s.toml", "--force", "--only", "bits=4"])
+        .expect_code(0)
+        .says("2 cells to run, 0 done already");
+    let after = site.records();
+    assert_eq!(after.len(), 8);
+    let same = after.iter().filter(|record| before.contains(record)).count();
+    assert_eq!(same, 6);
+}
+
+#[test]
+fn jobs_run_side_by_side_and_say_that_timings_are_shared() {
+    let site = eight_cells();
+    site.vq(&["run", "s.toml", "--jobs", "2"]).expect_code(0);
+    let records = site.records();
+    assert_eq!(records.len(), 8);
+    assert!(records.iter().all(|r| r.timing.jobs == 2 && !r.timing.exclusive));
+    site.vq(&["run", "s.toml", "--jobs", "0"]).expect_code(2);
+}
+
+#[test]
+fn a_dry_run_trains_nothing_and_makes_no_store() {
+    let site = eight_cells();
+    let dry = site.vq(&["run", "s.toml", "--dry-run"]).expect_code(0);
+    assert!(dry.stdout.contains("8 cells, 8 to run"), "{}", dry.stdout);
+    assert!(!site.store().exists());
+    assert_eq!(dry.stdout, site.vq(&["plan", "s.toml"]).expect_code(0).stdout);
+}
+
+#[test]
+fn a_plan_in_json_is_the_cells_that_a_run_records() {
+    let site = eight_cells();
+    let planned = site.planned("s.toml");
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let recorded: BTreeSet<String> = site.records().into_iter().map(|r| r.key).collect();
+    assert_eq!(planned, recorded);
+    let plan = site.vq(&["plan", "s.toml", "--format", "json"]).expect_code(0).json();
+    let states: BTreeSet<String> =
+        plan["cells"].as_array().expect("cells").iter().map(|c| text(&c["state"])).collect();
+    assert_eq!(states, BTreeSet::from(["done: ok".to_owned()]));
+}
+
+#[test]
+fn json_and_csv_are_alone_on_stdout() {
+    let site = eight_cells();
+    let json = site.vq(&["run", "s.toml", "--format", "json"]).expect_code(0).json();
+    assert_eq!(json.as_array().map(Vec::len), Some(8));
+    let csv = site.vq(&["run", "s.toml", "--format", "csv"]).expect_code(0);
+    let rows = csv::Reader::from_reader(csv.stdout.as_bytes()).into_records().count();
+    assert_eq!(rows, 8);
+    let results = site.vq(&["results", "results.db", "--format", "json"]).expect_code(0).json();
+    assert_eq!(results, json);
+    let methods = site.vq(&["methods", "--format", "json"]).expect_code(0).json();
+    assert!(methods["libraries"].as_array().is_some_and(|l| !l.is_empty()));
+}
+
+#[test]
+fn a_pipe_gets_no_escape_codes_and_tables_of_at_most_100_columns() {
+    let site = eight_cells();
+    let commands: [&[&str]; 6] = [
+        &["run", "s.toml"],
+        &["plan", "s.toml"],
+        &["results", "results.db"],
+        &["results", "results.db", "--best"],
+        &["methods"],
+        &["methods", "sq"],
+    ];
+    for arguments in commands {
+        let ended = site.vq(arguments).expect_code(0);
+        assert!(!(ended.stdout + &ended.stderr).contains('\u{1b}'), "{arguments:?}");
+    }
+    for arguments in commands {
+        let stdout = site.vq(arguments).expect_code(0).stdout;
+        // Above the first empty line `methods METHOD` quotes the plugin; paths are as long as
+        // they are.
+        let table = stdout.rsplit("\n\n").next().unwrap_or_default();
+        let table = table.lines().filter(|line| !line.contains(['/', '{']));
+        let widest = table.map(|line| line.chars().count()).max().unwrap_or_default();
+        assert!(widest <= 100, "{arguments:?} is {widest} wide:\n{stdout}");
+    }
+    site.vq(&["run", "missing.toml"]).expect_code(1);
+    let error = site.vq(&["run", "missing.toml"]).stderr;
+    assert!(!error.contains('\u{1b}'), "{error}");
+}
+
+#[test]
+fn results_are_filtered_sorted_and_reduced_to_the_best() {
+    let site = eight_cells();
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let rows = |more: &[&str]| -> Vec<(String, String, f64)> {
+        let mut arguments = vec!["results", "results.db", "--format", "csv"];
+        arguments.extend(more);
+        let csv = site.vq(&arguments).expect_code(0).stdout;
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let head = reader.headers().expect("a head").clone();
+        let at = |name: &str| head.iter().position(|column| column == name).expect("a column");
+        let (method, label, mse) = (at("method"), at("label"), at("mse"));
+        let row = |row: Result<csv::StringRecord, csv::Error>| {
+            let row = row.expect("a row");
+            let number = row[mse].parse().expect("a number");
+            (row[method].to_owned(), row[label].to_owned(), number)
+        };
+        reader.into_records().map(row).collect()
+    };
+    assert_eq!(rows(&[]).len(), 8);
+    let filtered = rows(&["--method", "sq"]);
+    assert!(filtered.len() == 4 && filtered.iter().all(|row| row.0 == "sq"), "{filtered:?}");
+    assert_eq!(rows(&["--dataset", "gauss", "--outcome", "ok"]).len(), 8);
+    assert_eq!(rows(&["--metric", "mse"]).len(), 8);
+    let sorted = rows(&["--sort", "mse"]);
+    assert!(sorted.is_sorted_by(|a, b| a.2 <= b.2), "{sorted:?}");
+    let sorted = rows(&["--sort", "mse:desc"]);
+    assert!(sorted.is_sorted_by(|a, b| a.2 >= b.2), "{sorted:?}");
+    let best = rows(&["--best"]);
+    assert!(!best.is_empty() && best.len() < 8, "{best:?}");
+    let none = site.vq(&["results", "results.db", "--dataset", "other"]).expect_code(0);
+    assert_eq!(none.stdout, "no results\n");
+    for (option, value) in [("--metric", "msee"), ("--sort", "msee")] {
+        site.vq(&["results", "results.db", option, value]).expect_code(1).says("`msee`");
+    }
+    site.vq(&["results", "none.db"]).expect_code(1).says("there is no store at none.db");
+}
+
+#[test]
+fn one_method_on_one_file_needs_no_sweep() {
+    let site = Site::shipped();
+    // .fbin: rows and dimensions as u32, then the values.
+    let (rows, dim) = (700u32, 8u32);
+    let mut bytes = [rows.to_le_bytes(), dim.to_le_bytes()].concat();
+    for i in 0..rows * dim {
+        // Any spread of values will do.
+        let value = f64::from(i.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX);
+        bytes.extend((value as f32).to_le_bytes());
+    }
+    fs::write(site.path("words.fbin"), bytes).expect("a site is writable");
+    let arguments = ["run", "--data", "words.fbin", "--method", "sq", "--param", "bits=4,8"];
+    let more = ["--store", "one.db", "--metric", "cosine"];
+    site.vq(&[&arguments[..], &more].concat()).expect_code(0);
+    let records = site.records_of("one.db");
+    let labels: Vec<&str> = records.iter().map(|r| r.label.as_str()).collect();
+    assert_eq!(labels, ["bits=4", "bits=8"]);
+    assert!(records.iter().all(|r| r.outcome == Outcome::Ok && r.dataset.name == "words"));
+    assert!(records.iter().all(|r| r.metric == "cosine" && r.dataset.n == 200));
+    site.vq(&["run", "--data", "words.fbin"]).expect_code(2).says("--method");
+    site.vq(&["run"]).expect_code(2);
+    site.vq(&["run", "--data", "words.fbin", "--method", "sq", "--param", "bits=many"])
+        .expect_code(1)
+        .says("params.bits");
+}
