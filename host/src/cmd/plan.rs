@@ -140,6 +140,17 @@ fn prepare_data(
         };
         PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), help)
     })?;
+    let rows = prepared.base.rows;
+    if let Some(k) = sweep.evaluate.k.iter().find(|k| **k > rows) {
+        return Err(PlanError::at(
+            &sweep.source,
+            dataset.source_span.clone(),
+            format!("k = {k} asks for more neighbours than the {rows} rows of `{name}`"),
+            "too few rows for it",
+            Some("lower k in [evaluate], or take more rows".into()),
+        )
+        .into());
+    }
     for note in &prepared.notes {
         eprintln!("note: {name}: {note}");
     }

@@ -83,6 +83,7 @@ fn ctrl_c_keeps_what_is_done_and_runs_the_interrupted_cell_next_time() {
     let ended = run.end().expect_code(130).says("interrupted: finished cells are kept");
     assert_eq!(ended.lines("[").len(), 4);
     site.expect_nothing_left();
+    site.expect_no_scratch();
     let outcome = |id: &str| -> Vec<Outcome> {
         let records = site.records().into_iter();
         records.filter(|r| r.method.id == id).map(|r| r.outcome).collect()

@@ -1,7 +1,7 @@
 //! Plugins that come and go: dropped in, damaged, made for something else, unsafe to load.
 
-use object::{Object, ObjectSection};
 use crate::fixture::{C_SQ8, OTHER_LAYOUT, Site, ZLATTICE, shipped, sweep, text, workspace};
+use object::{Object, ObjectSection};
 use std::collections::BTreeSet;
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
@@ -113,7 +113,8 @@ fn a_library_that_cannot_be_used_costs_one_line_that_says_what_to_do() {
     let warnings = ended.lines("warning:");
     assert_eq!(warnings.len(), expected.len(), "{}", ended.stderr);
     for (name, reason, remedy) in &expected {
-        let about: Vec<&&str> = warnings.iter().filter(|w| w.contains(&format!("/{name} "))).collect();
+        let about: Vec<&&str> =
+            warnings.iter().filter(|w| w.contains(&format!("/{name} "))).collect();
         assert_eq!(about.len(), 1, "{name} in:\n{}", ended.stderr);
         let warning = about[0];
         assert!(warning.contains("is left out: "), "{warning}");

@@ -173,8 +173,11 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
     assert!(sorted.is_sorted_by(|a, b| a.2 >= b.2), "{sorted:?}");
     let best = rows(&["--best"]);
     assert!(!best.is_empty() && best.len() < 8, "{best:?}");
-    site.vq(&["results", "results.db", "--dataset", "gaus"]).expect_code(1).says("gauss");
-    site.vq(&["results", "results.db", "--metric", "msee"]).expect_code(1).says("mse");
+    let none = site.vq(&["results", "results.db", "--dataset", "other"]).expect_code(0);
+    assert_eq!(none.stdout, "no results\n");
+    for (option, value) in [("--metric", "msee"), ("--sort", "msee")] {
+        site.vq(&["results", "results.db", option, value]).expect_code(1).says("`msee`");
+    }
     site.vq(&["results", "none.db"]).expect_code(1).says("there is no store at none.db");
 }
 
