@@ -1,0 +1,140 @@
+//! `vq-host check` names the fault of each misbehaving method, and finds none in good ones.
+
+#[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
+mod fixture;
+
+use fixture::{C_SQ8, Ended, MISBEHAVING, Site, ZLATTICE, shipped, text};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Method, the rule it breaks, the function that breaks it, words of what was found.
+type Fault = (&'static str, &'static str, &'static str, &'static str);
+
+/// In the order of the plugin. `bad_fork` is not among them: leaving a process behind breaks no
+/// rule, and the host ends it.
+const FAULTS: [Fault; 18] = [
+    ("bad_abort", "survives", "compress", "crashed: signal 6 (SIGABRT)"),
+    ("bad_code_bytes", "code-bytes", "code_bytes", "32 after create, 33 after fit"),
+    ("bad_create", "grid-default", "create", "none can be created"),
+    ("bad_exit", "survives", "compress", "ended the process with exit code 0"),
+    ("bad_grid", "no-panic", "expand_grid", "panicked: asked to panic in expand_grid"),
+    ("bad_hog", "survives", "fit", "memory"),
+    ("bad_huge_code", "code-bytes", "code_bytes", "1099511627776 bytes for d = 32"),
+    ("bad_nan", "finite-output", "decompress", "row 0 is not finite"),
+    ("bad_overrun", "output-bounds", "compress", "wrote outside its output"),
+    ("bad_panic", "no-panic", "compress", "panicked: asked to panic in compress"),
+    ("bad_print", "stdout", "stdout", "bad_print 0"),
+    ("bad_random", "determinism", "compress", "the same call again gives row 0 another code"),
+    ("bad_ratio", "ratio", "ratio", "8 with 32 bytes, so 4"),
+    ("bad_segfault", "survives", "compress", "crashed: signal 11 (SIGSEGV)"),
+    // Signal 11, or 6 where the runtime notices.
+    ("bad_stack", "survives", "compress", "crashed: signal"),
+    // Nobody can tell it from the system's own way to end a process without memory.
+    ("bad_stop", "survives", "compress", ""),
+    ("bad_thread_panic", "no-panic", "compress", "panicked: asked to panic in a task"),
+    ("bad_unwritten", "fully-written", "decompress", "row 599 is as the caller filled it"),
+];
+
+const TOO_SLOW: [Fault; 2] = [
+    ("bad_hang", "terminates", "fit", "still running when the method's 4s were over"),
+    ("bad_slow", "terminates", "fit", "still running when the method's 4s were over"),
+];
+
+/// `vq-host check` on `plugin`.
+fn check(plugin: &Path, arguments: &[&str]) -> Ended {
+    let file = plugin.to_str().expect("a path in UTF-8");
+    Site::with(&[]).vq(&[&["check", file], arguments].concat())
+}
+
+/// The reports of `ended`, one a method.
+fn reports(ended: &Ended) -> Vec<Value> {
+    ended.json()["methods"].as_array().expect("a list of methods").clone()
+}
+
+#[track_caller]
+fn expect_fault(report: &Value, (id, rule, function, words): Fault) {
+    assert_eq!(report["method"], id);
+    let findings = report["findings"].as_array().expect("a list of findings");
+    let rules: BTreeSet<String> = findings.iter().map(|f| text(&f["rule"])).collect();
+    assert_eq!(rules, [rule.to_owned()].into(), "one fault breaks one rule: {report:#}");
+    let first = &findings[0];
+    assert_eq!(first["function"], function, "{first:#}");
+    assert!(text(&first["found"]).contains(words), "`{words}` is missing in {first:#}");
+    for field in ["input", "contract"] {
+        assert!(!text(&first[field]).is_empty(), "{field} is empty in {first:#}");
+    }
+    // Printing is only untidy.
+    let severity = if rule == "stdout" { "warning" } else { "error" };
+    assert!(findings.iter().all(|f| f["severity"] == severity), "{report:#}");
+}
+
+#[test]
+fn every_fault_is_named_and_none_hides_the_next() {
+    let mut arguments = vec!["--format", "json", "--timeout", "4min", "--memory", "512MiB"];
+    for (id, ..) in FAULTS {
+        arguments.extend(["--method", id]);
+    }
+    let ended = check(&MISBEHAVING, &arguments).expect_code(3);
+    let reports = reports(&ended);
+    assert_eq!(reports.len(), FAULTS.len());
+    for (report, fault) in reports.iter().zip(FAULTS) {
+        expect_fault(report, fault);
+        let crashed = fault.1 == "survives";
+        let input = text(&report["findings"][0]["input"]);
+        assert!(!crashed || input == "round-trip (default configuration, d = 32, L2)", "{input}");
+        assert_eq!(crashed, report["skipped"].to_string().contains("lost with the process"));
+    }
+}
+
+#[test]
+fn a_method_that_never_comes_back_is_named_when_its_time_is_over() {
+    let names = ["--method", "bad_slow", "--method", "bad_hang"];
+    let ended =
+        check(&MISBEHAVING, &[&names[..], &["--format", "json", "--timeout", "4s"]].concat());
+    let ended = ended.expect_code(3);
+    for (report, fault) in reports(&ended).iter().zip(TOO_SLOW) {
+        expect_fault(report, fault);
+    }
+}
+
+#[test]
+fn a_process_left_behind_does_not_disturb_the_check() {
+    let arguments = ["--method", "bad_fork", "--format", "json"];
+    let ended = check(&MISBEHAVING, &arguments).expect_code(0);
+    assert_eq!(reports(&ended)[0]["findings"], Value::Array(vec![]));
+}
+
+#[test]
+fn the_table_says_what_the_json_says() {
+    let arguments = ["--method", "bad_abort", "--method", "bad_ratio"];
+    let table = check(&MISBEHAVING, &arguments).expect_code(3).stdout;
+    for line in [
+        "bad_abort: 1 broken rules, 0 warnings",
+        "  error survives: crashed: signal 6 (SIGABRT)",
+        "    in        compress",
+        "    input     round-trip (default configuration, d = 32, L2)",
+        "    contract  No input may end the process",
+        "bad_ratio: ",
+        "  error ratio: 8 with 32 bytes, so 4",
+    ] {
+        assert!(table.contains(line), "`{line}` is missing in:\n{table}");
+    }
+}
+
+#[test]
+fn an_unknown_method_is_told_with_the_nearest_name() {
+    let ended = check(&MISBEHAVING, &["--method", "bad_abrot"]).expect_code(1);
+    ended.says("the library offers no method bad_abrot").says("did you mean bad_abort?");
+}
+
+#[test]
+fn good_plugins_come_out_clean() {
+    let examples = [&*ZLATTICE].into_iter().chain(C_SQ8.as_ref());
+    for plugin in examples.chain(shipped().values()) {
+        let ended = check(plugin, &["--format", "json"]).expect_code(0);
+        for report in reports(&ended) {
+            assert_eq!(report["findings"], Value::Array(vec![]), "{report:#}");
+        }
+    }
+}
