@@ -397,7 +397,13 @@ pub fn assemble(
 /// The sweep's evaluation settings as cells carry them.
 pub fn evaluation(sweep: &Sweep) -> Evaluation {
     let of = &sweep.evaluate;
-    Evaluation { k: of.k.clone(), pairs: of.pairs, rerank: of.rerank.clone(), repeats: of.repeats }
+    Evaluation {
+        definitions: crate::metric::DEFINITIONS,
+        k: of.k.clone(),
+        pairs: of.pairs,
+        rerank: of.rerank.clone(),
+        repeats: of.repeats,
+    }
 }
 
 fn skip(

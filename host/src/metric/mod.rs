@@ -24,6 +24,10 @@ pub use reconstruction::{Reconstruction, ReconstructionMetrics};
 pub use retrieval::{RetrievalError, RetrievalMetric, Scan, Scanned, rank_agreement, retrieval};
 pub use size::{SizeMetrics, size};
 
+/// Revision of the definitions of all metrics, part of every cell's key: raised when a metric
+/// changes its meaning, so that records of both meanings never stand side by side as equals.
+pub const DEFINITIONS: u32 = 1;
+
 /// Ends the name of a retrieval or estimator metric that compares raw queries with decompressed
 /// rows. `recall@10` is the method at its best, by its own scorer where it has one;
 /// `recall@10/decoded` is what every method can be compared by.

@@ -67,6 +67,8 @@ pub struct Measurement {
 /// The evaluation settings, part of a cell's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluation {
+    /// Revision of the metrics' definitions.
+    pub definitions: u32,
     /// Neighbours looked for.
     pub k: Vec<usize>,
     /// Random pairs for pair and estimator metrics.
