@@ -65,7 +65,9 @@ const METHODS_EXAMPLES: &str = "Examples:
 const CHECK_EXAMPLES: &str = "Examples:
   vq-host check target/release/libmy_method.so
   vq-host check libmy_method.so --format json
+  vq-host check libmy_methods.so --method METHOD --timeout 30s
 
+Each method is checked in a process of its own: one that crashes or hangs costs its own checks only.
 Exit codes: 0 keeps the contract · 1 cannot be loaded · 3 breaks a rule";
 
 const NEW_EXAMPLES: &str = "Examples:
@@ -218,9 +220,15 @@ pub(crate) struct Check {
     /// The plugin library
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Time limit for the whole check
+    /// Check only this method; repeatable
+    #[arg(long, value_name = "ID")]
+    pub(crate) method: Vec<String>,
+    /// Time limit per method
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
     pub(crate) timeout: std::time::Duration,
+    /// Memory limit per method
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub(crate) memory: bytesize::ByteSize,
     /// Let the plugin use your files and the network
     #[arg(long)]
     pub(crate) no_sandbox: bool,

@@ -11,7 +11,7 @@
 //! finding.
 //!
 //! A plugin may crash or hang the process instead of failing; the observer of [`check_plugin`]
-//! tells a parent process what was running.
+//! tells a parent process what was running, which then finds [`SURVIVES`] or [`TERMINATES`] broken.
 
 use crate::abi::VqPlugin;
 use crate::handle::{CallError, DescribeError, Method, Plugin};
@@ -85,13 +85,17 @@ pub fn check(plugin: &'static VqPlugin) -> Report {
 /// Checks a plugin. `observer` hears what is about to run, `method: rule (input)`, so that a
 /// parent process can say what a crash or a hang came from.
 pub fn check_plugin(plugin: &Plugin, observer: &mut dyn FnMut(&str)) -> Report {
-    let lab = Lab::new();
-    let methods = plugin.methods().iter().map(|method| {
-        let mut log = Log::new(&method.about().id, observer);
-        check_method(method, &lab, &mut log);
-        log.finish()
-    });
+    let methods = plugin.methods().iter().map(|method| check_method(method, observer));
     Report { methods: methods.collect() }
+}
+
+/// Checks one method, as [`check_plugin`] checks all; for a parent process that gives each method
+/// a process of its own, so that one that ends the process costs only its own report. A parent
+/// that also wants to know the function hands in a [`Method::watched`].
+pub fn check_method(method: &Method, observer: &mut dyn FnMut(&str)) -> MethodReport {
+    let mut log = Log::new(&method.about().id, observer);
+    examine(method, &Lab::new(), &mut log);
+    log.finish()
 }
 
 impl Report {
@@ -185,6 +189,9 @@ impl fmt::Debug for Rule {
 enum Run {
     /// Judged on every call that any rule makes, or while a cell is built.
     Throughout,
+    /// Judged by a parent process, which sees what the checking process cannot: its own end, and
+    /// where its output went.
+    Outside,
     /// On the descriptor and the constructor.
     Method(fn(&Subject<'_>, &mut Log<'_>)),
     /// On each fitted cell of at least this depth.
@@ -202,6 +209,13 @@ enum Depth {
     Deep,
 }
 
+/// The rule of a method that ended the process; only a parent process can say so.
+pub const SURVIVES: &str = "survives";
+/// The rule of a method that did not come back; only a parent process can say so.
+pub const TERMINATES: &str = "terminates";
+/// The rule of a method that printed; for whoever owns the process's standard output to judge.
+pub const STDOUT: &str = "stdout";
+
 /// The law, in the order in which it is checked.
 #[rustfmt::skip] // a table: one line for the id and the check, one for the sentence
 pub const RULES: &[Rule] = &[
@@ -213,6 +227,13 @@ pub const RULES: &[Rule] = &[
         contract: "The caller allocates every output; the plugin fills it and writes nowhere else." },
     Rule { id: "return-values", run: Run::Throughout,
         contract: "A function returns one of the vq_rc codes; an error comes with a sentence in err; a success comes with what was asked." },
+
+    Rule { id: SURVIVES, run: Run::Outside,
+        contract: "No input may end the process: no signal, no abort, no exit, no memory without end." },
+    Rule { id: TERMINATES, run: Run::Outside,
+        contract: "No input may keep a function from returning." },
+    Rule { id: STDOUT, run: Run::Outside,
+        contract: "Stdout belongs to nobody: a plugin speaks through vq_ctx.log." },
 
     Rule { id: "descriptor", run: Run::Method(descriptor::texts),
         contract: "A method says who it is: name, version, one line of description, licence." },
@@ -290,7 +311,11 @@ pub const RULES: &[Rule] = &[
         contract: "decompress on bytes that no row could have given returns an error or any row, and does not crash." },
 ];
 
-fn rule(id: &str) -> &'static Rule {
+/// The rule named `id`.
+///
+/// # Panics
+/// Without such a rule; ids are constants of this module.
+pub fn rule(id: &str) -> &'static Rule {
     RULES.iter().find(|rule| rule.id == id).expect("a rule is named as in RULES")
 }
 
@@ -303,7 +328,7 @@ struct Subject<'a> {
     space: Space,
 }
 
-fn check_method(method: &Method, lab: &Lab, log: &mut Log<'_>) {
+fn examine(method: &Method, lab: &Lab, log: &mut Log<'_>) {
     let Some((config, space)) = descriptor::foothold(method) else {
         log.begin("grid-default", "");
         log.error(

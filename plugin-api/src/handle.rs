@@ -19,6 +19,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// More methods than any library has.
 const MAX_METHODS: usize = 1024;
@@ -107,10 +108,20 @@ pub struct Plugin {
 }
 
 /// One method, ready to be called.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Method {
     raw: &'static VqMethod,
     about: Descriptor,
+    watch: Option<Watch>,
+}
+
+/// Hears the name of each function of a method before it is called, on the thread that calls.
+pub type Watch = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Method").field("about", &self.about).finish_non_exhaustive()
+    }
 }
 
 impl Plugin {
@@ -152,7 +163,7 @@ impl Plugin {
             if methods.iter().any(|m| m.about.id == about.id) {
                 return Err(DescribeError::Table(format!("it offers {} twice", about.id)));
             }
-            methods.push(Method { raw: method, about });
+            methods.push(Method { raw: method, about, watch: None });
         }
         Ok(Plugin { sdk, abi: (raw.abi_major, raw.abi_minor), methods })
     }
@@ -241,6 +252,7 @@ fn describe(raw: &'static VqMethod, position: usize) -> Result<Descriptor, Descr
     }
     let method = Method {
         raw,
+        watch: None,
         about: Descriptor {
             name: text("name", raw.name)?,
             version: text("version", raw.version)?,
@@ -314,7 +326,12 @@ impl CallError {
 }
 
 /// Calls a function that reports errors, with a buffer for its text.
-fn call(function: &'static str, run: impl FnOnce(*mut VqBuf) -> i32) -> Result<(), CallError> {
+fn call(
+    method: &Method,
+    function: &'static str,
+    run: impl FnOnce(*mut VqBuf) -> i32,
+) -> Result<(), CallError> {
+    method.about_to_call(function);
     let mut text = vec![0u8; ERROR_BYTES];
     let mut buf = VqBuf::over(&mut text);
     let code = run(&mut buf);
@@ -422,6 +439,19 @@ impl Method {
         &self.about
     }
 
+    /// The same method; `watch` hears of every call that it and its instances are about to get.
+    /// For who must know which call never came back.
+    #[must_use]
+    pub fn watched(&self, watch: Watch) -> Method {
+        Method { watch: Some(watch), ..self.clone() }
+    }
+
+    fn about_to_call(&self, function: &'static str) {
+        if let Some(watch) = &self.watch {
+            watch(function);
+        }
+    }
+
     /// The configurations for `request`: the generator's, or the cartesian product where the
     /// method has none. Each is completed with defaults, checked against the schema and tried on
     /// the constructor; what fails becomes a skip with its reason.
@@ -448,7 +478,7 @@ impl Method {
                 emit: sink_emit,
                 skip: sink_skip,
             };
-            call("expand_grid", |err| {
+            call(self, "expand_grid", |err| {
                 // SAFETY: all three live during the call; the table is the plugin's own.
                 unsafe { expand_grid(&raw, &sink, err) }
             })?;
@@ -503,7 +533,7 @@ impl Method {
         let space_raw = space.raw();
         let mut this: *mut c_void = core::ptr::null_mut();
         let create = present("create", self.raw.create)?;
-        call("create", |err| {
+        call(self, "create", |err| {
             // SAFETY: all arguments live during the call; the table is the plugin's own.
             unsafe { create(&lent.as_config(), &space_raw, &mut this, err) }
         })?;
@@ -695,6 +725,7 @@ unsafe impl Sync for Instance {}
 impl Drop for Instance {
     fn drop(&mut self) {
         if let Some(destroy) = self.method.raw.destroy {
+            self.method.about_to_call("destroy");
             // SAFETY: `this` came from `create` and is given up here.
             unsafe { destroy(self.this) }
         }
@@ -715,6 +746,7 @@ impl Instance {
     /// Stored bytes per vector; 0 where the method does not know before training.
     pub fn code_bytes(&self) -> usize {
         let Some(code_bytes) = self.method.raw.code_bytes else { return 0 };
+        self.method.about_to_call("code_bytes");
         // SAFETY: `this` is this method's instance.
         unsafe { code_bytes(self.this) }
     }
@@ -722,6 +754,7 @@ impl Instance {
     /// Bytes of state that decoding needs; `None` where the method does not state them.
     pub fn model_bytes(&self) -> Option<u64> {
         let model_bytes = self.method.raw.model_bytes?;
+        self.method.about_to_call("model_bytes");
         // SAFETY: `this` is this method's instance.
         Some(unsafe { model_bytes(self.this) }).filter(|bytes| *bytes != MODEL_BYTES_UNKNOWN)
     }
@@ -729,6 +762,7 @@ impl Instance {
     /// The method's own claim; `None` where it makes none.
     pub fn ratio(&self) -> Option<f64> {
         let ratio = self.method.raw.ratio?;
+        self.method.about_to_call("ratio");
         // SAFETY: `this` is this method's instance.
         Some(unsafe { ratio(self.this) })
     }
@@ -745,7 +779,7 @@ impl Instance {
         let fit = present("fit", self.method.raw.fit)?;
         let train = wire::lendable(train);
         let (ctx, train) = (caller.raw(), VqMat::of(&train.view()));
-        call("fit", |err| {
+        call(&self.method, "fit", |err| {
             // SAFETY: the arguments live during the call, and `&mut self` has the instance alone.
             unsafe { fit(self.this, &ctx, train, err) }
         })
@@ -766,7 +800,7 @@ impl Instance {
         let ctx = caller.raw();
         let x = wire::lendable(x);
         let out = VqCodesMut::over(codes.reset(x.nrows() * code_bytes), x.nrows(), code_bytes);
-        let done = call("compress", |err| {
+        let done = call(&self.method, "compress", |err| {
             // SAFETY: the arguments live during the call.
             unsafe { compress(self.this, &ctx, VqMat::of(&x.view()), out, err) }
         });
@@ -787,7 +821,7 @@ impl Instance {
         let (ctx, dim) = (caller.raw(), self.space.dim);
         let codes = wire::lendable(codes);
         let out = VqMatMut::over(x.reset(codes.nrows() * dim), codes.nrows(), dim);
-        let done = call("decompress", |err| {
+        let done = call(&self.method, "decompress", |err| {
             // SAFETY: the arguments live during the call.
             unsafe { decompress(self.this, &ctx, VqCodes::of(&codes.view()), out, err) }
         });
@@ -804,7 +838,7 @@ impl Instance {
         model.reset(0);
         for _ in 0..2 {
             let mut buf = VqBuf::over(&mut model.values[4096..4096 + model.len]);
-            let done = call("save", |err| {
+            let done = call(&self.method, "save", |err| {
                 // SAFETY: the buffers live during the call.
                 unsafe { save(self.this, &mut buf, err) }
             });
@@ -838,7 +872,7 @@ impl Instance {
                 message: "load is not offered".into(),
             });
         };
-        call("load", |err| {
+        call(&self.method, "load", |err| {
             // SAFETY: the bytes live during the call, and `&mut self` has the instance alone.
             unsafe { load(self.this, VqStr { ptr: model.as_ptr(), len: model.len() }, err) }
         })
@@ -885,6 +919,7 @@ impl Scorer<'_> {
             return Ok(codes.iter().copied().collect());
         };
         let ctx = caller.raw();
+        self.instance.method.about_to_call("packed_bytes");
         // SAFETY: `this` is this method's instance.
         let len = unsafe { packed_bytes(self.instance.this, codes.nrows()) };
         if len > codes.len().saturating_mul(16).saturating_add(1 << 20) {
@@ -896,7 +931,7 @@ impl Scorer<'_> {
         let mut packed = Guarded::codes();
         let codes = wire::lendable(codes);
         let out = packed.reset(len).as_mut_ptr();
-        let done = call("pack", |err| {
+        let done = call(&self.instance.method, "pack", |err| {
             // SAFETY: the arguments live during the call.
             unsafe { pack(self.instance.this, &ctx, VqCodes::of(&codes.view()), out, len, err) }
         });
@@ -928,7 +963,7 @@ impl Scorer<'_> {
             Some(bounds) => VqMatMut::over(bounds.reset(rows * n), rows, n),
             None => VqMatMut::NONE,
         };
-        let done = call("score", |err| {
+        let done = call(&self.instance.method, "score", |err| {
             // SAFETY: the arguments live during the call.
             unsafe {
                 score(

@@ -1,15 +1,27 @@
-//! `vq-host check`: holds a library against the contract, in a child process.
+//! `vq-host check`: holds a library against the contract, each method in a child process.
 
-use super::{CANCEL, COULD_NOT_START, SOME_FAILED, note_sandbox};
+use super::{CANCEL, INTERRUPTED, SOME_FAILED, note_sandbox};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use vq_host::plugin::LibraryDescription;
 use vq_host::report::results::Format;
-use vq_host::worker::ask;
-use vq_host::worker::protocol::{Answer, Checked};
+use vq_host::suggest;
+use vq_host::worker::ask::{self, CheckError};
+use vq_host::worker::protocol::{Checked, CheckedMethod};
+use vq_host::worker::supervise::Limits;
+
+/// Of what a method said before it ended the process; the JSON form has more.
+const LAST_LINES: usize = 10;
+/// A person reads no faster.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
+    if matches!(args.format, Format::Csv) {
+        return Err(miette!("check has no CSV form; use --format table or json"));
+    }
     let file = args.file.canonicalize().map_err(|error| {
         miette!(help = "give the path of a built library", "{}: {error}", args.file.display())
     })?;
@@ -18,50 +30,36 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let about = ask::describe(&file, sandbox, &CANCEL).map_err(|refusal| {
         miette!(help = refusal.remedy, "{} cannot be used: {}", args.file.display(), refusal.reason)
     })?;
+    let limits =
+        Limits { timeout: args.timeout, memory: Some(args.memory.as_u64()), threads: 2, sandbox };
     let terminal = std::io::stderr().is_terminal();
-    let mut doing = String::new();
-    let checked = ask::check(&file, args.timeout, sandbox, &CANCEL, &mut |what, _| {
-        doing = what.to_owned();
+    let mut checked = Checked { methods: Vec::new() };
+    for method in chosen(&about, &args.method)? {
+        let mut shown: Option<Instant> = None;
+        let done = ask::check(&file, method, &limits, &CANCEL, &mut |step| {
+            if terminal && shown.is_none_or(|at| at.elapsed() > SHOW_EVERY) {
+                eprint!("\r\x1b[K{method}: {}", step.rule);
+                shown = Some(Instant::now());
+            }
+        });
         if terminal {
-            eprint!("\r\x1b[K{what}");
+            eprint!("\r\x1b[K");
         }
-    });
-    if terminal {
-        eprint!("\r\x1b[K");
+        match done {
+            Ok(report) => checked.methods.push(report),
+            Err(CheckError::Interrupted) => return Ok(ExitCode::from(INTERRUPTED)),
+            Err(CheckError::Worker(error)) => {
+                return Err(miette!("{method} cannot be checked: {error}"));
+            }
+        }
     }
     let mut out = std::io::stdout().lock();
-    let checked = match checked {
-        Ok(checked) => checked,
-        Err(ended) => {
-            let (Answer::Failed { error, .. }, log) = (ended.answer, ended.log) else {
-                return Err(miette!("the worker answered another question"));
-            };
-            let plugin = args.file.display();
-            match args.format {
-                Format::Json => {
-                    let json = serde_json::json!({ "plugin": plugin.to_string(), "ended": error, "doing": doing });
-                    writeln!(out, "{json}").into_diagnostic()?;
-                }
-                _ => {
-                    writeln!(out, "{plugin}: error: {error}").into_diagnostic()?;
-                    writeln!(out, "  while doing: {doing}").into_diagnostic()?;
-                    writeln!(out, "  contract: no input may end the process or take for ever")
-                        .into_diagnostic()?;
-                    if let Some(log) = log {
-                        writeln!(out, "  {}", log.replace('\n', "\n  ")).into_diagnostic()?;
-                    }
-                }
-            }
-            return Ok(ExitCode::from(SOME_FAILED));
-        }
-    };
     match args.format {
         Format::Json => {
             serde_json::to_writer_pretty(&mut out, &checked).into_diagnostic()?;
             writeln!(out).into_diagnostic()?;
         }
-        Format::Csv => return Err(miette!("check has no CSV form; use --format table or json")),
-        Format::Table => {
+        _ => {
             let layout =
                 if about.layout_checked { "layout compared" } else { "layout by size only" };
             writeln!(
@@ -76,32 +74,49 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
             show(&checked, &mut out).into_diagnostic()?;
         }
     }
-    let errors = checked.methods.iter().flat_map(|m| &m.findings).filter(|f| f.severity == "error");
-    Ok(match (errors.count(), checked.methods.is_empty()) {
-        (0, false) => ExitCode::SUCCESS,
-        (0, true) => ExitCode::from(COULD_NOT_START),
-        _ => ExitCode::from(SOME_FAILED),
-    })
+    let mut findings = checked.methods.iter().flat_map(|m| &m.findings);
+    let broken = findings.any(|finding| finding.severity == "error");
+    Ok(if broken { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// The methods that the user named, in the library's order; all where none is named.
+fn chosen<'a>(about: &'a LibraryDescription, named: &[String]) -> miette::Result<Vec<&'a str>> {
+    let ids: Vec<&str> = about.methods.iter().map(|method| method.id.as_str()).collect();
+    if let Some(unknown) = named.iter().find(|name| !ids.contains(&name.as_str())) {
+        let near = suggest::nearest_name(unknown, ids.iter().copied());
+        let help = near.map_or_else(
+            || format!("it offers {}", ids.join(", ")),
+            |near| format!("did you mean {near}?"),
+        );
+        return Err(miette!(help = help, "the library offers no method {unknown}"));
+    }
+    let wanted = |id: &&str| named.is_empty() || named.iter().any(|name| name == id);
+    Ok(ids.into_iter().filter(wanted).collect())
 }
 
 fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
     for method in &checked.methods {
-        let errors = method.findings.iter().filter(|f| f.severity == "error").count();
-        let warnings = method.findings.len() - errors;
+        let CheckedMethod { method: id, checks, findings, skipped, log } = method;
+        let errors = findings.iter().filter(|f| f.severity == "error").count();
+        let warnings = findings.len() - errors;
         let verdict = match (errors, warnings) {
             (0, 0) => "keeps the contract".to_owned(),
             (0, w) => format!("keeps the contract, {w} warnings"),
             (e, w) => format!("{e} broken rules, {w} warnings"),
         };
-        writeln!(out, "\n{}: {verdict} ({} checks)", method.method, method.checks)?;
-        for finding in &method.findings {
+        writeln!(out, "\n{id}: {verdict} ({checks} checks)")?;
+        for finding in findings {
             writeln!(out, "  {} {}: {}", finding.severity, finding.rule, finding.found)?;
             writeln!(out, "    in        {}", finding.function)?;
             writeln!(out, "    input     {}", finding.input)?;
             writeln!(out, "    contract  {}", finding.contract)?;
         }
-        for skipped in &method.skipped {
+        for skipped in skipped {
             writeln!(out, "  not checked: {skipped}")?;
+        }
+        let log: Vec<&str> = log.iter().flat_map(|log| log.lines()).collect();
+        for line in &log[log.len().saturating_sub(LAST_LINES)..] {
+            writeln!(out, "  log: {line}")?;
         }
     }
     Ok(())

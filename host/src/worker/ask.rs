@@ -1,14 +1,15 @@
 //! Short questions to a library, each answered by a child process of its own.
 
-use super::protocol::{Answer, Checked, Job};
-use super::supervise::{Ended, Limits, run};
+use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
+use super::supervise::{Limits, run};
 use crate::plugin::{LibraryDescription, Refusal};
 use crate::record::Outcome;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
+use vq_plugin_api::{GridRequest, conformance};
 
 /// Describing and expanding take milliseconds; a library that needs longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -86,21 +87,68 @@ pub fn expand(
     }
 }
 
-/// The conformance kit's findings on the library at `path`.
+/// The conformance kit's findings on `method` of the library at `path`; an end of the process or
+/// of the time is one of them.
 ///
 /// # Errors
-/// How the child ended instead of answering.
+/// Why there is none: the library cannot be opened any more, or the user interrupted.
 pub fn check(
     path: &Path,
-    timeout: Duration,
-    sandbox: bool,
+    method: &str,
+    limits: &Limits,
     cancel: &AtomicBool,
-    on_progress: &mut dyn FnMut(&str, f32),
-) -> Result<Checked, Box<Ended>> {
-    let limits = Limits { threads: 2, ..limits(timeout, sandbox) };
-    let ended = run(path, None, Job::Check, &limits, cancel, on_progress);
-    match ended.answer {
-        Answer::Checked(checked) => Ok(checked),
-        _ => Err(Box::new(ended)),
-    }
+    on_step: &mut dyn FnMut(&Step),
+) -> Result<CheckedMethod, CheckError> {
+    let mut stage = String::new();
+    let mut step = None;
+    let mut checks: BTreeSet<String> = BTreeSet::new();
+    let job = Job::Check { method: method.to_owned() };
+    let ended = run(path, None, job, limits, cancel, &mut |now, _| {
+        now.clone_into(&mut stage);
+        if let Some(now) = Step::of(now) {
+            on_step(&now);
+            checks.insert(now.rule.clone());
+            step = Some(now);
+        }
+    });
+    let (outcome, error) = match ended.answer {
+        Answer::Checked(checked) => return Ok(checked),
+        Answer::Failed { outcome: Outcome::Cancelled, .. } => return Err(CheckError::Interrupted),
+        Answer::Failed { outcome, error } => (outcome, error),
+        _ => return Err(CheckError::Worker("it answered another question".into())),
+    };
+    let Some(Step { function, rule }) = step else { return Err(CheckError::Worker(error)) };
+    let (broken, found) = match outcome {
+        Outcome::Timeout => {
+            let limit = humantime::format_duration(limits.timeout);
+            (conformance::TERMINATES, format!("still running when the method's {limit} were over"))
+        }
+        // The stage is told by function and input.
+        _ => (conformance::SURVIVES, error.replacen(&format!(" at {stage}"), "", 1)),
+    };
+    Ok(CheckedMethod {
+        method: method.to_owned(),
+        checks: checks.len(),
+        findings: vec![CheckFinding {
+            rule: broken.to_owned(),
+            severity: "error".to_owned(),
+            function: if function.is_empty() { "between calls".to_owned() } else { function },
+            input: rule,
+            found,
+            contract: conformance::rule(broken).contract.to_owned(),
+        }],
+        skipped: vec!["everything else: what was found before was lost with the process".into()],
+        log: ended.log,
+    })
+}
+
+/// Why a method could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// By the user.
+    #[error("interrupted")]
+    Interrupted,
+    /// The worker ended before the first rule.
+    #[error("{0}")]
+    Worker(String),
 }

@@ -5,6 +5,7 @@ use crate::data::Prepared;
 use crate::plugin::LibraryDescription;
 use crate::record::{MetricValue, Outcome, Sandbox};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
 use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
@@ -22,8 +23,11 @@ pub enum Job {
         /// One request per space and target rate.
         requests: Vec<GridRequest>,
     },
-    /// Run the conformance kit.
-    Check,
+    /// Run the conformance kit on one method.
+    Check {
+        /// The method's id.
+        method: String,
+    },
     /// Measure one cell.
     Measure(Box<Measurement>),
 }
@@ -110,7 +114,7 @@ pub enum Answer {
     /// Of [`Job::Expand`], in the order of the requests.
     Expanded(Vec<Vec<Proposal>>),
     /// Of [`Job::Check`].
-    Checked(Checked),
+    Checked(CheckedMethod),
     /// Of [`Job::Measure`].
     Measured(Measured),
     /// The job could not be done.
@@ -140,6 +144,8 @@ pub struct CheckedMethod {
     pub findings: Vec<CheckFinding>,
     /// Checks that could not be run, and why.
     pub skipped: Vec<String>,
+    /// Log lines and printed text of a method that did not come through.
+    pub log: Option<String>,
 }
 
 /// One broken rule.
@@ -159,6 +165,29 @@ pub struct CheckFinding {
     pub contract: String,
 }
 
+/// What the kit is about to do, as the stage of a progress line: `fit: round-trip (d = 32, L2)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The function of the contract that is called; empty between calls.
+    pub function: String,
+    /// The rule under examination and where: its configuration and space.
+    pub rule: String,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.function, self.rule)
+    }
+}
+
+impl Step {
+    /// The step that a stage tells; `None` for a stage of another kind.
+    pub fn of(stage: &str) -> Option<Step> {
+        let (function, rule) = stage.split_once(": ")?;
+        Some(Step { function: function.into(), rule: rule.into() })
+    }
+}
+
 /// What a worker measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
@@ -166,4 +195,19 @@ pub struct Measured {
     pub metrics: Vec<MetricValue>,
     /// Rows per block that were used.
     pub block_rows: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_travels_as_the_stage_of_a_progress_line() {
+        for function in ["fit", ""] {
+            let rule = "round-trip (a=1 b=x: y, d = 32, L2)".into();
+            let step = Step { function: function.into(), rule };
+            assert_eq!(Step::of(&step.to_string()), Some(step));
+        }
+        assert_eq!(Step::of("load"), None);
+    }
 }

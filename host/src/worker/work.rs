@@ -1,7 +1,7 @@
 //! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
 //! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
 
-use super::protocol::{Answer, CheckFinding, Checked, CheckedMethod, Job, Message, Order};
+use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, Step};
 use super::{measure, sandbox};
 use crate::plugin::load::{self, Loaded};
 use crate::record::Outcome;
@@ -10,13 +10,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use vq_plugin_api::handle::{CallError, Method};
 use vq_plugin_api::{ErrorKind, GridRequest, Level, conformance};
 
 /// Progress lines are sent at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+/// How long text on its way through a pipe of this process is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Sends lines to the parent.
 #[derive(Debug)]
@@ -94,7 +96,9 @@ impl From<CallError> for Failure {
 
 /// The body of `vq-host worker`.
 pub fn main() -> ExitCode {
-    let Ok(reporter) = take_stdout().map(Reporter::new) else { return ExitCode::FAILURE };
+    let Ok(reporter) = take_stdout().map(|pipe| Arc::new(Reporter::new(pipe))) else {
+        return ExitCode::FAILURE;
+    };
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
     let order: Order = match read
@@ -177,7 +181,7 @@ fn confine(order: &Order) -> nix::Result<()> {
     Ok(())
 }
 
-fn work(order: &Order, reporter: &Reporter) -> Result<Answer, Failure> {
+fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
     if let Some(expected) = &order.digest {
         let bytes = std::fs::read(&order.library).map_err(|e| {
@@ -194,7 +198,7 @@ fn work(order: &Order, reporter: &Reporter) -> Result<Answer, Failure> {
     match &order.job {
         Job::Describe => Ok(Answer::Described(loaded.describe())),
         Job::Expand { method, requests } => expand(find(&loaded, method)?, requests, reporter),
-        Job::Check => Ok(Answer::Checked(check(&loaded, reporter))),
+        Job::Check { method } => check(find(&loaded, method)?, reporter).map(Answer::Checked),
         Job::Measure(cell) => {
             let method = find(&loaded, &cell.method)?;
             measure::measure(method, cell, reporter).map(Answer::Measured)
@@ -221,28 +225,80 @@ fn expand(
     Ok(Answer::Expanded(expanded.collect::<Result<_, _>>()?))
 }
 
-fn check(loaded: &Loaded, reporter: &Reporter) -> Checked {
-    let report =
-        conformance::check_plugin(&loaded.plugin, &mut |what| reporter.progress(what, 0.0));
-    let methods = report.methods.into_iter().map(|method| CheckedMethod {
-        method: method.id,
-        checks: method.checks_run,
-        skipped: method.skipped,
-        findings: method
-            .findings
-            .into_iter()
-            .map(|finding| CheckFinding {
-                rule: finding.rule.to_owned(),
-                severity: match finding.severity {
-                    conformance::Severity::Error => "error".to_owned(),
-                    conformance::Severity::Warning => "warning".to_owned(),
-                },
-                function: finding.function.to_owned(),
-                input: finding.input,
-                found: finding.found,
-                contract: finding.contract.to_owned(),
-            })
-            .collect(),
+fn check(method: &Method, reporter: &Arc<Reporter>) -> Result<CheckedMethod, Failure> {
+    let step = Arc::new(Mutex::new(Step::default()));
+    let told = {
+        let (step, reporter) = (Arc::clone(&step), Arc::clone(reporter));
+        move |change: &dyn Fn(&mut Step)| {
+            let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut step);
+            reporter.progress(&step.to_string(), 0.0);
+        }
+    };
+    let printed = overhear_stdout().map_err(Failure::failed)?;
+    let begins = told.clone();
+    let calls = move |function: &'static str| told(&|step| step.function = function.into());
+    let report = conformance::check_method(&method.watched(Arc::new(calls)), &mut |line| {
+        // The kit says `method: rule (where)`; the parent knows the method.
+        let rule = line.split_once(": ").map_or(line, |(_, rule)| rule);
+        begins(&|step| *step = Step { function: String::new(), rule: rule.into() });
     });
-    Checked { methods: methods.collect() }
+    let mut findings: Vec<CheckFinding> = report
+        .findings
+        .into_iter()
+        .map(|finding| CheckFinding {
+            rule: finding.rule.to_owned(),
+            severity: match finding.severity {
+                conformance::Severity::Error => "error".to_owned(),
+                conformance::Severity::Warning => "warning".to_owned(),
+            },
+            function: finding.function.to_owned(),
+            input: finding.input,
+            found: finding.found,
+            contract: finding.contract.to_owned(),
+        })
+        .collect();
+    flush_c_streams();
+    if let Ok(text) = printed.recv_timeout(LAST_WORDS) {
+        let text: String =
+            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
+        findings.push(CheckFinding {
+            rule: conformance::STDOUT.to_owned(),
+            severity: "warning".to_owned(),
+            function: "stdout".to_owned(),
+            input: "all calls of the check".to_owned(),
+            found: format!("it printed, first of all: {}", text.trim()),
+            contract: conformance::rule(conformance::STDOUT).contract.to_owned(),
+        });
+    }
+    Ok(CheckedMethod {
+        method: report.id,
+        checks: report.checks_run,
+        findings,
+        skipped: report.skipped,
+        log: None,
+    })
+}
+
+/// Points descriptor 1 at a pipe, whose text goes on to stderr; answers the first of it.
+fn overhear_stdout() -> std::io::Result<mpsc::Receiver<String>> {
+    let (mut ear, mouth) = std::io::pipe()?;
+    nix::unistd::dup2_stdout(&mouth)?;
+    let (first, heard) = mpsc::sync_channel(1);
+    // Not waited for: a process that the plugin left behind may hold the pipe for ever.
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(n @ 1..) = ear.read(&mut chunk) {
+            // Full from the first text on.
+            let _ = first.try_send(String::from_utf8_lossy(&chunk[..n]).into_owned());
+            let _ = std::io::stderr().write_all(&chunk[..n]);
+        }
+    });
+    Ok(heard)
+}
+
+/// What a C plugin has printed waits in a buffer of the C library.
+fn flush_c_streams() {
+    // SAFETY: NULL stands for all streams; no stream is used otherwise in this process.
+    unsafe { nix::libc::fflush(std::ptr::null_mut()) };
 }
