@@ -17,7 +17,8 @@ fn every_mistake_ends_the_run_before_anything_trains_and_is_said_where_it_is_wri
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let mut wrong = Vec::new();
     // One site for all: none of them makes anything but prepared data.
-    let site = Site::shipped();
+    // Only these plugins, so that a new one changes no list of what is found.
+    let site = Site::with(&["cast", "pq", "sq"].map(|name| shipped()[name].clone()));
     let plugin = fs::read(&shipped()["sq"]).expect("a plugin");
     let digest = blake3::hash(&plugin).to_hex().to_string();
     for case in &cases {

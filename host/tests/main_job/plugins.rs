@@ -130,8 +130,8 @@ fn a_library_that_cannot_be_used_costs_one_line_that_says_what_to_do() {
 /// A library of the system that is no plugin: the C library this test runs on.
 fn system_library() -> Vec<u8> {
     let maps = fs::read_to_string("/proc/self/maps").expect("the maps of this process");
-    let libraries = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-    let libc = libraries.filter(|path| path.contains("/libc")).next().expect("a C library");
+    let mut libraries = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let libc = libraries.find(|path| path.contains("/libc")).expect("a C library");
     fs::read(libc).expect("a readable C library")
 }
 
