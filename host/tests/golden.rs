@@ -6,7 +6,8 @@
 #[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
 mod fixture;
 
-use fixture::{Site, build_crate, compile_c, sweep, workspace};
+use fixture::build::{build_crate, compile_c};
+use fixture::{Site, sweep, workspace};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
