@@ -100,7 +100,8 @@ fn a_method_that_never_comes_back_is_named_when_its_time_is_over() {
 
 #[test]
 fn a_process_left_behind_does_not_disturb_the_check() {
-    let arguments = ["--method", "bad_fork", "--format", "json"];
+    // The sandbox would not let it start a program.
+    let arguments = ["--method", "bad_fork", "--no-sandbox", "--format", "json"];
     let ended = check(&MISBEHAVING, &arguments).expect_code(0);
     assert_eq!(reports(&ended)[0]["findings"], Value::Array(vec![]));
 }
