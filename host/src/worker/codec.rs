@@ -1,7 +1,7 @@
 //! A fitted method as the measuring code uses it: whole matrices in and out, every promise of the
 //! contract checked on the way.
 
-use super::work::{Failure, Reporter};
+use super::reporter::{Failure, Reporter};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use std::time::Instant;

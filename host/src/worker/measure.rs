@@ -11,8 +11,8 @@
 
 use super::codec::{Codec, round_trip};
 use super::protocol::{Measured, Measurement};
+use super::reporter::{Failure, Reporter};
 use super::search::{self, Finding, Revisit, exact};
-use super::work::{Failure, Reporter};
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed};
 use crate::metric::{

@@ -5,6 +5,7 @@ pub mod ask;
 mod codec;
 pub mod measure;
 pub mod protocol;
+pub mod reporter;
 pub mod sandbox;
 mod search;
 pub mod supervise;

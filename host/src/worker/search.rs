@@ -6,7 +6,7 @@
 //! scores, keeping a margin, then the kept ones are ranked again by f64 distances, so that a
 //! lossless method finds exactly the true neighbours.
 
-use super::work::Failure;
+use super::reporter::Failure;
 use crate::data::Metric;
 use crate::metric::Scan;
 use ndarray::{Array2, ArrayView2, Axis, s};

@@ -2,97 +2,20 @@
 //! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
 
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, Step};
+use super::reporter::{Failure, Reporter};
 use super::{measure, sandbox};
 use crate::plugin::load::{self, Loaded};
-use crate::record::Outcome;
 use nix::sys::resource::{Resource, setrlimit};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
-use vq_plugin_api::handle::{CallError, Method};
-use vq_plugin_api::{ErrorKind, GridRequest, Level, conformance};
+use std::time::Duration;
+use vq_plugin_api::handle::Method;
+use vq_plugin_api::{GridRequest, conformance};
 
-/// Progress lines are sent at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 /// How long text on its way through a pipe of this process is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// Sends lines to the parent.
-#[derive(Debug)]
-pub struct Reporter {
-    pipe: Mutex<File>,
-    last: Mutex<(String, Instant)>,
-}
-
-impl Reporter {
-    fn new(pipe: OwnedFd) -> Self {
-        Reporter {
-            pipe: Mutex::new(File::from(pipe)),
-            last: Mutex::new((String::new(), Instant::now())),
-        }
-    }
-
-    fn send(&self, message: &Message) {
-        let Ok(mut line) = serde_json::to_vec(message) else { return };
-        line.push(b'\n');
-        // One write per line: lines of several threads do not mix. A parent that is gone takes
-        // this process with it.
-        let _ = self.pipe.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
-    }
-
-    /// Where the work stands.
-    pub fn progress(&self, stage: &str, fraction: f32) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0 == stage && last.1.elapsed() < PROGRESS_EVERY {
-            return;
-        }
-        *last = (stage.to_owned(), Instant::now());
-        drop(last);
-        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        self.send(&Message::Progress { stage: stage.to_owned(), fraction });
-    }
-
-    /// A log line of the plugin.
-    pub fn log(&self, level: Level, text: &str) {
-        self.send(&Message::Log { level, text: text.chars().take(2000).collect() });
-    }
-}
-
-/// A job that could not be done.
-#[derive(Debug)]
-pub struct Failure {
-    /// The kind of end.
-    pub outcome: Outcome,
-    /// One line.
-    pub error: String,
-}
-
-impl Failure {
-    /// The plugin broke the contract.
-    pub fn invalid(error: impl Into<String>) -> Self {
-        Failure { outcome: Outcome::Invalid, error: error.into() }
-    }
-
-    /// Anything that is neither a broken contract nor a panic.
-    pub fn failed(error: impl ToString) -> Self {
-        Failure { outcome: Outcome::Failed, error: error.to_string() }
-    }
-}
-
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
-        let outcome = match error.kind() {
-            Some(ErrorKind::Panicked) => Outcome::Panicked,
-            Some(ErrorKind::Cancelled) => Outcome::Cancelled,
-            Some(_) => Outcome::Failed,
-            None => Outcome::Invalid,
-        };
-        Failure { outcome, error: error.to_string() }
-    }
-}
 
 /// The body of `vq-host worker`.
 pub fn main() -> ExitCode {
