@@ -413,6 +413,7 @@ class Lsq : public Coder {
     lsq.icm_encoder_factory = new AskingFactory; /* owned by lsq */
   }
   size_t code_bytes() const override { return lsq.code_size; }
+  size_t least_rows() const override { return lsq.K; }
   void train(size_t n, const float *x, Job &job) override {
     lsq.random_seed = job.seed();
     job.expected = (double)lsq.train_iters;
@@ -574,6 +575,9 @@ size_t code_bytes(const vq_instance *self) { return self->coder->code_bytes(); }
 uint64_t model_bytes(const vq_instance *self) { return self->coder->model_floats() * sizeof(float); }
 double ratio(const vq_instance *self) { return 4.0 * (double)self->dim / (double)code_bytes(self); }
 
+/* Numbers to train on below which threads spend more on waiting for each other than they save. */
+constexpr size_t SMALL = 1 << 17;
+
 vq_rc fit(vq_instance *self, const vq_ctx *ctx, vq_mat train, vq_buf *err) {
   return guarded(err, [&] {
     Coder &coder = *self->coder;
@@ -590,8 +594,9 @@ vq_rc fit(vq_instance *self, const vq_ctx *ctx, vq_mat train, vq_buf *err) {
 
     Job job(ctx);
     std::lock_guard<std::mutex> one_at_a_time(training);
-    OmpThreads omp(ctx->threads);
-    BlasThreads blas(ctx->threads);
+    const unsigned threads = n * d < SMALL ? 1 : ctx->threads;
+    OmpThreads omp(threads);
+    BlasThreads blas(threads);
     Listening listening(job);
     try {
       coder.train(n, copy.empty() ? train.data : copy.data(), job);
@@ -723,7 +728,7 @@ constexpr vq_param rq_params[] = {
     points,
 };
 constexpr vq_param lsq_params[] = {
-    integer_param("m", 8, 1, integer(32), none(), "Codebooks: centroids that are added up."),
+    integer_param("m", 4, 1, integer(32), list(four_and_eight), "Codebooks: centroids that are added up."),
     integer_param("bits", 8, 1, integer(8), none(), "Bits per codebook: each has 2^bits centroids."),
     integer_param("iterations", 25, 1, integer(10000), none(), "Rounds of learning codes and codebooks in turn."),
     integer_param("encode_iterations", 16, 1, integer(1000), none(), "Rounds of perturbed local search in encoding."),
