@@ -108,7 +108,7 @@ int main(int argc, char **argv) try {
     throw std::runtime_error("no such method: " + method);
   }
 
-  const auto n = (faiss::Index::idx_t)rows.n;
+  const auto n = (int64_t)rows.n;
   use->train(n, rows.x.data());
   std::vector<uint8_t> codes(rows.n * use->sa_code_size());
   use->sa_encode(n, rows.x.data(), codes.data());

@@ -301,10 +301,10 @@ class Opq : public Coder {
     job.expected = (double)pq.M * (kmeans_ticks(rows, opq.niter_pq_0) +
                                    kmeans_ticks(rows, opq.niter_pq * (outer_iterations - 1)) +
                                    kmeans_ticks(std::min(n, pq.ksub * pq.cp.max_points_per_centroid), pq.cp.niter));
-    opq.train((faiss::Index::idx_t)n, x);
+    opq.train((int64_t)n, x);
     rotation = opq.A;
     std::vector<float> turned(n * pq.d);
-    opq.apply_noalloc((faiss::Index::idx_t)n, x, turned.data());
+    opq.apply_noalloc((int64_t)n, x, turned.data());
     pq.train(n, turned.data());
   }
   void encode(size_t n, const float *x, uint8_t *codes) const override {
