@@ -220,9 +220,8 @@ class Coder {
   virtual size_t least_rows() const { return 1; }
   /** Largest |x| whose squares FAISS can sum in float32. */
   virtual float limit() const { return 1e15f; }
-  /** Whether codes (1) or rows (2) come out of BLAS and need blocks of one shape. */
+  /** Whether encoding rounds as BLAS does and needs blocks of one shape. No decoding does. */
   virtual bool encodes_with_blas() const { return false; }
-  virtual bool decodes_with_blas() const { return false; }
 
   /** x (n, d), contiguous. */
   virtual void train(size_t n, const float *x, Job &job) = 0;
@@ -267,21 +266,30 @@ class Pq : public Coder {
 
 class Opq : public Coder {
   const size_t outer_iterations;
-  faiss::LinearTransform rotation;
+  std::vector<float> rotation, transposed; /* (d, d), orthonormal */
   faiss::ProductQuantizer pq;
+
+  /** out (n, d) = in (n, d) · matrix (d, d), row by row: BLAS would round a row by its place in the block. */
+  void multiply(size_t n, const float *in, const std::vector<float> &matrix, float *out) const {
+    const size_t d = pq.d;
+    std::fill_n(out, n * d, 0.0f);
+    for (size_t i = 0; i < n; i++)
+      for (size_t j = 0; j < d; j++) {
+        const float factor = in[i * d + j], *row = &matrix[j * d];
+#pragma omp simd
+        for (size_t c = 0; c < d; c++) out[i * d + c] += factor * row[c];
+      }
+  }
 
  public:
   Opq(const Settings &settings, size_t d)
-      : outer_iterations(settings.integer("iterations")),
-        rotation((int)d, (int)d),
-        pq(d, settings.subspaces(d), settings.integer("bits")) {
+      : outer_iterations(settings.integer("iterations")), pq(d, settings.subspaces(d), settings.integer("bits")) {
     pq.cp.max_points_per_centroid = (int)settings.integer("points_per_centroid");
     pq.cp.min_points_per_centroid = 1;
   }
   size_t code_bytes() const override { return pq.code_size; }
   size_t least_rows() const override { return pq.ksub; }
-  bool encodes_with_blas() const override { return true; }
-  bool decodes_with_blas() const override { return true; }
+  bool encodes_with_blas() const override { return pq.dsub >= 16; }
   void train(size_t n, const float *x, Job &job) override {
     pq.cp.seed = job.seed();
     faiss::ProductQuantizer inner(pq.d, pq.M, pq.nbits); /* OPQMatrix's own would have 8 bits and no seed */
@@ -293,37 +301,36 @@ class Opq : public Coder {
     job.expected = (double)pq.M * (kmeans_ticks(rows, opq.niter_pq_0) +
                                    kmeans_ticks(rows, opq.niter_pq * (outer_iterations - 1)) +
                                    kmeans_ticks(std::min(n, pq.ksub * pq.cp.max_points_per_centroid), pq.cp.niter));
-    opq.train((faiss::Index::idx_t)n, x);
-    set_rotation(opq.A.data());
+    opq.train((int64_t)n, x);
+    rotation = opq.A;
     std::vector<float> turned(n * pq.d);
-    rotation.apply_noalloc((faiss::Index::idx_t)n, x, turned.data());
+    opq.apply_noalloc((int64_t)n, x, turned.data());
     pq.train(n, turned.data());
   }
   void encode(size_t n, const float *x, uint8_t *codes) const override {
     std::vector<float> turned(n * pq.d);
-    rotation.apply_noalloc((faiss::Index::idx_t)n, x, turned.data());
+    multiply(n, x, transposed, turned.data());
     pq.compute_codes(turned.data(), codes, n);
   }
   void decode(size_t n, const uint8_t *codes, float *x) const override {
     std::vector<float> turned(n * pq.d);
     pq.decode(codes, turned.data(), n);
-    rotation.reverse_transform((faiss::Index::idx_t)n, turned.data(), x);
+    multiply(n, turned.data(), rotation, x);
   }
   size_t model_floats() const override { return pq.d * pq.d + pq.centroids.size(); }
   std::vector<float> model() const override {
-    std::vector<float> model = rotation.A;
+    std::vector<float> model = rotation;
     model.insert(model.end(), pq.centroids.begin(), pq.centroids.end());
     return model;
   }
   void restore(const float *model) override {
-    set_rotation(model);
+    rotation.assign(model, model + pq.d * pq.d);
     std::copy_n(model + pq.d * pq.d, pq.centroids.size(), pq.centroids.begin());
   }
-
- private:
-  void set_rotation(const float *a) {
-    rotation.A.assign(a, a + pq.d * pq.d);
-    rotation.is_trained = rotation.is_orthonormal = true;
+  void ready() override {
+    transposed.resize(rotation.size());
+    for (size_t i = 0; i < pq.d; i++)
+      for (size_t j = 0; j < pq.d; j++) transposed[j * pq.d + i] = rotation[i * pq.d + j];
   }
 };
 
@@ -413,6 +420,7 @@ class Lsq : public Coder {
     lsq.icm_encoder_factory = new AskingFactory; /* owned by lsq */
   }
   size_t code_bytes() const override { return lsq.code_size; }
+  size_t least_rows() const override { return lsq.K; }
   void train(size_t n, const float *x, Job &job) override {
     lsq.random_seed = job.seed();
     job.expected = (double)lsq.train_iters;
@@ -574,6 +582,9 @@ size_t code_bytes(const vq_instance *self) { return self->coder->code_bytes(); }
 uint64_t model_bytes(const vq_instance *self) { return self->coder->model_floats() * sizeof(float); }
 double ratio(const vq_instance *self) { return 4.0 * (double)self->dim / (double)code_bytes(self); }
 
+/* Numbers to train on below which threads spend more on waiting for each other than they save. */
+constexpr size_t SMALL = 1 << 17;
+
 vq_rc fit(vq_instance *self, const vq_ctx *ctx, vq_mat train, vq_buf *err) {
   return guarded(err, [&] {
     Coder &coder = *self->coder;
@@ -590,8 +601,9 @@ vq_rc fit(vq_instance *self, const vq_ctx *ctx, vq_mat train, vq_buf *err) {
 
     Job job(ctx);
     std::lock_guard<std::mutex> one_at_a_time(training);
-    OmpThreads omp(ctx->threads);
-    BlasThreads blas(ctx->threads);
+    const unsigned threads = n * d < SMALL ? 1 : ctx->threads;
+    OmpThreads omp(threads);
+    BlasThreads blas(threads);
     Listening listening(job);
     try {
       coder.train(n, copy.empty() ? train.data : copy.data(), job);
@@ -626,7 +638,7 @@ vq_rc decompress(const vq_instance *self, const vq_ctx *ctx, vq_codes codes, vq_
     check_call(self, x.dim, codes.code_bytes, x.rows, codes.rows);
     const Coder &coder = *self->coder;
     for_blocks(ctx, x.rows, [&](size_t first, size_t n) {
-      contiguous(n, coder.decodes_with_blas(), codes.data + first * codes.row_stride, codes.row_stride,
+      contiguous(n, false, codes.data + first * codes.row_stride, codes.row_stride,
                  codes.code_bytes, x.data + first * x.row_stride, x.row_stride, x.dim,
                  [&](size_t n, const uint8_t *in, float *out) { coder.decode(n, in, out); });
     });
@@ -723,7 +735,7 @@ constexpr vq_param rq_params[] = {
     points,
 };
 constexpr vq_param lsq_params[] = {
-    integer_param("m", 8, 1, integer(32), none(), "Codebooks: centroids that are added up."),
+    integer_param("m", 4, 1, integer(32), list(four_and_eight), "Codebooks: centroids that are added up."),
     integer_param("bits", 8, 1, integer(8), none(), "Bits per codebook: each has 2^bits centroids."),
     integer_param("iterations", 25, 1, integer(10000), none(), "Rounds of learning codes and codebooks in turn."),
     integer_param("encode_iterations", 16, 1, integer(1000), none(), "Rounds of perturbed local search in encoding."),
