@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 host=${VQ_HOST:-vq-host} rows=${ROWS:-5000} data=../data/glove-20k-100d.f16bin out=compare.out seed=42
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # spinning threads cost a shared machine a factor of ten
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads that spin cost a busy machine most of its time
 mkdir -p $out
 rm -f $out/compare.db*
 
