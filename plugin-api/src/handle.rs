@@ -15,7 +15,7 @@ use crate::quantizer::{cartesian, label, meets_rate};
 use crate::wire::{self, Lent};
 use crate::{GridRequest, GridSink, Level, Space};
 use core::ffi::c_void;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -982,10 +982,4 @@ impl Scorer<'_> {
         finished("score", estimates, done)?;
         bounds.map_or(Ok(()), |bounds| finished("score", bounds, Ok(())))
     }
-}
-
-/// Copies guarded rows into a matrix of the same size.
-pub fn copy_rows<T: Copy + PartialEq>(from: &Guarded<T>, mut to: ArrayViewMut2<'_, T>) {
-    let values = from.values();
-    to.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
 }

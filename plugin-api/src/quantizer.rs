@@ -1,8 +1,8 @@
 //! What an author writes: one type that implements [`Quantizer`].
 
+use crate::Error;
 use crate::context::Context;
 use crate::params::{Config, Params, Value};
-use crate::{Error, Scorer};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::collections::BTreeMap;
 
@@ -323,7 +323,3 @@ pub fn product<Q: Quantizer>(request: &GridRequest, sink: &mut dyn GridSink) -> 
     }
     Ok(())
 }
-
-/// Marks where a type's scorer is, for [`export_plugin!`](crate::export_plugin).
-#[doc(hidden)]
-pub fn assert_scorer<T: Scorer>() {}
