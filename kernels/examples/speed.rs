@@ -8,7 +8,7 @@ use ndarray::Array2;
 use vq_kernels::{KMeans, Panels, TopK};
 
 fn main() {
-    println!("single thread, best of 7");
+    println!("single thread, best of 31");
     for (d, k) in
         [(4, 256), (8, 16), (8, 256), (16, 256), (100, 256), (128, 256), (128, 1024), (384, 256)]
     {
@@ -17,10 +17,10 @@ fn main() {
         let panels = Panels::for_l2(rows.view());
         let flops = 2.0 * (n * d * k) as f64;
         let (mut index, mut score) = (vec![0; n], vec![0.0; n]);
-        let nearest = best_of_7(|| panels.nearest(x.view(), &mut index, &mut score));
+        let nearest = best_of_31(|| panels.nearest(x.view(), &mut index, &mut score));
         let block = x.slice(ndarray::s![..n.min(1024), ..]);
         let mut scores = Array2::zeros((block.nrows(), k));
-        let all = best_of_7(|| panels.scores(block, scores.view_mut()));
+        let all = best_of_31(|| panels.scores(block, scores.view_mut()));
         println!(
             "d {d:4} k {k:5}   nearest {:6.1} Gflop/s   scores {:6.1} Gflop/s",
             flops / nearest / 1e9,
@@ -28,17 +28,17 @@ fn main() {
         );
     }
     let scores = noise(1, 1_000_000, 3);
-    let top = best_of_7(|| {
+    let top = best_of_31(|| {
         let mut top = TopK::new(100);
         top.push_row(0, scores.as_slice().expect("one row"));
         assert_eq!(top.into_sorted().len(), 100);
     });
     println!("top 100 of a million scores: {:.3} ms", top * 1e3);
-    println!("k-means, all threads, best of 7");
+    println!("k-means, all threads, best of 31");
     for (n, d, k) in [(50_000, 16, 256), (65_536, 128, 256)] {
         let x = noise(n, d, 4);
         let kmeans = KMeans { k, iterations: 25, seed: 1, max_points_per_centroid: 256 };
-        let time = best_of_7(|| {
+        let time = best_of_31(|| {
             let centroids = kmeans.fit::<Infallible>(x.view(), &mut |_| Ok(()));
             assert!(centroids.is_ok());
         });
@@ -46,8 +46,8 @@ fn main() {
     }
 }
 
-fn best_of_7(mut run: impl FnMut()) -> f64 {
-    (0..7)
+fn best_of_31(mut run: impl FnMut()) -> f64 {
+    (0..31)
         .map(|_| {
             let start = Instant::now();
             run();

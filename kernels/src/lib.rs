@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`beam`] | one step of a beam search over additive codes |
 //! | [`distance`] | inner products and squared distances of two vectors, in f64 |
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
 //! | [`top_k`] | the `k` best of a stream of scores |
@@ -13,6 +14,7 @@
 //! | [`lookup`] | sums over packed codes by table |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 
+pub mod beam;
 pub mod distance;
 pub mod kmeans;
 pub mod lookup;

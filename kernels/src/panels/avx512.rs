@@ -34,8 +34,8 @@ pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
 /// As [`Path::nearest`](super::Path::nearest).
 #[target_feature(enable = "avx512f")]
 pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
-    let (tiles, x_rest) = x.as_chunks::<12>();
-    let (found, found_rest) = found.split_at_mut(12 * tiles.len());
+    let (tiles, x_rest) = x.as_chunks::<6>();
+    let (found, found_rest) = found.split_at_mut(6 * tiles.len());
     for (x, found) in tiles.iter().zip(found.as_chunks_mut().0) {
         nearest_tile(x, panels, found);
     }

@@ -15,8 +15,8 @@ use crate::{Residual, Rq};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
 use vq_kernels::Panels;
+use vq_kernels::beam::{Candidates, LANES, subtract_rows};
 use vq_kernels::distance::norm_sq;
-use vq_kernels::lookup::subtract_rows;
 use vq_kernels::pack::{pack, unpack};
 use vq_plugin_api::Error;
 
@@ -26,9 +26,6 @@ pub(crate) const BLOCK: usize = 1024;
 
 /// Most rows whose scores for a layer are computed at once: they too stay in that cache.
 pub(crate) const SCORED: usize = 128;
-
-/// Candidates that are scored side by side.
-const LANES: usize = 16;
 
 /// Most bytes of tables of inner products between centroids.
 const TABLE_BYTES: usize = 256 << 20;
@@ -127,12 +124,15 @@ pub(crate) struct Beams {
     codes: Vec<u16>,
     /// S of each, (rows · width).
     scores: Vec<f32>,
+    /// Greedy codes: what the layers before the last left of each row, (rows, d).
+    residuals: Option<Array2<f32>>,
 }
 
 impl Beams {
     /// The empty code of each row.
     pub(crate) fn new(rows: usize) -> Self {
-        Beams { rows, width: 1, layers: 0, codes: Vec::new(), scores: vec![0.0; rows] }
+        let (codes, scores) = (Vec::new(), vec![0.0; rows]);
+        Beams { rows, width: 1, layers: 0, codes, scores, residuals: None }
     }
 
     /// Partial code `rank` of `row`, best first.
@@ -152,70 +152,6 @@ impl Beams {
     }
 }
 
-/// (score, which partial code, which centroid).
-type Candidate = (f32, u32, u32);
-
-/// Finds the best candidates of a row, best first. Equal scores stay in the order they came in: the
-/// lowest (partial code, centroid) first.
-struct Best {
-    wanted: usize,
-    found: Vec<Candidate>,
-    threshold: f32,
-    maxima: Vec<f32>,
-}
-
-impl Best {
-    /// The best of `scores` (width, padded): centroids of all extensions of all partial codes.
-    fn choose(&mut self, scores: &[f32], padded: usize) {
-        self.found.clear();
-        self.threshold = f32::NEG_INFINITY;
-        // The best of each chunk: as many chunks as are wanted reach the wanted-th best of these, so
-        // that no candidate below it is needed and few chunks are looked into.
-        let chunks = scores.as_chunks::<LANES>().0;
-        self.maxima.clear();
-        self.maxima.extend(chunks.iter().map(|chunk| {
-            chunk
-                .iter()
-                .fold(f32::NEG_INFINITY, |max, score| if *score > max { *score } else { max })
-        }));
-        for max in &self.maxima {
-            if *max > self.threshold {
-                insert(&mut self.found, self.wanted, (*max, 0, 0));
-                self.threshold = worst(&self.found, self.wanted);
-            }
-        }
-        let floor = self.threshold;
-        self.found.clear();
-        self.threshold = f32::NEG_INFINITY;
-        for (c, (chunk, max)) in chunks.iter().zip(&self.maxima).enumerate() {
-            if *max < floor || *max <= self.threshold {
-                continue;
-            }
-            let from = (c * LANES / padded) as u32;
-            let first = (c * LANES % padded) as u32;
-            for (lane, &score) in chunk.iter().enumerate() {
-                if score > self.threshold {
-                    insert(&mut self.found, self.wanted, (score, from, first + lane as u32));
-                    self.threshold = worst(&self.found, self.wanted);
-                }
-            }
-        }
-    }
-}
-
-/// Inserts behind its equals, letting the last one go when there are `wanted`.
-fn insert(found: &mut Vec<Candidate>, wanted: usize, new: Candidate) {
-    if found.len() == wanted {
-        found.pop();
-    }
-    let place = found.iter().rposition(|kept| kept.0 >= new.0).map_or(0, |i| i + 1);
-    found.insert(place, new);
-}
-
-/// What a score must exceed to be inserted.
-fn worst(found: &[Candidate], wanted: usize) -> f32 {
-    if found.len() == wanted { found[wanted - 1].0 } else { f32::NEG_INFINITY }
-}
 impl Layers {
     /// No layers yet, for codes of a beam.
     pub(crate) fn none(beam: usize) -> Self {
@@ -287,18 +223,14 @@ impl Layers {
         let (k, dim) = layer.centroids.dim();
         let padded = k.next_multiple_of(LANES);
         let width = self.beam.min(beams.width.saturating_mul(k));
-        let mut best = Best {
-            wanted: width,
-            found: Vec::with_capacity(width),
-            threshold: f32::NEG_INFINITY,
-            maxima: Vec::with_capacity(beams.width * padded / LANES),
-        };
+        let mut candidates = Candidates::new(padded, width);
         let mut next = Beams {
             rows: beams.rows,
             width,
             layers: beams.layers + 1,
             codes: Vec::with_capacity(beams.rows * width * (beams.layers + 1)),
             scores: Vec::with_capacity(beams.rows * width),
+            residuals: None,
         };
         // With tables one row of scores per row of x; else one per partial code. The padding of a
         // row's last chunk keeps −∞ and never wins.
@@ -307,7 +239,6 @@ impl Layers {
         let at_once = SCORED.min(RESIDUAL_SCORES / (per_row * padded)).clamp(1, beams.rows.max(1));
         let mut scores = Array2::from_elem((at_once * per_row, padded), f32::NEG_INFINITY);
         let mut residuals = Array2::zeros((if with_tables { 0 } else { at_once * per_row }, dim));
-        let mut candidates = vec![0.0; beams.width * padded];
         let mut common = vec![0.0; padded];
         let mut rows_of_tables: Vec<&[f32]> = Vec::with_capacity(beams.layers);
         for first in (0..beams.rows).step_by(at_once) {
@@ -327,29 +258,27 @@ impl Layers {
             }
             let scored = scores.as_slice().expect("the layout is standard");
             for (row, scored) in rows.zip(scored.chunks_exact(per_row * padded)) {
+                candidates.clear();
+                let so_far = &beams.scores[row * beams.width..][..beams.width];
                 if with_tables {
                     // Codes of a beam share layers: what these take away is taken once.
                     let shared = if layer.tables.is_empty() { 0 } else { beams.shared(row) };
                     common.copy_from_slice(scored);
                     layer.rows(beams.code(row, 0), 0..shared, &mut rows_of_tables);
                     subtract_rows(&mut common, &rows_of_tables);
-                    for (rank, own) in candidates.chunks_exact_mut(padded).enumerate() {
-                        own.copy_from_slice(&common);
+                    for (rank, so_far) in so_far.iter().enumerate() {
                         layer.rows(beams.code(row, rank), shared..usize::MAX, &mut rows_of_tables);
-                        subtract_rows(own, &rows_of_tables);
+                        candidates.push(&common, &rows_of_tables, *so_far);
                     }
                 } else {
-                    candidates.copy_from_slice(scored);
+                    for (scored, so_far) in scored.chunks_exact(padded).zip(so_far) {
+                        candidates.push(scored, &[], *so_far);
+                    }
                 }
-                let so_far = &beams.scores[row * beams.width..][..beams.width];
-                for (own, so_far) in candidates.chunks_exact_mut(padded).zip(so_far) {
-                    own.iter_mut().for_each(|candidate| *candidate += so_far);
-                }
-                best.choose(&candidates, padded);
-                for &(score, rank, centroid) in &best.found {
-                    next.codes.extend_from_slice(beams.code(row, rank as usize));
-                    next.codes.push(centroid as u16);
-                    next.scores.push(score);
+                for found in candidates.best() {
+                    next.codes.extend_from_slice(beams.code(row, found.from as usize));
+                    next.codes.push(found.centroid as u16);
+                    next.scores.push(found.score);
                 }
             }
         }
@@ -357,9 +286,12 @@ impl Layers {
     }
 
     fn extend_greedily(&self, layer: &Layer, x: ArrayView2<'_, f32>, beams: &mut Beams) {
-        let mut residuals = Array2::zeros(x.dim());
-        for (row, residual) in residuals.outer_iter_mut().enumerate() {
-            self.residual(x.row(row), beams.code(row, 0), residual);
+        let mut residuals = beams.residuals.take().unwrap_or_else(|| x.to_owned());
+        if let Some(last) = beams.layers.checked_sub(1) {
+            let chosen = beams.codes.iter().skip(last).step_by(beams.layers);
+            for (mut residual, index) in residuals.outer_iter_mut().zip(chosen) {
+                residual -= &self.layers[last].centroids.row(usize::from(*index));
+            }
         }
         let (mut index, mut score) = (vec![0_u32; beams.rows], vec![0.0_f32; beams.rows]);
         layer.panels.nearest(residuals.view(), &mut index, &mut score);
@@ -369,7 +301,7 @@ impl Layers {
             codes.extend_from_slice(beams.code(row, 0));
             codes.push(*index as u16);
         }
-        *beams = Beams { layers, codes, ..Beams::new(beams.rows) };
+        *beams = Beams { layers, codes, residuals: Some(residuals), ..Beams::new(beams.rows) };
     }
 
     /// Writes `x − x̂` (d) for a partial code, normalised.
@@ -475,18 +407,5 @@ mod tests {
         // Scores that rounding could swap are rare.
         let same = (0..n).filter(|row| a.code(*row, 0) == b.code(*row, 0)).count();
         assert!(same > n * 99 / 100, "{same} of {n}");
-    }
-
-    #[test]
-    fn the_chosen_are_the_best_with_ties_to_the_lowest() {
-        let scores: Vec<f32> = (0..96).map(|i| ((i * 37) % 11) as f32).collect();
-        let mut expected: Vec<usize> = (0..96).collect();
-        expected.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-        for wanted in 1..20 {
-            let mut best = Best { wanted, found: Vec::new(), threshold: 0.0, maxima: Vec::new() };
-            best.choose(&scores, 32);
-            let found = best.found.iter().map(|(_, from, c)| (from * 32 + c) as usize);
-            assert_eq!(found.collect::<Vec<_>>(), expected[..wanted]);
-        }
     }
 }
