@@ -12,8 +12,8 @@
 //! Lloyd, "Least squares quantization in PCM", 1982. Runs in the current rayon pool; the result
 //! is the same on any number of threads. Cost per iteration: O(n·k·d). Memory: O(n·d) for the sample.
 
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::{cmp::Reverse, ops::Range};
 
 use ndarray::{Array2, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
@@ -129,7 +129,7 @@ impl KMeans {
                 points.rows.select(Axis(0), &rows)
             }
         };
-        let mut state = Assignment::new(sample.len(), self.k);
+        let mut state = Assignment::new(sample.len(), self.k, x.ncols());
         let mut panels = Panels::for_l2(centroids.view());
         for iteration in 0..self.iterations {
             progress(iteration as f32 / self.iterations as f32).map_err(KMeansError::Stopped)?;
@@ -204,8 +204,11 @@ impl Points {
             .into_par_iter()
             .map(|chunk| {
                 let last = n.min((chunk + 1) * CHUNK);
-                let rows: Vec<u32> = (chunk * CHUNK..last).map(|row| row as u32).collect();
-                sum_rows(self.values(), d, &rows)
+                let rows: Vec<Move> =
+                    (chunk * CHUNK..last).map(|row| Move { row: row as u32, sign: 1.0 }).collect();
+                let mut sums = vec![0.0; d];
+                add_moves(self.values(), &rows, &mut sums);
+                sums
             })
             .collect();
         for chunk in &sums {
@@ -268,24 +271,43 @@ impl Points {
     }
 }
 
-/// Which rows belong to which centroid.
+/// Which rows belong to which centroid, and the sum of each centroid's rows.
+///
+/// Sums follow the rows that move, in the order of the rows: after the first rounds few do.
 struct Assignment {
     nearest: Vec<u32>,
     previous: Vec<u32>,
     score: Vec<f32>,
-    /// Rows grouped by centroid, ascending within each group.
-    order: Vec<u32>,
-    /// Group `j` is `order[starts[j]..starts[j + 1]]`.
+    /// (k, d).
+    sums: Array2<f64>,
+    /// Rows of each centroid.
+    sizes: Vec<usize>,
+    /// Moves grouped by centroid, ascending by row within each group.
+    moves: Vec<Move>,
+    /// Group `j` is `moves[starts[j]..starts[j + 1]]`.
     starts: Vec<usize>,
 }
 
+/// A row that comes to a cluster or leaves it.
+#[derive(Clone, Copy)]
+struct Move {
+    row: u32,
+    /// 1 or −1.
+    sign: f32,
+}
+
+/// Belongs to no centroid yet.
+const NOWHERE: u32 = u32::MAX;
+
 impl Assignment {
-    fn new(n: usize, k: usize) -> Self {
+    fn new(n: usize, k: usize, d: usize) -> Self {
         Self {
-            nearest: vec![0; n],
-            previous: vec![u32::MAX; n],
+            nearest: vec![NOWHERE; n],
+            previous: vec![NOWHERE; n],
             score: vec![0.0; n],
-            order: vec![0; n],
+            sums: Array2::zeros((k, d)),
+            sizes: vec![0; k],
+            moves: Vec::new(),
             starts: vec![0; k + 1],
         }
     }
@@ -300,39 +322,62 @@ impl Assignment {
             .zip(self.nearest.par_chunks_mut(CHUNK))
             .zip(self.score.par_chunks_mut(CHUNK))
             .for_each(|((rows, nearest), score)| panels.nearest(rows, nearest, score));
-        if self.nearest == self.previous {
-            return false;
+        self.collect_moves();
+        !self.moves.is_empty()
+    }
+
+    fn collect_moves(&mut self) {
+        let Self { nearest, previous, sizes, moves, starts, .. } = self;
+        let moved = || {
+            let pairs = (0_u32..).zip(previous.iter().zip(nearest.iter()));
+            pairs.filter(|(_, (from, to))| from != to).map(|(row, (&from, &to))| (row, from, to))
+        };
+        starts.fill(0);
+        for (_, from, to) in moved() {
+            sizes[to as usize] += 1;
+            starts[to as usize + 1] += 1;
+            if from != NOWHERE {
+                sizes[from as usize] -= 1;
+                starts[from as usize + 1] += 1;
+            }
         }
-        self.starts.fill(0);
-        for &j in &self.nearest {
-            self.starts[j as usize + 1] += 1;
+        for j in 1..starts.len() {
+            starts[j] += starts[j - 1];
         }
-        for j in 1..self.starts.len() {
-            self.starts[j] += self.starts[j - 1];
-        }
-        let mut next = self.starts.clone();
-        for (row, &j) in (0..).zip(&self.nearest) {
-            self.order[next[j as usize]] = row;
+        moves.clear();
+        moves.resize(starts[starts.len() - 1], Move { row: 0, sign: 0.0 });
+        let mut next = starts.clone();
+        let mut put = |j: u32, row, sign| {
+            moves[next[j as usize]] = Move { row, sign };
             next[j as usize] += 1;
+        };
+        for (row, from, to) in moved() {
+            if from != NOWHERE {
+                put(from, row, -1.0);
+            }
+            put(to, row, 1.0);
         }
-        true
     }
 
-    fn group(&self, j: usize) -> Range<usize> {
-        self.starts[j]..self.starts[j + 1]
-    }
-
-    /// Step 3, second half: means of the groups that have rows.
-    fn update(&self, points: &Points, centroids: &mut Array2<f32>) {
-        centroids.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(
-            |(j, mut centroid)| {
-                let group = &self.order[self.group(j)];
-                if group.is_empty() {
+    /// Step 3, second half: means of the clusters that have rows.
+    fn update(&mut self, points: &Points, centroids: &mut Array2<f32>) {
+        let Self { sums, sizes, moves, starts, .. } = self;
+        let clusters = sums.axis_iter_mut(Axis(0)).into_par_iter().zip(&*sizes).enumerate();
+        clusters.zip(centroids.axis_iter_mut(Axis(0))).for_each(
+            |((j, (mut sums, &size)), mut centroid)| {
+                let moves = &moves[starts[j]..starts[j + 1]];
+                if moves.is_empty() {
                     return;
                 }
-                let sums = sum_rows(points.values(), points.dim(), group);
+                if size == 0 {
+                    // Nothing of what rounding left stays.
+                    sums.fill(0.0);
+                    return;
+                }
+                let sums = sums.as_slice_mut().expect("the layout is standard");
+                add_moves(points.values(), moves, sums);
                 for (mean, sum) in centroid.iter_mut().zip(sums) {
-                    *mean = (sum / group.len() as f64) as f32;
+                    *mean = (*sum / size as f64) as f32;
                 }
             },
         );
@@ -341,15 +386,13 @@ impl Assignment {
     /// Step 4. A cluster of equal rows has no spread and is not split.
     fn repair(&self, points: &Points, centroids: &mut Array2<f32>, rng: &mut ChaCha8Rng) {
         let k = centroids.nrows();
-        let empty: Vec<usize> = (0..k).filter(|&j| self.group(j).is_empty()).collect();
+        let empty: Vec<usize> = (0..k).filter(|&j| self.sizes[j] == 0).collect();
         if empty.is_empty() {
             return;
         }
         // (rows, lowest index first, the cluster that these rows came from)
-        let mut largest: BinaryHeap<(usize, Reverse<usize>, usize)> = (0..k)
-            .map(|j| (self.group(j).len(), Reverse(j), j))
-            .filter(|(rows, ..)| *rows > 1)
-            .collect();
+        let mut largest: BinaryHeap<(usize, Reverse<usize>, usize)> =
+            (0..k).map(|j| (self.sizes[j], Reverse(j), j)).filter(|(rows, ..)| *rows > 1).collect();
         let mut spreads: HashMap<usize, Vec<f64>> = HashMap::new();
         let split = SPLIT / (points.dim() as f64).sqrt();
         for to in empty {
@@ -374,60 +417,64 @@ impl Assignment {
         }
     }
 
-    /// Standard deviation of group `j` in each dimension.
+    /// Standard deviation of cluster `j` in each dimension.
     fn spread(&self, points: &Points, j: usize) -> Vec<f64> {
-        let group = &self.order[self.group(j)];
-        let sums = sum_rows(points.values(), points.dim(), group);
+        // Summed anew: equal rows must have no spread at all.
+        let rows = || {
+            let pairs = points.rows.outer_iter().zip(&self.nearest);
+            pairs.filter(|(_, nearest)| **nearest as usize == j).map(|(row, _)| row)
+        };
+        let size = self.sizes[j] as f64;
+        let mut mean = vec![0.0_f64; points.dim()];
+        for row in rows() {
+            mean.iter_mut().zip(row).for_each(|(mean, &value)| *mean += f64::from(value));
+        }
+        mean.iter_mut().for_each(|mean| *mean /= size);
         let mut spread = vec![0.0_f64; points.dim()];
-        for &row in group {
-            let row = points.rows.row(row as usize);
-            for ((spread, &value), sum) in spread.iter_mut().zip(row).zip(&sums) {
-                *spread += (f64::from(value) - sum / group.len() as f64).powi(2);
+        for row in rows() {
+            for ((spread, &value), mean) in spread.iter_mut().zip(row).zip(&mean) {
+                *spread += (f64::from(value) - mean).powi(2);
             }
         }
         for sum in &mut spread {
-            *sum = (*sum / group.len() as f64).sqrt();
+            *sum = (*sum / size).sqrt();
         }
         spread
     }
 }
 
-/// `Σ values[row · d ..][..d]` over the given rows, in their order.
-fn sum_rows(values: &[f32], d: usize, rows: &[u32]) -> Vec<f64> {
-    let mut sums = vec![0.0; d];
+/// `sums += Σ sign · values[row · d ..][..d]` over the moves, in their order.
+fn add_moves(values: &[f32], moves: &[Move], sums: &mut [f64]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: AVX-512F was detected on the line above.
-        unsafe { add_rows_avx512(values, rows, &mut sums) };
-        return sums;
+        return unsafe { add_moves_avx512(values, moves, sums) };
     } else if is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected on the line above.
-        unsafe { add_rows_avx2(values, rows, &mut sums) };
-        return sums;
+        return unsafe { add_moves_avx2(values, moves, sums) };
     }
-    add_rows(values, rows, &mut sums);
-    sums
+    add_moves_portable(values, moves, sums);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn add_rows_avx512(values: &[f32], rows: &[u32], sums: &mut [f64]) {
-    add_rows(values, rows, sums);
+fn add_moves_avx512(values: &[f32], moves: &[Move], sums: &mut [f64]) {
+    add_moves_portable(values, moves, sums);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn add_rows_avx2(values: &[f32], rows: &[u32], sums: &mut [f64]) {
-    add_rows(values, rows, sums);
+fn add_moves_avx2(values: &[f32], moves: &[Move], sums: &mut [f64]) {
+    add_moves_portable(values, moves, sums);
 }
 
 #[inline(always)]
-fn add_rows(values: &[f32], rows: &[u32], sums: &mut [f64]) {
+fn add_moves_portable(values: &[f32], moves: &[Move], sums: &mut [f64]) {
     let d = sums.len();
-    for &row in rows {
+    for &Move { row, sign } in moves {
         let row = &values[row as usize * d..][..d];
         for (sum, &value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(value);
+            *sum += f64::from(sign * value);
         }
     }
 }
