@@ -5,13 +5,22 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use ndarray::Array2;
-use vq_kernels::{KMeans, Panels, TopK};
+use vq_kernels::{KMeans, Nearest, Panels, TopK};
 
 fn main() {
     println!("single thread, best of 31");
-    for (d, k) in
-        [(4, 256), (8, 16), (8, 256), (16, 256), (100, 256), (128, 256), (128, 1024), (384, 256)]
-    {
+    for (d, k) in [
+        (4, 256),
+        (8, 16),
+        (8, 256),
+        (16, 256),
+        (100, 256),
+        (32, 256),
+        (48, 256),
+        (128, 256),
+        (128, 1024),
+        (384, 256),
+    ] {
         let n = (1 << 27) / (d * k);
         let (x, rows) = (noise(n, d, 1), noise(k, d, 2));
         let panels = Panels::for_l2(rows.view());
@@ -21,9 +30,12 @@ fn main() {
         let block = x.slice(ndarray::s![..n.min(1024), ..]);
         let mut scores = Array2::zeros((block.nrows(), k));
         let all = best_of_31(|| panels.scores(block, scores.view_mut()));
+        let filtered = Nearest::for_l2(rows.view());
+        let assign = best_of_31(|| filtered.assign(x.view(), &mut index));
         println!(
-            "d {d:4} k {k:5}   nearest {:6.1} Gflop/s   scores {:6.1} Gflop/s",
+            "d {d:4} k {k:5}   Gflop/s: nearest {:6.1}   assign {:6.1}   scores {:6.1}",
             flops / nearest / 1e9,
+            flops / assign / 1e9,
             flops / all / 1e9 * block.nrows() as f64 / n as f64
         );
     }

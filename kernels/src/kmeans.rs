@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use crate::Panels;
+use crate::Nearest;
 
 /// Rows that are assigned as one task.
 const CHUNK: usize = 1024;
@@ -130,16 +130,14 @@ impl KMeans {
             }
         };
         let mut state = Assignment::new(sample.len(), self.k, x.ncols());
-        let mut panels = Panels::for_l2(centroids.view());
         for iteration in 0..self.iterations {
             progress(iteration as f32 / self.iterations as f32).map_err(KMeansError::Stopped)?;
-            let changed = state.assign(&points, &panels);
+            let changed = state.assign(&points, &Nearest::for_l2(centroids.view()));
             if !changed {
                 break;
             }
             state.update(&points, &mut centroids);
             state.repair(&points, &mut centroids, &mut rng);
-            panels.pack_l2(centroids.view());
         }
         progress(1.0).map_err(KMeansError::Stopped)?;
         Ok(points.restore(centroids))
@@ -277,7 +275,6 @@ impl Points {
 struct Assignment {
     nearest: Vec<u32>,
     previous: Vec<u32>,
-    score: Vec<f32>,
     /// (k, d).
     sums: Array2<f64>,
     /// Rows of each centroid.
@@ -304,7 +301,6 @@ impl Assignment {
         Self {
             nearest: vec![NOWHERE; n],
             previous: vec![NOWHERE; n],
-            score: vec![0.0; n],
             sums: Array2::zeros((k, d)),
             sizes: vec![0; k],
             moves: Vec::new(),
@@ -313,15 +309,14 @@ impl Assignment {
     }
 
     /// Step 3, first half; false when no row moved.
-    fn assign(&mut self, points: &Points, panels: &Panels) -> bool {
+    fn assign(&mut self, points: &Points, centroids: &Nearest) -> bool {
         std::mem::swap(&mut self.nearest, &mut self.previous);
         points
             .rows
             .axis_chunks_iter(Axis(0), CHUNK)
             .into_par_iter()
             .zip(self.nearest.par_chunks_mut(CHUNK))
-            .zip(self.score.par_chunks_mut(CHUNK))
-            .for_each(|((rows, nearest), score)| panels.nearest(rows, nearest, score));
+            .for_each(|(rows, nearest)| centroids.assign(rows, nearest));
         self.collect_moves();
         !self.moves.is_empty()
     }
@@ -507,6 +502,7 @@ fn below(n: usize, rng: &mut ChaCha8Rng) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Panels;
     use crate::distance::l2_sq;
     use ndarray::{array, s};
     use proptest::prelude::*;

@@ -9,6 +9,7 @@
 //! | [`beam`] | one step of a beam search over additive codes |
 //! | [`distance`] | inner products and squared distances of two vectors, in f64 |
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
+//! | [`nearest`] | the nearest row, through a filter of small integers |
 //! | [`top_k`] | the `k` best of a stream of scores |
 //! | [`kmeans`] | Lloyd's algorithm |
 //! | [`lookup`] | sums over packed codes by table |
@@ -18,11 +19,13 @@ pub mod beam;
 pub mod distance;
 pub mod kmeans;
 pub mod lookup;
+pub mod nearest;
 pub mod pack;
 pub mod panels;
 pub mod top_k;
 
 pub use kmeans::{KMeans, KMeansError};
 pub use lookup::Lookup;
+pub use nearest::Nearest;
 pub use panels::Panels;
 pub use top_k::TopK;

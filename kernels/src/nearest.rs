@@ -1,0 +1,604 @@
+//! The nearest of many rows: the index that [`Panels::nearest`] finds, found through a filter of
+//! small integers where the machine multiplies those faster.
+//!
+//! 1. Vectors and rows are rounded to 8 bits, `x ≈ x̂ = sₓ·q`, `r ≈ r̂ = sᵣ·q'`. The integer product
+//!    `Σ q·q'` is exact, and by Cauchy–Schwarz the score it stands for errs by at most
+//!    `E = ‖x − x̂‖·‖r‖ + ‖x̂‖·‖r − r̂‖` and what f32 rounds. A row whose rounded score is more than 2E
+//!    below the best rounded score is not the nearest.
+//! 2. Of the few rows left, f32 scores in any order of summation leave those within the rounding of
+//!    f32: mostly one.
+//! 3. Where they leave more, the scores as [`panels`](crate::panels) defines them decide.
+//!
+//! Each step only drops rows that cannot win, so that the answer is the same with the filter and
+//! without. It is used where its instructions exist (AVX-512 VNNI) and it pays (d ≥ 40).
+
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use ndarray::{ArrayView2, Axis};
+
+use crate::Panels;
+use crate::distance::norm_sq;
+
+/// Rows per panel of the filter.
+const PANEL: usize = 32;
+
+/// Dimensions that one instruction multiplies and adds.
+const QUAD: usize = 4;
+
+/// Vectors that share one look at the rows.
+const GROUP: usize = 48;
+
+/// Panels whose scores are kept until their largest is known: those of a tile stay in the first-level
+/// cache.
+const BLOCK: usize = 16;
+
+/// Below this dimension comparing costs more than multiplying.
+const LEAST_DIM: usize = 40;
+
+/// Fewer rows leave the filter too little to drop.
+const LEAST_ROWS: usize = 64;
+
+/// Magnitudes whose squares, and sums of 65,536 of these, are normal numbers of f32.
+const FIT: std::ops::RangeInclusive<f32> = 1e-12..=1e15;
+
+/// Most dimensions for which the bounds below hold and an i32 counts the products.
+const MOST_DIM: usize = 65_536;
+
+/// Rows (rows, d) packed for [`assign`](Self::assign).
+///
+/// Memory: at most 9·d bytes and 16 bytes per row.
+///
+/// ```
+/// use ndarray::array;
+/// use vq_kernels::Nearest;
+///
+/// let nearest = Nearest::for_l2(array![[0.0, 0.0], [4.0, 3.0]].view());
+/// let mut index = [0; 2];
+/// nearest.assign(array![[4.0, 2.0], [1.0, 1.0]].view(), &mut index);
+/// assert_eq!(index, [1, 0]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Nearest {
+    panels: Panels,
+    filter: Option<Filter>,
+}
+
+impl Nearest {
+    /// Packs `rows` (rows, d) to find the row of least ‖x − r‖².
+    #[must_use]
+    pub fn for_l2(rows: ArrayView2<'_, f32>) -> Self {
+        let panels = Panels::for_l2(rows);
+        let pays = rows.ncols() >= LEAST_DIM && rows.nrows() >= LEAST_ROWS;
+        let filter = (pays && available()).then(|| Filter::new(rows, &panels)).flatten();
+        Self { panels, filter }
+    }
+
+    /// The same rows, for scores.
+    #[must_use]
+    pub fn panels(&self) -> &Panels {
+        &self.panels
+    }
+
+    /// Writes for every vector of `x` (n, d) the index of the nearest row into `index` (n).
+    ///
+    /// Ties and numbers that are none as for [`Panels::nearest`]. Any strides; a unit column stride
+    /// is fast. Single-threaded, O(n·rows·d); allocates scratch once per call.
+    ///
+    /// # Panics
+    /// When the shapes disagree, or there is a vector but no row.
+    pub fn assign(&self, x: ArrayView2<'_, f32>, index: &mut [u32]) {
+        assert_eq!(x.ncols(), self.panels.dim(), "dimension of the vectors");
+        assert_eq!(index.len(), x.nrows(), "length of the indices");
+        let filtered = match &self.filter {
+            Some(filter) if x.nrows() > 0 => filter.assign(&self.panels, x, index),
+            _ => 0,
+        };
+        if filtered < x.nrows() {
+            let rest = x.split_at(Axis(0), filtered).1;
+            self.panels.nearest(rest, &mut index[filtered..], &mut vec![0.0; rest.nrows()]);
+        }
+    }
+}
+
+/// Four dimensions of the 32 rows of a panel, row by row.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Bytes([i8; QUAD * PANEL]);
+
+/// What begins a panel.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Head {
+    /// −128·Σ q': vectors are stored with 128 added, because the instruction wants them unsigned.
+    start: [i32; PANEL],
+    /// As in [`Panels`]; −∞ for the rows that fill up the last panel.
+    bias: [f32; PANEL],
+}
+
+#[derive(Clone, Debug)]
+struct Filter {
+    /// One per panel.
+    heads: Vec<Head>,
+    /// (panels, ⌈d/4⌉).
+    bytes: Vec<Bytes>,
+    /// (rows, d), for the second and third step.
+    rows: Vec<f32>,
+    dim: usize,
+    /// sᵣ, the same for all rows.
+    scale: f32,
+    /// max ‖r‖.
+    norm: f64,
+    /// max ‖r − r̂‖.
+    error: f64,
+}
+
+/// A group of vectors, rounded.
+struct Group {
+    /// (GROUP, 4·⌈d/4⌉): q + 128.
+    bytes: Vec<u8>,
+    /// sₓ·sᵣ.
+    scale: [f32; GROUP],
+    /// 2E; infinite where the bound does not hold.
+    slack: [f32; GROUP],
+    /// Twice the error of an f32 score.
+    rounding: [f32; GROUP],
+}
+
+/// A row that may be the nearest.
+#[derive(Clone, Copy)]
+struct Pair {
+    vector: u32,
+    row: u32,
+    /// Its rounded score, later its f32 score.
+    score: f32,
+}
+
+fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+impl Filter {
+    /// `None` where the bound could not hold: rows that are huge, tiny or not finite.
+    fn new(rows: ArrayView2<'_, f32>, panels: &Panels) -> Option<Self> {
+        let (count, dim) = rows.dim();
+        let values: Vec<f32> = rows.iter().copied().collect();
+        let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let finite = values.iter().all(|value| value.is_finite());
+        if !finite || !FIT.contains(&largest) || dim > MOST_DIM {
+            return None;
+        }
+        let scale = largest / 127.0;
+        let quads = dim.div_ceil(QUAD);
+        let mut filter = Self {
+            heads: vec![
+                Head { start: [0; PANEL], bias: [f32::NEG_INFINITY; PANEL] };
+                count.div_ceil(PANEL)
+            ],
+            bytes: vec![Bytes([0; QUAD * PANEL]); count.div_ceil(PANEL) * quads],
+            rows: values,
+            dim,
+            scale,
+            norm: 0.0,
+            error: 0.0,
+        };
+        for (r, row) in filter.rows.chunks_exact(dim).enumerate() {
+            let (panel, lane) = (r / PANEL, r % PANEL);
+            let (mut sum, mut error) = (0, 0.0_f64);
+            for (k, value) in row.iter().enumerate() {
+                let q = (value / scale).round_ties_even().clamp(-127.0, 127.0);
+                error += (f64::from(*value) - f64::from(q) * f64::from(scale)).powi(2);
+                sum += q as i32;
+                filter.bytes[panel * quads + k / QUAD].0[lane * QUAD + k % QUAD] = q as i8;
+            }
+            let head = &mut filter.heads[panel];
+            head.start[lane] = -128 * sum;
+            head.bias[lane] = panels.bias(r);
+            filter.norm = filter.norm.max(norm_sq(row).sqrt());
+            filter.error = filter.error.max(error.sqrt());
+        }
+        Some(filter)
+    }
+
+    /// Assigns the first vectors and answers how many: all, unless the filter drops too little.
+    fn assign(&self, panels: &Panels, x: ArrayView2<'_, f32>, index: &mut [u32]) -> usize {
+        let x = x.as_standard_layout();
+        let x = x.as_slice().expect("the layout is standard");
+        let mut group = Group::new(self.dim);
+        let mut scores = vec![0.0; GROUP * BLOCK * PANEL];
+        let mut pairs = Vec::new();
+        // More than these cost more than the filter saves.
+        let limit = GROUP * (self.heads.len() * PANEL / 16).max(8);
+        let mut done = 0;
+        for (x, index) in x.chunks(GROUP * self.dim).zip(index.chunks_mut(GROUP)) {
+            group.round(x, self);
+            let mut best = [f32::NEG_INFINITY; GROUP];
+            pairs.clear();
+            for first in (0..self.heads.len()).step_by(BLOCK) {
+                self.collect(first, &group, index.len(), &mut scores, &mut best, &mut pairs);
+                if pairs.len() > limit {
+                    return done;
+                }
+            }
+            self.decide(x, &group, &best, &mut pairs, index);
+            for (i, x) in x.chunks_exact(self.dim).enumerate() {
+                if group.slack[i] == f32::INFINITY {
+                    let x = ArrayView2::from_shape((1, self.dim), x).expect("one vector");
+                    panels.nearest(x, &mut index[i..=i], &mut [0.0]);
+                }
+            }
+            done += index.len();
+        }
+        done
+    }
+
+    /// Steps 2 and 3 for one group. Pairs of a vector come in the order of their rows.
+    fn decide(
+        &self,
+        x: &[f32],
+        group: &Group,
+        best: &[f32; GROUP],
+        pairs: &mut Vec<Pair>,
+        index: &mut [u32],
+    ) {
+        let floor: [f32; GROUP] = std::array::from_fn(|i| best[i] - group.slack[i]);
+        pairs.retain(|pair| pair.score >= floor[pair.vector as usize]);
+        let mut left = [0_u32; GROUP];
+        for pair in &*pairs {
+            index[pair.vector as usize] = pair.row;
+            left[pair.vector as usize] += 1;
+        }
+        if left.iter().all(|left| *left <= 1) {
+            return;
+        }
+        pairs.retain(|pair| left[pair.vector as usize] > 1);
+        self.rescore(x, pairs);
+        let mut best = [f32::NEG_INFINITY; GROUP];
+        for pair in &*pairs {
+            let best = &mut best[pair.vector as usize];
+            *best = best.max(pair.score);
+        }
+        left = [0; GROUP];
+        pairs.retain(|pair| {
+            let i = pair.vector as usize;
+            let stays = pair.score >= best[i] - group.rounding[i];
+            left[i] += u32::from(stays);
+            stays
+        });
+        let mut best = [f32::NEG_INFINITY; GROUP];
+        for pair in &*pairs {
+            let i = pair.vector as usize;
+            let score = if left[i] == 1 { pair.score } else { self.by_definition(x, *pair) };
+            if score > best[i] {
+                best[i] = score;
+                index[i] = pair.row;
+            }
+        }
+    }
+
+    fn of<'a>(&'a self, x: &'a [f32], pair: Pair) -> (&'a [f32], &'a [f32], f32) {
+        let (vector, row) = (pair.vector as usize, pair.row as usize);
+        let bias = self.heads[row / PANEL].bias[row % PANEL];
+        (&x[vector * self.dim..][..self.dim], &self.rows[row * self.dim..][..self.dim], bias)
+    }
+
+    fn by_definition(&self, x: &[f32], pair: Pair) -> f32 {
+        let (x, row, bias) = self.of(x, pair);
+        x.iter().zip(row).fold(bias, |score, (x, r)| x.mul_add(*r, score))
+    }
+
+    /// Adds to `pairs` the rows of a block of panels that may be nearest to the first `count` vectors,
+    /// and to `best` the largest rounded scores.
+    fn collect(
+        &self,
+        first: usize,
+        group: &Group,
+        count: usize,
+        scores: &mut [f32],
+        best: &mut [f32; GROUP],
+        pairs: &mut Vec<Pair>,
+    ) {
+        let panels = BLOCK.min(self.heads.len() - first);
+        let quads = self.dim.div_ceil(QUAD);
+        let block = Block {
+            heads: &self.heads[first..][..panels],
+            bytes: &self.bytes[first * quads..][..panels * quads],
+            first: (first * PANEL) as u32,
+        };
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a filter exists only where `available` detected the features.
+        unsafe {
+            vnni::collect(&block, group, count, scores, best, pairs);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        collect(&block, group, count, scores, best, pairs);
+    }
+
+    /// f32 scores, summed in any order.
+    fn rescore(&self, x: &[f32], pairs: &mut [Pair]) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a filter exists only where `available` detected AVX-512F.
+        unsafe {
+            vnni::rescore(self, x, pairs);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        rescore(self, x, pairs);
+    }
+}
+
+/// Consecutive panels.
+struct Block<'a> {
+    heads: &'a [Head],
+    bytes: &'a [Bytes],
+    /// The first row.
+    first: u32,
+}
+
+#[inline(always)]
+fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
+    for pair in pairs {
+        let (x, row, bias) = filter.of(x, *pair);
+        let mut sums = [0.0_f32; 16];
+        let ((x, x_rest), (row, row_rest)) = (x.as_chunks::<16>(), row.as_chunks::<16>());
+        for (x, row) in x.iter().zip(row) {
+            for ((sum, x), r) in sums.iter_mut().zip(x).zip(row) {
+                *sum = x.mul_add(*r, *sum);
+            }
+        }
+        let rest = x_rest.iter().zip(row_rest).fold(bias, |sum, (x, r)| x.mul_add(*r, sum));
+        let [a, b, c, d] =
+            [0, 4, 8, 12].map(|i| sums[i] + sums[i + 1] + (sums[i + 2] + sums[i + 3]));
+        pair.score = (a + b) + (c + d) + rest;
+    }
+}
+
+/// The reference of [`vnni::collect`], and what machines without those instructions would run.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn collect(
+    block: &Block<'_>,
+    group: &Group,
+    count: usize,
+    scores: &mut [f32],
+    best: &mut [f32; GROUP],
+    pairs: &mut Vec<Pair>,
+) {
+    let quads = block.bytes.len() / block.heads.len();
+    let rows = block.heads.len() * PANEL;
+    for (i, x) in group.bytes.chunks_exact(quads * QUAD).take(count).enumerate() {
+        if group.slack[i] == f32::INFINITY {
+            continue;
+        }
+        let scores = &mut scores[..rows];
+        for (r, score) in scores.iter_mut().enumerate() {
+            let (panel, lane) = (r / PANEL, r % PANEL);
+            let row = &block.bytes[panel * quads..][..quads];
+            let sum = (0..quads * QUAD).fold(block.heads[panel].start[lane], |sum, k| {
+                sum + i32::from(x[k]) * i32::from(row[k / QUAD].0[lane * QUAD + k % QUAD])
+            });
+            *score = (sum as f32).mul_add(group.scale[i], block.heads[panel].bias[lane]);
+        }
+        best[i] = scores.iter().fold(best[i], |best, score| best.max(*score));
+        for (r, &score) in scores.iter().enumerate() {
+            if score >= best[i] - group.slack[i] {
+                pairs.push(Pair { vector: i as u32, row: block.first + r as u32, score });
+            }
+        }
+    }
+}
+
+impl Group {
+    fn new(dim: usize) -> Self {
+        Self {
+            bytes: vec![128; GROUP * dim.next_multiple_of(QUAD)],
+            scale: [0.0; GROUP],
+            slack: [0.0; GROUP],
+            rounding: [0.0; GROUP],
+        }
+    }
+
+    /// Rounds the vectors `x` (≤ GROUP, d) and bounds the errors of their scores.
+    fn round(&mut self, x: &[f32], filter: &Filter) {
+        let dim = filter.dim;
+        let width = dim.next_multiple_of(QUAD);
+        for (i, (x, bytes)) in
+            x.chunks_exact(dim).zip(self.bytes.chunks_exact_mut(width)).enumerate()
+        {
+            let rounded = rounded(x, &mut bytes[..dim]);
+            // The sums of squares err by at most d·2⁻²⁴ < 0.4 %; differences by 2⁻²³ of a value.
+            let norm = 1.005 * f64::from(rounded.norm_sq).sqrt();
+            let error = 1.005 * f64::from(rounded.error_sq).sqrt() + 2f64.powi(-22) * norm;
+            // What f32 rounds in a score summed in any order, and in a rounded one (Higham 2002, §3.1).
+            let size = norm * filter.norm + filter.norm * filter.norm;
+            let rounding = (dim + 16) as f64 * 2f64.powi(-23) * size;
+            let bound = 1.005 * (error * filter.norm + (norm + error) * filter.error) + rounding;
+            let fits = FIT.contains(&rounded.largest) && bound.is_finite();
+            self.scale[i] = rounded.scale * filter.scale;
+            self.slack[i] = if fits { (2.001 * bound) as f32 } else { f32::INFINITY };
+            self.rounding[i] = (2.001 * rounding) as f32;
+        }
+    }
+}
+
+struct Rounded {
+    largest: f32,
+    scale: f32,
+    norm_sq: f32,
+    error_sq: f32,
+}
+
+fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: called by a filter, which exists only where `available` detected AVX-512.
+    return unsafe { vnni::rounded(x, bytes) };
+    #[cfg(not(target_arch = "x86_64"))]
+    rounded_portable(x, bytes)
+}
+
+#[inline(always)]
+fn rounded_portable(x: &[f32], bytes: &mut [u8]) -> Rounded {
+    /// The low byte of 1.5·2²³ + q is q in two's complement, rounded to nearest even.
+    const ROUND: f32 = 12_582_912.0;
+    let mut lanes = [0.0_f32; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for x in chunks {
+        for (largest, x) in lanes.iter_mut().zip(x) {
+            let x = x.abs();
+            // A NaN stays: it makes the vector unfit.
+            *largest = if x <= *largest { *largest } else { x };
+        }
+    }
+    let largest = lanes.iter().chain(rest).fold(0.0_f32, |largest, x| {
+        let x = x.abs();
+        if x <= largest { largest } else { x }
+    });
+    let (scale, inverse) = (largest / 127.0, 127.0 / largest);
+    let (mut norms, mut errors) = ([0.0_f32; 16], [0.0_f32; 16]);
+    let (out, out_rest) = bytes.as_chunks_mut::<16>();
+    let mut tail = [0.0; 16];
+    tail[..rest.len()].copy_from_slice(rest);
+    let mut tail_bytes = [0; 16];
+    let all = chunks.iter().zip(out).chain([(&tail, &mut tail_bytes)]);
+    for (x, out) in all {
+        for l in 0..16 {
+            let shifted = x[l] * inverse + ROUND;
+            out[l] = (shifted.to_bits() as u8).wrapping_add(128);
+            let error = (shifted - ROUND).mul_add(-scale, x[l]);
+            norms[l] = x[l].mul_add(x[l], norms[l]);
+            errors[l] = error.mul_add(error, errors[l]);
+        }
+    }
+    out_rest.copy_from_slice(&tail_bytes[..rest.len()]);
+    let sum = |lanes: [f32; 16]| lanes.iter().sum();
+    Rounded { largest, scale, norm_sq: sum(norms), error_sq: sum(errors) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+    use proptest::prelude::*;
+
+    fn noise(n: usize, d: usize, seed: u32, kind: usize) -> Array2<f32> {
+        let mut state = u64::from(seed) + 1;
+        Array2::from_shape_simple_fn((n, d), || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let bits = (state >> 40) as u32;
+            let even = bits as f32 / (1 << 23) as f32 - 1.0;
+            match kind {
+                // Few values: ties are common.
+                0 => (even * 3.0).round(),
+                1 => even,
+                // A wide range: most of it is lost to eight bits.
+                2 => even * even.mul_add(20.0, -3.0).exp2(),
+                3 => even * 1e-20,
+                _ => even * 1e18,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_filter_changes_no_answer(
+            n in 0_usize..120,
+            rows in 1_usize..700,
+            dim in 1_usize..90,
+            kinds in (0_usize..5, 0_usize..5),
+            near in any::<bool>(),
+            spoilt in 0_usize..4,
+            seed in any::<u32>(),
+        ) {
+            let rows = noise(rows, dim, seed, kinds.0);
+            let mut x = noise(n, dim, seed ^ 1, kinds.1);
+            if near {
+                // As in k-means: vectors beside rows.
+                for (i, mut x) in x.outer_iter_mut().enumerate() {
+                    x *= 0.01;
+                    x += &rows.row(i % rows.nrows());
+                }
+            }
+            if n > 0 && spoilt > 0 {
+                x[[n / 2, dim / 2]] = [f32::NAN, f32::INFINITY, f32::MAX][spoilt - 1];
+            }
+            let panels = Panels::for_l2(rows.view());
+            let (mut expected, mut score) = (vec![7; n], vec![0.0; n]);
+            panels.nearest(x.view(), &mut expected, &mut score);
+            let filter = if available() { Filter::new(rows.view(), &panels) } else { None };
+            for nearest in [Nearest { panels: panels.clone(), filter }, Nearest::for_l2(rows.view())] {
+                let mut found = vec![9; n];
+                nearest.assign(x.view(), &mut found);
+                prop_assert_eq!(&found, &expected);
+            }
+        }
+
+        #[test]
+        fn every_path_collects_the_same_rows(
+            count in 1_usize..=GROUP,
+            rows in 1_usize..600,
+            dim in 1_usize..70,
+            kinds in (0_usize..3, 0_usize..3),
+            seed in any::<u32>(),
+        ) {
+            let rows = noise(rows, dim, seed, kinds.0);
+            let x = noise(count, dim, seed ^ 1, kinds.1);
+            let panels = Panels::for_l2(rows.view());
+            let (true, Some(filter)) = (available(), Filter::new(rows.view(), &panels)) else {
+                return Ok(());
+            };
+            let mut group = Group::new(dim);
+            group.round(x.as_slice().unwrap(), &filter);
+            let quads = dim.div_ceil(QUAD);
+            let mut scores = vec![0.0; GROUP * BLOCK * PANEL];
+            let (mut a, mut b) = ([f32::NEG_INFINITY; GROUP], [f32::NEG_INFINITY; GROUP]);
+            let (mut expected, mut found) = (Vec::new(), Vec::new());
+            for first in (0..filter.heads.len()).step_by(BLOCK) {
+                let panels = BLOCK.min(filter.heads.len() - first);
+                let block = Block {
+                    heads: &filter.heads[first..][..panels],
+                    bytes: &filter.bytes[first * quads..][..panels * quads],
+                    first: (first * PANEL) as u32,
+                };
+                collect(&block, &group, count, &mut scores, &mut a, &mut expected);
+                filter.collect(first, &group, count, &mut scores, &mut b, &mut found);
+            }
+            let bits = |pairs: &mut Vec<Pair>| -> Vec<(u32, u32, u32)> {
+                pairs.sort_by_key(|pair| (pair.vector, pair.row));
+                pairs.iter().map(|p| (p.vector, p.row, p.score.to_bits())).collect()
+            };
+            prop_assert_eq!(bits(&mut found), bits(&mut expected));
+            prop_assert_eq!(a, b);
+        }
+
+        #[test]
+        fn the_bound_holds(rows in 1_usize..40, dim in 1_usize..200, kinds in (0_usize..3, 0_usize..3), seed in any::<u32>()) {
+            let rows = noise(rows, dim, seed, kinds.0);
+            let x = noise(GROUP, dim, seed ^ 1, kinds.1);
+            let panels = Panels::for_l2(rows.view());
+            let (true, Some(filter)) = (available(), Filter::new(rows.view(), &panels)) else {
+                return Ok(());
+            };
+            let mut group = Group::new(dim);
+            group.round(x.as_slice().unwrap(), &filter);
+            let mut exact = Array2::zeros((GROUP, rows.nrows()));
+            panels.scores(x.view(), exact.view_mut());
+            for i in (0..GROUP).filter(|i| group.slack[*i] != f32::INFINITY) {
+                for r in 0..rows.nrows() {
+                    let q = &group.bytes[i * dim.next_multiple_of(QUAD)..];
+                    let sum: f64 = (0..dim).map(|k| {
+                        let byte = filter.bytes[r / PANEL * dim.div_ceil(QUAD) + k / QUAD].0;
+                        (f64::from(q[k]) - 128.0) * f64::from(byte[r % PANEL * QUAD + k % QUAD])
+                    }).sum();
+                    let score = sum * f64::from(group.scale[i]) + f64::from(panels.bias(r));
+                    let error = (score - f64::from(exact[[i, r]])).abs();
+                    prop_assert!(2.0 * error <= f64::from(group.slack[i]), "{} of {}", error, group.slack[i]);
+                }
+            }
+        }
+    }
+}

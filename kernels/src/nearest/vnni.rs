@@ -1,0 +1,143 @@
+//! The filter's steps with AVX-512 VNNI: four products of bytes and their sum per lane.
+//!
+//! Twelve vectors at a time keep 24 accumulators in registers, as in
+//! [`panels`](crate::panels). `cargo run --release -p vq-kernels --example speed` measures it.
+
+use std::arch::x86_64::{
+    __m512i, _CMP_GE_OQ, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_max_ps,
+    _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+};
+
+use super::{BLOCK, Block, Bytes, Filter, GROUP, Group, Head, PANEL, Pair, QUAD, Rounded};
+
+/// As [`Filter::collect`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn collect(
+    block: &Block<'_>,
+    group: &Group,
+    count: usize,
+    scores: &mut [f32],
+    best: &mut [f32; GROUP],
+    pairs: &mut Vec<Pair>,
+) {
+    let mut first = 0;
+    while first < count {
+        first += match count - first {
+            12.. => tile::<12>(block, group, first, scores, best, pairs),
+            4.. => tile::<4>(block, group, first, scores, best, pairs),
+            _ => tile::<1>(block, group, first, scores, best, pairs),
+        };
+    }
+}
+
+/// R vectors from `first` on; answers R.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn tile<const R: usize>(
+    block: &Block<'_>,
+    group: &Group,
+    first: usize,
+    scores: &mut [f32],
+    best: &mut [f32; GROUP],
+    pairs: &mut Vec<Pair>,
+) -> usize {
+    let quads = block.bytes.len() / block.heads.len();
+    let x: [&[[u8; QUAD]]; R] = std::array::from_fn(|i| {
+        group.bytes[(first + i) * quads * QUAD..][..quads * QUAD].as_chunks().0
+    });
+    let scores = &mut scores.as_chunks_mut::<{ BLOCK * PANEL }>().0[..R];
+    let mut maxima = [_mm512_set1_ps(f32::NEG_INFINITY); R];
+    for (p, (head, bytes)) in block.heads.iter().zip(block.bytes.chunks_exact(quads)).enumerate() {
+        let sums = products(&x, head, bytes);
+        let bias = [load_floats(&head.bias, 0), load_floats(&head.bias, 16)];
+        for i in 0..R {
+            let scale = _mm512_set1_ps(group.scale[first + i]);
+            for (half, bias) in bias.into_iter().enumerate() {
+                let score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[i][half]), scale, bias);
+                maxima[i] = _mm512_max_ps(score, maxima[i]);
+                let to: &mut [f32; 16] =
+                    scores[i][p * PANEL + 16 * half..].first_chunk_mut().expect("inside a block");
+                // SAFETY: `to` is 16 floats; no alignment is asked for.
+                unsafe { _mm512_storeu_ps(to.as_mut_ptr(), score) };
+            }
+        }
+    }
+    for i in 0..R {
+        let vector = first + i;
+        if group.slack[vector] == f32::INFINITY {
+            continue;
+        }
+        best[vector] = best[vector].max(_mm512_reduce_max_ps(maxima[i]));
+        let floor = _mm512_set1_ps(best[vector] - group.slack[vector]);
+        let rows = block.heads.len() * PANEL;
+        for (c, scores) in scores[i][..rows].as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: `scores` is 16 floats; no alignment is asked for.
+            let values = unsafe { _mm512_loadu_ps(scores.as_ptr()) };
+            let mut bits = u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(values, floor));
+            while bits != 0 {
+                let lane = bits.trailing_zeros();
+                bits &= bits - 1;
+                let row = block.first + c as u32 * 16 + lane;
+                let score = scores[lane as usize];
+                pairs.push(Pair { vector: vector as u32, row, score });
+            }
+        }
+    }
+    R
+}
+
+/// `start + Σ (q + 128)·q'` of R vectors and the 32 rows of a panel.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn products<const R: usize>(
+    x: &[&[[u8; QUAD]]; R],
+    head: &Head,
+    bytes: &[Bytes],
+) -> [[__m512i; 2]; R] {
+    for x in x {
+        // Once per panel, in place of a check per element.
+        assert_eq!(x.len(), bytes.len());
+    }
+    let mut sums = [[load_start(head, 0), load_start(head, 16)]; R];
+    for (k, bytes) in bytes.iter().enumerate() {
+        let (low, high) = bytes.0.split_at(64);
+        // SAFETY: `low` is 64 bytes at the start of `Bytes`, which is aligned to 64 bytes.
+        let low = unsafe { _mm512_load_si512(low.as_ptr().cast()) };
+        // SAFETY: `high` is the other 64 bytes, 64 bytes after an aligned start.
+        let high = unsafe { _mm512_load_si512(high.as_ptr().cast()) };
+        for (sums, x) in sums.iter_mut().zip(x) {
+            let x = _mm512_set1_epi32(i32::from_le_bytes(x[k]));
+            sums[0] = _mm512_dpbusd_epi32(sums[0], x, low);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], x, high);
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_start(head: &Head, from: usize) -> __m512i {
+    let start: &[i32; 16] = head.start[from..].first_chunk().expect("half a panel");
+    // SAFETY: `start` is 16 numbers at a multiple of 64 bytes of `Head`, which is aligned to 64.
+    unsafe { _mm512_load_si512(start.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_floats(bias: &[f32; PANEL], from: usize) -> std::arch::x86_64::__m512 {
+    let bias: &[f32; 16] = bias[from..].first_chunk().expect("half a panel");
+    // SAFETY: `bias` is 16 floats at a multiple of 64 bytes of `Head`, which is aligned to 64.
+    unsafe { _mm512_load_ps(bias.as_ptr()) }
+}
+
+/// As [`super::rescore`].
+#[target_feature(enable = "avx512f")]
+pub(super) fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
+    super::rescore(filter, x, pairs);
+}
+
+/// As [`super::rounded_portable`].
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
+    super::rounded_portable(x, bytes)
+}
