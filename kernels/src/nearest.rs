@@ -339,7 +339,7 @@ struct Block<'a> {
     first: u32,
 }
 
-#[inline(always)]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
     for pair in pairs {
         let (x, row, bias) = filter.of(x, *pair);
@@ -439,7 +439,7 @@ fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
     rounded_portable(x, bytes)
 }
 
-#[inline(always)]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 fn rounded_portable(x: &[f32], bytes: &mut [u8]) -> Rounded {
     /// The low byte of 1.5·2²³ + q is q in two's complement, rounded to nearest even.
     const ROUND: f32 = 12_582_912.0;
@@ -573,6 +573,38 @@ mod tests {
             };
             prop_assert_eq!(bits(&mut found), bits(&mut expected));
             prop_assert_eq!(a, b);
+        }
+
+        #[test]
+        fn every_path_rounds_and_scores_alike(dim in 1_usize..100, kind in 0_usize..5, seed in any::<u32>()) {
+            let x = noise(1, dim, seed, kind);
+            let x = x.as_slice().unwrap();
+            let (mut a, mut b) = (vec![0; dim], vec![0; dim]);
+            let (found, expected) = (rounded(x, &mut a), rounded_portable(x, &mut b));
+            prop_assert_eq!(found.largest, expected.largest);
+            let close = |a: f32, b: f32| a == b || (a / b - 1.0).abs() < 1e-4;
+            if FIT.contains(&found.largest) {
+                prop_assert_eq!(a, b);
+                prop_assert!(close(found.norm_sq, expected.norm_sq));
+                // A rounding error may itself be a rounding error.
+                let least = found.norm_sq * 1e-10;
+                prop_assert!(close(found.error_sq + least, expected.error_sq + least));
+            }
+            let rows = noise(50, dim, seed ^ 1, 1);
+            let panels = Panels::for_l2(rows.view());
+            let (true, Some(filter)) = (available(), Filter::new(rows.view(), &panels)) else {
+                return Ok(());
+            };
+            let pair = |row| Pair { vector: 0, row, score: 0.0 };
+            let mut found: Vec<Pair> = (0..50).map(pair).collect();
+            let mut expected = found.clone();
+            filter.rescore(x, &mut found);
+            rescore(&filter, x, &mut expected);
+            let norm = norm_sq(x).sqrt() * filter.norm + filter.norm.powi(2);
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = (f64::from(found.score) - f64::from(expected.score)).abs();
+                prop_assert!(error <= (dim + 16) as f64 * 2f64.powi(-23) * norm);
+            }
         }
 
         #[test]

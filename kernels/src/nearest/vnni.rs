@@ -1,12 +1,13 @@
 //! The filter's steps with AVX-512 VNNI: four products of bytes and their sum per lane.
 //!
-//! Twelve vectors at a time keep 24 accumulators in registers, as in
-//! [`panels`](crate::panels). `cargo run --release -p vq-kernels --example speed` measures it.
+//! Eight vectors at a time keep 16 accumulators and 8 maxima in registers. `cargo run --release -p vq-kernels --example speed` measures it.
 
 use std::arch::x86_64::{
-    __m512i, _CMP_GE_OQ, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_loadu_ps, _mm512_max_ps,
-    _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+    __m512, __m512i, _CMP_GE_OQ, _mm_storeu_si128, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_load_ps, _mm512_load_si512,
+    _mm512_loadu_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use super::{BLOCK, Block, Bytes, Filter, GROUP, Group, Head, PANEL, Pair, QUAD, Rounded};
@@ -24,7 +25,7 @@ pub(super) fn collect(
     let mut first = 0;
     while first < count {
         first += match count - first {
-            12.. => tile::<12>(block, group, first, scores, best, pairs),
+            8.. => tile::<8>(block, group, first, scores, best, pairs),
             4.. => tile::<4>(block, group, first, scores, best, pairs),
             _ => tile::<1>(block, group, first, scores, best, pairs),
         };
@@ -70,14 +71,15 @@ fn tile<const R: usize>(
         best[vector] = best[vector].max(_mm512_reduce_max_ps(maxima[i]));
         let floor = _mm512_set1_ps(best[vector] - group.slack[vector]);
         let rows = block.heads.len() * PANEL;
-        for (c, scores) in scores[i][..rows].as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: `scores` is 16 floats; no alignment is asked for.
-            let values = unsafe { _mm512_loadu_ps(scores.as_ptr()) };
-            let mut bits = u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(values, floor));
+        for (c, scores) in scores[i][..rows].as_chunks::<PANEL>().0.iter().enumerate() {
+            let [low, high] = [0, 16].map(|from| half(scores, from));
+            let low = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(low, floor);
+            let high = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(high, floor);
+            let mut bits = u32::from(low) | u32::from(high) << 16;
             while bits != 0 {
                 let lane = bits.trailing_zeros();
                 bits &= bits - 1;
-                let row = block.first + c as u32 * 16 + lane;
+                let row = block.first + (c * PANEL) as u32 + lane;
                 let score = scores[lane as usize];
                 pairs.push(Pair { vector: vector as u32, row, score });
             }
@@ -124,7 +126,7 @@ fn load_start(head: &Head, from: usize) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_floats(bias: &[f32; PANEL], from: usize) -> std::arch::x86_64::__m512 {
+fn load_floats(bias: &[f32; PANEL], from: usize) -> __m512 {
     let bias: &[f32; 16] = bias[from..].first_chunk().expect("half a panel");
     // SAFETY: `bias` is 16 floats at a multiple of 64 bytes of `Head`, which is aligned to 64.
     unsafe { _mm512_load_ps(bias.as_ptr()) }
@@ -133,11 +135,62 @@ fn load_floats(bias: &[f32; PANEL], from: usize) -> std::arch::x86_64::__m512 {
 /// As [`super::rescore`].
 #[target_feature(enable = "avx512f")]
 pub(super) fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
-    super::rescore(filter, x, pairs);
+    for pair in pairs {
+        let (x, row, bias) = filter.of(x, *pair);
+        let ((x, x_rest), (row, row_rest)) = (x.as_chunks::<16>(), row.as_chunks::<16>());
+        let mut sums = [_mm512_setzero_ps(); 2];
+        for (i, (x, row)) in x.iter().zip(row).enumerate() {
+            sums[i % 2] = _mm512_fmadd_ps(load(x), load(row), sums[i % 2]);
+        }
+        let rest = x_rest.iter().zip(row_rest).fold(bias, |sum, (x, r)| x.mul_add(*r, sum));
+        pair.score = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])) + rest;
+    }
 }
 
-/// As [`super::rounded_portable`].
-#[target_feature(enable = "avx512f,avx512bw")]
+/// As [`super::rounded_portable`], up to the order of the sums.
+#[target_feature(enable = "avx512f")]
 pub(super) fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
-    super::rounded_portable(x, bytes)
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut padded = [0.0; 16];
+    padded[..rest.len()].copy_from_slice(rest);
+    let tail = if rest.is_empty() { &[][..] } else { std::slice::from_ref(&padded) };
+    let mut largest = _mm512_setzero_ps();
+    for x in chunks.iter().chain(tail) {
+        // Of a NaN and a number the second is taken: a NaN shows in the norm instead.
+        largest = _mm512_max_ps(_mm512_abs_ps(load(x)), largest);
+    }
+    let largest = _mm512_reduce_max_ps(largest);
+    let (scale, inverse) = (largest / 127.0, 127.0 / largest);
+    let (scales, inverses) = (_mm512_set1_ps(scale), _mm512_set1_ps(inverse));
+    let (mut norm_sq, mut error_sq) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+    for (x, bytes) in chunks.iter().chain(tail).zip(bytes.chunks_mut(16)) {
+        let x = load(x);
+        let q = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverses));
+        let error = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(q), scales, x);
+        norm_sq = _mm512_fmadd_ps(x, x, norm_sq);
+        error_sq = _mm512_fmadd_ps(error, error, error_sq);
+        let unsigned = _mm512_cvtepi32_epi8(_mm512_add_epi32(q, _mm512_set1_epi32(128)));
+        let mut sixteen = [0_u8; 16];
+        let to = bytes.first_chunk_mut().unwrap_or(&mut sixteen);
+        // SAFETY: `to` is 16 bytes; no alignment is asked for.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), unsigned) };
+        if bytes.len() < 16 {
+            bytes.copy_from_slice(&sixteen[..bytes.len()]);
+        }
+    }
+    let (norm_sq, error_sq) = (_mm512_reduce_add_ps(norm_sq), _mm512_reduce_add_ps(error_sq));
+    Rounded { largest, scale, norm_sq, error_sq }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn half(scores: &[f32; PANEL], from: usize) -> __m512 {
+    load(scores[from..].first_chunk().expect("half a panel"))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(values: &[f32; 16]) -> __m512 {
+    // SAFETY: 16 floats; no alignment is asked for.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
