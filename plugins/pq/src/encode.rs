@@ -2,7 +2,7 @@
 
 use crate::Pq;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
-use vq_kernels::Panels;
+use vq_kernels::Nearest;
 use vq_kernels::pack::{pack, unpack};
 use vq_plugin_api::Error;
 
@@ -15,7 +15,7 @@ pub(crate) const BLOCK: usize = 256;
 /// lies, both sides are centred and scaled by a power of two, which rounds nothing: x·s − t with t the
 /// scaled mean of the centroids, the largest centred value in 1 ≤ |c| < 2.
 pub(crate) struct Encoder {
-    panels: Panels,
+    nearest: Nearest,
     scale: f32,
     shift: Vec<f32>,
 }
@@ -40,7 +40,7 @@ impl Encoder {
         let scale = scale as f32;
         let centred =
             Array2::from_shape_fn((k, sub), |(j, t)| centroids[j * sub + t] * scale - shift[t]);
-        Encoder { panels: Panels::for_l2(centred.view()), scale, shift }
+        Encoder { nearest: Nearest::for_l2(centred.view()), scale, shift }
     }
 
     /// Centred and scaled columns `from..` of `rows`, into `part` (n, sub).
@@ -66,13 +66,13 @@ impl Pq {
         let x = x.as_standard_layout();
         let rows: Vec<&[f32]> = x.outer_iter().filter_map(|row| row.to_slice()).collect();
         let mut part = Array2::<f32>::zeros((n, sub));
-        let (mut index, mut score) = (vec![0_u32; n], vec![0.0_f32; n]);
+        let mut index = vec![0_u32; n];
         let mut values = vec![0_u16; n * m];
         for (j, encoder) in self.encoders.iter().enumerate() {
             if let Some(part) = part.as_slice_mut() {
                 encoder.centre(&rows, j * sub, part);
             }
-            encoder.panels.nearest(part.view(), &mut index, &mut score);
+            encoder.nearest.assign(part.view(), &mut index);
             for (values, index) in values.chunks_exact_mut(m).zip(&index) {
                 values[j] = *index as u16;
             }

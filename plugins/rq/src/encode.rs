@@ -14,10 +14,10 @@
 use crate::{Residual, Rq};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
-use vq_kernels::Panels;
 use vq_kernels::beam::{Candidates, LANES, subtract_rows};
 use vq_kernels::distance::norm_sq;
 use vq_kernels::pack::{pack, unpack};
+use vq_kernels::{Nearest, Panels};
 use vq_plugin_api::Error;
 
 /// Rows of one task: enough that the tables of a layer, fetched into the second-level cache once per
@@ -88,7 +88,7 @@ pub(crate) struct Layer {
     /// (k, d).
     pub(crate) centroids: Array2<f32>,
     /// score = ⟨x, c⟩ − ‖c‖²/2.
-    panels: Panels,
+    nearest: Nearest,
     /// score = ⟨x, c⟩.
     pub(crate) products: Panels,
     /// One per earlier layer: (k there, k here padded to whole chunks) inner products.
@@ -207,8 +207,8 @@ impl Layers {
                 tables.push(table);
             }
         }
-        let panels = Panels::for_l2(centroids.view());
-        self.layers.push(Layer { centroids, panels, products, tables });
+        let nearest = Nearest::for_l2(centroids.view());
+        self.layers.push(Layer { centroids, nearest, products, tables });
     }
 
     /// Extends `beams` by the layer after theirs, for normalised rows `x` (n, d).
@@ -247,14 +247,17 @@ impl Layers {
             let mut scored = scores.slice_axis_mut(Axis(0), used);
             let scored = scored.slice_axis_mut(Axis(1), Slice::from(..k));
             if with_tables {
-                layer.panels.scores(x.slice_axis(Axis(0), Slice::from(rows.clone())), scored);
+                layer
+                    .nearest
+                    .panels()
+                    .scores(x.slice_axis(Axis(0), Slice::from(rows.clone())), scored);
             } else {
                 let mut residuals = residuals.slice_axis_mut(Axis(0), used);
                 for (i, residual) in residuals.outer_iter_mut().enumerate() {
                     let (row, rank) = (first + i / per_row, i % per_row);
                     self.residual(x.row(row), beams.code(row, rank), residual);
                 }
-                layer.panels.scores(residuals.view(), scored);
+                layer.nearest.panels().scores(residuals.view(), scored);
             }
             let scored = scores.as_slice().expect("the layout is standard");
             for (row, scored) in rows.zip(scored.chunks_exact(per_row * padded)) {
@@ -293,8 +296,8 @@ impl Layers {
                 residual -= &self.layers[last].centroids.row(usize::from(*index));
             }
         }
-        let (mut index, mut score) = (vec![0_u32; beams.rows], vec![0.0_f32; beams.rows]);
-        layer.panels.nearest(residuals.view(), &mut index, &mut score);
+        let mut index = vec![0_u32; beams.rows];
+        layer.nearest.assign(residuals.view(), &mut index);
         let layers = beams.layers + 1;
         let mut codes = Vec::with_capacity(beams.rows * layers);
         for (row, index) in index.iter().enumerate() {
