@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use crate::Nearest;
+use crate::nearest::{Nearest, RoundedVectors};
 
 /// Rows that are assigned as one task.
 const CHUNK: usize = 1024;
@@ -122,6 +122,7 @@ impl KMeans {
         }
 
         points.normalise();
+        points.round(self.k);
         let mut centroids = match initial {
             Some(initial) => points.normalised(initial),
             None => {
@@ -161,6 +162,8 @@ struct Points {
     shift: Vec<f64>,
     /// A power of two, so that scaling rounds nothing.
     scale: f64,
+    /// One per CHUNK of the normalised rows.
+    rounded: Vec<RoundedVectors>,
 }
 
 impl Points {
@@ -170,7 +173,7 @@ impl Points {
             .into_par_iter()
             .zip(sample)
             .for_each(|(mut to, &row)| to.assign(&x.row(row)));
-        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0 }
+        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0, rounded: Vec::new() }
     }
 
     fn dim(&self) -> usize {
@@ -248,6 +251,12 @@ impl Points {
             });
     }
 
+    /// Prepares the normalised rows for assignment to `k` centroids.
+    fn round(&mut self, k: usize) {
+        let chunks = self.rows.axis_chunks_iter(Axis(0), CHUNK).into_par_iter();
+        self.rounded = chunks.map(|rows| RoundedVectors::of(rows, k)).collect();
+    }
+
     /// Rows of the caller in the space of the normalised ones.
     fn normalised(&self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut rows = rows.to_owned();
@@ -315,8 +324,9 @@ impl Assignment {
             .rows
             .axis_chunks_iter(Axis(0), CHUNK)
             .into_par_iter()
+            .zip(&points.rounded)
             .zip(self.nearest.par_chunks_mut(CHUNK))
-            .for_each(|(rows, nearest)| centroids.assign(rows, nearest));
+            .for_each(|((x, rounded), nearest)| centroids.assign_rounded(x, rounded, nearest));
         self.collect_moves();
         !self.moves.is_empty()
     }

@@ -29,6 +29,9 @@ const QUAD: usize = 4;
 /// Vectors that share one look at the rows.
 const GROUP: usize = 48;
 
+/// Vectors whose scores are made side by side.
+const TILE: usize = 8;
+
 /// Panels whose scores are kept until their largest is known: those of a tile stay in the first-level
 /// cache.
 const BLOCK: usize = 16;
@@ -69,8 +72,8 @@ impl Nearest {
     #[must_use]
     pub fn for_l2(rows: ArrayView2<'_, f32>) -> Self {
         let panels = Panels::for_l2(rows);
-        let pays = rows.ncols() >= LEAST_DIM && rows.nrows() >= LEAST_ROWS;
-        let filter = (pays && available()).then(|| Filter::new(rows, &panels)).flatten();
+        let pays = pays(rows.nrows(), rows.ncols());
+        let filter = pays.then(|| Filter::new(rows, &panels)).flatten();
         Self { panels, filter }
     }
 
@@ -88,10 +91,26 @@ impl Nearest {
     /// # Panics
     /// When the shapes disagree, or there is a vector but no row.
     pub fn assign(&self, x: ArrayView2<'_, f32>, index: &mut [u32]) {
+        self.assign_rounded(x, &RoundedVectors::none(), index);
+    }
+
+    /// As [`assign`](Self::assign), for vectors that were rounded before: k-means meets them again and
+    /// again.
+    ///
+    /// # Panics
+    /// When the shapes disagree, or there is a vector but no row.
+    pub fn assign_rounded(
+        &self,
+        x: ArrayView2<'_, f32>,
+        rounded: &RoundedVectors,
+        index: &mut [u32],
+    ) {
         assert_eq!(x.ncols(), self.panels.dim(), "dimension of the vectors");
         assert_eq!(index.len(), x.nrows(), "length of the indices");
+        let known = rounded.sizes.len();
+        assert!(known == 0 || known == x.nrows(), "number of rounded vectors");
         let filtered = match &self.filter {
-            Some(filter) if x.nrows() > 0 => filter.assign(&self.panels, x, index),
+            Some(filter) if x.nrows() > 0 => filter.assign(&self.panels, x, rounded, index),
             _ => 0,
         };
         if filtered < x.nrows() {
@@ -99,6 +118,56 @@ impl Nearest {
             self.panels.nearest(rest, &mut index[filtered..], &mut vec![0.0; rest.nrows()]);
         }
     }
+}
+
+/// Vectors (n, d) as the filter sees them. Memory: d + 16 bytes each.
+#[derive(Clone, Debug)]
+pub struct RoundedVectors {
+    /// (n, 4·⌈d/4⌉): q + 128.
+    bytes: Vec<u8>,
+    sizes: Vec<Size>,
+}
+
+/// What bounds the errors of a rounded vector's scores.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    largest: f32,
+    /// sₓ.
+    scale: f32,
+    norm_sq: f32,
+    /// ‖x − x̂‖².
+    error_sq: f32,
+}
+
+impl RoundedVectors {
+    /// Rounds `x` (n, d) for searches among `rows` rows; holds nothing where these use no filter.
+    #[must_use]
+    pub fn of(x: ArrayView2<'_, f32>, rows: usize) -> Self {
+        let mut rounded = Self::none();
+        if pays(rows, x.ncols()) {
+            let x = x.as_standard_layout();
+            rounded.replace(x.as_slice().expect("the layout is standard"), x.ncols());
+        }
+        rounded
+    }
+
+    fn none() -> Self {
+        Self { bytes: Vec::new(), sizes: Vec::new() }
+    }
+
+    fn replace(&mut self, x: &[f32], dim: usize) {
+        let width = dim.next_multiple_of(QUAD);
+        // Dimensions that fill up the last four meet zeros of the rows.
+        self.bytes.resize(x.len() / dim * width, 0);
+        self.sizes.clear();
+        let pairs = x.chunks_exact(dim).zip(self.bytes.chunks_exact_mut(width));
+        self.sizes.extend(pairs.map(|(x, bytes)| round(x, &mut bytes[..dim])));
+    }
+}
+
+/// Whether searches among `rows` rows of `dim` dimensions use the filter.
+fn pays(rows: usize, dim: usize) -> bool {
+    available() && (LEAST_DIM..=MOST_DIM).contains(&dim) && rows >= LEAST_ROWS
 }
 
 /// Four dimensions of the 32 rows of a panel, row by row.
@@ -133,10 +202,10 @@ struct Filter {
     error: f64,
 }
 
-/// A group of vectors, rounded.
-struct Group {
-    /// (GROUP, 4·⌈d/4⌉): q + 128.
-    bytes: Vec<u8>,
+/// A group of vectors against the rows of a filter.
+struct Group<'a> {
+    /// (≤ GROUP, 4·⌈d/4⌉): q + 128.
+    bytes: &'a [u8],
     /// sₓ·sᵣ.
     scale: [f32; GROUP],
     /// 2E; infinite where the bound does not hold.
@@ -170,7 +239,7 @@ impl Filter {
         let values: Vec<f32> = rows.iter().copied().collect();
         let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let finite = values.iter().all(|value| value.is_finite());
-        if !finite || !FIT.contains(&largest) || dim > MOST_DIM {
+        if !finite || !FIT.contains(&largest) {
             return None;
         }
         let scale = largest / 127.0;
@@ -206,21 +275,35 @@ impl Filter {
     }
 
     /// Assigns the first vectors and answers how many: all, unless the filter drops too little.
-    fn assign(&self, panels: &Panels, x: ArrayView2<'_, f32>, index: &mut [u32]) -> usize {
+    fn assign(
+        &self,
+        panels: &Panels,
+        x: ArrayView2<'_, f32>,
+        rounded: &RoundedVectors,
+        index: &mut [u32],
+    ) -> usize {
         let x = x.as_standard_layout();
         let x = x.as_slice().expect("the layout is standard");
-        let mut group = Group::new(self.dim);
-        let mut scores = vec![0.0; GROUP * BLOCK * PANEL];
+        let width = self.dim.next_multiple_of(QUAD);
+        let mut own = RoundedVectors::none();
+        let mut scores = vec![0.0; TILE * BLOCK * PANEL];
         let mut pairs = Vec::new();
         // More than these cost more than the filter saves.
         let limit = GROUP * (self.heads.len() * PANEL / 16).max(8);
         let mut done = 0;
         for (x, index) in x.chunks(GROUP * self.dim).zip(index.chunks_mut(GROUP)) {
-            group.round(x, self);
+            let n = index.len();
+            let group = if rounded.sizes.is_empty() {
+                own.replace(x, self.dim);
+                Group::new(&own.bytes, &own.sizes, self)
+            } else {
+                let bytes = &rounded.bytes[done * width..][..n * width];
+                Group::new(bytes, &rounded.sizes[done..][..n], self)
+            };
             let mut best = [f32::NEG_INFINITY; GROUP];
             pairs.clear();
             for first in (0..self.heads.len()).step_by(BLOCK) {
-                self.collect(first, &group, index.len(), &mut scores, &mut best, &mut pairs);
+                self.collect(first, &group, n, &mut scores, &mut best, &mut pairs);
                 if pairs.len() > limit {
                     return done;
                 }
@@ -232,7 +315,7 @@ impl Filter {
                     panels.nearest(x, &mut index[i..=i], &mut [0.0]);
                 }
             }
-            done += index.len();
+            done += n;
         }
         done
     }
@@ -241,7 +324,7 @@ impl Filter {
     fn decide(
         &self,
         x: &[f32],
-        group: &Group,
+        group: &Group<'_>,
         best: &[f32; GROUP],
         pairs: &mut Vec<Pair>,
         index: &mut [u32],
@@ -297,7 +380,7 @@ impl Filter {
     fn collect(
         &self,
         first: usize,
-        group: &Group,
+        group: &Group<'_>,
         count: usize,
         scores: &mut [f32],
         best: &mut [f32; GROUP],
@@ -361,7 +444,7 @@ fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn collect(
     block: &Block<'_>,
-    group: &Group,
+    group: &Group<'_>,
     count: usize,
     scores: &mut [f32],
     best: &mut [f32; GROUP],
@@ -391,56 +474,39 @@ fn collect(
     }
 }
 
-impl Group {
-    fn new(dim: usize) -> Self {
-        Self {
-            bytes: vec![128; GROUP * dim.next_multiple_of(QUAD)],
-            scale: [0.0; GROUP],
-            slack: [0.0; GROUP],
-            rounding: [0.0; GROUP],
-        }
-    }
-
-    /// Rounds the vectors `x` (≤ GROUP, d) and bounds the errors of their scores.
-    fn round(&mut self, x: &[f32], filter: &Filter) {
-        let dim = filter.dim;
-        let width = dim.next_multiple_of(QUAD);
-        for (i, (x, bytes)) in
-            x.chunks_exact(dim).zip(self.bytes.chunks_exact_mut(width)).enumerate()
-        {
-            let rounded = rounded(x, &mut bytes[..dim]);
+impl<'a> Group<'a> {
+    /// Bounds the errors of the scores of rounded vectors.
+    fn new(bytes: &'a [u8], sizes: &[Size], filter: &Filter) -> Self {
+        let mut group =
+            Self { bytes, scale: [0.0; GROUP], slack: [0.0; GROUP], rounding: [0.0; GROUP] };
+        for (i, size) in sizes.iter().enumerate() {
             // The sums of squares err by at most d·2⁻²⁴ < 0.4 %; differences by 2⁻²³ of a value.
-            let norm = 1.005 * f64::from(rounded.norm_sq).sqrt();
-            let error = 1.005 * f64::from(rounded.error_sq).sqrt() + 2f64.powi(-22) * norm;
+            let norm = 1.005 * f64::from(size.norm_sq).sqrt();
+            let error = 1.005 * f64::from(size.error_sq).sqrt() + 2f64.powi(-22) * norm;
             // What f32 rounds in a score summed in any order, and in a rounded one (Higham 2002, §3.1).
-            let size = norm * filter.norm + filter.norm * filter.norm;
-            let rounding = (dim + 16) as f64 * 2f64.powi(-23) * size;
+            let sizes = norm * filter.norm + filter.norm * filter.norm;
+            let rounding = (filter.dim + 16) as f64 * 2f64.powi(-23) * sizes;
             let bound = 1.005 * (error * filter.norm + (norm + error) * filter.error) + rounding;
-            let fits = FIT.contains(&rounded.largest) && bound.is_finite();
-            self.scale[i] = rounded.scale * filter.scale;
-            self.slack[i] = if fits { (2.001 * bound) as f32 } else { f32::INFINITY };
-            self.rounding[i] = (2.001 * rounding) as f32;
+            let fits = FIT.contains(&size.largest) && bound.is_finite();
+            group.scale[i] = size.scale * filter.scale;
+            group.slack[i] = if fits { (2.001 * bound) as f32 } else { f32::INFINITY };
+            group.rounding[i] = (2.001 * rounding) as f32;
         }
+        group
     }
 }
 
-struct Rounded {
-    largest: f32,
-    scale: f32,
-    norm_sq: f32,
-    error_sq: f32,
-}
-
-fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
+/// Rounds `x` (d) into `bytes` (d).
+fn round(x: &[f32], bytes: &mut [u8]) -> Size {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: called by a filter, which exists only where `available` detected AVX-512.
-    return unsafe { vnni::rounded(x, bytes) };
+    // SAFETY: called only where `available` detected AVX-512.
+    return unsafe { vnni::round(x, bytes) };
     #[cfg(not(target_arch = "x86_64"))]
-    rounded_portable(x, bytes)
+    round_portable(x, bytes)
 }
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn rounded_portable(x: &[f32], bytes: &mut [u8]) -> Rounded {
+fn round_portable(x: &[f32], bytes: &mut [u8]) -> Size {
     /// The low byte of 1.5·2²³ + q is q in two's complement, rounded to nearest even.
     const ROUND: f32 = 12_582_912.0;
     let mut lanes = [0.0_f32; 16];
@@ -474,7 +540,7 @@ fn rounded_portable(x: &[f32], bytes: &mut [u8]) -> Rounded {
     }
     out_rest.copy_from_slice(&tail_bytes[..rest.len()]);
     let sum = |lanes: [f32; 16]| lanes.iter().sum();
-    Rounded { largest, scale, norm_sq: sum(norms), error_sq: sum(errors) }
+    Size { largest, scale, norm_sq: sum(norms), error_sq: sum(errors) }
 }
 
 #[cfg(test)]
@@ -534,6 +600,13 @@ mod tests {
                 let mut found = vec![9; n];
                 nearest.assign(x.view(), &mut found);
                 prop_assert_eq!(&found, &expected);
+                let mut rounded = RoundedVectors::none();
+                if available() {
+                    rounded.replace(x.as_slice().unwrap(), dim);
+                }
+                found.fill(9);
+                nearest.assign_rounded(x.view(), &rounded, &mut found);
+                prop_assert_eq!(&found, &expected);
             }
         }
 
@@ -551,10 +624,11 @@ mod tests {
             let (true, Some(filter)) = (available(), Filter::new(rows.view(), &panels)) else {
                 return Ok(());
             };
-            let mut group = Group::new(dim);
-            group.round(x.as_slice().unwrap(), &filter);
+            let mut rounded = RoundedVectors::none();
+            rounded.replace(x.as_slice().unwrap(), dim);
+            let group = Group::new(&rounded.bytes, &rounded.sizes, &filter);
             let quads = dim.div_ceil(QUAD);
-            let mut scores = vec![0.0; GROUP * BLOCK * PANEL];
+            let mut scores = vec![0.0; TILE * BLOCK * PANEL];
             let (mut a, mut b) = ([f32::NEG_INFINITY; GROUP], [f32::NEG_INFINITY; GROUP]);
             let (mut expected, mut found) = (Vec::new(), Vec::new());
             for first in (0..filter.heads.len()).step_by(BLOCK) {
@@ -580,7 +654,7 @@ mod tests {
             let x = noise(1, dim, seed, kind);
             let x = x.as_slice().unwrap();
             let (mut a, mut b) = (vec![0; dim], vec![0; dim]);
-            let (found, expected) = (rounded(x, &mut a), rounded_portable(x, &mut b));
+            let (found, expected) = (round(x, &mut a), round_portable(x, &mut b));
             prop_assert_eq!(found.largest, expected.largest);
             let close = |a: f32, b: f32| a == b || (a / b - 1.0).abs() < 1e-4;
             if FIT.contains(&found.largest) {
@@ -615,8 +689,9 @@ mod tests {
             let (true, Some(filter)) = (available(), Filter::new(rows.view(), &panels)) else {
                 return Ok(());
             };
-            let mut group = Group::new(dim);
-            group.round(x.as_slice().unwrap(), &filter);
+            let mut rounded = RoundedVectors::none();
+            rounded.replace(x.as_slice().unwrap(), dim);
+            let group = Group::new(&rounded.bytes, &rounded.sizes, &filter);
             let mut exact = Array2::zeros((GROUP, rows.nrows()));
             panels.scores(x.view(), exact.view_mut());
             for i in (0..GROUP).filter(|i| group.slack[*i] != f32::INFINITY) {

@@ -10,13 +10,13 @@ use std::arch::x86_64::{
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::{BLOCK, Block, Bytes, Filter, GROUP, Group, Head, PANEL, Pair, QUAD, Rounded};
+use super::{BLOCK, Block, Bytes, Filter, GROUP, Group, Head, PANEL, Pair, QUAD, Size, TILE};
 
 /// As [`Filter::collect`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn collect(
     block: &Block<'_>,
-    group: &Group,
+    group: &Group<'_>,
     count: usize,
     scores: &mut [f32],
     best: &mut [f32; GROUP],
@@ -25,7 +25,7 @@ pub(super) fn collect(
     let mut first = 0;
     while first < count {
         first += match count - first {
-            8.. => tile::<8>(block, group, first, scores, best, pairs),
+            TILE.. => tile::<TILE>(block, group, first, scores, best, pairs),
             4.. => tile::<4>(block, group, first, scores, best, pairs),
             _ => tile::<1>(block, group, first, scores, best, pairs),
         };
@@ -36,7 +36,7 @@ pub(super) fn collect(
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn tile<const R: usize>(
     block: &Block<'_>,
-    group: &Group,
+    group: &Group<'_>,
     first: usize,
     scores: &mut [f32],
     best: &mut [f32; GROUP],
@@ -147,9 +147,9 @@ pub(super) fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
     }
 }
 
-/// As [`super::rounded_portable`], up to the order of the sums.
+/// As [`super::round_portable`], up to the order of the sums.
 #[target_feature(enable = "avx512f")]
-pub(super) fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
+pub(super) fn round(x: &[f32], bytes: &mut [u8]) -> Size {
     let (chunks, rest) = x.as_chunks::<16>();
     let mut padded = [0.0; 16];
     padded[..rest.len()].copy_from_slice(rest);
@@ -179,7 +179,7 @@ pub(super) fn rounded(x: &[f32], bytes: &mut [u8]) -> Rounded {
         }
     }
     let (norm_sq, error_sq) = (_mm512_reduce_add_ps(norm_sq), _mm512_reduce_add_ps(error_sq));
-    Rounded { largest, scale, norm_sq, error_sq }
+    Size { largest, scale, norm_sq, error_sq }
 }
 
 #[inline]

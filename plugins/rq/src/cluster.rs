@@ -21,7 +21,7 @@ const STAGES: i32 = 10;
 const MAX_DIRECTIONS: usize = 64;
 
 /// Most rounds of k-means in a sub-space.
-const STAGE_ITERATIONS: usize = 10;
+const STAGE_ITERATIONS: usize = 4;
 
 /// Rows that the directions are estimated from.
 const DIRECTION_ROWS: usize = 8192;
