@@ -29,7 +29,7 @@ pub use error::DataError;
 pub use prepare::prepare;
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
-pub use truth::{Truth, TruthFile};
+pub use truth::{Truth, TruthFile, exact_neighbours};
 
 /// The file formats that are read, for messages.
 const EXTENSIONS: &str = ".fbin, .u8bin, .i8bin, .f16bin, .fvecs, .bvecs and .npy";

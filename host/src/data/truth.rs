@@ -286,13 +286,24 @@ enum Verdict {
     Doubtful(f64),
 }
 
-fn exact_neighbours(
+/// Finds the `k` exact neighbours of each of `queries` in `base`, in the current rayon pool;
+/// also says how many queries equal a row of the base.
+///
+/// Reads `base` in blocks: memory does not grow with its rows. O(queries · rows · d).
+///
+/// # Errors
+/// [`DataError`] when either file cannot be read.
+///
+/// # Panics
+/// When `k` is 0 or more than the rows of `base`, or the dimensions disagree.
+pub fn exact_neighbours(
     base: &Rows,
     queries: &Rows,
     metric: Metric,
     k: usize,
     progress: OnProgress<'_>,
 ) -> Result<(Truth, u64), DataError> {
+    assert!((1..=base.rows()).contains(&k), "k is a number of rows");
     // Enough that near ties in f32 rarely send a query around again.
     let keep = k + k / 4 + 32;
     let group = (GROUP_VALUES / base.dim().max(4 * keep)).clamp(QUERY_CHUNK, 4096);
