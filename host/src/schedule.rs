@@ -130,7 +130,10 @@ fn run_cell(
     let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress);
     let Ended { answer, log, sandbox, peak_rss_bytes, wall_s } = ended;
     let (outcome, error, metrics, block_rows) = match answer {
-        Answer::Measured(of) => (Outcome::Ok, None, of.metrics, Some(of.block_rows as u64)),
+        Answer::Measured(mut of) => {
+            of.metrics.extend(MetricValue::new("overhead_s", wall_s - of.measured_s));
+            (Outcome::Ok, None, of.metrics, Some(of.block_rows as u64))
+        }
         Answer::Failed { outcome, error } => {
             let peak = MetricValue::new("peak_rss_bytes", peak_rss_bytes as f64);
             (outcome, Some(error), peak.into_iter().collect(), None)

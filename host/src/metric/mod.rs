@@ -181,6 +181,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("compress_vectors_per_s", "vectors/s", Higher, "vectors compressed per second"),
         metric("decompress_vectors_per_s", "vectors/s", Higher, "vectors decompressed per second"),
         metric("score_codes_per_s", "codes/s", Higher, "codes scored per second"),
+        metric("overhead_s", "s", Lower, "wall time of the cell around its measuring"),
         metric("peak_rss_bytes", "bytes", Lower, "largest resident memory of the worker"),
     ]
 };

@@ -64,6 +64,7 @@ pub fn measure(
     cell: &Measurement,
     reporter: &Reporter,
 ) -> Result<Measured, Failure> {
+    let started = Instant::now();
     // The host's own parallel loops run in the global pool; the plugin has its own.
     rayon::ThreadPoolBuilder::new()
         .num_threads(cell.threads)
@@ -87,7 +88,8 @@ pub fn measure(
     if let Some(bytes) = peak_rss_bytes() {
         metrics.add("peak_rss_bytes", bytes as f64)?;
     }
-    Ok(Measured { metrics: metrics.0, block_rows: bench.block_rows })
+    let measured_s = started.elapsed().as_secs_f64();
+    Ok(Measured { metrics: metrics.0, block_rows: bench.block_rows, measured_s })
 }
 
 /// The metrics of a cell as they come together.

@@ -195,6 +195,8 @@ pub struct Measured {
     pub metrics: Vec<MetricValue>,
     /// Rows per block that were used.
     pub block_rows: usize,
+    /// Wall time of the measuring; the rest of the cell's is the host's own.
+    pub measured_s: f64,
 }
 
 #[cfg(test)]

@@ -107,10 +107,11 @@ fn confine(order: &Order) -> nix::Result<()> {
 fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
     if let Some(expected) = &order.digest {
-        let bytes = std::fs::read(&order.library).map_err(|e| {
-            Failure::failed(format!("cannot read {}: {e}", order.library.display()))
-        })?;
-        if blake3::hash(&bytes).to_hex().as_str() != expected {
+        let mut digest = blake3::Hasher::new();
+        std::fs::File::open(&order.library)
+            .and_then(|file| digest.update_reader(file).map(drop))
+            .map_err(|e| Failure::failed(format!("cannot read {}: {e}", order.library.display())))?;
+        if digest.finalize().to_hex().as_str() != expected {
             return Err(Failure::failed(format!(
                 "{} changed since this run was planned: run again",
                 order.library.display()
