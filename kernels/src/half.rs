@@ -167,7 +167,10 @@ mod tests {
             }
             let edges = [65504.0, 65519.9, 65520.0, f32::MAX, f32::INFINITY, f32::NAN, -f32::NAN];
             assert_eq!(encoded(path, &edges), [0x7BFF; 7], "{path:?}");
-            assert_eq!(encoded(path, &edges[..5].iter().map(|x| -x).collect::<Vec<_>>()), [0xFBFF; 5]);
+            assert_eq!(
+                encoded(path, &edges[..5].iter().map(|x| -x).collect::<Vec<_>>()),
+                [0xFBFF; 5]
+            );
         }
     }
 

@@ -3,14 +3,17 @@
 //! Value `i` takes the bits `i·bits ..` of the row, least significant first; the row ends at a
 //! whole byte and the bits that remain there are zero. Five-bit codes take five bits.
 //!
-//! Eight values of any width fill as many bytes as one has bits: both paths work on such groups, by
-//! shifts that join two values and then four, and treat no width apart.
+//! Eight values of any width fill as many bytes as one has bits. Both paths take several such groups at
+//! a time and join two values and then four by shifts; no width is treated apart.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
 use crate::path::{Path, Set};
+
+/// Values that are packed at once.
+const BLOCK: usize = 32;
 
 /// Bytes that `count` values of `bits` bits take: `⌈count · bits / 8⌉`.
 ///

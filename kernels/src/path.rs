@@ -5,6 +5,8 @@
 //! it vectorises needs no second version by hand, only a compilation for wider registers and a choice
 //! when the program runs. Safe, so that plugins use it too.
 
+use std::sync::OnceLock;
+
 /// An instruction set that this machine has; there is no other way to one than to ask for it.
 ///
 /// ```
@@ -62,7 +64,9 @@ impl Path {
     /// The fastest path of this machine.
     #[must_use]
     pub fn fastest() -> Self {
-        Self::available().next().unwrap_or(Self(Set::Portable))
+        // Asking for nine features takes as long as packing fifty codes.
+        static FASTEST: OnceLock<Path> = OnceLock::new();
+        *FASTEST.get_or_init(|| Self::available().next().unwrap_or(Self(Set::Portable)))
     }
 
     /// Runs `work` as compiled for this path's instruction set.

@@ -4,16 +4,15 @@
 //! `cargo run --release -p vq-kernels --example speed` measures it against the portable path.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_and_si512, _mm512_loadu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_maskz_loadu_epi16, _mm512_maskz_permutexvar_epi8, _mm512_mask_storeu_epi8,
-    _mm512_mask_storeu_epi16, _mm512_multishift_epi64_epi8, _mm512_or_si512,
-    _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi64,
-    _mm512_sllv_epi64, _mm512_srl_epi32, _mm512_srl_epi64, _mm512_storeu_epi8,
-    _mm512_ternarylogic_epi64, _mm_cvtsi32_si128,
+    __m512i, _mm_cvtsi32_si128, _mm512_and_si512, _mm512_loadu_epi8, _mm512_mask_storeu_epi8,
+    _mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_epi16,
+    _mm512_maskz_permutexvar_epi8, _mm512_multishift_epi64_epi8, _mm512_or_si512,
+    _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
+    _mm512_setr_epi64, _mm512_sllv_epi64, _mm512_srl_epi32, _mm512_srl_epi64, _mm512_storeu_epi8,
+    _mm512_ternarylogic_epi64,
 };
 
-/// Values per register.
-const VALUES: usize = 32;
+use super::BLOCK;
 
 /// Where the bits of the 32 values of one width are.
 #[repr(align(64))]
@@ -39,8 +38,7 @@ static LAYOUTS: [Layout; 17] = {
 };
 
 const fn layout(bits: usize) -> Layout {
-    let mut layout =
-        Layout { window: [0; 64], field: [0; 64], lanes: [[0; 64]; 2], has: [0; 2] };
+    let mut layout = Layout { window: [0; 64], field: [0; 64], lanes: [[0; 64]; 2], has: [0; 2] };
     let mut i = 0;
     while i < 64 {
         let (lane, byte) = (i / 8, i % 8);
@@ -78,7 +76,7 @@ pub(super) fn pack(values: &[u16], bits: u32, mut out: &mut [u8]) {
     let first_two = _mm512_set1_epi64(low(2 * bits) as i64);
     let to_pairs = _mm_cvtsi32_si128(16 - bits as i32);
     let to_fours = _mm_cvtsi32_si128(32 - 2 * bits as i32);
-    for values in values.chunks(VALUES) {
+    for values in values.chunks(BLOCK) {
         let words = _mm512_and_si512(load_values(values), each);
         // 0xCA: where the first has a one the second, otherwise the third.
         let pairs = _mm512_srl_epi32(words, to_pairs);
@@ -103,7 +101,7 @@ pub(super) fn unpack(mut bytes: &[u8], bits: u32, values: &mut [u16]) {
     let layout = &LAYOUTS[bits as usize];
     let (window, field) = (load(&layout.window), load(&layout.field));
     let each = _mm512_set1_epi16((u64::MAX >> (64 - bits)) as i16);
-    for values in values.chunks_mut(VALUES) {
+    for values in values.chunks_mut(BLOCK) {
         let fours = _mm512_permutexvar_epi8(window, load_some(bytes));
         let words = _mm512_and_si512(_mm512_multishift_epi64_epi8(field, fours), each);
         store_values(words, values);
@@ -125,9 +123,7 @@ fn load_some(bytes: &[u8]) -> __m512i {
     match bytes.first_chunk() {
         Some(bytes) => load(bytes),
         // SAFETY: the mask has a one for each of the fewer than 64 bytes; no others are read.
-        None => unsafe {
-            _mm512_maskz_loadu_epi8((1 << bytes.len()) - 1, bytes.as_ptr().cast())
-        },
+        None => unsafe { _mm512_maskz_loadu_epi8((1 << bytes.len()) - 1, bytes.as_ptr().cast()) },
     }
 }
 
@@ -149,7 +145,7 @@ fn store_values(words: __m512i, values: &mut [u16]) {
 }
 
 fn first(values: usize) -> u32 {
-    if values < VALUES { (1 << values) - 1 } else { u32::MAX }
+    if values < BLOCK { (1 << values) - 1 } else { u32::MAX }
 }
 
 /// To the first 64 of `out`, or to all.

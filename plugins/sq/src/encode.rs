@@ -1,5 +1,7 @@
 //! The nearest level of a value, and the value of a level.
 
+use vq_kernels::Path;
+
 /// Adding 2^23 to a number in 0..2^23 rounds it to nearest even and leaves it in the low bits.
 const ROUND: f32 = 8_388_608.0;
 
@@ -124,7 +126,30 @@ impl Codebook {
 
     /// Writes the index of the level nearest to each value of `x` (d), narrowed to `out` (d).
     #[inline(always)]
-    pub(crate) fn encode<T>(&self, x: &[f32], out: &mut [T], narrow: impl Fn(u32) -> T) {
+    pub(crate) fn encode_on<T>(
+        &self,
+        path: Path,
+        x: &[f32],
+        out: &mut [T],
+        narrow: impl Fn(u32) -> T,
+    ) {
+        path.run(
+            #[inline(always)]
+            || self.encode(x, out, narrow),
+        );
+    }
+
+    /// Writes the values of the levels `indices` (d) into `x` (d).
+    #[inline(always)]
+    pub(crate) fn decode_on<T: Copy + Into<u32>>(&self, path: Path, indices: &[T], x: &mut [f32]) {
+        path.run(
+            #[inline(always)]
+            || self.decode(indices, x),
+        );
+    }
+
+    #[inline(always)]
+    fn encode<T>(&self, x: &[f32], out: &mut [T], narrow: impl Fn(u32) -> T) {
         match self {
             Codebook::Uniform(line) => {
                 let lines = line.base.iter().zip(&line.inv);
@@ -146,9 +171,8 @@ impl Codebook {
         }
     }
 
-    /// Writes the values of the levels `indices` (d) into `x` (d).
     #[inline(always)]
-    pub(crate) fn decode<T: Copy + Into<u32>>(&self, indices: &[T], x: &mut [f32]) {
+    fn decode<T: Copy + Into<u32>>(&self, indices: &[T], x: &mut [f32]) {
         match self {
             Codebook::Uniform(line) => {
                 let lines = line.base.iter().zip(&line.step);
