@@ -1,13 +1,8 @@
-//! Rows to bytes and back, one pair of functions per format; all little-endian.
+//! Rows to bytes and back, one pair of functions per format; all little-endian. That of f16 is
+//! [`vq_kernels::half`].
 //!
 //! Plain loops without branches, so that they vectorise: rounding to nearest even is an addition
-//! that leaves no room for the bits to drop.
-
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-
-/// Values that are converted to half precision at a time, on the stack.
-const CHUNK: usize = 64;
+//! that leaves no room for the bits to drop. Inlined into [`vq_kernels::Path::run`].
 
 /// The largest number of OCP e4m3: S.1111.110 = 1.75 · 2^8.
 const E4M3_MAX: f32 = 448.0;
@@ -22,43 +17,21 @@ fn saturate(x: f32, end: f32) -> f32 {
     if x > -end { x } else { -end }
 }
 
+#[inline(always)]
 pub(crate) fn to_f32(x: &[f32], code: &mut [u8]) {
     for (bytes, x) in code.as_chunks_mut::<4>().0.iter_mut().zip(x) {
         *bytes = x.to_le_bytes();
     }
 }
 
+#[inline(always)]
 pub(crate) fn from_f32(code: &[u8], x: &mut [f32]) {
     for (x, bytes) in x.iter_mut().zip(code.as_chunks::<4>().0) {
         *x = f32::from_le_bytes(*bytes);
     }
 }
 
-pub(crate) fn to_f16(x: &[f32], code: &mut [u8]) {
-    let (mut near, mut halves) = ([0.0; CHUNK], [f16::ZERO; CHUNK]);
-    for (x, code) in x.chunks(CHUNK).zip(code.chunks_mut(2 * CHUNK)) {
-        let (near, halves) = (&mut near[..x.len()], &mut halves[..x.len()]);
-        for (near, x) in near.iter_mut().zip(x) {
-            *near = saturate(*x, 65504.0);
-        }
-        halves.convert_from_f32_slice(near);
-        for (bytes, half) in code.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
-            *bytes = half.to_le_bytes();
-        }
-    }
-}
-
-pub(crate) fn from_f16(code: &[u8], x: &mut [f32]) {
-    let mut halves = [f16::ZERO; CHUNK];
-    for (x, code) in x.chunks_mut(CHUNK).zip(code.chunks(2 * CHUNK)) {
-        let halves = &mut halves[..x.len()];
-        for (half, bytes) in halves.iter_mut().zip(code.as_chunks::<2>().0) {
-            *half = f16::from_le_bytes(*bytes);
-        }
-        halves.convert_to_f32_slice(x);
-    }
-}
-
+#[inline(always)]
 pub(crate) fn to_bf16(x: &[f32], code: &mut [u8]) {
     for (bytes, x) in code.as_chunks_mut::<2>().0.iter_mut().zip(x) {
         let bits = saturate(*x, BF16_MAX).to_bits();
@@ -67,6 +40,7 @@ pub(crate) fn to_bf16(x: &[f32], code: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 pub(crate) fn from_bf16(code: &[u8], x: &mut [f32]) {
     for (x, bytes) in x.iter_mut().zip(code.as_chunks::<2>().0) {
         *x = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
@@ -88,6 +62,7 @@ pub(crate) fn e4m3_exponent(largest: f32) -> i32 {
 }
 
 /// e4m3 of `scale · x`, OCP table 2 with rounding to nearest even and saturation.
+#[inline(always)]
 pub(crate) fn to_e4m3(x: &[f32], scale: f32, code: &mut [u8]) {
     for (code, x) in code.iter_mut().zip(x) {
         let bits = saturate(x * scale, E4M3_MAX).to_bits();
@@ -122,6 +97,7 @@ pub(crate) fn int8_scale(largest: f32) -> f32 {
     if scale.is_finite() { scale } else { 0.0 }
 }
 
+#[inline(always)]
 pub(crate) fn to_int8(x: &[f32], scale: f32, code: &mut [u8]) {
     // The low byte of 1.5 · 2^23 + n is n in two's complement, rounded to nearest even.
     const ROUND: f32 = 12_582_912.0;
@@ -139,12 +115,14 @@ pub(crate) fn int8_values(largest: f32) -> Box<[f32; 256]> {
     }))
 }
 
+#[inline(always)]
 pub(crate) fn from_byte(code: &[u8], values: &[f32; 256], x: &mut [f32]) {
     for (x, code) in x.iter_mut().zip(code) {
         *x = values[usize::from(*code)];
     }
 }
 
+#[inline(always)]
 pub(crate) fn all_finite(x: &[f32]) -> bool {
     // No early end: the loop vectorises.
     x.iter().fold(0, |most, x| (x.to_bits() & 0x7FFF_FFFF).max(most)) < 0x7F80_0000
@@ -153,7 +131,7 @@ pub(crate) fn all_finite(x: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::bf16;
+    use half::{bf16, f16};
 
     fn of_bits(bits: u32) -> Option<f32> {
         Some(f32::from_bits(bits)).filter(|x| x.is_finite())
@@ -177,16 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn every_f16_and_bf16_survives_a_round_trip() {
+    fn every_bf16_survives_a_round_trip() {
         for bits in 0..=u16::MAX {
             let (mut code, mut back) = ([0; 2], [0.0]);
-            let half = f16::from_bits(bits);
-            if half.is_finite() {
-                to_f16(&[half.to_f32()], &mut code);
-                assert_eq!(u16::from_le_bytes(code), bits);
-                from_f16(&code, &mut back);
-                assert_eq!(back[0].to_bits(), half.to_f32().to_bits());
-            }
             let half = bf16::from_bits(bits);
             if half.is_finite() {
                 to_bf16(&[half.to_f32()], &mut code);
@@ -194,6 +165,21 @@ mod tests {
                 from_bf16(&code, &mut back);
                 assert_eq!(back[0].to_bits(), half.to_f32().to_bits());
             }
+        }
+    }
+
+    #[test]
+    fn f16_is_what_the_half_crate_makes_of_it() {
+        let bits = (0..=u32::MAX).step_by(104_729).filter_map(of_bits);
+        let x: Vec<f32> = bits.filter(|x| x.abs() <= 65504.0).collect();
+        let mut code = vec![0; 2 * x.len()];
+        vq_kernels::half::encode(&x, &mut code);
+        let mut back = vec![0.0; x.len()];
+        vq_kernels::half::decode(&code, &mut back);
+        for ((x, code), back) in x.iter().zip(code.as_chunks().0).zip(back) {
+            let expected = f16::from_f32(*x);
+            assert_eq!(u16::from_le_bytes(*code), expected.to_bits(), "{x}");
+            assert_eq!(back.to_bits(), expected.to_f32().to_bits(), "{x}");
         }
     }
 

@@ -17,6 +17,7 @@
 mod encode;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use vq_kernels::{Path, half};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::ParamType;
 use vq_plugin_api::{
@@ -130,19 +131,24 @@ impl Quantizer for Cast {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        match self.format {
-            Format::F32 => ctx.par_rows(x, codes, encode::to_f32),
-            Format::F16 => ctx.par_rows(x, codes, encode::to_f16),
-            Format::Bf16 => ctx.par_rows(x, codes, encode::to_bf16),
-            Format::Fp8E4m3 => {
-                let scale = encode::exp2(encode::e4m3_exponent(self.largest));
-                ctx.par_rows(x, codes, |x, code| encode::to_e4m3(x, scale, code))
-            }
-            Format::Int8 => {
-                let scale = encode::int8_scale(self.largest);
-                ctx.par_rows(x, codes, |x, code| encode::to_int8(x, scale, code))
-            }
-        }
+        let path = Path::fastest();
+        let scale = match self.format {
+            Format::Fp8E4m3 => encode::exp2(encode::e4m3_exponent(self.largest)),
+            Format::Int8 => encode::int8_scale(self.largest),
+            Format::F32 | Format::F16 | Format::Bf16 => 1.0,
+        };
+        ctx.par_rows(x, codes, |x, code| {
+            path.run(
+                #[inline(always)]
+                || match self.format {
+                    Format::F32 => encode::to_f32(x, code),
+                    Format::F16 => half::encode(x, code),
+                    Format::Bf16 => encode::to_bf16(x, code),
+                    Format::Fp8E4m3 => encode::to_e4m3(x, scale, code),
+                    Format::Int8 => encode::to_int8(x, scale, code),
+                },
+            );
+        })
     }
 
     /// Decodes `codes` (n, code_bytes) into `x` (n, d).
@@ -155,19 +161,27 @@ impl Quantizer for Cast {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let rows = TASK / self.dim.max(1);
+        let (path, rows) = (Path::fastest(), TASK / self.dim.max(1));
         ctx.par_blocks(codes, x, rows, |codes, mut x| {
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
                 let (Some(code), Some(x)) = (code.as_slice(), x.as_slice_mut()) else {
                     return Err(Error::failed("rows are not contiguous"));
                 };
-                match self.format {
-                    Format::F32 => encode::from_f32(code, x),
-                    Format::F16 => encode::from_f16(code, x),
-                    Format::Bf16 => encode::from_bf16(code, x),
-                    Format::Fp8E4m3 | Format::Int8 => encode::from_byte(code, &self.values, x),
-                }
-                if !encode::all_finite(x) {
+                let finite = path.run(
+                    #[inline(always)]
+                    || {
+                        match self.format {
+                            Format::F32 => encode::from_f32(code, x),
+                            Format::F16 => half::decode(code, x),
+                            Format::Bf16 => encode::from_bf16(code, x),
+                            Format::Fp8E4m3 | Format::Int8 => {
+                                encode::from_byte(code, &self.values, x);
+                            }
+                        }
+                        encode::all_finite(x)
+                    },
+                );
+                if !finite {
                     return Err(Error::failed("a code stands for an infinity or for no number"));
                 }
             }
