@@ -33,8 +33,9 @@ pub(super) fn decode(code: &[[u8; 2]], x: &mut [f32]) {
     for (code, x) in codes.iter().zip(blocks) {
         // SAFETY: `code` is 16 bytes; no alignment is asked for.
         let halves = unsafe { _mm_loadu_si128(code.as_ptr().cast()) };
+        let numbers = _mm256_cvtph_ps(halves);
         // SAFETY: `x` is 8 floats; no alignment is asked for.
-        unsafe { _mm256_storeu_ps(x.as_mut_ptr(), _mm256_cvtph_ps(halves)) };
+        unsafe { _mm256_storeu_ps(x.as_mut_ptr(), numbers) };
     }
     decode_each(code_rest, rest);
 }

@@ -34,8 +34,9 @@ pub(super) fn decode(code: &[[u8; 2]], x: &mut [f32]) {
     for (code, x) in codes.iter().zip(blocks) {
         // SAFETY: `code` is 32 bytes; no alignment is asked for.
         let halves = unsafe { _mm256_loadu_si256(code.as_ptr().cast()) };
+        let numbers = _mm512_cvtph_ps(halves);
         // SAFETY: `x` is 16 floats; no alignment is asked for.
-        unsafe { _mm512_storeu_ps(x.as_mut_ptr(), _mm512_cvtph_ps(halves)) };
+        unsafe { _mm512_storeu_ps(x.as_mut_ptr(), numbers) };
     }
     decode_each(code_rest, rest);
 }

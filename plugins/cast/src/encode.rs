@@ -77,18 +77,19 @@ pub(crate) fn to_e4m3(x: &[f32], scale: f32, code: &mut [u8]) {
     }
 }
 
-/// The numbers of the 256 codes, divided by `2^exponent`.
-pub(crate) fn e4m3_values(exponent: i32) -> Box<[f32; 256]> {
-    Box::new(std::array::from_fn(|code| {
-        let (exp, fraction) = (code as i32 >> 3 & 0xF, (code & 7) as f64);
-        let magnitude = match exp {
-            0 => fraction * 2.0_f64.powi(-9 - exponent),
-            15 if fraction == 7.0 => return f32::NAN,
-            _ => (8.0 + fraction) * 2.0_f64.powi(exp - 10 - exponent),
-        };
-        let magnitude = magnitude.min(f64::from(f32::MAX)) as f32;
-        if code & 0x80 == 0 { magnitude } else { -magnitude }
-    }))
+/// The number of each code, divided by `2^exponent`.
+#[inline(always)]
+pub(crate) fn from_e4m3(code: &[u8], exponent: i32, x: &mut [f32]) {
+    // Every number is a multiple of the smallest, at most 15 · 2^14 times.
+    let smallest = 2.0_f64.powi(-9 - exponent);
+    for (x, code) in x.iter_mut().zip(code) {
+        let code = u32::from(*code);
+        let (exp, fraction) = (code >> 3 & 0xF, code & 7);
+        let multiple = if exp == 0 { fraction } else { (8 + fraction) << (exp - 1) };
+        let magnitude = (f64::from(multiple as i32) * smallest).min(f64::from(f32::MAX)) as f32;
+        let magnitude = if code & 0x7F == 0x7F { f32::NAN } else { magnitude };
+        *x = f32::from_bits(magnitude.to_bits() | (code & 0x80) << 24);
+    }
 }
 
 /// Codes per unit: 127 at the largest training value; 0 where a step would be no normal number.
@@ -106,19 +107,12 @@ pub(crate) fn to_int8(x: &[f32], scale: f32, code: &mut [u8]) {
     }
 }
 
-/// The numbers of the 256 codes.
-pub(crate) fn int8_values(largest: f32) -> Box<[f32; 256]> {
-    let step = f64::from(largest) / 127.0;
-    let end = f64::from(f32::MAX);
-    Box::new(std::array::from_fn(|code| {
-        (f64::from(code as u8 as i8) * step).clamp(-end, end) as f32
-    }))
-}
-
+/// The number of each code: `largest` for 127.
 #[inline(always)]
-pub(crate) fn from_byte(code: &[u8], values: &[f32; 256], x: &mut [f32]) {
+pub(crate) fn from_int8(code: &[u8], largest: f32, x: &mut [f32]) {
+    let (step, end) = (f64::from(largest) / 127.0, f64::from(f32::MAX));
     for (x, code) in x.iter_mut().zip(code) {
-        *x = values[usize::from(*code)];
+        *x = (f64::from(*code as i8) * step).clamp(-end, end) as f32;
     }
 }
 
@@ -183,6 +177,38 @@ mod tests {
         }
     }
 
+    /// The numbers of the 256 codes, divided by `2^exponent`, by the definition of the format.
+    fn e4m3_values(exponent: i32) -> [f32; 256] {
+        std::array::from_fn(|code| {
+            let (exp, fraction) = (code as i32 >> 3 & 0xF, (code & 7) as f64);
+            let magnitude = match exp {
+                0 => fraction * 2.0_f64.powi(-9 - exponent),
+                15 if fraction == 7.0 => f64::NAN,
+                _ => (8.0 + fraction) * 2.0_f64.powi(exp - 10 - exponent),
+            };
+            let magnitude =
+                if magnitude > f64::from(f32::MAX) { f32::MAX } else { magnitude as f32 };
+            if code & 0x80 == 0 { magnitude } else { -magnitude }
+        })
+    }
+
+    #[test]
+    fn every_e4m3_is_decoded_by_definition_at_every_scale_on_every_path() {
+        let codes: Vec<u8> = (0..=255).collect();
+        for exponent in -126..=127 {
+            for path in vq_kernels::Path::available() {
+                let mut x = [9.0; 256];
+                path.run(
+                    #[inline(always)]
+                    || from_e4m3(&codes, exponent, &mut x),
+                );
+                for (x, value) in x.iter().zip(e4m3_values(exponent)) {
+                    assert!(x.to_bits() == value.to_bits() || x.is_nan() && value.is_nan());
+                }
+            }
+        }
+    }
+
     #[test]
     fn e4m3_is_the_nearest_of_its_numbers_with_ties_to_even() {
         let values = e4m3_values(0);
@@ -242,6 +268,8 @@ mod tests {
         );
         assert_eq!([encode(0.5, 127.0), encode(1.5, 127.0), encode(-2.5, 127.0)], [0, 2, -2]);
         assert_eq!(encode(0.0, 0.0), 0);
-        assert!(int8_values(f32::MAX).iter().all(|v| v.is_finite()));
+        let mut ends = [0.0; 4];
+        from_int8(&[127, 129, 128, 0], f32::MAX, &mut ends);
+        assert_eq!(ends, [f32::MAX, f32::MIN, f32::MIN, 0.0]);
     }
 }
