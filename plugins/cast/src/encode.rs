@@ -126,6 +126,43 @@ pub(crate) fn all_finite(x: &[f32]) -> bool {
 mod tests {
     use super::*;
     use half::{bf16, f16};
+    use proptest::prelude::*;
+
+    /// The codes of `x` in three formats, the bits of what they stand for, and whether `x` is finite.
+    #[inline(always)]
+    fn there_and_back(x: &[f32], scale: f32) -> (Vec<u8>, Vec<u32>, bool) {
+        let mut codes = vec![0; 4 * x.len()];
+        let (bf16, bytes) = codes.split_at_mut(2 * x.len());
+        let (e4m3, int8) = bytes.split_at_mut(x.len());
+        to_bf16(x, bf16);
+        to_e4m3(x, scale, e4m3);
+        to_int8(x, scale, int8);
+        let mut values = vec![0.0; 3 * x.len()];
+        let (from, rest) = values.split_at_mut(x.len());
+        from_bf16(bf16, from);
+        let (from, rest) = rest.split_at_mut(x.len());
+        from_e4m3(e4m3, 5, from);
+        from_int8(int8, 3.0, rest);
+        (codes, values.iter().map(|value| value.to_bits()).collect(), all_finite(x))
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_gives_the_codes_and_values_of_the_plain_loops(
+            bits in prop::collection::vec(any::<u32>(), 0..150),
+            scale in prop_oneof![Just(1.0), Just(1e-30), Just(127.0 / 3.0)],
+        ) {
+            let x: Vec<f32> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
+            let expected = there_and_back(&x, scale);
+            for path in vq_kernels::Path::available() {
+                let found = path.run(
+                    #[inline(always)]
+                    || there_and_back(&x, scale),
+                );
+                prop_assert_eq!(&found, &expected, "{:?}", path);
+            }
+        }
+    }
 
     fn of_bits(bits: u32) -> Option<f32> {
         Some(f32::from_bits(bits)).filter(|x| x.is_finite())
