@@ -1,7 +1,7 @@
 //! Thirty-two values at a time, four to a 64-bit lane, with AVX-512 VBMI: the bytes of every lane
 //! come from or go to their places by one permutation, whose indices depend on the width alone.
 //!
-//! `cargo run --release -p vq-kernels --example speed` measures it against the portable path.
+//! `cargo run --release -p vq-kernels --example speed` measures it.
 
 use std::arch::x86_64::{
     __m512i, _mm_cvtsi32_si128, _mm512_and_si512, _mm512_loadu_epi8, _mm512_mask_storeu_epi8,
