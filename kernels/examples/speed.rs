@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use ndarray::Array2;
-use vq_kernels::{KMeans, Nearest, Panels, TopK};
+use vq_kernels::{KMeans, Nearest, Panels, TopK, half, pack};
 
 fn main() {
     println!("single thread, best of 31");
@@ -56,6 +56,7 @@ fn main() {
         });
         println!("n {n} d {d} k {k}, 25 iterations: {time:.3} s");
     }
+    rows_to_codes_and_back();
 }
 
 fn best_of_31(mut run: impl FnMut()) -> f64 {
@@ -76,4 +77,34 @@ fn noise(n: usize, d: usize, seed: u64) -> Array2<f32> {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     })
+}
+
+/// Rows of 128 that stay in the second-level cache.
+fn rows_to_codes_and_back() {
+    const ROWS: usize = 1000;
+    const DIM: usize = 128;
+    println!("{ROWS} rows of {DIM}, single thread, best of 31, million rows/s");
+    let rate = |time: f64| ROWS as f64 / time / 1e6;
+    let values: Vec<u16> = (0..(ROWS * DIM) as u32).map(|i| (i * 40_503) as u16).collect();
+    let mut back = values.clone();
+    for bits in [1, 3, 4, 6, 8, 11, 16] {
+        let width = pack::packed_bytes(DIM, bits);
+        let mut codes = vec![0; ROWS * width];
+        let packed = best_of_31(|| {
+            for (values, code) in values.chunks(DIM).zip(codes.chunks_mut(width)) {
+                pack::pack(values, bits, code);
+            }
+        });
+        let unpacked = best_of_31(|| {
+            for (code, values) in codes.chunks(width).zip(back.chunks_mut(DIM)) {
+                pack::unpack(code, bits, values);
+            }
+        });
+        println!("{bits:2} bits   pack {:6.1}   unpack {:6.1}", rate(packed), rate(unpacked));
+    }
+    let mut x = noise(ROWS, DIM, 5).into_raw_vec_and_offset().0;
+    let mut codes = vec![0; 2 * ROWS * DIM];
+    let encoded = best_of_31(|| half::encode(&x, &mut codes));
+    let decoded = best_of_31(|| half::decode(&codes, &mut x));
+    println!("f16     encode {:5.1}   decode {:5.1}", rate(encoded), rate(decoded));
 }

@@ -13,8 +13,7 @@
 //! as are wanted reach the wanted-th largest of these, hence no candidate below it is needed, and
 //! few of the others are looked at one by one.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_CMP_GE_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps};
+use crate::Path;
 
 /// Scores that are compared at once.
 pub const LANES: usize = 16;
@@ -86,7 +85,11 @@ impl Candidates {
         }
         let from = self.scores.len();
         self.scores.resize(from + self.k, 0.0);
-        let maxima = Path::fastest().extend(base, rows, so_far, &mut self.scores[from..]);
+        let out = &mut self.scores[from..];
+        let maxima = Path::fastest().run(
+            #[inline(always)]
+            || extend(base, rows, so_far, out),
+        );
         self.maxima.push(maxima);
     }
 
@@ -99,7 +102,10 @@ impl Candidates {
         self.found.clear();
         let reached = match self.wanted {
             0 => return &self.found,
-            wanted if wanted <= LANES => path.reached_by(&self.maxima, wanted),
+            wanted if wanted <= LANES => path.run(
+                #[inline(always)]
+                || reached_by(&self.maxima, wanted),
+            ),
             wanted => {
                 let mut all: Vec<f32> = self.maxima.as_flattened().to_vec();
                 if all.len() < wanted {
@@ -110,7 +116,10 @@ impl Candidates {
             }
         };
         let mut keep = Keep { k: self.k, wanted: self.wanted, found: &mut self.found };
-        path.choose(&self.scores, reached, &mut keep);
+        path.run(
+            #[inline(always)]
+            || choose(&self.scores, reached, &mut keep),
+        );
         &self.found
     }
 }
@@ -125,7 +134,10 @@ pub fn subtract_rows(sums: &mut [f32], rows: &[&[f32]]) {
     for row in rows {
         assert_eq!(row.len(), sums.len(), "length of a row");
     }
-    Path::fastest().subtract(sums, rows);
+    Path::fastest().run(
+        #[inline(always)]
+        || subtract(sums, rows),
+    );
 }
 
 /// The best so far, best first.
@@ -148,85 +160,6 @@ impl Keep<'_> {
             let at = self.found.iter().rposition(|kept| kept.score >= score).map_or(0, |i| i + 1);
             let (from, centroid) = ((place / self.k) as u32, (place % self.k) as u32);
             self.found.insert(at, Extension { score, from, centroid });
-        }
-    }
-}
-
-/// The instruction set to use. A path other than the portable one exists only where
-/// [`Path::available`] found its features on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-impl Path {
-    /// The paths that this machine can run, the fastest first.
-    fn available() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let fast = {
-            let avx512 = is_x86_feature_detected!("avx512f").then_some(Self::Avx512);
-            let avx2 = is_x86_feature_detected!("avx2").then_some(Self::Avx2);
-            avx512.into_iter().chain(avx2)
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let fast = std::iter::empty();
-        fast.chain([Self::Portable])
-    }
-
-    fn fastest() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
-    }
-
-    fn extend(self, base: &[f32], rows: &[&[f32]], so_far: f32, out: &mut [f32]) -> [f32; LANES] {
-        match self {
-            Self::Portable => extend(base, rows, so_far, out),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { extend_avx2(base, rows, so_far, out) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX-512F.
-            Self::Avx512 => unsafe { extend_avx512(base, rows, so_far, out) },
-        }
-    }
-
-    fn subtract(self, sums: &mut [f32], rows: &[&[f32]]) {
-        match self {
-            Self::Portable => subtract(sums, rows),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { subtract_avx2(sums, rows) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX-512F.
-            Self::Avx512 => unsafe { subtract_avx512(sums, rows) },
-        }
-    }
-
-    /// A score that at least `wanted` candidates reach: the `wanted`-th largest maximum of a lane.
-    fn reached_by(self, maxima: &[[f32; LANES]], wanted: usize) -> f32 {
-        match self {
-            Self::Portable => reached_by(maxima, wanted),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { reached_by_avx2(maxima, wanted) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX-512F.
-            Self::Avx512 => unsafe { reached_by_avx512(maxima, wanted) },
-        }
-    }
-
-    fn choose(self, scores: &[f32], reached: f32, keep: &mut Keep<'_>) {
-        match self {
-            Self::Portable => choose(scores, reached, keep, which),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { choose_avx2(scores, reached, keep) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX-512F.
-            Self::Avx512 => unsafe { choose_avx512(scores, reached, keep) },
         }
     }
 }
@@ -316,12 +249,7 @@ fn reached_by(maxima: &[[f32; LANES]], wanted: usize) -> f32 {
 }
 
 #[inline(always)]
-fn choose(
-    scores: &[f32],
-    reached: f32,
-    keep: &mut Keep<'_>,
-    which: impl Fn(&[f32; LANES], f32) -> u32,
-) {
+fn choose(scores: &[f32], reached: f32, keep: &mut Keep<'_>) {
     for (c, scores) in scores.as_chunks::<LANES>().0.iter().enumerate() {
         let mut bits = which(scores, reached);
         while bits != 0 {
@@ -335,64 +263,11 @@ fn choose(
 /// One bit per score that is at least `reached`.
 #[inline(always)]
 fn which(scores: &[f32; LANES], reached: f32) -> u32 {
-    let any = scores.iter().fold(false, |any, score| any | (*score >= reached));
-    if !any {
-        return 0;
+    let mut bits = 0;
+    for (lane, score) in scores.iter().enumerate() {
+        bits |= u32::from(*score >= reached) << lane;
     }
-    scores.iter().enumerate().fold(0, |bits, (i, score)| bits | u32::from(*score >= reached) << i)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn extend_avx2(base: &[f32], rows: &[&[f32]], so_far: f32, out: &mut [f32]) -> [f32; LANES] {
-    extend(base, rows, so_far, out)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn extend_avx512(base: &[f32], rows: &[&[f32]], so_far: f32, out: &mut [f32]) -> [f32; LANES] {
-    extend(base, rows, so_far, out)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn subtract_avx2(sums: &mut [f32], rows: &[&[f32]]) {
-    subtract(sums, rows);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn subtract_avx512(sums: &mut [f32], rows: &[&[f32]]) {
-    subtract(sums, rows);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn reached_by_avx2(maxima: &[[f32; LANES]], wanted: usize) -> f32 {
-    reached_by(maxima, wanted)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn reached_by_avx512(maxima: &[[f32; LANES]], wanted: usize) -> f32 {
-    reached_by(maxima, wanted)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn choose_avx2(scores: &[f32], reached: f32, keep: &mut Keep<'_>) {
-    choose(scores, reached, keep, which);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn choose_avx512(scores: &[f32], reached: f32, keep: &mut Keep<'_>) {
-    let bound = _mm512_set1_ps(reached);
-    choose(scores, reached, keep, |scores, _| {
-        // SAFETY: `scores` is 16 floats; no alignment is asked for.
-        let scores = unsafe { _mm512_loadu_ps(scores.as_ptr()) };
-        u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, bound))
-    });
+    bits
 }
 
 #[cfg(test)]
@@ -451,11 +326,11 @@ mod tests {
                 for code in 0..codes {
                     let rows = &rows[code * depth..][..depth];
                     let mut scores = vec![9.0; k];
-                    let maxima = path.extend(&base, rows, code as f32, &mut scores);
+                    let maxima = path.run(#[inline(always)] || extend(&base, rows, code as f32, &mut scores));
                     candidates.scores.extend(scores);
                     candidates.maxima.push(maxima);
                     let mut sums = base.clone();
-                    path.subtract(&mut sums, rows);
+                    path.run(#[inline(always)] || subtract(&mut sums, rows));
                     for (j, sum) in sums.iter().enumerate() {
                         let sum = sum + code as f32;
                         let same = sum == expected[code * k + j] || sum.is_nan();

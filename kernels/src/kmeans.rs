@@ -20,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
+use crate::Path;
 use crate::nearest::{Nearest, RoundedVectors};
 
 /// Rows that are assigned as one task.
@@ -450,31 +451,14 @@ impl Assignment {
 
 /// `sums += Σ sign · values[row · d ..][..d]` over the moves, in their order.
 fn add_moves(values: &[f32], moves: &[Move], sums: &mut [f64]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: AVX-512F was detected on the line above.
-        return unsafe { add_moves_avx512(values, moves, sums) };
-    } else if is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 was detected on the line above.
-        return unsafe { add_moves_avx2(values, moves, sums) };
-    }
-    add_moves_portable(values, moves, sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn add_moves_avx512(values: &[f32], moves: &[Move], sums: &mut [f64]) {
-    add_moves_portable(values, moves, sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn add_moves_avx2(values: &[f32], moves: &[Move], sums: &mut [f64]) {
-    add_moves_portable(values, moves, sums);
+    Path::fastest().run(
+        #[inline(always)]
+        || add_each(values, moves, sums),
+    );
 }
 
 #[inline(always)]
-fn add_moves_portable(values: &[f32], moves: &[Move], sums: &mut [f64]) {
+fn add_each(values: &[f32], moves: &[Move], sums: &mut [f64]) {
     let d = sums.len();
     for &Move { row, sign } in moves {
         let row = &values[row as usize * d..][..d];

@@ -14,18 +14,23 @@
 //! | [`kmeans`] | Lloyd's algorithm |
 //! | [`lookup`] | sums over packed codes by table |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
+//! | [`half`] | f16 and bf16 |
+//! | [`path`] | one loop, compiled for every instruction set |
 
 pub mod beam;
 pub mod distance;
+pub mod half;
 pub mod kmeans;
 pub mod lookup;
 pub mod nearest;
 pub mod pack;
 pub mod panels;
+pub mod path;
 pub mod top_k;
 
 pub use kmeans::{KMeans, KMeansError};
 pub use lookup::Lookup;
 pub use nearest::Nearest;
 pub use panels::Panels;
+pub use path::Path;
 pub use top_k::TopK;

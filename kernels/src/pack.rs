@@ -2,6 +2,18 @@
 //!
 //! Value `i` takes the bits `i·bits ..` of the row, least significant first; the row ends at a
 //! whole byte and the bits that remain there are zero. Five-bit codes take five bits.
+//!
+//! Eight values of any width fill as many bytes as one has bits. Both paths take several such groups at
+//! a time and join two values and then four by shifts; no width is treated apart.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use crate::path::{Path, Set};
+
+/// Values that are packed at once.
+const BLOCK: usize = 32;
 
 /// Bytes that `count` values of `bits` bits take: `⌈count · bits / 8⌉`.
 ///
@@ -18,37 +30,7 @@ pub fn packed_bytes(count: usize, bits: u32) -> usize {
 /// # Panics
 /// When `bits` is not in 1..=16 or `out` has another length.
 pub fn pack(values: &[u16], bits: u32, out: &mut [u8]) {
-    check(values.len(), bits, out.len());
-    match bits {
-        1 => {
-            for (byte, eight) in out.iter_mut().zip(values.chunks(8)) {
-                *byte = eight
-                    .iter()
-                    .enumerate()
-                    .fold(0, |byte, (i, &value)| byte | (((value & 1) as u8) << i));
-            }
-        }
-        4 => {
-            let (pairs, last) = values.as_chunks::<2>();
-            for (byte, [low, high]) in out.iter_mut().zip(pairs) {
-                *byte = (low & 15) as u8 | ((high & 15) << 4) as u8;
-            }
-            if let ([value], Some(byte)) = (last, out.last_mut()) {
-                *byte = (value & 15) as u8;
-            }
-        }
-        8 => {
-            for (byte, &value) in out.iter_mut().zip(values) {
-                *byte = value as u8;
-            }
-        }
-        16 => {
-            for (bytes, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-                *bytes = value.to_le_bytes();
-            }
-        }
-        _ => pack_any(values, bits, out),
-    }
+    pack_on(Path::fastest(), values, bits, out);
 }
 
 /// Unpacks `bytes`, as [`pack`] wrote them, into `values`.
@@ -56,36 +38,32 @@ pub fn pack(values: &[u16], bits: u32, out: &mut [u8]) {
 /// # Panics
 /// When `bits` is not in 1..=16 or `bytes` is not [`packed_bytes`]`(values.len(), bits)` long.
 pub fn unpack(bytes: &[u8], bits: u32, values: &mut [u16]) {
+    unpack_on(Path::fastest(), bytes, bits, values);
+}
+
+fn pack_on(path: Path, values: &[u16], bits: u32, out: &mut [u8]) {
+    check(values.len(), bits, out.len());
+    match path.0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this set exists only where `Path::available` detected the features.
+        Set::Avx512 => unsafe { avx512::pack(values, bits, out) },
+        _ => path.run(
+            #[inline(always)]
+            || portable::pack(values, bits, out),
+        ),
+    }
+}
+
+fn unpack_on(path: Path, bytes: &[u8], bits: u32, values: &mut [u16]) {
     check(values.len(), bits, bytes.len());
-    match bits {
-        1 => {
-            for (eight, &byte) in values.chunks_mut(8).zip(bytes) {
-                for (i, value) in eight.iter_mut().enumerate() {
-                    *value = u16::from(byte >> i & 1);
-                }
-            }
-        }
-        4 => {
-            let (pairs, last) = values.as_chunks_mut::<2>();
-            for ([low, high], &byte) in pairs.iter_mut().zip(bytes) {
-                *low = u16::from(byte & 15);
-                *high = u16::from(byte >> 4);
-            }
-            if let ([value], Some(&byte)) = (last, bytes.last()) {
-                *value = u16::from(byte & 15);
-            }
-        }
-        8 => {
-            for (value, &byte) in values.iter_mut().zip(bytes) {
-                *value = u16::from(byte);
-            }
-        }
-        16 => {
-            for (value, &bytes) in values.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *value = u16::from_le_bytes(bytes);
-            }
-        }
-        _ => unpack_any(bytes, bits, values),
+    match path.0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: this set exists only where `Path::available` detected the features.
+        Set::Avx512 => unsafe { avx512::unpack(bytes, bits, values) },
+        _ => path.run(
+            #[inline(always)]
+            || portable::unpack(bytes, bits, values),
+        ),
     }
 }
 
@@ -94,68 +72,69 @@ fn check(count: usize, bits: u32, bytes: usize) {
     assert_eq!(bytes, packed_bytes(count, bits), "length of {count} packed values of {bits} bits");
 }
 
-fn pack_any(values: &[u16], bits: u32, out: &mut [u8]) {
-    let mask = (1_u64 << bits) - 1;
-    let (mut pending, mut held) = (0_u64, 0);
-    let mut out = out.iter_mut();
-    for &value in values {
-        pending |= (u64::from(value) & mask) << held;
-        held += bits;
-        while held >= 8 {
-            *out.next().expect("the length was checked") = pending as u8;
-            pending >>= 8;
-            held -= 8;
-        }
-    }
-    if held > 0 {
-        *out.next().expect("the length was checked") = pending as u8;
-    }
-}
-
-fn unpack_any(bytes: &[u8], bits: u32, values: &mut [u16]) {
-    let mask = (1_u64 << bits) - 1;
-    let (mut pending, mut held) = (0_u64, 0);
-    let mut bytes = bytes.iter();
-    for value in values {
-        while held < bits {
-            let byte = bytes.next().expect("the length was checked");
-            pending |= u64::from(*byte) << held;
-            held += 8;
-        }
-        *value = (pending & mask) as u16;
-        pending >>= bits;
-        held -= bits;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The definition, bit by bit.
+    fn defined(values: &[u16], bits: u32) -> Vec<u8> {
+        let mut out = vec![0; packed_bytes(values.len(), bits)];
+        for (i, value) in values.iter().enumerate() {
+            for bit in (0..bits as usize).filter(|bit| value >> bit & 1 == 1) {
+                let at = i * bits as usize + bit;
+                out[at / 8] |= 1 << (at % 8);
+            }
+        }
+        out
+    }
+
     proptest! {
         #[test]
-        fn unpack_after_pack_is_the_identity(bits in 1_u32..=16, values in prop::collection::vec(any::<u16>(), 0..200)) {
-            let mut packed = vec![0xAA; packed_bytes(values.len(), bits)];
-            pack(&values, bits, &mut packed);
-            let mut back = vec![0xAAAA; values.len()];
-            unpack(&packed, bits, &mut back);
+        fn every_path_packs_by_the_definition_and_unpacks_again(bits in 1_u32..=16, values in prop::collection::vec(any::<u16>(), 0..300)) {
+            let expected = defined(&values, bits);
             let mask = ((1_u32 << bits) - 1) as u16;
-            prop_assert_eq!(back, values.iter().map(|v| v & mask).collect::<Vec<_>>());
+            let masked: Vec<u16> = values.iter().map(|v| v & mask).collect();
+            for path in Path::available() {
+                let mut packed = vec![0xAA; expected.len()];
+                pack_on(path, &values, bits, &mut packed);
+                prop_assert_eq!(&packed, &expected, "{:?}", path);
+                let mut back = vec![0xAAAA; values.len()];
+                unpack_on(path, &packed, bits, &mut back);
+                prop_assert_eq!(&back, &masked, "{:?}", path);
+            }
         }
 
         #[test]
-        fn the_fast_widths_write_what_the_general_one_writes(values in prop::collection::vec(any::<u16>(), 0..200)) {
-            for bits in [1, 4, 8, 16] {
-                let mut fast = vec![0xAA; packed_bytes(values.len(), bits)];
-                let mut general = fast.clone();
-                pack(&values, bits, &mut fast);
-                pack_any(&values, bits, &mut general);
-                prop_assert_eq!(&fast, &general);
-                let (mut a, mut b) = (vec![0; values.len()], vec![0; values.len()]);
-                unpack(&fast, bits, &mut a);
-                unpack_any(&fast, bits, &mut b);
-                prop_assert_eq!(a, b);
+        fn bits_after_the_last_value_are_not_read(bits in 1_u32..=16, values in prop::collection::vec(any::<u16>(), 1..70)) {
+            let mut packed = defined(&values, bits);
+            let used = values.len() * bits as usize % 8;
+            if let (1.., Some(last)) = (used, packed.last_mut()) {
+                *last |= 0xFF << used;
+            }
+            let mask = ((1_u32 << bits) - 1) as u16;
+            for path in Path::available() {
+                let mut back = vec![0; values.len()];
+                unpack_on(path, &packed, bits, &mut back);
+                prop_assert!(back.iter().zip(&values).all(|(back, v)| *back == v & mask), "{:?}", path);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_outside_the_slices_is_written() {
+        let values: Vec<u16> = (0..67).map(|i| i * 977).collect();
+        for bits in 1..=16 {
+            for count in 0..=67 {
+                let len = packed_bytes(count, bits);
+                for path in Path::available() {
+                    let mut out = [0x5A; 200];
+                    pack_on(path, &values[..count], bits, &mut out[20..20 + len]);
+                    assert!(out[..20].iter().chain(&out[20 + len..]).all(|byte| *byte == 0x5A));
+                    let mut back = [0x5A5A; 100];
+                    unpack_on(path, &out[20..20 + len], bits, &mut back[9..9 + count]);
+                    assert!(back[..9].iter().chain(&back[9 + count..]).all(|v| *v == 0x5A5A));
+                }
             }
         }
     }

@@ -1,13 +1,8 @@
-//! Rows to bytes and back, one pair of functions per format; all little-endian.
+//! Rows to bytes and back, one pair of functions per format; all little-endian. That of f16 is
+//! [`vq_kernels::half`].
 //!
 //! Plain loops without branches, so that they vectorise: rounding to nearest even is an addition
-//! that leaves no room for the bits to drop.
-
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-
-/// Values that are converted to half precision at a time, on the stack.
-const CHUNK: usize = 64;
+//! that leaves no room for the bits to drop. Inlined into [`vq_kernels::Path::run`].
 
 /// The largest number of OCP e4m3: S.1111.110 = 1.75 · 2^8.
 const E4M3_MAX: f32 = 448.0;
@@ -22,43 +17,21 @@ fn saturate(x: f32, end: f32) -> f32 {
     if x > -end { x } else { -end }
 }
 
+#[inline(always)]
 pub(crate) fn to_f32(x: &[f32], code: &mut [u8]) {
     for (bytes, x) in code.as_chunks_mut::<4>().0.iter_mut().zip(x) {
         *bytes = x.to_le_bytes();
     }
 }
 
+#[inline(always)]
 pub(crate) fn from_f32(code: &[u8], x: &mut [f32]) {
     for (x, bytes) in x.iter_mut().zip(code.as_chunks::<4>().0) {
         *x = f32::from_le_bytes(*bytes);
     }
 }
 
-pub(crate) fn to_f16(x: &[f32], code: &mut [u8]) {
-    let (mut near, mut halves) = ([0.0; CHUNK], [f16::ZERO; CHUNK]);
-    for (x, code) in x.chunks(CHUNK).zip(code.chunks_mut(2 * CHUNK)) {
-        let (near, halves) = (&mut near[..x.len()], &mut halves[..x.len()]);
-        for (near, x) in near.iter_mut().zip(x) {
-            *near = saturate(*x, 65504.0);
-        }
-        halves.convert_from_f32_slice(near);
-        for (bytes, half) in code.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
-            *bytes = half.to_le_bytes();
-        }
-    }
-}
-
-pub(crate) fn from_f16(code: &[u8], x: &mut [f32]) {
-    let mut halves = [f16::ZERO; CHUNK];
-    for (x, code) in x.chunks_mut(CHUNK).zip(code.chunks(2 * CHUNK)) {
-        let halves = &mut halves[..x.len()];
-        for (half, bytes) in halves.iter_mut().zip(code.as_chunks::<2>().0) {
-            *half = f16::from_le_bytes(*bytes);
-        }
-        halves.convert_to_f32_slice(x);
-    }
-}
-
+#[inline(always)]
 pub(crate) fn to_bf16(x: &[f32], code: &mut [u8]) {
     for (bytes, x) in code.as_chunks_mut::<2>().0.iter_mut().zip(x) {
         let bits = saturate(*x, BF16_MAX).to_bits();
@@ -67,6 +40,7 @@ pub(crate) fn to_bf16(x: &[f32], code: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 pub(crate) fn from_bf16(code: &[u8], x: &mut [f32]) {
     for (x, bytes) in x.iter_mut().zip(code.as_chunks::<2>().0) {
         *x = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
@@ -88,6 +62,7 @@ pub(crate) fn e4m3_exponent(largest: f32) -> i32 {
 }
 
 /// e4m3 of `scale · x`, OCP table 2 with rounding to nearest even and saturation.
+#[inline(always)]
 pub(crate) fn to_e4m3(x: &[f32], scale: f32, code: &mut [u8]) {
     for (code, x) in code.iter_mut().zip(x) {
         let bits = saturate(x * scale, E4M3_MAX).to_bits();
@@ -102,18 +77,19 @@ pub(crate) fn to_e4m3(x: &[f32], scale: f32, code: &mut [u8]) {
     }
 }
 
-/// The numbers of the 256 codes, divided by `2^exponent`.
-pub(crate) fn e4m3_values(exponent: i32) -> Box<[f32; 256]> {
-    Box::new(std::array::from_fn(|code| {
-        let (exp, fraction) = (code as i32 >> 3 & 0xF, (code & 7) as f64);
-        let magnitude = match exp {
-            0 => fraction * 2.0_f64.powi(-9 - exponent),
-            15 if fraction == 7.0 => return f32::NAN,
-            _ => (8.0 + fraction) * 2.0_f64.powi(exp - 10 - exponent),
-        };
-        let magnitude = magnitude.min(f64::from(f32::MAX)) as f32;
-        if code & 0x80 == 0 { magnitude } else { -magnitude }
-    }))
+/// The number of each code, divided by `2^exponent`.
+#[inline(always)]
+pub(crate) fn from_e4m3(code: &[u8], exponent: i32, x: &mut [f32]) {
+    // Every number is a multiple of the smallest, at most 15 · 2^14 times.
+    let smallest = 2.0_f64.powi(-9 - exponent);
+    for (x, code) in x.iter_mut().zip(code) {
+        let code = u32::from(*code);
+        let (exp, fraction) = (code >> 3 & 0xF, code & 7);
+        let multiple = if exp == 0 { fraction } else { (8 + fraction) << (exp - 1) };
+        let magnitude = (f64::from(multiple as i32) * smallest).min(f64::from(f32::MAX)) as f32;
+        let magnitude = if code & 0x7F == 0x7F { f32::NAN } else { magnitude };
+        *x = f32::from_bits(magnitude.to_bits() | (code & 0x80) << 24);
+    }
 }
 
 /// Codes per unit: 127 at the largest training value; 0 where a step would be no normal number.
@@ -122,6 +98,7 @@ pub(crate) fn int8_scale(largest: f32) -> f32 {
     if scale.is_finite() { scale } else { 0.0 }
 }
 
+#[inline(always)]
 pub(crate) fn to_int8(x: &[f32], scale: f32, code: &mut [u8]) {
     // The low byte of 1.5 · 2^23 + n is n in two's complement, rounded to nearest even.
     const ROUND: f32 = 12_582_912.0;
@@ -130,21 +107,16 @@ pub(crate) fn to_int8(x: &[f32], scale: f32, code: &mut [u8]) {
     }
 }
 
-/// The numbers of the 256 codes.
-pub(crate) fn int8_values(largest: f32) -> Box<[f32; 256]> {
-    let step = f64::from(largest) / 127.0;
-    let end = f64::from(f32::MAX);
-    Box::new(std::array::from_fn(|code| {
-        (f64::from(code as u8 as i8) * step).clamp(-end, end) as f32
-    }))
-}
-
-pub(crate) fn from_byte(code: &[u8], values: &[f32; 256], x: &mut [f32]) {
+/// The number of each code: `largest` for 127.
+#[inline(always)]
+pub(crate) fn from_int8(code: &[u8], largest: f32, x: &mut [f32]) {
+    let (step, end) = (f64::from(largest) / 127.0, f64::from(f32::MAX));
     for (x, code) in x.iter_mut().zip(code) {
-        *x = values[usize::from(*code)];
+        *x = (f64::from(*code as i8) * step).clamp(-end, end) as f32;
     }
 }
 
+#[inline(always)]
 pub(crate) fn all_finite(x: &[f32]) -> bool {
     // No early end: the loop vectorises.
     x.iter().fold(0, |most, x| (x.to_bits() & 0x7FFF_FFFF).max(most)) < 0x7F80_0000
@@ -153,7 +125,44 @@ pub(crate) fn all_finite(x: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::bf16;
+    use half::{bf16, f16};
+    use proptest::prelude::*;
+
+    /// The codes of `x` in three formats, the bits of what they stand for, and whether `x` is finite.
+    #[inline(always)]
+    fn there_and_back(x: &[f32], scale: f32) -> (Vec<u8>, Vec<u32>, bool) {
+        let mut codes = vec![0; 4 * x.len()];
+        let (bf16, bytes) = codes.split_at_mut(2 * x.len());
+        let (e4m3, int8) = bytes.split_at_mut(x.len());
+        to_bf16(x, bf16);
+        to_e4m3(x, scale, e4m3);
+        to_int8(x, scale, int8);
+        let mut values = vec![0.0; 3 * x.len()];
+        let (from, rest) = values.split_at_mut(x.len());
+        from_bf16(bf16, from);
+        let (from, rest) = rest.split_at_mut(x.len());
+        from_e4m3(e4m3, 5, from);
+        from_int8(int8, 3.0, rest);
+        (codes, values.iter().map(|value| value.to_bits()).collect(), all_finite(x))
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_gives_the_codes_and_values_of_the_plain_loops(
+            bits in prop::collection::vec(any::<u32>(), 0..150),
+            scale in prop_oneof![Just(1.0), Just(1e-30), Just(127.0 / 3.0)],
+        ) {
+            let x: Vec<f32> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
+            let expected = there_and_back(&x, scale);
+            for path in vq_kernels::Path::available() {
+                let found = path.run(
+                    #[inline(always)]
+                    || there_and_back(&x, scale),
+                );
+                prop_assert_eq!(&found, &expected, "{:?}", path);
+            }
+        }
+    }
 
     fn of_bits(bits: u32) -> Option<f32> {
         Some(f32::from_bits(bits)).filter(|x| x.is_finite())
@@ -177,22 +186,62 @@ mod tests {
     }
 
     #[test]
-    fn every_f16_and_bf16_survives_a_round_trip() {
+    fn every_bf16_survives_a_round_trip() {
         for bits in 0..=u16::MAX {
             let (mut code, mut back) = ([0; 2], [0.0]);
-            let half = f16::from_bits(bits);
-            if half.is_finite() {
-                to_f16(&[half.to_f32()], &mut code);
-                assert_eq!(u16::from_le_bytes(code), bits);
-                from_f16(&code, &mut back);
-                assert_eq!(back[0].to_bits(), half.to_f32().to_bits());
-            }
             let half = bf16::from_bits(bits);
             if half.is_finite() {
                 to_bf16(&[half.to_f32()], &mut code);
                 assert_eq!(u16::from_le_bytes(code), bits);
                 from_bf16(&code, &mut back);
                 assert_eq!(back[0].to_bits(), half.to_f32().to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn f16_is_what_the_half_crate_makes_of_it() {
+        let bits = (0..=u32::MAX).step_by(104_729).filter_map(of_bits);
+        let x: Vec<f32> = bits.filter(|x| x.abs() <= 65504.0).collect();
+        let mut code = vec![0; 2 * x.len()];
+        vq_kernels::half::encode(&x, &mut code);
+        let mut back = vec![0.0; x.len()];
+        vq_kernels::half::decode(&code, &mut back);
+        for ((x, code), back) in x.iter().zip(code.as_chunks().0).zip(back) {
+            let expected = f16::from_f32(*x);
+            assert_eq!(u16::from_le_bytes(*code), expected.to_bits(), "{x}");
+            assert_eq!(back.to_bits(), expected.to_f32().to_bits(), "{x}");
+        }
+    }
+
+    /// The numbers of the 256 codes, divided by `2^exponent`, by the definition of the format.
+    fn e4m3_values(exponent: i32) -> [f32; 256] {
+        std::array::from_fn(|code| {
+            let (exp, fraction) = (code as i32 >> 3 & 0xF, (code & 7) as f64);
+            let magnitude = match exp {
+                0 => fraction * 2.0_f64.powi(-9 - exponent),
+                15 if fraction == 7.0 => f64::NAN,
+                _ => (8.0 + fraction) * 2.0_f64.powi(exp - 10 - exponent),
+            };
+            let magnitude =
+                if magnitude > f64::from(f32::MAX) { f32::MAX } else { magnitude as f32 };
+            if code & 0x80 == 0 { magnitude } else { -magnitude }
+        })
+    }
+
+    #[test]
+    fn every_e4m3_is_decoded_by_definition_at_every_scale_on_every_path() {
+        let codes: Vec<u8> = (0..=255).collect();
+        for exponent in -126..=127 {
+            for path in vq_kernels::Path::available() {
+                let mut x = [9.0; 256];
+                path.run(
+                    #[inline(always)]
+                    || from_e4m3(&codes, exponent, &mut x),
+                );
+                for (x, value) in x.iter().zip(e4m3_values(exponent)) {
+                    assert!(x.to_bits() == value.to_bits() || x.is_nan() && value.is_nan());
+                }
             }
         }
     }
@@ -256,6 +305,8 @@ mod tests {
         );
         assert_eq!([encode(0.5, 127.0), encode(1.5, 127.0), encode(-2.5, 127.0)], [0, 2, -2]);
         assert_eq!(encode(0.0, 0.0), 0);
-        assert!(int8_values(f32::MAX).iter().all(|v| v.is_finite()));
+        let mut ends = [0.0; 4];
+        from_int8(&[127, 129, 128, 0], f32::MAX, &mut ends);
+        assert_eq!(ends, [f32::MAX, f32::MIN, f32::MIN, 0.0]);
     }
 }

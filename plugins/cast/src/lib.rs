@@ -17,6 +17,7 @@
 mod encode;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use vq_kernels::{Path, half};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::ParamType;
 use vq_plugin_api::{
@@ -66,8 +67,6 @@ pub struct Cast {
     dim: usize,
     /// `max|x|` of the training rows, for the formats that scale.
     largest: f32,
-    /// What the 256 codes of a one-byte format stand for.
-    values: Box<[f32; 256]>,
 }
 
 /// Values per task: scheduling stays below a percent.
@@ -77,15 +76,6 @@ const TASK: usize = 32 * 1024;
 const ROWS: usize = 4096;
 
 impl Cast {
-    fn scaled_to(&mut self, largest: f32) {
-        self.largest = largest;
-        self.values = match self.format {
-            Format::Fp8E4m3 => encode::e4m3_values(encode::e4m3_exponent(largest)),
-            Format::Int8 => encode::int8_values(largest),
-            Format::F32 | Format::F16 | Format::Bf16 => return,
-        };
-    }
-
     fn learns(&self) -> bool {
         self.format.bytes() == 1
     }
@@ -102,8 +92,7 @@ impl Quantizer for Cast {
         .tags("scalar,baseline");
 
     fn create(params: CastParams, space: Space) -> Result<Self, Error> {
-        let values = Box::new([0.0; 256]);
-        Ok(Cast { format: params.r#type, dim: space.dim, largest: 0.0, values })
+        Ok(Cast { format: params.r#type, dim: space.dim, largest: 0.0 })
     }
 
     /// Learns `max|x|` of `train` (n, d); coordinates that are not finite are passed over.
@@ -116,7 +105,7 @@ impl Quantizer for Cast {
                 largest = block.iter().fold(largest, finite);
             }
         }
-        self.scaled_to(largest);
+        self.largest = largest;
         ctx.progress(1.0, "done")
     }
 
@@ -130,19 +119,24 @@ impl Quantizer for Cast {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        match self.format {
-            Format::F32 => ctx.par_rows(x, codes, encode::to_f32),
-            Format::F16 => ctx.par_rows(x, codes, encode::to_f16),
-            Format::Bf16 => ctx.par_rows(x, codes, encode::to_bf16),
-            Format::Fp8E4m3 => {
-                let scale = encode::exp2(encode::e4m3_exponent(self.largest));
-                ctx.par_rows(x, codes, |x, code| encode::to_e4m3(x, scale, code))
-            }
-            Format::Int8 => {
-                let scale = encode::int8_scale(self.largest);
-                ctx.par_rows(x, codes, |x, code| encode::to_int8(x, scale, code))
-            }
-        }
+        let path = Path::fastest();
+        let scale = match self.format {
+            Format::Fp8E4m3 => encode::exp2(encode::e4m3_exponent(self.largest)),
+            Format::Int8 => encode::int8_scale(self.largest),
+            Format::F32 | Format::F16 | Format::Bf16 => 1.0,
+        };
+        ctx.par_rows(x, codes, |x, code| {
+            path.run(
+                #[inline(always)]
+                || match self.format {
+                    Format::F32 => encode::to_f32(x, code),
+                    Format::F16 => half::encode(x, code),
+                    Format::Bf16 => encode::to_bf16(x, code),
+                    Format::Fp8E4m3 => encode::to_e4m3(x, scale, code),
+                    Format::Int8 => encode::to_int8(x, scale, code),
+                },
+            );
+        })
     }
 
     /// Decodes `codes` (n, code_bytes) into `x` (n, d).
@@ -155,19 +149,27 @@ impl Quantizer for Cast {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let rows = TASK / self.dim.max(1);
+        let (path, rows) = (Path::fastest(), TASK / self.dim.max(1));
+        let exponent = encode::e4m3_exponent(self.largest);
         ctx.par_blocks(codes, x, rows, |codes, mut x| {
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
                 let (Some(code), Some(x)) = (code.as_slice(), x.as_slice_mut()) else {
                     return Err(Error::failed("rows are not contiguous"));
                 };
-                match self.format {
-                    Format::F32 => encode::from_f32(code, x),
-                    Format::F16 => encode::from_f16(code, x),
-                    Format::Bf16 => encode::from_bf16(code, x),
-                    Format::Fp8E4m3 | Format::Int8 => encode::from_byte(code, &self.values, x),
-                }
-                if !encode::all_finite(x) {
+                let finite = path.run(
+                    #[inline(always)]
+                    || {
+                        match self.format {
+                            Format::F32 => encode::from_f32(code, x),
+                            Format::F16 => half::decode(code, x),
+                            Format::Bf16 => encode::from_bf16(code, x),
+                            Format::Fp8E4m3 => encode::from_e4m3(code, exponent, x),
+                            Format::Int8 => encode::from_int8(code, self.largest, x),
+                        }
+                        encode::all_finite(x)
+                    },
+                );
+                if !finite {
                     return Err(Error::failed("a code stands for an infinity or for no number"));
                 }
             }
@@ -189,7 +191,7 @@ impl Quantizer for Cast {
         if largest < 0.0 {
             return Err(Error::failed(format!("largest magnitude {largest} is negative")));
         }
-        self.scaled_to(largest);
+        self.largest = largest;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! The nearest level of a value, and the value of a level.
 
+use vq_kernels::Path;
+
 /// Adding 2^23 to a number in 0..2^23 rounds it to nearest even and leaves it in the low bits.
 const ROUND: f32 = 8_388_608.0;
 
@@ -124,7 +126,30 @@ impl Codebook {
 
     /// Writes the index of the level nearest to each value of `x` (d), narrowed to `out` (d).
     #[inline(always)]
-    pub(crate) fn encode<T>(&self, x: &[f32], out: &mut [T], narrow: impl Fn(u32) -> T) {
+    pub(crate) fn encode_on<T>(
+        &self,
+        path: Path,
+        x: &[f32],
+        out: &mut [T],
+        narrow: impl Fn(u32) -> T,
+    ) {
+        path.run(
+            #[inline(always)]
+            || self.encode(x, out, narrow),
+        );
+    }
+
+    /// Writes the values of the levels `indices` (d) into `x` (d).
+    #[inline(always)]
+    pub(crate) fn decode_on<T: Copy + Into<u32>>(&self, path: Path, indices: &[T], x: &mut [f32]) {
+        path.run(
+            #[inline(always)]
+            || self.decode(indices, x),
+        );
+    }
+
+    #[inline(always)]
+    fn encode<T>(&self, x: &[f32], out: &mut [T], narrow: impl Fn(u32) -> T) {
         match self {
             Codebook::Uniform(line) => {
                 let lines = line.base.iter().zip(&line.inv);
@@ -146,9 +171,8 @@ impl Codebook {
         }
     }
 
-    /// Writes the values of the levels `indices` (d) into `x` (d).
     #[inline(always)]
-    pub(crate) fn decode<T: Copy + Into<u32>>(&self, indices: &[T], x: &mut [f32]) {
+    fn decode<T: Copy + Into<u32>>(&self, indices: &[T], x: &mut [f32]) {
         match self {
             Codebook::Uniform(line) => {
                 let lines = line.base.iter().zip(&line.step);
@@ -171,6 +195,40 @@ impl Codebook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_path_gives_the_codes_and_values_of_the_plain_loops(
+            // Any bits at all, and halves of steps, where the even level wins.
+            x in prop::collection::vec(
+                prop_oneof![any::<u32>().prop_map(f32::from_bits), (-20_i8..90).prop_map(|i| f32::from(i) / 4.0)],
+                0..150,
+            ),
+            bits in 2_u32..=16,
+        ) {
+            let dim = x.len();
+            let steps = (0..dim).map(|j| [0.5, 0.0, 1e-39, 3.1][j % 4]).collect();
+            let even = Uniform::new(vec![-2.0; dim], steps, dim, 1 << bits);
+            let free = Levels::new(vec![-2.0, -0.5, 0.5, 3.0], 4);
+            for codebook in [Codebook::Uniform(even.unwrap()), Codebook::Levels(free.unwrap())] {
+                let (mut wide, mut narrow) = (vec![0; dim], vec![0; dim]);
+                codebook.encode(&x, &mut wide, |index| index as u16);
+                codebook.encode(&x, &mut narrow, |index| index as u8);
+                let mut values = vec![0.0; dim];
+                codebook.decode(&wide, &mut values);
+                for path in Path::available() {
+                    let (mut a, mut b) = (vec![9; dim], vec![9; dim]);
+                    codebook.encode_on(path, &x, &mut a, |index| index as u16);
+                    codebook.encode_on(path, &x, &mut b, |index| index as u8);
+                    prop_assert_eq!((&a, &b), (&wide, &narrow), "{:?}", path);
+                    let mut y = vec![9.0; dim];
+                    codebook.decode_on(path, &wide, &mut y);
+                    prop_assert!(y.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}", path);
+                }
+            }
+        }
+    }
 
     fn indices(codebook: &Codebook, x: &[f32]) -> Vec<u32> {
         let mut out = vec![0; x.len()];

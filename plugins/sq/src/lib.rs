@@ -22,6 +22,7 @@ mod train;
 use encode::{Codebook, Levels, Uniform};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use std::borrow::Cow;
+use vq_kernels::Path;
 use vq_kernels::pack::{self, packed_bytes};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
@@ -139,15 +140,16 @@ impl Quantizer for Sq {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
+        let path = Path::fastest();
         ctx.par_blocks(x, codes, self.blocks(), |x, mut codes| {
             let mut indices = vec![0_u16; self.dim];
             for (x, mut code) in x.outer_iter().zip(codes.outer_iter_mut()) {
                 let x = x.as_slice().map_or_else(|| Cow::Owned(x.to_vec()), Cow::Borrowed);
                 let code = contiguous(code.as_slice_mut())?;
                 if self.params.bits == 8 {
-                    self.codebook.encode(&x, code, |index| index as u8);
+                    self.codebook.encode_on(path, &x, code, |index| index as u8);
                 } else {
-                    self.codebook.encode(&x, &mut indices, |index| index as u16);
+                    self.codebook.encode_on(path, &x, &mut indices, |index| index as u16);
                     pack::pack(&indices, self.params.bits, code);
                 }
             }
@@ -161,16 +163,17 @@ impl Quantizer for Sq {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
+        let path = Path::fastest();
         ctx.par_blocks(codes, x, self.blocks(), |codes, mut x| {
             let mut indices = vec![0_u16; self.dim];
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
                 let code = contiguous(code.as_slice())?;
                 let x = contiguous(x.as_slice_mut())?;
                 if self.params.bits == 8 {
-                    self.codebook.decode(code, x);
+                    self.codebook.decode_on(path, code, x);
                 } else {
                     pack::unpack(code, self.params.bits, &mut indices);
-                    self.codebook.decode(&indices, x);
+                    self.codebook.decode_on(path, &indices, x);
                 }
             }
             Ok(())
