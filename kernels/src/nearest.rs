@@ -17,8 +17,8 @@ mod vnni;
 
 use ndarray::{ArrayView2, Axis};
 
-use crate::Panels;
 use crate::distance::norm_sq;
+use crate::{Panels, Path};
 
 /// Rows per panel of the filter.
 const PANEL: usize = 32;
@@ -330,15 +330,39 @@ impl Filter {
         index: &mut [u32],
     ) {
         let floor: [f32; GROUP] = std::array::from_fn(|i| best[i] - group.slack[i]);
-        pairs.retain(|pair| pair.score >= floor[pair.vector as usize]);
         let mut left = [0_u32; GROUP];
-        for pair in &*pairs {
-            index[pair.vector as usize] = pair.row;
-            left[pair.vector as usize] += 1;
+        let mut champions = [Pair { vector: 0, row: 0, score: f32::NEG_INFINITY }; GROUP];
+        pairs.retain(|pair| {
+            let i = pair.vector as usize;
+            let stays = pair.score >= floor[i];
+            left[i] += u32::from(stays);
+            if pair.score > champions[i].score {
+                champions[i] = *pair;
+            }
+            stays
+        });
+        for (index, champion) in index.iter_mut().zip(&champions) {
+            *index = champion.row;
         }
-        if left.iter().all(|left| *left <= 1) {
+        // The f32 score of the best rounded one leaves the others an error of E instead of 2E.
+        let mut open: Vec<Pair> =
+            champions.into_iter().filter(|pair| left[pair.vector as usize] > 1).collect();
+        if open.is_empty() {
             return;
         }
+        self.rescore(x, &mut open);
+        let mut floor = [f32::INFINITY; GROUP];
+        for pair in &open {
+            let i = pair.vector as usize;
+            floor[i] = pair.score - 0.5001 * group.slack[i] - group.rounding[i];
+        }
+        left = [0; GROUP];
+        pairs.retain(|pair| {
+            let i = pair.vector as usize;
+            let stays = pair.score >= floor[i];
+            left[i] += u32::from(stays);
+            stays
+        });
         pairs.retain(|pair| left[pair.vector as usize] > 1);
         self.rescore(x, pairs);
         let mut best = [f32::NEG_INFINITY; GROUP];
@@ -372,7 +396,10 @@ impl Filter {
 
     fn by_definition(&self, x: &[f32], pair: Pair) -> f32 {
         let (x, row, bias) = self.of(x, pair);
-        x.iter().zip(row).fold(bias, |score, (x, r)| x.mul_add(*r, score))
+        Path::fastest().run(
+            #[inline(always)]
+            || x.iter().zip(row).fold(bias, |score, (x, r)| x.mul_add(*r, score)),
+        )
     }
 
     /// Adds to `pairs` the rows of a block of panels that may be nearest to the first `count` vectors,
