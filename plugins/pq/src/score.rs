@@ -1,13 +1,28 @@
 //! Asymmetric estimates: `‖q − x̂‖² = Σⱼ ‖qⱼ − cⱼ(iⱼ)‖²` and `⟨q, x̂⟩ = Σⱼ ⟨qⱼ, cⱼ(iⱼ)⟩`, one table
 //! entry each (section IV of the paper). They are the exact values for the decoded vector.
+//!
+//! For a scan the codes are interleaved.
 
 use crate::Pq;
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 use vq_kernels::Lookup;
-use vq_plugin_api::{Error, Metric, Scorer};
+use vq_kernels::lookup::interleave;
+use vq_plugin_api::{Context, Error, Metric, Scorer};
 
 impl Scorer for Pq {
     type Query = Lookup;
+    const PACKED: bool = true;
+
+    fn pack(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut packed: ArrayViewMut2<'_, u8>,
+        _: &Context<'_>,
+    ) -> Result<(), Error> {
+        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
+        interleave(codes, packed);
+        Ok(())
+    }
 
     fn query(&self, query: ArrayView1<'_, f32>) -> Result<Lookup, Error> {
         let (m, k, sub) = (self.params.m, self.k(), self.sub);
@@ -39,6 +54,9 @@ impl Scorer for Pq {
     }
 
     fn score(&self, query: &Lookup, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        query.sums(codes, estimates);
+        query.sums(
+            codes.as_standard_layout().as_slice().expect("the layout is standard"),
+            estimates,
+        );
     }
 }
