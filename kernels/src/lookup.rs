@@ -82,9 +82,15 @@ enum Tables {
 struct Planes([[u8; 256]; 4]);
 
 impl Planes {
+    #[inline(always)]
     fn of(table: &[f32; 256]) -> Self {
-        let plane = |p: usize| std::array::from_fn(|i| table[i].to_le_bytes()[p]);
-        Self(std::array::from_fn(plane))
+        let mut planes = Self([[0; 256]; 4]);
+        for (p, plane) in planes.0.iter_mut().enumerate() {
+            for (byte, entry) in plane.iter_mut().zip(table) {
+                *byte = (entry.to_bits() >> (8 * p)) as u8;
+            }
+        }
+        planes
     }
 }
 
@@ -293,26 +299,30 @@ impl Lookup {
 
 /// One table per byte from the tables (count, 2^bits) of the codes that share it.
 fn by_byte(entries: &[f32], bits: u32) -> Vec<[f32; 256]> {
-    let per_byte = 8 / bits;
-    let byte = |entries: &[f32]| {
+    let byte = |codes: &[f32]| {
         let mut table = [0.0; 256];
-        let mut codes = entries.chunks_exact(1 << bits);
-        for code in 0..per_byte {
-            // What the codes below this one add up to, for each of their values.
-            let (below, above) = table.split_at_mut(1 << (code * bits));
-            let code = codes.next();
-            for (value, sums) in (1..1 << bits).zip(above.chunks_exact_mut(below.len())) {
-                for (sum, below) in sums.iter_mut().zip(&*below) {
-                    *sum = code.map_or(*below, |code| below + code[value]);
+        let (first, others) = codes.split_at(1 << bits);
+        table[..1 << bits].copy_from_slice(first);
+        // The sums of the codes so far, for all their values.
+        let mut sums = 1 << bits;
+        for code in others.chunks_exact(1 << bits) {
+            let (below, above) = table.split_at_mut(sums);
+            for (value, above) in code[1..].iter().zip(above.chunks_exact_mut(sums)) {
+                for (sum, below) in above.iter_mut().zip(&*below) {
+                    *sum = below + value;
                 }
             }
-            for below in below {
-                *below = code.map_or(*below, |code| *below + code[0]);
-            }
+            below.iter_mut().for_each(|sum| *sum += code[0]);
+            sums <<= bits;
+        }
+        // Bits beyond the last code do not matter.
+        while sums < 256 {
+            table.copy_within(..sums, sums);
+            sums *= 2;
         }
         table
     };
-    entries.chunks((per_byte << bits) as usize).map(byte).collect()
+    entries.chunks((8 / bits as usize) << bits).map(byte).collect()
 }
 
 /// The instruction set to use. A path other than the portable one exists only where

@@ -195,5 +195,9 @@ pub(super) fn extremes<const E: usize>(table: &[f32; E]) -> Option<[f32; 2]> {
 /// As [`Planes::of`], compiled for these registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) fn planes(tables: &[[f32; 256]]) -> Vec<Planes> {
-    tables.iter().map(Planes::of).collect()
+    let mut planes = Vec::with_capacity(tables.len());
+    for table in tables {
+        planes.push(Planes::of(table));
+    }
+    planes
 }
