@@ -7,7 +7,7 @@
 //! look-up per byte whatever the width. With AVX-512 the tables are cut so that they fit registers, and
 //! one permutation is 16 to 64 look-ups. Other widths are unpacked on the way.
 //!
-//! Additive quantizers also encode by tables: [`subtract_rows`].
+//! [`add_terms`] makes a table; additive quantizers also encode by tables: [`subtract_rows`].
 //!
 //! A sum is **defined** as the f32 sum over bytes in their order, from 0, the entry of a byte being the
 //! f32 sum over its codes in their order; for widths that do not divide 8, over codes in their order.
@@ -509,6 +509,63 @@ fn subtract(sums: &mut [f32], rows: &[&[f32]]) {
     }
 }
 
+/// Adds to `sums` (k), for every value of `x` (d) in order, `term(x[t], columns[t][i])` to the sum `i`;
+/// `columns` is (d, k). One table of a query, in f64.
+///
+/// Single-threaded, O(d · k), no allocation.
+///
+/// # Panics
+/// When the shapes disagree.
+pub fn add_terms(x: &[f32], columns: &[f32], sums: &mut [f64], term: impl Fn(f64, f64) -> f64) {
+    assert_eq!(columns.len(), x.len() * sums.len(), "length of the columns");
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: AVX-512F was detected on the line above.
+        return unsafe { add_avx512(x, columns, sums, term) };
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 was detected on the line above.
+        return unsafe { add_avx2(x, columns, sums, term) };
+    }
+    add(x, columns, sums, term);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn add_avx512(x: &[f32], columns: &[f32], sums: &mut [f64], term: impl Fn(f64, f64) -> f64) {
+    add(x, columns, sums, term);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn add_avx2(x: &[f32], columns: &[f32], sums: &mut [f64], term: impl Fn(f64, f64) -> f64) {
+    add(x, columns, sums, term);
+}
+
+#[inline(always)]
+fn add(x: &[f32], columns: &[f32], sums: &mut [f64], term: impl Fn(f64, f64) -> f64) {
+    /// Sums that stay in registers while the values pass by.
+    const WIDE: usize = 32;
+    let k = sums.len();
+    let (chunks, rest) = sums.as_chunks_mut::<WIDE>();
+    let done = chunks.len() * WIDE;
+    for (c, sums) in chunks.iter_mut().enumerate() {
+        let mut held = *sums;
+        for (t, x) in x.iter().enumerate() {
+            let column = &columns[t * k + c * WIDE..];
+            let column: &[f32; WIDE] = column.first_chunk().expect("the length was checked");
+            for (sum, value) in held.iter_mut().zip(column) {
+                *sum += term(f64::from(*x), f64::from(*value));
+            }
+        }
+        *sums = held;
+    }
+    for (t, x) in x.iter().enumerate() {
+        for (sum, value) in rest.iter_mut().zip(&columns[t * k + done..]) {
+            *sum += term(f64::from(*x), f64::from(*value));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -684,6 +741,27 @@ mod tests {
                 (0..n).map(|i| rows.iter().fold(row(7)[i], |sum, row| sum - row[i])).collect();
             let mut sums = row(7);
             subtract_rows(&mut sums, &rows.each_ref().map(Vec::as_slice));
+            assert_eq!(sums, expected);
+        }
+    }
+
+    #[test]
+    fn terms_are_added_in_their_order_at_every_width() {
+        for (d, k) in [(0, 5), (3, 0), (1, 31), (5, 32), (7, 33), (16, 256)] {
+            let value = |i: usize| ((i * 31) as f32 * 0.61).sin();
+            let x: Vec<f32> = (0..d).map(value).collect();
+            let columns: Vec<f32> = (d..d + d * k).map(value).collect();
+            let term = |x: f64, c: f64| (x - c) * (x - c);
+            let expected: Vec<f64> = (0..k)
+                .map(|i| {
+                    let values = columns.iter().skip(i).step_by(k);
+                    x.iter()
+                        .zip(values)
+                        .fold(0.5, |sum, (x, c)| sum + term((*x).into(), (*c).into()))
+                })
+                .collect();
+            let mut sums = vec![0.5; k];
+            add_terms(&x, &columns, &mut sums, term);
             assert_eq!(sums, expected);
         }
     }

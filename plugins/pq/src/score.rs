@@ -6,7 +6,7 @@
 use crate::Pq;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 use vq_kernels::Lookup;
-use vq_kernels::lookup::interleave;
+use vq_kernels::lookup::{add_terms, interleave};
 use vq_plugin_api::{Context, Error, Metric, Scorer};
 
 impl Scorer for Pq {
@@ -26,27 +26,17 @@ impl Scorer for Pq {
 
     fn query(&self, query: ArrayView1<'_, f32>) -> Result<Lookup, Error> {
         let (m, k, sub) = (self.params.m, self.k(), self.sub);
+        let query = query.to_vec();
         // A sum of m entries stays finite, whatever the query.
         let limit = f64::from(f32::MAX) / (m + 1) as f64;
         let mut entries = Vec::with_capacity(m * k);
         let mut sums = vec![0.0_f64; k];
         for (j, columns) in self.transposed.chunks_exact(k * sub).enumerate() {
             sums.fill(0.0);
-            for (t, column) in columns.chunks_exact(k).enumerate() {
-                let q = f64::from(query[j * sub + t]);
-                match self.metric {
-                    Metric::L2 => {
-                        for (sum, c) in sums.iter_mut().zip(column) {
-                            let difference = q - f64::from(*c);
-                            *sum += difference * difference;
-                        }
-                    }
-                    Metric::Ip | Metric::Cosine => {
-                        for (sum, c) in sums.iter_mut().zip(column) {
-                            *sum += q * f64::from(*c);
-                        }
-                    }
-                }
+            let query = &query[j * sub..][..sub];
+            match self.metric {
+                Metric::L2 => add_terms(query, columns, &mut sums, |q, c| (q - c) * (q - c)),
+                Metric::Ip | Metric::Cosine => add_terms(query, columns, &mut sums, |q, c| q * c),
             }
             entries.extend(sums.iter().map(|sum| sum.clamp(-limit, limit) as f32));
         }
