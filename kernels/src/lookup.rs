@@ -184,13 +184,13 @@ impl Lookup {
         }
         let (lines, rest) = self.lines(packed);
         match &self.tables {
-            Tables::Bytes { bytes, .. } if self.path.filters_bytes() => {
-                let filter = Filter::new(self.path, bytes);
-                self.push_blocks(filter, Path::byte_candidates, lines, ids.start, top);
-            }
             Tables::Bytes { nibbles, .. } if !nibbles.is_empty() => {
                 let filter = Filter::new(self.path, nibbles);
                 self.push_blocks(filter, Path::nibble_candidates, lines, ids.start, top);
+            }
+            Tables::Bytes { bytes, .. } if self.path.filters_bytes() => {
+                let filter = Filter::new(self.path, bytes);
+                self.push_blocks(filter, Path::byte_candidates, lines, ids.start, top);
             }
             _ => {
                 let none = None::<Filter<'_, 256>>;
@@ -385,11 +385,7 @@ impl Path {
 
     /// True if [`nibble_candidates`](Self::nibble_candidates) rejects codes.
     fn filters_nibbles(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => true,
-            _ => false,
-        }
+        self != Self::Portable
     }
 
     /// True if [`byte_candidates`](Self::byte_candidates) rejects codes.
@@ -406,7 +402,7 @@ impl Path {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe { avx512::candidates(tables, lines, masks) },
+            Self::Avx512 => unsafe { avx512::byte_candidates(tables, lines, masks) },
             _ => masks.fill(u64::MAX),
         }
     }
@@ -417,7 +413,12 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this path exists only where `available` detected AVX2.
             Self::Avx2 => unsafe { avx2::candidates(tables.as_chunks().0, lines, masks) },
-            _ => masks.fill(u64::MAX),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this path exists only where `available` detected its features.
+            Self::Avx512 => unsafe {
+                avx512::nibble_candidates(tables.as_chunks().0, lines, masks);
+            },
+            Self::Portable => masks.fill(u64::MAX),
         }
     }
 
@@ -712,21 +713,37 @@ mod tests {
 
     #[test]
     fn most_codes_are_rejected_where_a_path_filters() {
-        let entries: Vec<f32> = entries(1, 8 << 8, 3);
-        let codes = interleaved(random_codes(64 * 100, 8, 8, 4).view());
-        for path in Path::available().filter(|path| path.filters_bytes()) {
-            let lookup = Lookup::new_on(path, entries.clone(), 8, 8);
-            let mut sums = vec![0.0; 6400];
-            lookup.sums(&codes, &mut sums);
-            let mut top = TopK::new(10);
-            top.push_row(0, &sums);
-            let Tables::Bytes { bytes, .. } = &lookup.tables else { panic!("8 divides 8") };
-            let mut filter = Filter::new(path, bytes).unwrap();
-            let mut masks = vec![0; 100];
-            let tables = filter.rounded(top.threshold()).unwrap();
-            path.byte_candidates(tables, lookup.lines(&codes).0, &mut masks);
-            let candidates: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
-            assert!((10..100).contains(&candidates), "{candidates} candidates");
+        for bits in [4, 8] {
+            let entries: Vec<f32> = entries(1, 8 << bits, 3);
+            let packed = interleaved(random_codes(6400, 8, bits, 4).view());
+            for path in Path::available() {
+                let lookup = Lookup::new_on(path, entries.clone(), 8, bits);
+                let mut sums = vec![0.0; 6400];
+                lookup.sums(&packed, &mut sums);
+                let mut top = TopK::new(10);
+                top.push_row(0, &sums);
+                let threshold = top.threshold();
+                let Tables::Bytes { bytes, nibbles, .. } = &lookup.tables else {
+                    panic!("{bits} divides 8")
+                };
+                let mut masks = vec![0; 100];
+                let (lines, _) = lookup.lines(&packed);
+                if !nibbles.is_empty() {
+                    let mut filter = Filter::new(path, nibbles).unwrap();
+                    path.nibble_candidates(filter.rounded(threshold).unwrap(), lines, &mut masks);
+                } else if path.filters_bytes() {
+                    let mut filter = Filter::new(path, bytes).unwrap();
+                    path.byte_candidates(filter.rounded(threshold).unwrap(), lines, &mut masks);
+                } else {
+                    continue;
+                }
+                let candidates: u32 = masks.iter().map(|mask| mask.count_ones()).sum();
+                assert!((10..100).contains(&candidates), "{candidates} candidates, {path:?}");
+                for (i, sum) in sums.iter().enumerate() {
+                    let rejected = masks[i / BLOCK] >> (i % BLOCK) & 1 == 0;
+                    assert!(!rejected || *sum < threshold, "{sum} reaches {threshold}, {path:?}");
+                }
+            }
         }
     }
 

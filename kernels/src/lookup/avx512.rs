@@ -5,14 +5,17 @@
 //! first bytes of all entries, the second bytes, and so on. What the planes give is interleaved
 //! to entries again, 16 per register, and added in f32. Scalar loads and gathers get one entry each.
 //!
+//! A table of 16 bytes is one register, four times over.
+//!
 //! `cargo run --release -p vq-kernels --example speed` measures it.
 
 use std::arch::x86_64::{
-    __m128i, __m512, __m512i, _mm_storeu_si128, _mm512_add_ps, _mm512_adds_epu8,
-    _mm512_castsi512_ps, _mm512_cmpneq_epu8_mask, _mm512_cvtepi32_epi8, _mm512_cvttps_epi32,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi8, _mm512_min_ps,
-    _mm512_movepi8_mask, _mm512_mul_ps, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps,
+    __m128i, __m512, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm512_add_ps, _mm512_adds_epu8,
+    _mm512_broadcast_i32x4, _mm512_castsi512_ps, _mm512_cmpneq_epu8_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvttps_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi8,
+    _mm512_min_ps, _mm512_movepi8_mask, _mm512_mul_ps, _mm512_permutex2var_epi8,
+    _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
     _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
 };
 
@@ -76,21 +79,21 @@ fn sums_of<const N: usize>(blocks: [&[Line]; N], tables: &[Planes], sums: &mut [
 
 /// Sets the bits of the codes whose saturated sum is below [`REJECTED`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(super) fn candidates(tables: &[[u8; 256]], lines: &[Line], masks: &mut [u64]) {
+pub(super) fn byte_candidates(tables: &[[u8; 256]], lines: &[Line], masks: &mut [u64]) {
     let width = tables.len();
     let (groups, last) = masks.as_chunks_mut::<ABREAST>();
     let (grouped, rest) = lines.split_at(ABREAST * groups.len() * width);
     for (lines, masks) in grouped.chunks_exact(ABREAST * width).zip(groups) {
-        candidates_of(tables, lines, masks);
+        byte_candidates_of(tables, lines, masks);
     }
     for (lines, masks) in rest.chunks_exact(width).zip(last.as_chunks_mut::<1>().0) {
-        candidates_of(tables, lines, masks);
+        byte_candidates_of(tables, lines, masks);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn candidates_of<const N: usize>(tables: &[[u8; 256]], lines: &[Line], masks: &mut [u64; N]) {
+fn byte_candidates_of<const N: usize>(tables: &[[u8; 256]], lines: &[Line], masks: &mut [u64; N]) {
     assert_eq!(lines.len(), N * tables.len());
     let mut acc = [_mm512_setzero_si512(); N];
     for (j, table) in tables.iter().enumerate() {
@@ -98,6 +101,43 @@ fn candidates_of<const N: usize>(tables: &[[u8; 256]], lines: &[Line], masks: &m
         for (b, acc) in acc.iter_mut().enumerate() {
             let line = load(&lines[b * tables.len() + j]);
             *acc = _mm512_adds_epu8(*acc, look_up(line, &table));
+        }
+    }
+    *masks = acc.map(|acc| below_rejected(acc));
+}
+
+/// Sets the bits of the codes whose saturated sum is below [`REJECTED`], for 4-bit codes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn nibble_candidates(tables: &[[[u8; 16]; 2]], lines: &[Line], masks: &mut [u64]) {
+    let width = tables.len();
+    let (groups, last) = masks.as_chunks_mut::<ABREAST>();
+    let (grouped, rest) = lines.split_at(ABREAST * groups.len() * width);
+    for (lines, masks) in grouped.chunks_exact(ABREAST * width).zip(groups) {
+        nibble_candidates_of(tables, lines, masks);
+    }
+    for (lines, masks) in rest.chunks_exact(width).zip(last.as_chunks_mut::<1>().0) {
+        nibble_candidates_of(tables, lines, masks);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn nibble_candidates_of<const N: usize>(
+    tables: &[[[u8; 16]; 2]],
+    lines: &[Line],
+    masks: &mut [u64; N],
+) {
+    assert_eq!(lines.len(), N * tables.len());
+    let mut acc = [_mm512_setzero_si512(); N];
+    for (j, [low, high]) in tables.iter().enumerate() {
+        // A permutation of 64 bytes reads 6 bits of an index. With the table four times, the two
+        // that belong to the neighbouring code do not matter.
+        let (low, high) = (broadcast(low), broadcast(high));
+        for (b, acc) in acc.iter_mut().enumerate() {
+            let line = load(&lines[b * tables.len() + j]);
+            *acc = _mm512_adds_epu8(*acc, _mm512_permutexvar_epi8(line, low));
+            let line = _mm512_srli_epi16::<4>(line);
+            *acc = _mm512_adds_epu8(*acc, _mm512_permutexvar_epi8(line, high));
         }
     }
     *masks = acc.map(|acc| below_rejected(acc));
@@ -130,6 +170,15 @@ fn load_table(table: &[u8; 256]) -> [__m512i; 4] {
 fn load(line: &Line) -> __m512i {
     // SAFETY: a line is 64 bytes; the load needs no alignment.
     unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
+/// A table of 16, four times.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn broadcast(table: &[u8; 16]) -> __m512i {
+    // SAFETY: the table is 16 bytes; the load needs no alignment.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm512_broadcast_i32x4(table)
 }
 
 /// `acc[i]` holds four codes per 128-bit lane: lane l those from 16·l + 4·i.
