@@ -171,8 +171,7 @@ impl Lookup {
     /// [`interleave`] wrote them. `top` selects what it would select from all [`sums`](Self::sums).
     ///
     /// Cheaper than all sums where `top` keeps few of many: most codes are rejected by sums of
-    /// 8-bit integers whose error is bounded. Many queries are best scanned block by block of
-    /// some 100 KB of codes. Single-threaded, O(n · count), allocates O(count).
+    /// 8-bit integers whose error is bounded. Single-threaded, O(n · count), allocates O(count).
     ///
     /// # Panics
     /// When the shapes disagree.
