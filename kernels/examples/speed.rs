@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use ndarray::Array2;
-use vq_kernels::{KMeans, Nearest, Panels, TopK, half, pack};
+use vq_kernels::lookup::interleave;
+use vq_kernels::{KMeans, Lookup, Nearest, Panels, TopK, half, pack};
 
 fn main() {
     println!("single thread, best of 31");
@@ -46,6 +47,26 @@ fn main() {
         assert_eq!(top.into_sorted().len(), 100);
     });
     println!("top 100 of a million scores: {:.3} ms", top * 1e3);
+    let n = 100_000;
+    for (m, bits) in [(8, 8), (16, 8), (16, 4), (32, 4)] {
+        let codes = noise(n, m * bits as usize / 8, 5).mapv(|x| ((x + 0.5) * 256.0) as u8);
+        let mut packed = vec![0; codes.len()];
+        interleave(codes.view(), &mut packed);
+        // Squared: most sums are far from the best, as they are with distances.
+        let entries = noise(m, 1 << bits, 6).mapv(|x| -x * x).into_raw_vec_and_offset().0;
+        let mut sums = vec![0.0; n];
+        let all = best_of_31(|| Lookup::new(entries.clone(), m, bits).sums(&packed, &mut sums));
+        let top = best_of_31(|| {
+            let mut top = TopK::new(10);
+            Lookup::new(entries.clone(), m, bits).push_sums(&packed, 0..n as u32, &mut top);
+            assert_eq!(top.into_sorted().len(), 10);
+        });
+        println!(
+            "{m:4} codes of {bits} bits   G codes/s: sums {:5.2}   top 10 {:5.2}",
+            n as f64 / all / 1e9,
+            n as f64 / top / 1e9
+        );
+    }
     println!("k-means, all threads, best of 31");
     for (n, d, k) in [(50_000, 16, 256), (65_536, 128, 256)] {
         let x = noise(n, d, 4);

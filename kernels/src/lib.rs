@@ -12,7 +12,7 @@
 //! | [`nearest`] | the nearest row, through a filter of small integers |
 //! | [`top_k`] | the `k` best of a stream of scores |
 //! | [`kmeans`] | Lloyd's algorithm |
-//! | [`lookup`] | sums over packed codes by table |
+//! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 //! | [`half`] | f16 and bf16 |
 //! | [`path`] | one loop, compiled for every instruction set |

@@ -142,6 +142,7 @@ struct Size {
 impl RoundedVectors {
     /// Rounds `x` (n, d) for searches among `rows` rows; holds nothing where these use no filter.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the layout is standard by then")]
     pub fn of(x: ArrayView2<'_, f32>, rows: usize) -> Self {
         let mut rounded = Self::none();
         if pays(rows, x.ncols()) {

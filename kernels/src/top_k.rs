@@ -68,6 +68,17 @@ impl TopK {
         }
     }
 
+    /// The `k`-th best score so far: a later one that is smaller is not selected. −∞ while fewer are
+    /// held or one of them is NaN.
+    ///
+    /// O(k).
+    pub fn threshold(&mut self) -> f32 {
+        if self.k > 0 && self.keys.len() >= self.k {
+            self.cut();
+        }
+        self.threshold
+    }
+
     /// The best, at most `k`, best first.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<(f32, u32)> {

@@ -1,37 +1,42 @@
 //! Asymmetric estimates: `‖q − x̂‖² = Σⱼ ‖qⱼ − cⱼ(iⱼ)‖²` and `⟨q, x̂⟩ = Σⱼ ⟨qⱼ, cⱼ(iⱼ)⟩`, one table
 //! entry each (section IV of the paper). They are the exact values for the decoded vector.
+//!
+//! For a scan the codes are interleaved.
 
 use crate::Pq;
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 use vq_kernels::Lookup;
-use vq_plugin_api::{Error, Metric, Scorer};
+use vq_kernels::lookup::{add_terms, interleave};
+use vq_plugin_api::{Context, Error, Metric, Scorer};
 
 impl Scorer for Pq {
     type Query = Lookup;
+    const PACKED: bool = true;
+
+    fn pack(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut packed: ArrayViewMut2<'_, u8>,
+        _: &Context<'_>,
+    ) -> Result<(), Error> {
+        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
+        interleave(codes, packed);
+        Ok(())
+    }
 
     fn query(&self, query: ArrayView1<'_, f32>) -> Result<Lookup, Error> {
         let (m, k, sub) = (self.params.m, self.k(), self.sub);
+        let query = query.to_vec();
         // A sum of m entries stays finite, whatever the query.
         let limit = f64::from(f32::MAX) / (m + 1) as f64;
         let mut entries = Vec::with_capacity(m * k);
         let mut sums = vec![0.0_f64; k];
         for (j, columns) in self.transposed.chunks_exact(k * sub).enumerate() {
             sums.fill(0.0);
-            for (t, column) in columns.chunks_exact(k).enumerate() {
-                let q = f64::from(query[j * sub + t]);
-                match self.metric {
-                    Metric::L2 => {
-                        for (sum, c) in sums.iter_mut().zip(column) {
-                            let difference = q - f64::from(*c);
-                            *sum += difference * difference;
-                        }
-                    }
-                    Metric::Ip | Metric::Cosine => {
-                        for (sum, c) in sums.iter_mut().zip(column) {
-                            *sum += q * f64::from(*c);
-                        }
-                    }
-                }
+            let query = &query[j * sub..][..sub];
+            match self.metric {
+                Metric::L2 => add_terms(query, columns, &mut sums, |q, c| (q - c) * (q - c)),
+                Metric::Ip | Metric::Cosine => add_terms(query, columns, &mut sums, |q, c| q * c),
             }
             entries.extend(sums.iter().map(|sum| sum.clamp(-limit, limit) as f32));
         }
@@ -39,6 +44,9 @@ impl Scorer for Pq {
     }
 
     fn score(&self, query: &Lookup, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        query.sums(codes, estimates);
+        query.sums(
+            codes.as_standard_layout().as_slice().expect("the layout is standard"),
+            estimates,
+        );
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `‖q − x̂‖² = ‖q‖² − 2·Σ_l ⟨q, c_l(i_l)⟩ + ‖x̂‖²`.
 //!
-//! `‖x̂‖²` follows from the code, so it is not stored: a scan's packed layout has it as an f32 behind
-//! each code. For L2 everything is relative to the mean of the first layer, so that data far from the
+//! `‖x̂‖²` follows from the code, so it is not stored: a scan's packed layout is the interleaved codes
+//! and, for L2, behind them one f32 of `‖x̂‖²` per code. For L2 everything is relative to the mean of the first layer, so that data far from the
 //! origin does not cancel. Both estimates are, up to f32 rounding, exact for the decoded vector.
 
 use crate::Rq;
@@ -11,10 +11,11 @@ use crate::encode::{BLOCK, bounded};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
 use vq_kernels::Lookup;
 use vq_kernels::distance::{dot, norm_sq};
+use vq_kernels::lookup::interleave;
 use vq_kernels::pack::unpack;
 use vq_plugin_api::{Context, Error, Metric, Quantizer, Scorer};
 
-/// Bytes of ‖x̂‖² behind a packed code.
+/// Bytes of ‖x̂‖² per code.
 const NORM_BYTES: usize = size_of::<f32>();
 
 /// A query's tables.
@@ -48,23 +49,25 @@ impl Scorer for Rq {
         mut packed: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
+        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
+        let (interleaved, norms) = packed.split_at_mut(codes.len());
+        interleave(codes, interleaved);
         if self.space.metric != Metric::L2 {
-            packed.assign(&codes);
             return Ok(());
         }
-        let width = codes.ncols();
-        ctx.par_blocks(codes, packed, BLOCK, |codes, mut packed| {
+        let norms = ArrayViewMut2::from_shape((codes.nrows(), NORM_BYTES), norms)
+            .map_err(|e| Error::failed(e.to_string()))?;
+        ctx.par_blocks(codes, norms, BLOCK, |codes, mut norms| {
             let codes = codes.as_standard_layout();
             let mut values = vec![0_u16; self.params.layers];
             let mut sum = vec![0.0_f32; self.space.dim];
             let unscale = f64::from(self.layers.normal.scale).powi(-2);
-            for (code, mut packed) in codes.outer_iter().zip(packed.outer_iter_mut()) {
+            for (code, mut norm) in codes.outer_iter().zip(norms.outer_iter_mut()) {
                 let code = code.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
-                let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
                 unpack(code, self.params.bits, &mut values);
-                let norm = unscale * self.layers.norm_sq(&values, &mut sum);
-                packed[..width].copy_from_slice(code);
-                packed[width..].copy_from_slice(&(norm.min(self.limit()) as f32).to_le_bytes());
+                let exact = unscale * self.layers.norm_sq(&values, &mut sum);
+                let bytes = (exact.min(self.limit()) as f32).to_le_bytes();
+                norm.iter_mut().zip(bytes).for_each(|(norm, byte)| *norm = byte);
             }
             Ok(())
         })
@@ -105,13 +108,14 @@ impl Scorer for Rq {
     }
 
     fn score(&self, query: &Tables, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        query.lookup.sums(codes, estimates);
+        let packed = codes.as_standard_layout();
+        let packed = packed.as_slice().expect("the layout is standard");
+        let (interleaved, norms) = packed.split_at(estimates.len() * self.code_bytes());
+        query.lookup.sums(interleaved, estimates);
         match self.space.metric {
             Metric::L2 => {
-                let width = codes.ncols() - NORM_BYTES;
-                for (estimate, code) in estimates.iter_mut().zip(codes.outer_iter()) {
-                    let norm = std::array::from_fn(|i| code[width + i]);
-                    let norm = f32::from_le_bytes(norm);
+                for (estimate, norm) in estimates.iter_mut().zip(norms.as_chunks().0) {
+                    let norm = f32::from_le_bytes(*norm);
                     // Rounding must not make a distance negative.
                     *estimate = (*estimate + (query.constant + norm)).max(0.0);
                 }
