@@ -3,7 +3,7 @@
 #[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
 mod fixture;
 
-use fixture::{C_SQ8, Ended, MISBEHAVING, Site, ZLATTICE, shipped, text};
+use fixture::{C_SQ8, Ended, MISBEHAVING, RESIDUAL, Site, ZLATTICE, shipped, text};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -131,7 +131,7 @@ fn an_unknown_method_is_told_with_the_nearest_name() {
 
 #[test]
 fn good_plugins_come_out_clean() {
-    let examples = [&*ZLATTICE].into_iter().chain(C_SQ8.as_ref());
+    let examples = [&*ZLATTICE, &*RESIDUAL].into_iter().chain(C_SQ8.as_ref());
     for plugin in examples.chain(shipped().values()) {
         let ended = check(plugin, &["--format", "json"]).expect_code(0);
         for report in reports(&ended) {
