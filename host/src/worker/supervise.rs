@@ -1,7 +1,7 @@
 //! The parent's side of a worker: spawns itself as a child, feeds it one job, survives whatever
 //! the plugin does to it, and says how it ended.
 
-use super::protocol::{Answer, Job, Message, Order};
+use super::protocol::{Answer, CheckFinding, Job, Message, Order};
 use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vq_plugin_api::Level;
+use vq_plugin_api::conformance::Skip;
 use wait4::Wait4;
 
 /// How often memory, deadline and cancellation are looked at.
@@ -53,6 +54,8 @@ pub struct Limits {
 pub struct Ended {
     /// Its answer, or what the parent saw instead of one.
     pub answer: Answer,
+    /// What a check had found, and could not check, by its end.
+    pub checked: (Vec<CheckFinding>, Vec<Skip>),
     /// Its log lines and the tail of whatever it printed.
     pub log: Option<String>,
     /// What held the plugin in its place; `None` if the child did not get so far.
@@ -103,6 +106,7 @@ pub fn run(
                 outcome: Outcome::Crashed,
                 error: format!("cannot start a worker process: {error}"),
             },
+            checked: (Vec::new(), Vec::new()),
             log: None,
             sandbox: None,
             peak_rss_bytes: 0,
@@ -177,6 +181,7 @@ fn watch(
 
     let mut answer = None;
     let mut sandbox = None;
+    let mut checked = (Vec::new(), Vec::new());
     let mut log: Vec<String> = Vec::new();
     let mut stage = String::from("start");
     let mut killed: Option<(Outcome, String)> = None;
@@ -195,6 +200,8 @@ fn watch(
                 on_progress(&now, fraction);
                 stage = now;
             }
+            Ok(Event::Line(Message::Found(finding))) => checked.0.push(finding),
+            Ok(Event::Line(Message::Skipped(skip))) => checked.1.push(skip),
             Ok(Event::Line(Message::Log { level, text })) if log.len() < MAX_LOG_LINES => {
                 log.push(format!("{}: {text}", name(level)));
             }
@@ -255,6 +262,7 @@ fn watch(
     }
     Ended {
         answer,
+        checked,
         log: (!log.is_empty()).then(|| log.join("\n")),
         sandbox,
         peak_rss_bytes: max_rss,
