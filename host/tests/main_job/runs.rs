@@ -175,9 +175,9 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
     assert!(!best.is_empty() && best.len() < 8, "{best:?}");
     let none = site.vq(&["results", "results.db", "--outcome", "crashed"]).expect_code(0);
     assert_eq!(none.stdout, "no results\n");
-    let unknown = site.vq(&["results", "results.db", "--dataset", "gaus"]).expect_code(1);
+    let unknown = site.vq(&["results", "results.db", "--dataset", "gauss1"]).expect_code(1);
     unknown
-        .says("results.db has no results of the data set `gaus`")
+        .says("results.db has no results of the data set `gauss1`")
         .says("did you mean `gauss`? it has results of gauss");
     let unknown = site.vq(&["results", "results.db", "--method", "sq", "--method", "other"]);
     unknown.expect_code(1).says("no results of the method `other`");
