@@ -28,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const OUTPUT_TAIL: usize = 8 * 1024;
 /// A protocol line longer than this is not ours.
 const MAX_LINE: u64 = 256 << 20;
+/// How OpenMP's threads wait for each other; read when its library is loaded.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 /// Log lines kept per cell.
 const MAX_LOG_LINES: usize = 200;
 /// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
@@ -134,7 +136,7 @@ fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child>
     if let Some(scratch) = &order.scratch {
         command.current_dir(scratch).env("TMPDIR", scratch);
     }
-    let mut child = command
+    command
         .arg0("vq-host")
         .arg("worker")
         .stdin(Stdio::piped())
@@ -152,8 +154,13 @@ fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child>
             ]
             .map(|name| (name, &threads)),
         )
-        .env("RUST_BACKTRACE", "0")
-        .spawn()?;
+        .env("RUST_BACKTRACE", "0");
+    // A thread that waits by spinning takes the core that the thread it waits for needs, as soon
+    // as anything else runs on the machine (docs/methodology.md has what that cost).
+    if std::env::var_os(WAIT_POLICY).is_none() {
+        command.env(WAIT_POLICY, "passive");
+    }
+    let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A child that dies before it reads shows as a missing answer, with a better reason.
         let _ = stdin.write_all(job.as_bytes());
