@@ -66,6 +66,7 @@ const CHECK_EXAMPLES: &str = "Examples:
   vq-host check target/release/libmy_method.so
   vq-host check libmy_method.so --format json
   vq-host check libmy_methods.so --method METHOD --timeout 30s
+  vq-host check libmy_methods.so --method METHOD --param iterations=2
 
 Each method is checked in a process of its own: one that crashes or hangs costs its own checks only.
 Exit codes: 0 keeps the contract · 1 cannot be loaded · 3 breaks a rule";
@@ -223,6 +224,10 @@ pub(crate) struct Check {
     /// Check only this method; repeatable
     #[arg(long, value_name = "ID")]
     pub(crate) method: Vec<String>,
+    /// Fit with this parameter instead of the default and the grid's; repeatable. For methods
+    /// that take minutes to train
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) param: Vec<String>,
     /// Time limit per method
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = humantime::parse_duration)]
     pub(crate) timeout: std::time::Duration,
@@ -248,9 +253,9 @@ pub(crate) struct New {
     /// The project's folder, which must not exist yet; default: ./NAME
     #[arg(long, value_name = "DIR")]
     pub(crate) path: Option<PathBuf>,
-    /// Where a Rust project finds vq-plugin-api: its folder, or a version; default: the checkout
-    /// this program was built in, else its own version
-    #[arg(long, value_name = "DIR|VERSION")]
+    /// The folder where a Rust project finds vq-plugin-api; default: in the checkout this program
+    /// was built in, else the tag of its own release in the repository
+    #[arg(long, value_name = "DIR")]
     pub(crate) api: Option<String>,
 }
 

@@ -128,7 +128,7 @@ fn run_cell(
     let library = Path::new(&cell.method.plugin_path);
     let digest = Some(cell.method.plugin_digest.as_str());
     let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress);
-    let Ended { answer, log, sandbox, peak_rss_bytes, wall_s } = ended;
+    let Ended { answer, log, sandbox, peak_rss_bytes, wall_s, .. } = ended;
     let (outcome, error, metrics, block_rows) = match answer {
         Answer::Measured(mut of) => {
             of.metrics.extend(MetricValue::new("overhead_s", wall_s - of.measured_s));

@@ -478,6 +478,21 @@ impl Reader {
         read().map_err(|source| read_error(&self.path, source))
     }
 
+    /// The names of the data sets and the ids of the methods that there are records of, sorted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn names(&self) -> Result<(Vec<String>, Vec<String>), ReadError> {
+        let read = |sql| -> rusqlite::Result<Vec<String>> {
+            self.connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        };
+        let datasets = read("SELECT DISTINCT dataset FROM cells ORDER BY dataset");
+        let both = datasets.and_then(|datasets| {
+            Ok((datasets, read("SELECT DISTINCT method FROM cells ORDER BY method")?))
+        });
+        both.map_err(|source| read_error(&self.path, source))
+    }
+
     /// The records that `filter` wants, in the order they started; metrics sorted by name.
     ///
     /// # Errors

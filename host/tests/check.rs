@@ -3,9 +3,11 @@
 #[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
 mod fixture;
 
-use fixture::{C_SQ8, Ended, MISBEHAVING, Site, ZLATTICE, shipped, text};
+use fixture::build::compile_c;
+use fixture::{C_SQ8, Ended, MISBEHAVING, RESIDUAL, Site, ZLATTICE, shipped, text, workspace};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 /// Method, the rule it breaks, the function that breaks it, words of what was found.
@@ -83,8 +85,56 @@ fn every_fault_is_named_and_none_hides_the_next() {
         let crashed = fault.1 == "survives";
         let input = text(&report["findings"][0]["input"]);
         assert!(!crashed || input == "round-trip (default configuration, d = 32, L2)", "{input}");
-        assert_eq!(crashed, report["skipped"].to_string().contains("lost with the process"));
+        assert_eq!(crashed, report["skipped"].to_string().contains("the process had ended"));
     }
+}
+
+#[test]
+fn what_was_found_before_the_end_of_the_process_is_kept() {
+    let source = fs::read_to_string(workspace().join("examples/c-sq8/c_sq8.c")).expect("a file");
+    let faults = [
+        ("{ return 4.0 * (double)self->dim", "{ return 8.0 * (double)self->dim"),
+        ("  model->len = model_bytes(self);", "  abort();"),
+    ];
+    let edit = |text: String, (old, new): (&str, &str)| {
+        assert!(text.contains(old), "c_sq8.c no longer says `{old}`: adapt the test");
+        text.replace(old, new)
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("twice.c");
+    fs::write(&file, faults.into_iter().fold(source, edit)).expect("a writable folder");
+    let header = workspace().join("plugin-api/include");
+    let Some(plugin) = compile_c(&file, &header, "libvq_twice") else { return };
+    let report = &reports(&check(&plugin, &["--format", "json"]).expect_code(3))[0];
+    let findings = report["findings"].as_array().expect("a list of findings");
+    let rules: Vec<String> = findings.iter().map(|f| text(&f["rule"])).collect();
+    assert_eq!(rules, ["ratio", "survives"], "{report:#}");
+    assert_eq!(findings[1]["function"], "save");
+    assert_eq!(report["skipped"][0]["rule"], "what comes after", "{report:#}");
+}
+
+#[test]
+fn a_parameter_may_be_fixed_for_what_is_fitted() {
+    let pq = &shipped()["pq"];
+    let arguments = ["--param", "m=4", "--param", "iterations=2", "--format", "json"];
+    let report = &reports(&check(pq, &arguments).expect_code(0))[0];
+    // Of the default grid, m apart, there is little left to fit.
+    let usual = &reports(&check(pq, &["--format", "json"]).expect_code(0))[0];
+    assert!(report["checks"].as_u64() < usual["checks"].as_u64(), "{report:#}");
+    check(pq, &["--param", "mm=4"]).expect_code(1).says("pq: mm: unknown parameter");
+    check(pq, &["--param", "m=0"]).expect_code(1).says("pq: m: 0 is below the minimum 1");
+    check(pq, &["--param", "m"]).expect_code(1).says("--param m has no value");
+}
+
+#[test]
+fn a_rule_that_cannot_be_checked_is_one_line_and_each_place_is_in_the_json() {
+    let Some(plugin) = C_SQ8.as_ref() else { return };
+    let json = &reports(&check(plugin, &["--format", "json"]).expect_code(0))[0];
+    let skipped = json["skipped"].as_array().expect("a list");
+    let rules: BTreeSet<String> = skipped.iter().map(|skip| text(&skip["rule"])).collect();
+    let table = check(plugin, &[]).expect_code(0).stdout;
+    assert_eq!(table.matches("  not checked: ").count(), rules.len(), "{table}");
+    assert!(skipped.iter().all(|skip| skip["why"].is_string() && skip["place"].is_string()));
 }
 
 #[test]
@@ -131,7 +181,7 @@ fn an_unknown_method_is_told_with_the_nearest_name() {
 
 #[test]
 fn good_plugins_come_out_clean() {
-    let examples = [&*ZLATTICE].into_iter().chain(C_SQ8.as_ref());
+    let examples = [&*ZLATTICE, &*RESIDUAL].into_iter().chain(C_SQ8.as_ref());
     for plugin in examples.chain(shipped().values()) {
         let ended = check(plugin, &["--format", "json"]).expect_code(0);
         for report in reports(&ended) {

@@ -1,6 +1,8 @@
 //! What the documents say is what the code does, as far as a machine can tell.
 
+use std::env::consts::DLL_SUFFIX;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use vq_host::metric::{METRICS, MetricInfo, info};
 use vq_host::sweep::Sweep;
 
@@ -70,7 +72,8 @@ fn the_code_in_the_guide_is_that_of_the_examples() {
     let guide = read("docs/adding-a-method.md");
     let sources = |paths: &[&str]| paths.iter().map(|path| read(path)).collect::<Vec<_>>();
     let languages = [
-        ("rust", sources(&["examples/zlattice/src/lib.rs", "plugin-api/tests/author.rs"])),
+        ("toml", sources(&["examples/zlattice/Cargo.toml", "examples/residual/Cargo.toml"])),
+        ("rust", sources(&["examples/zlattice/src/lib.rs", "examples/residual/src/lib.rs"])),
         ("c", sources(&["examples/c-sq8/c_sq8.c"])),
     ];
     for (language, sources) in languages {
@@ -80,6 +83,70 @@ fn the_code_in_the_guide_is_that_of_the_examples() {
             let copied = sources.iter().any(|source| source.contains(&block));
             assert!(copied, "not in an example:\n{block}");
         }
+    }
+}
+
+/// Each block of commands in `guide` and the example it is run in: the last one named before it.
+fn commands(guide: &str) -> Vec<(String, String)> {
+    let mut rest = guide;
+    let mut found = Vec::new();
+    let mut example = "";
+    for block in blocks(guide, "sh") {
+        let (before, after) = rest.split_once(&block).expect("a block of the guide");
+        if let Some((_, named)) = before.rsplit_once("`examples/") {
+            example = named.split('`').next().unwrap_or_default();
+        }
+        found.push((example.to_owned(), block));
+        rest = after;
+    }
+    found
+}
+
+#[cfg(unix)]
+#[test]
+fn the_commands_in_the_guide_work_in_the_examples() {
+    use std::os::unix::fs::symlink;
+    // A copy of the repository in which only the examples are real: they leave files behind.
+    let copy = tempfile::tempdir().unwrap();
+    let place_all = |folder: &str, apart_from: &[&str]| {
+        std::fs::create_dir_all(copy.path().join(folder)).unwrap();
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let (name, from) = entry.map(|e| (e.file_name(), e.path())).unwrap();
+            let to = copy.path().join(folder).join(&name);
+            match name.to_string_lossy() {
+                name if apart_from.iter().any(|end| name.ends_with(end)) => {}
+                _ if from.is_dir() => symlink(from.canonicalize().unwrap(), to).unwrap(),
+                _ => std::fs::copy(from, to).map(|_| ()).unwrap(),
+            }
+        }
+    };
+    place_all("", &["examples", "target", ".git"]);
+    place_all("examples", &["zlattice", "residual", "c-sq8"]);
+    // Dependencies are compiled once, not once for each run of this test.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new");
+    std::fs::create_dir_all(&target).unwrap();
+    for example in ["examples/zlattice", "examples/residual", "examples/c-sq8"] {
+        place_all(example, &["target", "plugins", "results", DLL_SUFFIX]);
+        symlink(&target, copy.path().join(example).join("target")).unwrap();
+    }
+    let host = Path::new(env!("CARGO_BIN_EXE_vq-host")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(host.to_owned()).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(path).unwrap();
+    let commands = commands(&read("docs/adding-a-method.md"));
+    let places: Vec<&str> = commands.iter().map(|(example, _)| example.as_str()).collect();
+    assert_eq!(places, ["zlattice", "residual", "c-sq8"]);
+    for (example, block) in &commands {
+        if example == "c-sq8" && Command::new("cc").arg("--version").output().is_err() {
+            println!("skipped: there is no C compiler");
+            continue;
+        }
+        let mut shell = Command::new("sh");
+        shell.current_dir(copy.path().join("examples").join(example)).args(["-exc", block]);
+        shell.env("PATH", &path).env("VQ_CACHE_DIR", copy.path().join("cache"));
+        let output = shell.env_remove("CARGO_TARGET_DIR").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "in examples/{example}:\n{block}\n{said}");
     }
 }
 

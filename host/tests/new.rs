@@ -131,7 +131,7 @@ fn what_cannot_be_is_refused_with_a_remedy_and_leaves_nothing_behind() {
         (&["new", ""], 1, "it is empty"),
         (&["new", "a/b"], 1, "the folder with --path DIR"),
         (&["new", "plugin-api"], 1, "its crate would be vq-plugin-api"),
-        (&["new", "mine", "--api", "nowhere"], 1, "neither a folder that holds vq-plugin-api"),
+        (&["new", "mine", "--api", "nowhere"], 1, "no folder that holds vq-plugin-api"),
         (&["new", "mine", "--lang", "c", "--api", SDK], 1, "--api is for Rust"),
         (&["new", "mine", "--lang", "pascal"], 2, "[possible values: rust, c, c++]"),
         (&["new"], 2, "NAME"),
@@ -181,9 +181,22 @@ fn a_rust_project_names_the_sdk_as_told() {
         let manifest: toml::Table = manifest.parse().unwrap();
         manifest["dependencies"]["vq-plugin-api"].clone()
     };
-    assert_eq!(dependency("by-version", &["--api", "0.1"]).as_str(), Some("0.1"));
     let by_folder = dependency("by-folder", &["--api", SDK]);
     let expected = fs::canonicalize(SDK).unwrap();
     assert_eq!(by_folder["path"].as_str().map(Path::new), Some(&*expected));
-    assert!(by_folder["version"].is_str());
+}
+
+#[test]
+fn away_from_any_checkout_a_rust_project_asks_for_the_release_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = folder.path().join("vq-host");
+    fs::copy(HOST, &host).unwrap();
+    let output = Command::new(host).current_dir(folder.path()).args(["new", "mine"]).output();
+    let output = output.unwrap();
+    expect_ok("new", &output);
+    assert!(complaint(&output).contains("--api DIR names a checkout"), "{}", complaint(&output));
+    let manifest = fs::read_to_string(folder.path().join("mine/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let sdk = &manifest["dependencies"]["vq-plugin-api"];
+    assert!(sdk["git"].is_str() && sdk["tag"].is_str(), "{sdk}");
 }

@@ -15,6 +15,7 @@
 
 use crate::abi::VqPlugin;
 use crate::handle::{CallError, DescribeError, Method, Plugin};
+use crate::params::Config;
 use crate::{ErrorKind, Space};
 use cell::{Cell, Lab, Plan};
 use std::collections::BTreeMap;
@@ -64,7 +65,59 @@ pub struct MethodReport {
     /// What broke the contract or is doubtful.
     pub findings: Vec<Finding>,
     /// What could not be checked, and why.
-    pub skipped: Vec<String>,
+    pub skipped: Vec<Skip>,
+}
+
+/// A rule that could not be checked somewhere.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// The rule's id.
+    pub rule: String,
+    /// The configuration and space; empty for a rule that has none.
+    pub place: String,
+    /// Why.
+    pub why: String,
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Skip { rule, place, why } = self;
+        if place.is_empty() {
+            write!(f, "{rule}: {why}")
+        } else {
+            write!(f, "{rule} ({place}): {why}")
+        }
+    }
+}
+
+impl Skip {
+    /// A line for each rule of `skipped`, for people: the first reason, and how many more there are.
+    pub fn by_rule(skipped: &[Skip]) -> Vec<String> {
+        let mut rules: Vec<(&Skip, usize)> = Vec::new();
+        for skip in skipped {
+            match rules.iter_mut().find(|(first, _)| first.rule == skip.rule) {
+                Some((_, more)) => *more += 1,
+                None => rules.push((skip, 0)),
+            }
+        }
+        let line = |(first, more): (&Skip, usize)| match more {
+            0 => format!("{first}"),
+            more => format!("{first}; and {more} more of {}", first.rule),
+        };
+        rules.into_iter().map(line).collect()
+    }
+}
+
+/// What an observer hears while a check runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// What is about to run: `method: rule (place)`.
+    Begins(&'a str),
+    /// What was just found; its text may still grow in the report, by how often it was seen.
+    Found(&'a Finding),
+    /// What cannot be checked.
+    Skipped(&'a Skip),
 }
 
 /// What was found on a plugin; its `Display` is the listing for people.
@@ -82,19 +135,28 @@ pub fn check(plugin: &'static VqPlugin) -> Report {
     }
 }
 
-/// Checks a plugin. `observer` hears what is about to run, `method: rule (input)`, so that a
-/// parent process can say what a crash or a hang came from.
-pub fn check_plugin(plugin: &Plugin, observer: &mut dyn FnMut(&str)) -> Report {
-    let methods = plugin.methods().iter().map(|method| check_method(method, observer));
+/// Checks a plugin. `observer` hears each [`Event`], so that a parent process can say what a crash
+/// or a hang came from, and what was found before.
+pub fn check_plugin(plugin: &Plugin, observer: &mut dyn FnMut(Event<'_>)) -> Report {
+    let methods =
+        plugin.methods().iter().map(|method| check_method(method, &Config::new(), observer));
     Report { methods: methods.collect() }
 }
 
 /// Checks one method, as [`check_plugin`] checks all; for a parent process that gives each method
 /// a process of its own, so that one that ends the process costs only its own report. A parent
 /// that also wants to know the function hands in a [`Method::watched`].
-pub fn check_method(method: &Method, observer: &mut dyn FnMut(&str)) -> MethodReport {
+///
+/// Cells are built with the parameters of `fixed`, where the default and the grid have others: a
+/// way to check a method whose usual training takes minutes. Rules on the descriptor are not
+/// concerned.
+pub fn check_method(
+    method: &Method,
+    fixed: &Config,
+    observer: &mut dyn FnMut(Event<'_>),
+) -> MethodReport {
     let mut log = Log::new(&method.about().id, observer);
-    examine(method, &Lab::new(), &mut log);
+    examine(method, fixed, &Lab::new(), &mut log);
     log.finish()
 }
 
@@ -150,7 +212,7 @@ impl fmt::Display for Report {
             for finding in &method.findings {
                 write!(f, "{finding}")?;
             }
-            for skipped in &method.skipped {
+            for skipped in Skip::by_rule(&method.skipped) {
                 writeln!(f, "  skipped {skipped}")?;
             }
         }
@@ -323,13 +385,15 @@ pub fn rule(id: &str) -> &'static Rule {
 struct Subject<'a> {
     method: &'a Method,
     lab: &'a Lab,
+    /// What every configuration has.
+    fixed: &'a Config,
     /// A configuration that `create` accepts in `space`.
-    config: crate::params::Config,
+    config: Config,
     space: Space,
 }
 
-fn examine(method: &Method, lab: &Lab, log: &mut Log<'_>) {
-    let Some((config, space)) = descriptor::foothold(method) else {
+fn examine(method: &Method, fixed: &Config, lab: &Lab, log: &mut Log<'_>) {
+    let Some((config, space)) = descriptor::foothold(method, fixed) else {
         log.begin("grid-default", "");
         log.error(
             "create",
@@ -338,7 +402,7 @@ fn examine(method: &Method, lab: &Lab, log: &mut Log<'_>) {
         );
         return;
     };
-    let subject = Subject { method, lab, config, space };
+    let subject = Subject { method, lab, fixed, config, space };
     for rule in RULES {
         if let Run::Method(run) = rule.run {
             log.begin(rule.id, "");
@@ -363,7 +427,7 @@ const FINDINGS_SHOWN: usize = 2;
 
 /// Collects what the rules find on one method.
 struct Log<'o> {
-    observer: &'o mut dyn FnMut(&str),
+    observer: &'o mut dyn FnMut(Event<'_>),
     report: MethodReport,
     rule: &'static Rule,
     place: String,
@@ -373,7 +437,7 @@ struct Log<'o> {
 }
 
 impl<'o> Log<'o> {
-    fn new(method: &str, observer: &'o mut dyn FnMut(&str)) -> Self {
+    fn new(method: &str, observer: &'o mut dyn FnMut(Event<'_>)) -> Self {
         Log {
             observer,
             report: MethodReport { id: method.into(), ..MethodReport::default() },
@@ -389,7 +453,7 @@ impl<'o> Log<'o> {
         self.place = place.into();
         self.report.checks_run += 1;
         let told = if place.is_empty() { String::new() } else { format!(" ({place})") };
-        (self.observer)(&format!("{}: {id}{told}", self.report.id));
+        (self.observer)(Event::Begins(&format!("{}: {id}{told}", self.report.id)));
     }
 
     fn error(&mut self, function: &'static str, input: &str, found: impl Into<String>) {
@@ -419,7 +483,7 @@ impl<'o> Log<'o> {
             (place, "") => place.to_owned(),
             (place, input) => format!("{place}; {input}"),
         };
-        self.report.findings.push(Finding {
+        let finding = Finding {
             method: self.report.id.clone(),
             rule: rule.id,
             function,
@@ -427,13 +491,16 @@ impl<'o> Log<'o> {
             found,
             contract: rule.contract,
             severity,
-        });
+        };
+        (self.observer)(Event::Found(&finding));
+        self.report.findings.push(finding);
     }
 
     fn skip(&mut self, why: impl fmt::Display) {
-        let place =
-            if self.place.is_empty() { String::new() } else { format!(" ({})", self.place) };
-        self.report.skipped.push(format!("{}{place}: {why}", self.rule.id));
+        let (rule, place) = (self.rule.id.into(), self.place.clone());
+        let skip = Skip { rule, place, why: why.to_string() };
+        (self.observer)(Event::Skipped(&skip));
+        self.report.skipped.push(skip);
     }
 
     /// Judges what holds for every call, whatever rule makes it: no panic, no write outside, a

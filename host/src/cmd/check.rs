@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 use vq_host::plugin::LibraryDescription;
 use vq_host::report::results::Format;
 use vq_host::suggest;
+use vq_host::sweep::parameter;
 use vq_host::worker::ask::{self, CheckError};
 use vq_host::worker::protocol::{Checked, CheckedMethod};
 use vq_host::worker::supervise::Limits;
+use vq_plugin_api::conformance::Skip;
+use vq_plugin_api::handle::Descriptor;
+use vq_plugin_api::params::{self, Config};
 
 /// Of what a method said before it ended the process; the JSON form has more.
 const LAST_LINES: usize = 10;
@@ -34,9 +38,11 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
         Limits { timeout: args.timeout, memory: Some(args.memory.as_u64()), threads: 2, sandbox };
     let terminal = std::io::stderr().is_terminal();
     let mut checked = Checked { methods: Vec::new() };
-    for method in chosen(&about, &args.method)? {
+    let chosen = chosen(&about, &args.method)?;
+    let fixed = fixed(&chosen, &args.param)?;
+    for Descriptor { id: method, .. } in chosen {
         let mut shown: Option<Instant> = None;
-        let done = ask::check(&file, method, &limits, &CANCEL, &mut |step| {
+        let done = ask::check(&file, method, fixed.clone(), &limits, &CANCEL, &mut |step| {
             if terminal && shown.is_none_or(|at| at.elapsed() > SHOW_EVERY) {
                 eprint!("\r\x1b[K{method}: {}", step.rule);
                 shown = Some(Instant::now());
@@ -80,7 +86,10 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
 }
 
 /// The methods that the user named, in the library's order; all where none is named.
-fn chosen<'a>(about: &'a LibraryDescription, named: &[String]) -> miette::Result<Vec<&'a str>> {
+fn chosen<'a>(
+    about: &'a LibraryDescription,
+    named: &[String],
+) -> miette::Result<Vec<&'a Descriptor>> {
     let ids: Vec<&str> = about.methods.iter().map(|method| method.id.as_str()).collect();
     if let Some(unknown) = named.iter().find(|name| !ids.contains(&name.as_str())) {
         let near = suggest::nearest_name(unknown, ids.iter().copied());
@@ -90,8 +99,38 @@ fn chosen<'a>(about: &'a LibraryDescription, named: &[String]) -> miette::Result
         );
         return Err(miette!(help = help, "the library offers no method {unknown}"));
     }
-    let wanted = |id: &&str| named.is_empty() || named.iter().any(|name| name == id);
-    Ok(ids.into_iter().filter(wanted).collect())
+    let wanted = |m: &&Descriptor| named.is_empty() || named.contains(&m.id);
+    Ok(about.methods.iter().filter(wanted).collect())
+}
+
+/// What `--param` fixes, which every method must have.
+fn fixed(methods: &[&Descriptor], params: &[String]) -> miette::Result<Config> {
+    let mut fixed = Config::new();
+    for written in params {
+        let Some((name, value)) = parameter(written) else {
+            return Err(miette!(
+                help = "write --param NAME=VALUE",
+                "--param {written} has no value"
+            ));
+        };
+        fixed.insert(name, value);
+    }
+    for method in methods {
+        // As the host does with a sweep's values.
+        for param in &method.params {
+            if let Some(value) = fixed.get_mut(&param.name) {
+                *value = param.coerce(value.clone());
+            }
+        }
+        params::check(&method.params, &fixed).map_err(|error| {
+            miette!(
+                help = "--method chooses the methods that are checked",
+                "{}: {error}",
+                method.id
+            )
+        })?;
+    }
+    Ok(fixed)
 }
 
 fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
@@ -111,7 +150,7 @@ fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
             writeln!(out, "    input     {}", finding.input)?;
             writeln!(out, "    contract  {}", finding.contract)?;
         }
-        for skipped in skipped {
+        for skipped in Skip::by_rule(skipped) {
             writeln!(out, "  not checked: {skipped}")?;
         }
         let log: Vec<&str> = log.iter().flat_map(|log| log.lines()).collect();

@@ -14,6 +14,10 @@ use std::process::ExitCode;
 const LONGEST_ID: usize = 40;
 /// The SDK's crate, which no plugin can be called.
 const SDK: &str = "vq-plugin-api";
+/// Where this host's source is.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+/// The tag of this host's own release there.
+const RELEASE: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
 /// A file of a project: where it goes and its template.
 type Template = (&'static str, &'static str);
@@ -61,8 +65,8 @@ enum NewError {
     #[error("--api is for Rust: a project in {0} carries a copy of vq_plugin.h")]
     #[diagnostic(help("leave --api out"))]
     ApiOfAnother(&'static str),
-    #[error("--api {0} is neither a folder that holds vq-plugin-api nor a version of it")]
-    #[diagnostic(help("give the plugin-api folder of a checkout, or a version such as 0.1"))]
+    #[error("--api {0} is no folder that holds vq-plugin-api")]
+    #[diagnostic(help("give the plugin-api folder of a checkout"))]
     Api(String),
     #[error("failed to write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
@@ -82,12 +86,10 @@ pub(super) fn new(args: &cli::New) -> miette::Result<ExitCode> {
     write_project(&folder, templates, &names.values(args.lang, api.as_ref()))?;
     let mut out = io::stdout().lock();
     show_next_steps(&folder, args.lang, &names, &mut out).into_diagnostic()?;
-    if let Some(Api::Version(version)) = &api
-        && args.api.is_none()
-    {
+    if let Some(Api::Release) = &api {
         eprintln!(
-            "note: no checkout of {SDK} lies beside this vq-host, so Cargo.toml asks for version \
-             {version}; --api DIR names a checkout"
+            "note: no checkout of {SDK} lies beside this vq-host, so Cargo.toml asks for {RELEASE} of \
+             {REPOSITORY}; where cargo cannot get that, --api DIR names a checkout of yours"
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -178,8 +180,8 @@ impl Names {
             ("crate", self.crate_name()),
             ("file", self.file()),
             ("library", self.library(lang)),
-            ("repository", env!("CARGO_PKG_REPOSITORY").into()),
-            ("tag", concat!("v", env!("CARGO_PKG_VERSION")).into()),
+            ("repository", REPOSITORY.into()),
+            ("tag", RELEASE.into()),
             ("api_note", api.map(Api::note).unwrap_or_default()),
             ("api", api.map(Api::dependency).unwrap_or_default()),
         ]
@@ -205,9 +207,9 @@ fn capital(word: &str) -> String {
 /// How a Rust project names the SDK.
 #[derive(Debug)]
 enum Api {
-    /// By version alone.
-    Version(String),
-    /// By version and the folder it is in on this machine.
+    /// By the repository and the tag of this host's own release: it is in no registry.
+    Release,
+    /// By the folder it is in on this machine.
     Folder(String),
 }
 
@@ -215,50 +217,36 @@ impl Api {
     fn choose(told: Option<&str>) -> Result<Self, NewError> {
         let Some(told) = told else {
             let beside = checkout().and_then(|dir| dir.to_str().map(str::to_owned));
-            return Ok(beside.map_or_else(|| Api::Version(own_version().into()), Api::Folder));
+            return Ok(beside.map_or_else(|| Api::Release, Api::Folder));
         };
         let refused = || NewError::Api(told.to_owned());
         let folder = Path::new(told);
-        if is_sdk(folder) {
-            // Absolute, as the project may lie anywhere.
-            let folder = folder.canonicalize().map_err(|_| refused())?;
-            return folder.to_str().map(|dir| Api::Folder(dir.to_owned())).ok_or_else(refused);
-        }
-        let version = told.trim_start_matches(['=', '^', '~']);
-        let numbers: Vec<&str> = version.split('.').collect();
-        let number = |n: &&str| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit());
-        if numbers.len() > 3 || !numbers.iter().all(number) {
+        if !is_sdk(folder) {
             return Err(refused());
         }
-        Ok(Api::Version(told.to_owned()))
+        // Absolute, as the project may lie anywhere.
+        let folder = folder.canonicalize().map_err(|_| refused())?;
+        folder.to_str().map(|dir| Api::Folder(dir.to_owned())).ok_or_else(refused)
     }
 
     /// The value of the dependency in Cargo.toml.
     fn dependency(&self) -> String {
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         match self {
-            Api::Version(version) => text(version),
-            Api::Folder(dir) => {
-                format!("{{ version = {}, path = {} }}", text(own_version()), text(dir))
-            }
+            Api::Release => format!("{{ git = {}, tag = {} }}", text(REPOSITORY), text(RELEASE)),
+            Api::Folder(dir) => format!("{{ path = {} }}", text(dir)),
         }
     }
 
     fn note(&self) -> String {
         match self {
-            Api::Version(_) => String::new(),
+            Api::Release => String::new(),
             Api::Folder(_) => format!(
                 "- `Cargo.toml` names {SDK} by its folder on the machine where this was written; elsewhere \
                  put the folder of another checkout there, as CI does.\n"
             ),
         }
     }
-}
-
-/// `0.1`: what a caret requirement on this host's own release says.
-fn own_version() -> &'static str {
-    let full = env!("CARGO_PKG_VERSION");
-    full.rsplit_once('.').map_or(full, |(minor, _)| minor)
 }
 
 /// The SDK of the checkout that this program was built in: `plugin-api` beside its target folder.
@@ -435,11 +423,12 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_taken_for_a_version_and_nothing_else_is() {
-        for version in ["0.1", "=0.1.0", "^1", "~0.2.3"] {
-            assert!(matches!(Api::choose(Some(version)), Ok(Api::Version(_))), "{version}");
-        }
-        for other in ["", "1.", "1.2.3.4", "latest", "/nowhere", "."] {
+    fn without_a_checkout_the_sdk_is_that_of_the_release() {
+        let dependency = Api::Release.dependency();
+        let table: toml::Table = format!("x = {dependency}").parse().unwrap();
+        assert_eq!(table["x"]["git"].as_str(), Some(REPOSITORY));
+        assert_eq!(table["x"]["tag"].as_str(), Some(RELEASE));
+        for other in ["", "0.1", "latest", "/nowhere", "."] {
             assert!(matches!(Api::choose(Some(other)), Err(NewError::Api(_))), "{other}");
         }
     }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use vq_host::record::Filter;
 use vq_host::report::results::{Request, write_results};
 use vq_host::store::Store;
+use vq_host::suggest;
 use vq_host::sweep::Sweep;
 
 pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
@@ -29,6 +30,9 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
         outcomes: args.outcome.clone(),
     };
     let reader = Store::open_read_only(&store).into_diagnostic()?;
+    let (datasets, methods) = reader.names().into_diagnostic()?;
+    known("data set", &args.dataset, &datasets, &store)?;
+    known("method", &args.method, &methods, &store)?;
     let records = reader.records(&filter).into_diagnostic()?;
     let request = Request {
         metrics: args.metric.clone(),
@@ -40,6 +44,18 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
     write_results(&records, &request, style(), &mut out).into_diagnostic()?;
     out.flush().into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what the store has no record of, with the nearest name that it has.
+fn known(what: &str, wanted: &[String], there: &[String], store: &Path) -> miette::Result<()> {
+    let Some(unknown) = wanted.iter().find(|name| !there.contains(name)) else { return Ok(()) };
+    let all = match there {
+        [] => "the store is empty".to_owned(),
+        all => format!("it has results of {}", all.join(", ")),
+    };
+    let near = suggest::nearest_name(unknown, there.iter().map(String::as_str));
+    let help = near.map_or_else(|| all.clone(), |near| format!("did you mean `{near}`? {all}"));
+    Err(miette!(help = help, "{} has no results of the {what} `{unknown}`", store.display()))
 }
 
 fn store_of_default_sweep() -> miette::Result<PathBuf> {

@@ -1,6 +1,7 @@
 //! A sweep from command-line arguments: rendered as a sweep's text, then read like any other, so
 //! that there is one reader and one form of diagnostics.
 
+use super::Value;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -87,6 +88,26 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
         line(&format!("params.{}", key(name.trim())), &value);
     }
     text
+}
+
+/// One `name=value`, the value read as [`from_arguments`] reads it; `None` without a value, or with
+/// one that no parameter has, such as a date.
+pub fn parameter(written: &str) -> Option<(String, Value)> {
+    fn value(read: toml::Value) -> Option<Value> {
+        Some(match read {
+            toml::Value::Boolean(flag) => Value::Bool(flag),
+            toml::Value::Integer(number) => Value::Int(number),
+            toml::Value::Float(number) => Value::Float(number),
+            toml::Value::String(text) => Value::Str(text),
+            toml::Value::Array(items) => {
+                Value::List(items.into_iter().map(value).collect::<Option<_>>()?)
+            }
+            toml::Value::Datetime(_) | toml::Value::Table(_) => return None,
+        })
+    }
+    let (name, text) = written.split_once('=')?;
+    let read: toml::Table = format!("value = {}", value_text(text)).parse().ok()?;
+    Some((name.trim().to_owned(), value(read.get("value")?.clone())?))
 }
 
 fn string(text: &str) -> String {

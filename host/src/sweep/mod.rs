@@ -24,7 +24,7 @@ mod check;
 mod error;
 mod wire;
 
-pub use arguments::{RunArguments, from_arguments};
+pub use arguments::{RunArguments, from_arguments, parameter};
 pub use error::{SweepError, SweepProblem, SweepSource};
 pub use vq_plugin_api::Value;
 

@@ -4,11 +4,12 @@ use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
 use super::supervise::{Limits, run};
 use crate::plugin::{LibraryDescription, Refusal};
 use crate::record::Outcome;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use vq_plugin_api::conformance::Skip;
 use vq_plugin_api::handle::Proposal;
+use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, conformance};
 
 /// Describing and expanding take milliseconds; a library that needs longer hangs.
@@ -87,27 +88,29 @@ pub fn expand(
     }
 }
 
-/// The conformance kit's findings on `method` of the library at `path`; an end of the process or
-/// of the time is one of them.
+/// The conformance kit's findings on `method` of the library at `path`, whose configurations all
+/// have the parameters `fixed`. An end of the process or of the time is one finding more.
 ///
 /// # Errors
 /// Why there is none: the library cannot be opened any more, or the user interrupted.
 pub fn check(
     path: &Path,
     method: &str,
+    fixed: Config,
     limits: &Limits,
     cancel: &AtomicBool,
     on_step: &mut dyn FnMut(&Step),
 ) -> Result<CheckedMethod, CheckError> {
     let mut stage = String::new();
     let mut step = None;
-    let mut checks: BTreeSet<String> = BTreeSet::new();
-    let job = Job::Check { method: method.to_owned() };
+    let mut checks = 0;
+    let job = Job::Check { method: method.to_owned(), fixed };
     let ended = run(path, None, job, limits, cancel, &mut |now, _| {
         now.clone_into(&mut stage);
         if let Some(now) = Step::of(now) {
             on_step(&now);
-            checks.insert(now.rule.clone());
+            // A step is told as a rule begins, without a function, and at each call it makes.
+            checks += usize::from(now.function.is_empty());
             step = Some(now);
         }
     });
@@ -126,20 +129,21 @@ pub fn check(
         // The stage is told by function and input.
         _ => (conformance::SURVIVES, error.replacen(&format!(" at {stage}"), "", 1)),
     };
-    Ok(CheckedMethod {
-        method: method.to_owned(),
-        checks: checks.len(),
-        findings: vec![CheckFinding {
-            rule: broken.to_owned(),
-            severity: "error".to_owned(),
-            function: if function.is_empty() { "between calls".to_owned() } else { function },
-            input: rule,
-            found,
-            contract: conformance::rule(broken).contract.to_owned(),
-        }],
-        skipped: vec!["everything else: what was found before was lost with the process".into()],
-        log: ended.log,
-    })
+    let (mut findings, mut skipped) = ended.checked;
+    findings.push(CheckFinding {
+        rule: broken.to_owned(),
+        severity: "error".to_owned(),
+        function: if function.is_empty() { "between calls".to_owned() } else { function },
+        input: rule,
+        found,
+        contract: conformance::rule(broken).contract.to_owned(),
+    });
+    skipped.push(Skip {
+        rule: "what comes after".to_owned(),
+        place: String::new(),
+        why: "the process had ended".to_owned(),
+    });
+    Ok(CheckedMethod { method: method.to_owned(), checks, findings, skipped, log: ended.log })
 }
 
 /// Why a method could not be checked.

@@ -7,6 +7,7 @@ use crate::record::{MetricValue, Outcome, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
+use vq_plugin_api::conformance::Skip;
 use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, Level};
@@ -27,6 +28,8 @@ pub enum Job {
     Check {
         /// The method's id.
         method: String,
+        /// What every configuration has.
+        fixed: Config,
     },
     /// Measure one cell.
     Measure(Box<Measurement>),
@@ -102,6 +105,10 @@ pub enum Message {
         /// The line.
         text: String,
     },
+    /// What a check has just found: it counts even if the process ends before the answer.
+    Found(CheckFinding),
+    /// What a check has just found impossible to check; likewise.
+    Skipped(Skip),
     /// The last line.
     Answer(Box<Answer>),
 }
@@ -143,7 +150,7 @@ pub struct CheckedMethod {
     /// Broken rules.
     pub findings: Vec<CheckFinding>,
     /// Checks that could not be run, and why.
-    pub skipped: Vec<String>,
+    pub skipped: Vec<Skip>,
     /// Log lines and printed text of a method that did not come through.
     pub log: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The parent's side of a worker: spawns itself as a child, feeds it one job, survives whatever
 //! the plugin does to it, and says how it ended.
 
-use super::protocol::{Answer, Job, Message, Order};
+use super::protocol::{Answer, CheckFinding, Job, Message, Order};
 use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vq_plugin_api::Level;
+use vq_plugin_api::conformance::Skip;
 use wait4::Wait4;
 
 /// How often memory, deadline and cancellation are looked at.
@@ -27,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const OUTPUT_TAIL: usize = 8 * 1024;
 /// A protocol line longer than this is not ours.
 const MAX_LINE: u64 = 256 << 20;
+/// How OpenMP's threads wait for each other; read when its library is loaded.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 /// Log lines kept per cell.
 const MAX_LOG_LINES: usize = 200;
 /// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
@@ -53,6 +56,8 @@ pub struct Limits {
 pub struct Ended {
     /// Its answer, or what the parent saw instead of one.
     pub answer: Answer,
+    /// What a check had found, and could not check, by its end.
+    pub checked: (Vec<CheckFinding>, Vec<Skip>),
     /// Its log lines and the tail of whatever it printed.
     pub log: Option<String>,
     /// What held the plugin in its place; `None` if the child did not get so far.
@@ -103,6 +108,7 @@ pub fn run(
                 outcome: Outcome::Crashed,
                 error: format!("cannot start a worker process: {error}"),
             },
+            checked: (Vec::new(), Vec::new()),
             log: None,
             sandbox: None,
             peak_rss_bytes: 0,
@@ -130,7 +136,7 @@ fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child>
     if let Some(scratch) = &order.scratch {
         command.current_dir(scratch).env("TMPDIR", scratch);
     }
-    let mut child = command
+    command
         .arg0("vq-host")
         .arg("worker")
         .stdin(Stdio::piped())
@@ -148,8 +154,13 @@ fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child>
             ]
             .map(|name| (name, &threads)),
         )
-        .env("RUST_BACKTRACE", "0")
-        .spawn()?;
+        .env("RUST_BACKTRACE", "0");
+    // A thread that waits by spinning takes the core that the thread it waits for needs, as soon
+    // as anything else runs on the machine (docs/methodology.md has what that cost).
+    if std::env::var_os(WAIT_POLICY).is_none() {
+        command.env(WAIT_POLICY, "passive");
+    }
+    let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A child that dies before it reads shows as a missing answer, with a better reason.
         let _ = stdin.write_all(job.as_bytes());
@@ -177,6 +188,7 @@ fn watch(
 
     let mut answer = None;
     let mut sandbox = None;
+    let mut checked = (Vec::new(), Vec::new());
     let mut log: Vec<String> = Vec::new();
     let mut stage = String::from("start");
     let mut killed: Option<(Outcome, String)> = None;
@@ -195,6 +207,8 @@ fn watch(
                 on_progress(&now, fraction);
                 stage = now;
             }
+            Ok(Event::Line(Message::Found(finding))) => checked.0.push(finding),
+            Ok(Event::Line(Message::Skipped(skip))) => checked.1.push(skip),
             Ok(Event::Line(Message::Log { level, text })) if log.len() < MAX_LOG_LINES => {
                 log.push(format!("{}: {text}", name(level)));
             }
@@ -255,6 +269,7 @@ fn watch(
     }
     Ended {
         answer,
+        checked,
         log: (!log.is_empty()).then(|| log.join("\n")),
         sandbox,
         peak_rss_bytes: max_rss,

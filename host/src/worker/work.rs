@@ -11,7 +11,9 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
+use vq_plugin_api::conformance::{Event, Finding, Severity};
 use vq_plugin_api::handle::Method;
+use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, conformance};
 
 /// How long text on its way through a pipe of this process is waited for.
@@ -122,7 +124,9 @@ fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     match &order.job {
         Job::Describe => Ok(Answer::Described(loaded.describe())),
         Job::Expand { method, requests } => expand(find(&loaded, method)?, requests, reporter),
-        Job::Check { method } => check(find(&loaded, method)?, reporter).map(Answer::Checked),
+        Job::Check { method, fixed } => {
+            check(find(&loaded, method)?, fixed, reporter).map(Answer::Checked)
+        }
         Job::Measure(cell) => {
             let method = find(&loaded, &cell.method)?;
             measure::measure(method, cell, reporter).map(Answer::Measured)
@@ -149,9 +153,13 @@ fn expand(
     Ok(Answer::Expanded(expanded.collect::<Result<_, _>>()?))
 }
 
-fn check(method: &Method, reporter: &Arc<Reporter>) -> Result<CheckedMethod, Failure> {
+fn check(
+    method: &Method,
+    fixed: &Config,
+    reporter: &Arc<Reporter>,
+) -> Result<CheckedMethod, Failure> {
     let step = Arc::new(Mutex::new(Step::default()));
-    let told = {
+    let stepped = {
         let (step, reporter) = (Arc::clone(&step), Arc::clone(reporter));
         move |change: &dyn Fn(&mut Step)| {
             let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,28 +168,19 @@ fn check(method: &Method, reporter: &Arc<Reporter>) -> Result<CheckedMethod, Fai
         }
     };
     let printed = overhear_stdout().map_err(Failure::failed)?;
-    let begins = told.clone();
-    let calls = move |function: &'static str| told(&|step| step.function = function.into());
-    let report = conformance::check_method(&method.watched(Arc::new(calls)), &mut |line| {
-        // The kit says `method: rule (where)`; the parent knows the method.
-        let rule = line.split_once(": ").map_or(line, |(_, rule)| rule);
-        begins(&|step| *step = Step { function: String::new(), rule: rule.into() });
+    let begins = stepped.clone();
+    let calls = move |function: &'static str| stepped(&|step| step.function = function.into());
+    let watched = method.watched(Arc::new(calls));
+    let report = conformance::check_method(&watched, fixed, &mut |event| match event {
+        Event::Begins(line) => {
+            // The kit says `method: rule (where)`; the parent knows the method.
+            let rule = line.split_once(": ").map_or(line, |(_, rule)| rule);
+            begins(&|step| *step = Step { function: String::new(), rule: rule.into() });
+        }
+        Event::Found(finding) => reporter.send(&Message::Found(told(finding))),
+        Event::Skipped(skip) => reporter.send(&Message::Skipped(skip.clone())),
     });
-    let mut findings: Vec<CheckFinding> = report
-        .findings
-        .into_iter()
-        .map(|finding| CheckFinding {
-            rule: finding.rule.to_owned(),
-            severity: match finding.severity {
-                conformance::Severity::Error => "error".to_owned(),
-                conformance::Severity::Warning => "warning".to_owned(),
-            },
-            function: finding.function.to_owned(),
-            input: finding.input,
-            found: finding.found,
-            contract: finding.contract.to_owned(),
-        })
-        .collect();
+    let mut findings: Vec<CheckFinding> = report.findings.iter().map(told).collect();
     flush_c_streams();
     if let Ok(text) = printed.recv_timeout(LAST_WORDS) {
         let text: String =
@@ -202,6 +201,20 @@ fn check(method: &Method, reporter: &Arc<Reporter>) -> Result<CheckedMethod, Fai
         skipped: report.skipped,
         log: None,
     })
+}
+
+fn told(finding: &Finding) -> CheckFinding {
+    CheckFinding {
+        rule: finding.rule.to_owned(),
+        severity: match finding.severity {
+            Severity::Error => "error".to_owned(),
+            Severity::Warning => "warning".to_owned(),
+        },
+        function: finding.function.to_owned(),
+        input: finding.input.clone(),
+        found: finding.found.clone(),
+        contract: finding.contract.to_owned(),
+    }
 }
 
 /// Points descriptor 1 at a pipe, whose text goes on to stderr; answers the first of it.

@@ -1,6 +1,8 @@
 //! Plugins that come and go: dropped in, damaged, made for something else, unsafe to load.
 
-use crate::fixture::{C_SQ8, OTHER_LAYOUT, Site, ZLATTICE, shipped, sweep, text, workspace};
+use crate::fixture::{
+    C_SQ8, OTHER_LAYOUT, RESIDUAL, Site, ZLATTICE, shipped, sweep, text, workspace,
+};
 use object::{Object, ObjectSection};
 use std::collections::BTreeSet;
 use std::env::consts::DLL_SUFFIX;
@@ -48,6 +50,11 @@ fn dropping_in_adds_just_its_own_cells(plugin: &Path, id: &str) {
 #[test]
 fn a_rust_plugin_dropped_in_adds_just_its_own_cells() {
     dropping_in_adds_just_its_own_cells(&ZLATTICE, "zlattice");
+}
+
+#[test]
+fn a_rust_plugin_that_learns_dropped_in_adds_just_its_own_cells() {
+    dropping_in_adds_just_its_own_cells(&RESIDUAL, "residual");
 }
 
 #[test]

@@ -173,8 +173,14 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
     assert!(sorted.is_sorted_by(|a, b| a.2 >= b.2), "{sorted:?}");
     let best = rows(&["--best"]);
     assert!(!best.is_empty() && best.len() < 8, "{best:?}");
-    let none = site.vq(&["results", "results.db", "--dataset", "other"]).expect_code(0);
+    let none = site.vq(&["results", "results.db", "--outcome", "crashed"]).expect_code(0);
     assert_eq!(none.stdout, "no results\n");
+    let unknown = site.vq(&["results", "results.db", "--dataset", "gauss1"]).expect_code(1);
+    unknown
+        .says("results.db has no results of the data set `gauss1`")
+        .says("did you mean `gauss`? it has results of gauss");
+    let unknown = site.vq(&["results", "results.db", "--method", "sq", "--method", "other"]);
+    unknown.expect_code(1).says("no results of the method `other`");
     for (option, value) in [("--metric", "msee"), ("--sort", "msee")] {
         site.vq(&["results", "results.db", option, value]).expect_code(1).says("`msee`");
     }

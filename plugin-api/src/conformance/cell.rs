@@ -115,9 +115,9 @@ pub(super) struct Plan {
 impl Plan {
     /// The configurations, dimensions and metrics to examine `subject` on.
     pub(super) fn of(subject: &Subject<'_>, log: &mut Log<'_>) -> Vec<Plan> {
-        let Subject { method, space, .. } = *subject;
+        let Subject { method, fixed, space, .. } = *subject;
         let mut configs = vec![subject.config.clone()];
-        let grid = default_grid(method, space);
+        let grid = default_grid(method, fixed, space);
         for i in 0..grid.len().min(4) {
             // First, last and evenly between: the ends are where sizes are extreme.
             let config = &grid[i * (grid.len() - 1) / 3.min(grid.len() - 1).max(1)];
@@ -134,7 +134,7 @@ impl Plan {
             [Metric::L2, Metric::Ip, Metric::Cosine].map(|metric| Space { metric, ..space });
         let dims = [1, 3, 7, 13, 100].map(|dim| Space { dim, ..space });
         for brief in metrics.into_iter().chain(dims).filter(|other| *other != space) {
-            match any_config(method, brief) {
+            match any_config(method, fixed, brief) {
                 Ok(config) => {
                     plans.push(Plan { config, space: brief, rows: 300, depth: Depth::Brief });
                 }
@@ -165,23 +165,29 @@ pub(super) fn describe(config: &Config) -> String {
     pairs.join(" ")
 }
 
-/// What the default grid offers in `space`.
-pub(super) fn default_grid(method: &Method, space: Space) -> Vec<Config> {
+/// What the default grid offers in `space`, as far as it can be with `fixed`.
+pub(super) fn default_grid(method: &Method, fixed: &Config, space: Space) -> Vec<Config> {
     let request = GridRequest { space, bits_per_dim: None, axes: [].into() };
     let proposals = method.expand(&request).unwrap_or_default();
-    let emitted = proposals.into_iter().filter_map(|proposal| match proposal {
-        Proposal::Emit { config, .. } => Some(config),
-        Proposal::Skip { .. } => None,
-    });
-    emitted.collect()
+    let mut grid: Vec<Config> = Vec::new();
+    for proposal in proposals {
+        let Proposal::Emit { mut config, .. } = proposal else { continue };
+        config.extend(fixed.clone());
+        if !grid.contains(&config) && (fixed.is_empty() || method.create(&config, space).is_ok()) {
+            grid.push(config);
+        }
+    }
+    grid
 }
 
-/// A configuration that `create` accepts in `space`: the default one, else the first of the
-/// default grid, else why not.
-pub(super) fn any_config(method: &Method, space: Space) -> Result<Config, String> {
-    match method.create(&Config::new(), space) {
-        Ok(_) => Ok(Config::new()),
-        Err(error) => default_grid(method, space).into_iter().next().ok_or(error.to_string()),
+/// A configuration with `fixed` that `create` accepts in `space`: the default one, else the first
+/// of the default grid, else why not.
+pub(super) fn any_config(method: &Method, fixed: &Config, space: Space) -> Result<Config, String> {
+    match method.create(fixed, space) {
+        Ok(_) => Ok(fixed.clone()),
+        Err(error) => {
+            default_grid(method, fixed, space).into_iter().next().ok_or(error.to_string())
+        }
     }
 }
 

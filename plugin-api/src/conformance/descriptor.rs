@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 const COMMON_DIMS: [usize; 7] = [32, 16, 8, 24, 96, 100, 128];
 
 /// A configuration and a space that `create` accepts.
-pub(super) fn foothold(method: &Method) -> Option<(Config, Space)> {
+pub(super) fn foothold(method: &Method, fixed: &Config) -> Option<(Config, Space)> {
     let spaces = [Metric::L2, Metric::Ip, Metric::Cosine]
         .into_iter()
         .flat_map(|metric| COMMON_DIMS.map(|dim| Space { dim, metric }));
-    spaces.into_iter().find_map(|space| Some((any_config(method, space).ok()?, space)))
+    spaces.into_iter().find_map(|space| Some((any_config(method, fixed, space).ok()?, space)))
 }
 
 pub(super) fn texts(subject: &Subject<'_>, log: &mut Log<'_>) {
