@@ -40,7 +40,7 @@ fn encode_on(path: Path, x: &[f32], code: &mut [u8]) {
         Set::Avx2 => unsafe { avx2::encode(x, code) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this set exists only where `Path::available` detected AVX-512F.
-        Set::Avx512 => unsafe { avx512::encode(x, code) },
+        Set::Avx512 | Set::Vbmi => unsafe { avx512::encode(x, code) },
     }
 }
 
@@ -54,7 +54,7 @@ fn decode_on(path: Path, code: &[u8], x: &mut [f32]) {
         Set::Avx2 => unsafe { avx2::decode(code, x) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this set exists only where `Path::available` detected AVX-512F.
-        Set::Avx512 => unsafe { avx512::decode(code, x) },
+        Set::Avx512 | Set::Vbmi => unsafe { avx512::decode(code, x) },
     }
 }
 

@@ -26,6 +26,7 @@ use ndarray::ArrayView2;
 
 use crate::TopK;
 use crate::pack::packed_bytes;
+use crate::path::{Path, Set};
 use filter::Filter;
 
 /// Codes per block of the interleaved layout.
@@ -324,44 +325,13 @@ fn by_byte(entries: &[f32], bits: u32) -> Vec<[f32; 256]> {
     entries.chunks((8 / bits as usize) << bits).map(byte).collect()
 }
 
-/// The instruction set to use. A path other than the portable one exists only where
-/// [`Path::available`] found its features on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
 impl Path {
-    /// The paths that this machine can run, the fastest first.
-    fn available() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let fast = {
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vbmi");
-            let avx512 = avx512.then_some(Self::Avx512);
-            let avx2 = is_x86_feature_detected!("avx2").then_some(Self::Avx2);
-            avx512.into_iter().chain(avx2)
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let fast = std::iter::empty();
-        fast.chain([Self::Portable])
-    }
-
-    fn fastest() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
-    }
-
     /// The planes of `bytes`, where this path reads them.
     fn planes(self, bytes: &[[f32; 256]]) -> Vec<Planes> {
-        match self {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe { avx512::planes(bytes) },
+            // SAFETY: this set exists only where `Path::available` detected its features.
+            Set::Vbmi => unsafe { avx512::planes(bytes) },
             _ => Vec::new(),
         }
     }
@@ -374,63 +344,65 @@ impl Path {
         lines: &[Line],
         sums: &mut [[f32; BLOCK]],
     ) {
-        match self {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe { avx512::sums(planes, lines, sums) },
+            // SAFETY: this set exists only where `Path::available` detected its features.
+            Set::Vbmi => unsafe { avx512::sums(planes, lines, sums) },
             _ => portable::sums(bytes, lines, sums),
         }
     }
 
     /// True if [`nibble_candidates`](Self::nibble_candidates) rejects codes.
     fn filters_nibbles(self) -> bool {
-        self != Self::Portable
+        self.0 != Set::Portable
     }
 
     /// True if [`byte_candidates`](Self::byte_candidates) rejects codes.
     fn filters_bytes(self) -> bool {
-        match self {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => true,
+            Set::Vbmi => true,
             _ => false,
         }
     }
 
     /// Sets in `masks`, one per block, the bits of the codes that [`Filter`] does not reject.
     fn byte_candidates(self, tables: &[[u8; 256]], lines: &[Line], masks: &mut [u64]) {
-        match self {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe { avx512::byte_candidates(tables, lines, masks) },
+            // SAFETY: this set exists only where `Path::available` detected its features.
+            Set::Vbmi => unsafe { avx512::byte_candidates(tables, lines, masks) },
             _ => masks.fill(u64::MAX),
         }
     }
 
     /// As [`byte_candidates`](Self::byte_candidates), by two tables per byte.
     fn nibble_candidates(self, tables: &[[u8; 16]], lines: &[Line], masks: &mut [u64]) {
-        match self {
+        match self.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { avx2::candidates(tables.as_chunks().0, lines, masks) },
+            // SAFETY: this set exists only where `Path::available` detected AVX2.
+            Set::Avx2 | Set::Avx512 => unsafe {
+                avx2::candidates(tables.as_chunks().0, lines, masks)
+            },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe {
+            // SAFETY: this set exists only where `Path::available` detected its features.
+            Set::Vbmi => unsafe {
                 avx512::nibble_candidates(tables.as_chunks().0, lines, masks);
             },
-            Self::Portable => masks.fill(u64::MAX),
+            Set::Portable => masks.fill(u64::MAX),
         }
     }
 
     /// As [`filter::extremes`].
     fn extremes<const E: usize>(self, table: &[f32; E]) -> Option<[f32; 2]> {
-        match self {
-            Self::Portable => filter::extremes(table),
+        match self.0 {
+            Set::Portable => filter::extremes(table),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { avx2::extremes(table) },
+            // SAFETY: this set exists only where `Path::available` detected AVX2.
+            Set::Avx2 | Set::Avx512 => unsafe { avx2::extremes(table) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe { avx512::extremes(table) },
+            // SAFETY: this set exists only where `Path::available` detected its features.
+            Set::Vbmi => unsafe { avx512::extremes(table) },
         }
     }
 
@@ -442,14 +414,14 @@ impl Path {
         scale: f32,
         rounded: &mut [[u8; E]],
     ) {
-        match self {
-            Self::Portable => filter::round_down(tables, most, scale, rounded),
+        match self.0 {
+            Set::Portable => filter::round_down(tables, most, scale, rounded),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2.
-            Self::Avx2 => unsafe { avx2::round_down(tables, most, scale, rounded) },
+            // SAFETY: this set exists only where `Path::available` detected AVX2.
+            Set::Avx2 | Set::Avx512 => unsafe { avx2::round_down(tables, most, scale, rounded) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected its features.
-            Self::Avx512 => unsafe { avx512::round_down(tables, most, scale, rounded) },
+            // SAFETY: this set exists only where `Path::available` detected its features.
+            Set::Vbmi => unsafe { avx512::round_down(tables, most, scale, rounded) },
         }
     }
 }
@@ -463,7 +435,7 @@ impl Path {
 /// When the shapes disagree.
 pub fn add_terms(x: &[f32], columns: &[f32], sums: &mut [f64], term: impl Fn(f64, f64) -> f64) {
     assert_eq!(columns.len(), x.len() * sums.len(), "length of the columns");
-    crate::Path::fastest().run(
+    Path::fastest().run(
         #[inline(always)]
         || add(x, columns, sums, term),
     );

@@ -46,7 +46,7 @@ fn pack_on(path: Path, values: &[u16], bits: u32, out: &mut [u8]) {
     match path.0 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this set exists only where `Path::available` detected the features.
-        Set::Avx512 => unsafe { avx512::pack(values, bits, out) },
+        Set::Vbmi => unsafe { avx512::pack(values, bits, out) },
         _ => path.run(
             #[inline(always)]
             || portable::pack(values, bits, out),
@@ -59,7 +59,7 @@ fn unpack_on(path: Path, bytes: &[u8], bits: u32, values: &mut [u16]) {
     match path.0 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this set exists only where `Path::available` detected the features.
-        Set::Avx512 => unsafe { avx512::unpack(bytes, bits, values) },
+        Set::Vbmi => unsafe { avx512::unpack(bytes, bits, values) },
         _ => path.run(
             #[inline(always)]
             || portable::unpack(bytes, bits, values),

@@ -23,6 +23,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
 
 use crate::distance::norm_sq;
+use crate::path::{Path, Set};
 
 /// Rows per panel.
 const PANEL: usize = 32;
@@ -228,59 +229,30 @@ impl Panels {
     }
 }
 
-/// The instruction set to use. A path other than the portable one exists only where
-/// [`Path::available`] found its features on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
-    Portable,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
 impl Path {
-    /// The paths that this machine can run, the fastest first.
-    fn available() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let fast = {
-            let avx512 = is_x86_feature_detected!("avx512f").then_some(Self::Avx512);
-            let avx2 = (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-                .then_some(Self::Avx2);
-            avx512.into_iter().chain(avx2)
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let fast = std::iter::empty();
-        fast.chain([Self::Portable])
-    }
-
-    fn fastest() -> Self {
-        Self::available().next().unwrap_or(Self::Portable)
-    }
-
     /// The scores of each of `x` against all rows of `panels`; `scores[i]` has one place per row.
     fn scores(self, x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
-        match self {
-            Self::Portable => portable::scores(x, panels, scores),
+        match self.0 {
+            Set::Portable => portable::scores(x, panels, scores),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2 and FMA.
-            Self::Avx2 => unsafe { avx2::scores(x, panels, scores) },
+            // SAFETY: this set exists only where `Path::available` detected AVX2 and FMA.
+            Set::Avx2 => unsafe { avx2::scores(x, panels, scores) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX-512F.
-            Self::Avx512 => unsafe { avx512::scores(x, panels, scores) },
+            // SAFETY: this set exists only where `Path::available` detected AVX-512F.
+            Set::Avx512 | Set::Vbmi => unsafe { avx512::scores(x, panels, scores) },
         }
     }
 
     /// The best row of `panels`, counted from the first panel, and its score, for each of `x`.
     fn nearest(self, x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
-        match self {
-            Self::Portable => portable::nearest(x, panels, found),
+        match self.0 {
+            Set::Portable => portable::nearest(x, panels, found),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX2 and FMA.
-            Self::Avx2 => unsafe { avx2::nearest(x, panels, found) },
+            // SAFETY: this set exists only where `Path::available` detected AVX2 and FMA.
+            Set::Avx2 => unsafe { avx2::nearest(x, panels, found) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this path exists only where `available` detected AVX-512F.
-            Self::Avx512 => unsafe { avx512::nearest(x, panels, found) },
+            // SAFETY: this set exists only where `Path::available` detected AVX-512F.
+            Set::Avx512 | Set::Vbmi => unsafe { avx512::nearest(x, panels, found) },
         }
     }
 }

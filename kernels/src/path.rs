@@ -33,9 +33,12 @@ pub(crate) enum Set {
     /// AVX2, FMA, F16C and BMI2: Haswell, Zen and later.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Also AVX-512 F, BW, DQ, VL and VBMI: Ice Lake, Zen 4 and later.
+    /// Also AVX-512 F, BW, DQ and VL: Skylake-X and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// Also AVX-512 VBMI: Ice Lake, Zen 4 and later.
+    #[cfg(target_arch = "x86_64")]
+    Vbmi,
 }
 
 impl Path {
@@ -51,10 +54,10 @@ impl Path {
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vbmi");
-            let sets = [avx512.then_some(Set::Avx512), avx2.then_some(Set::Avx2)];
-            sets.into_iter().flatten()
+                && is_x86_feature_detected!("avx512vl");
+            let vbmi = avx512 && is_x86_feature_detected!("avx512vbmi");
+            let sets = [(vbmi, Set::Vbmi), (avx512, Set::Avx512), (avx2, Set::Avx2)];
+            sets.into_iter().filter_map(|(there, set)| there.then_some(set))
         };
         #[cfg(not(target_arch = "x86_64"))]
         let fast = std::iter::empty();
@@ -82,7 +85,7 @@ impl Path {
             Set::Avx2 => unsafe { avx2(work) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this set exists only where `available` detected the features of `avx512`.
-            Set::Avx512 => unsafe { avx512(work) },
+            Set::Avx512 | Set::Vbmi => unsafe { avx512(work) },
         }
     }
 }
@@ -95,7 +98,7 @@ fn avx2<R>(work: impl FnOnce() -> R) -> R {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,bmi2")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
