@@ -289,6 +289,8 @@ struct Assignment {
     sums: Array2<f64>,
     /// Rows of each centroid.
     sizes: Vec<usize>,
+    /// Rows that the last assignment moved, ascending.
+    moved: Vec<usize>,
     /// Moves grouped by centroid, ascending by row within each group.
     moves: Vec<Move>,
     /// Group `j` is `moves[starts[j]..starts[j + 1]]`.
@@ -313,6 +315,7 @@ impl Assignment {
             previous: vec![NOWHERE; n],
             sums: Array2::zeros((k, d)),
             sizes: vec![0; k],
+            moved: Vec::new(),
             moves: Vec::new(),
             starts: vec![0; k + 1],
         }
@@ -333,13 +336,20 @@ impl Assignment {
     }
 
     fn collect_moves(&mut self) {
-        let Self { nearest, previous, sizes, moves, starts, .. } = self;
-        let moved = || {
-            let pairs = (0_u32..).zip(previous.iter().zip(nearest.iter()));
-            pairs.filter(|(_, (from, to))| from != to).map(|(row, (&from, &to))| (row, from, to))
-        };
+        /// Rows that are compared at once: most stay where they are.
+        const RUN: usize = 64;
+        let Self { nearest, previous, sizes, moved, moves, starts, .. } = self;
+        moved.clear();
+        for (run, (from, to)) in previous.chunks(RUN).zip(nearest.chunks(RUN)).enumerate() {
+            if from != to {
+                let first = run * RUN;
+                moved
+                    .extend((first..first + to.len()).filter(|i| from[i - first] != to[i - first]));
+            }
+        }
         starts.fill(0);
-        for (_, from, to) in moved() {
+        for &row in &*moved {
+            let (from, to) = (previous[row], nearest[row]);
             sizes[to as usize] += 1;
             starts[to as usize + 1] += 1;
             if from != NOWHERE {
@@ -353,15 +363,15 @@ impl Assignment {
         moves.clear();
         moves.resize(starts[starts.len() - 1], Move { row: 0, sign: 0.0 });
         let mut next = starts.clone();
-        let mut put = |j: u32, row, sign| {
-            moves[next[j as usize]] = Move { row, sign };
+        let mut put = |j: u32, row: usize, sign| {
+            moves[next[j as usize]] = Move { row: row as u32, sign };
             next[j as usize] += 1;
         };
-        for (row, from, to) in moved() {
-            if from != NOWHERE {
-                put(from, row, -1.0);
+        for &row in &*moved {
+            if previous[row] != NOWHERE {
+                put(previous[row], row, -1.0);
             }
-            put(to, row, 1.0);
+            put(nearest[row], row, 1.0);
         }
     }
 

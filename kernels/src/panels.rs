@@ -259,6 +259,10 @@ impl Path {
 
 /// The rows of `x` (n ≤ GROUP, d), whose columns are contiguous; the rest is empty.
 fn slices<'a>(x: &'a ArrayView2<'_, f32>) -> [&'a [f32]; GROUP] {
+    if let (Some(values), 1..) = (x.as_slice(), x.ncols()) {
+        let mut rows = values.chunks_exact(x.ncols());
+        return std::array::from_fn(|_| rows.next().unwrap_or_default());
+    }
     let mut rows = x.outer_iter();
     std::array::from_fn(|_| {
         rows.next().map(|row| row.to_slice().expect("columns are contiguous")).unwrap_or_default()

@@ -45,10 +45,28 @@ impl Encoder {
 
     /// Centred and scaled columns `from..` of `rows`, into `part` (n, sub).
     fn centre(&self, rows: &[&[f32]], from: usize, part: &mut [f32]) {
-        let sub = self.shift.len();
-        for (row, part) in rows.iter().zip(part.chunks_exact_mut(sub)) {
-            for ((part, x), shift) in part.iter_mut().zip(&row[from..from + sub]).zip(&self.shift) {
-                *part = x * self.scale - shift;
+        match self.shift.len() {
+            2 => self.centre_wide::<2>(rows, from, part),
+            4 => self.centre_wide::<4>(rows, from, part),
+            8 => self.centre_wide::<8>(rows, from, part),
+            16 => self.centre_wide::<16>(rows, from, part),
+            sub => {
+                for (row, part) in rows.iter().zip(part.chunks_exact_mut(sub)) {
+                    let row = &row[from..from + sub];
+                    for ((part, x), shift) in part.iter_mut().zip(row).zip(&self.shift) {
+                        *part = x * self.scale - shift;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Of a width known when compiled: a few registers in place of a loop.
+    fn centre_wide<const SUB: usize>(&self, rows: &[&[f32]], from: usize, part: &mut [f32]) {
+        let Some(shift) = self.shift.first_chunk::<SUB>() else { return };
+        for (row, part) in rows.iter().zip(part.as_chunks_mut::<SUB>().0) {
+            if let Some(row) = row[from..].first_chunk::<SUB>() {
+                *part = std::array::from_fn(|t| row[t] * self.scale - shift[t]);
             }
         }
     }

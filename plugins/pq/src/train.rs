@@ -1,8 +1,9 @@
-//! k-means in every sub-space, one after the other: each run uses all threads and leaves the same
-//! centroids on any number of them.
+//! k-means in every sub-space, side by side: the centroids are the same on any number of threads.
 
 use crate::Split;
 use ndarray::{ArrayView2, Axis, Slice};
+use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 use vq_kernels::{KMeans, KMeansError};
 use vq_plugin_api::{Context, Error};
 
@@ -13,24 +14,35 @@ pub(crate) fn centroids(
     ctx: &Context<'_>,
 ) -> Result<Vec<f32>, Error> {
     let (m, sub) = (params.m, train.ncols() / params.m);
-    let mut centroids = Vec::with_capacity((train.ncols()) << params.bits);
-    for j in 0..m {
+    let k = 1 << params.bits;
+    let done = Mutex::new(vec![0.0_f32; m]);
+    let mut centroids = vec![0.0_f32; m * k * sub];
+    let parts = centroids.par_chunks_mut(k * sub).enumerate().with_max_len(1);
+    parts.try_for_each(|(j, centroids)| {
         let kmeans = KMeans {
-            k: 1 << params.bits,
+            k,
             iterations: params.iterations,
             seed: seed_of(ctx.seed(), j as u64),
             max_points_per_centroid: params.points_per_centroid,
         };
         let part = train.slice_axis(Axis(1), Slice::from(j * sub..(j + 1) * sub));
-        let mut progress =
-            |done: f32| ctx.progress((j as f32 + done) / m as f32, "k-means in sub-spaces");
+        let mut progress = |fraction: f32| {
+            // Told under the lock, so that what the host hears never goes back.
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done[j] = fraction;
+            let all = done.iter().sum::<f32>() / m as f32;
+            ctx.progress(all.min(1.0), "k-means in sub-spaces")
+        };
         let found = kmeans.fit(part, &mut progress).map_err(|error| match error {
             KMeansError::Stopped(stopped) => stopped,
             other => Error::failed(other.to_string()),
         })?;
         // A step of k-means can round a centroid of huge values to infinity.
-        centroids.extend(found.iter().map(|value| value.clamp(f32::MIN, f32::MAX)));
-    }
+        for (to, value) in centroids.iter_mut().zip(&found) {
+            *to = value.clamp(f32::MIN, f32::MAX);
+        }
+        Ok(())
+    })?;
     Ok(centroids)
 }
 
