@@ -365,6 +365,9 @@ impl Filter {
             stays
         });
         pairs.retain(|pair| left[pair.vector as usize] > 1);
+        if pairs.is_empty() {
+            return;
+        }
         self.rescore(x, pairs);
         let mut best = [f32::NEG_INFINITY; GROUP];
         for pair in &*pairs {

@@ -138,12 +138,17 @@ pub(super) fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
     for pair in pairs {
         let (x, row, bias) = filter.of(x, *pair);
         let ((x, x_rest), (row, row_rest)) = (x.as_chunks::<16>(), row.as_chunks::<16>());
-        let mut sums = [_mm512_setzero_ps(); 2];
-        for (i, (x, row)) in x.iter().zip(row).enumerate() {
-            sums[i % 2] = _mm512_fmadd_ps(load(x), load(row), sums[i % 2]);
+        let ((x_pairs, x_last), (row_pairs, row_last)) = (x.as_chunks::<2>(), row.as_chunks::<2>());
+        let (mut even, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        for (x, row) in x_pairs.iter().zip(row_pairs) {
+            even = _mm512_fmadd_ps(load(&x[0]), load(&row[0]), even);
+            odd = _mm512_fmadd_ps(load(&x[1]), load(&row[1]), odd);
+        }
+        for (x, row) in x_last.iter().zip(row_last) {
+            even = _mm512_fmadd_ps(load(x), load(row), even);
         }
         let rest = x_rest.iter().zip(row_rest).fold(bias, |sum, (x, r)| x.mul_add(*r, sum));
-        pair.score = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])) + rest;
+        pair.score = _mm512_reduce_add_ps(_mm512_add_ps(even, odd)) + rest;
     }
 }
 
