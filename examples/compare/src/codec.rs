@@ -1,0 +1,186 @@
+//! A fitted plugin, called as the host calls it: through its C table, whole matrices in and out,
+//! outputs allocated before.
+//!
+//! The time of a call starts when the referee has filled the output with its canaries and calls the
+//! plugin, and ends when the plugin's answer is checked: what a referee costs is not the method's.
+
+use crate::failure::Failure;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use ndarray::ArrayView2;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use vq_plugin_api::abi;
+use vq_plugin_api::handle::{CallError, Caller, Guarded, Instance, Method, Plugin, Scorer};
+use vq_plugin_api::params::Config;
+use vq_plugin_api::{Metric, Space};
+
+/// Seed of everything on our side.
+pub(crate) const SEED: u64 = 42;
+
+/// When the plugin was called last.
+#[derive(Clone, Debug)]
+struct Clock(Arc<Mutex<Instant>>);
+
+impl Clock {
+    fn start(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn spent(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// An instance of a method and what its calls need.
+pub(crate) struct Codec {
+    instance: Instance,
+    code_bytes: usize,
+    clock: Clock,
+}
+
+/// The threads of a call: the budget and the pool behind `parallel_for`.
+#[derive(Clone, Copy)]
+pub(crate) struct Team<'a> {
+    pub(crate) threads: usize,
+    pub(crate) pool: &'a rayon::ThreadPool,
+}
+
+impl Codec {
+    /// An unfitted instance of `method` in the library at `path`, for L2 in `dim` dimensions.
+    pub(crate) fn create(
+        path: &Path,
+        method: &str,
+        params: &Config,
+        dim: usize,
+    ) -> Result<Self, Failure> {
+        let clock = Clock(Arc::new(Mutex::new(Instant::now())));
+        let watch = clock.clone();
+        let method = find(path, method)?.watched(Arc::new(move |_| watch.start()));
+        let instance = method.create(params, Space { dim, metric: Metric::L2 })?;
+        Ok(Codec { instance, code_bytes: 0, clock })
+    }
+
+    /// Learns from `train` (n, d).
+    pub(crate) fn fit(
+        &mut self,
+        train: ArrayView2<'_, f32>,
+        team: Team<'_>,
+    ) -> Result<Duration, Failure> {
+        lend(team, |caller| self.instance.fit(train, caller))?;
+        let spent = self.clock.spent();
+        self.code_bytes = self.instance.code_bytes();
+        Ok(spent)
+    }
+
+    /// Encodes `x` (n, d) into `codes` (n, code_bytes).
+    pub(crate) fn encode(
+        &self,
+        x: ArrayView2<'_, f32>,
+        codes: &mut Guarded<u8>,
+        team: Team<'_>,
+    ) -> Result<Duration, Failure> {
+        lend(team, |caller| self.instance.compress(x, self.code_bytes, caller, codes))?;
+        Ok(self.clock.spent())
+    }
+
+    /// Decodes `codes` (n, code_bytes) into `x` (n, d).
+    pub(crate) fn decode(
+        &self,
+        codes: &[u8],
+        x: &mut Guarded<f32>,
+        team: Team<'_>,
+    ) -> Result<Duration, Failure> {
+        let rows = codes.len() / self.code_bytes;
+        let codes = &codes[..rows * self.code_bytes];
+        // Does not fail: the length is the product.
+        let codes = ArrayView2::from_shape((rows, self.code_bytes), codes)
+            .map_err(|_| Failure::Rows { wanted: rows, rows: 0 })?;
+        lend(team, |caller| self.instance.decompress(codes, caller, x))?;
+        Ok(self.clock.spent())
+    }
+
+    /// `codes` of n vectors, cut into blocks of `block` and brought into the scorer's layout.
+    pub(crate) fn packed(
+        &self,
+        codes: &[u8],
+        block: usize,
+        team: Team<'_>,
+    ) -> Result<Vec<Packed>, Failure> {
+        let scorer = self.scorer()?;
+        let mut first = 0;
+        let mut blocks = Vec::new();
+        for codes in codes.chunks(block * self.code_bytes) {
+            let len = codes.len() / self.code_bytes;
+            let codes = ArrayView2::from_shape((len, self.code_bytes), codes)
+                .map_err(|_| Failure::Rows { wanted: len, rows: 0 })?;
+            let codes = lend(team, |caller| scorer.pack(codes, caller))?;
+            blocks.push(Packed { first, len, codes });
+            first += len;
+        }
+        Ok(blocks)
+    }
+
+    /// Estimates between `queries` (q, d) and a block of codes into `estimates` (q, len).
+    pub(crate) fn score(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        block: &Packed,
+        estimates: &mut Guarded<f32>,
+        team: Team<'_>,
+    ) -> Result<Duration, Failure> {
+        let scorer = self.scorer()?;
+        lend(team, |caller| {
+            scorer.score(queries, &block.codes, block.len, caller, estimates, None)
+        })?;
+        Ok(self.clock.spent())
+    }
+
+    fn scorer(&self) -> Result<Scorer<'_>, Failure> {
+        let id = || self.instance.method().about().id.clone();
+        self.instance.scorer().ok_or_else(|| Failure::NoScorer(id()))
+    }
+}
+
+/// A block of codes as the scorer reads it.
+pub(crate) struct Packed {
+    /// The first row's number.
+    pub(crate) first: usize,
+    /// Rows.
+    pub(crate) len: usize,
+    codes: Vec<u8>,
+}
+
+fn lend<T>(
+    team: Team<'_>,
+    call: impl FnOnce(&Caller<'_>) -> Result<T, CallError>,
+) -> Result<T, CallError> {
+    call(&Caller {
+        threads: team.threads,
+        seed: SEED,
+        log: &|_, _| (),
+        progress: &|_, _| true,
+        pool: team.pool,
+    })
+}
+
+/// The method `id` of the library at `path`, which is never unloaded.
+fn find(path: &Path, id: &str) -> Result<Method, Failure> {
+    let load = |source| Failure::Load { path: path.to_owned(), source };
+    // SAFETY: runs the initialisers of a library that this repository built a moment ago.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    let library = ManuallyDrop::new(library.map_err(load)?);
+    // SAFETY: the symbol's type is fixed by the contract's version in its name.
+    let entry = unsafe { library.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()) };
+    let entry = entry.map_err(load)?;
+    // SAFETY: the contract's entry function.
+    let table = unsafe { entry(abi::ABI_MAJOR, abi::ABI_MINOR) };
+    // SAFETY: the library stays loaded, and this is what its entry function answered.
+    let plugin = unsafe { Plugin::read(table) }
+        .map_err(|source| Failure::Describe { path: path.to_owned(), source })?;
+    let method = plugin.methods().iter().find(|method| method.about().id == id);
+    method
+        .cloned()
+        .ok_or_else(|| Failure::NoMethod { path: path.to_owned(), method: id.to_owned() })
+}
