@@ -149,7 +149,8 @@ pub(crate) struct Packed {
     pub(crate) first: usize,
     /// Rows.
     pub(crate) len: usize,
-    codes: Vec<u8>,
+    /// As the scorer reads them.
+    pub(crate) codes: Vec<u8>,
 }
 
 fn lend<T>(

@@ -12,6 +12,7 @@
 mod codec;
 mod failure;
 mod matrix;
+mod search;
 mod work;
 
 use failure::Failure;

@@ -3,6 +3,7 @@
 use crate::codec::{Codec, Packed, SEED, Team};
 use crate::failure::Failure;
 use crate::matrix;
+use crate::search::Codebooks;
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use vq_host::data::{Metric, RowFile, Rows as FileRows, exact_neighbours};
-use vq_kernels::{KMeans, TopK};
+use vq_kernels::KMeans;
 use vq_plugin_api::handle::Guarded;
-use vq_plugin_api::params::Config;
+use vq_plugin_api::params::{Config, Value};
 
 /// Codes that the scorer sees per call, and queries: as the host does it.
 const CODES_PER_SCORE: usize = 1 << 16;
@@ -44,8 +45,8 @@ pub(crate) enum Work {
     Encode { codec: Spec, rows: PathBuf, n: usize },
     /// Decodes the codes of `rows`; answers the decoded (n, d).
     Decode { codec: Spec, rows: PathBuf, n: usize },
-    /// Estimates from each of `queries` to the codes of `rows`, keeping the `top` nearest; with
-    /// `top` = 0 the estimates are made and nothing is kept. Answers the 10 nearest (q, 10), u32.
+    /// With `top` = 0 the scorer's estimates from each of `queries` to the codes of `rows`, of
+    /// which nothing is kept; else the `top` nearest by the kernel's scan. Answers the 10 nearest (q, 10), u32.
     Scan { codec: Spec, rows: PathBuf, n: usize, queries: PathBuf, top: usize },
     /// Answers the centroids (k, d).
     Kmeans { rows: PathBuf, n: usize, k: usize, iterations: usize, points_per_centroid: usize },
@@ -106,6 +107,7 @@ enum Task {
         blocks: Vec<Packed>,
         queries: Rows,
         top: usize,
+        codebooks: Codebooks,
         estimates: Guarded<f32>,
     },
     Kmeans {
@@ -188,11 +190,17 @@ impl Shop {
                 Task::Decode { codec, codes, x: Guarded::rows() }
             }
             Work::Scan { codec, rows, n, queries, top } => {
+                let whole = |name: &str| match codec.params.get(name) {
+                    Some(Value::Int(value)) => usize::try_from(*value).ok(),
+                    _ => None,
+                };
+                let (m, bits) = whole("m").zip(whole("bits")).ok_or(Failure::NotProduct)?;
                 let (codec, codes) = self.encoded(&codec, &rows, n, team)?;
+                let codebooks = Codebooks::of(&codec, m, bits as u32, team)?;
                 let blocks = codec.packed(&codes, CODES_PER_SCORE, team)?;
                 let all = matrix::read(&queries)?.nrows();
                 let queries = self.rows(&queries, all)?;
-                Task::Scan { codec, blocks, queries, top, estimates: Guarded::rows() }
+                Task::Scan { codec, blocks, queries, top, codebooks, estimates: Guarded::rows() }
             }
             Work::Kmeans { rows, n, k, iterations, points_per_centroid } => {
                 let kmeans = KMeans {
@@ -264,8 +272,11 @@ impl Task {
             }
             Task::Encode { codec, rows, codes } => codec.encode(rows.view(), codes, team),
             Task::Decode { codec, codes, x } => codec.decode(codes, x, team),
-            Task::Scan { codec, blocks, queries, top, estimates } => {
-                Ok(scan(codec, blocks, queries.view(), *top, estimates, team)?.1)
+            Task::Scan { codec, blocks, queries, top: 0, estimates, .. } => {
+                scan(codec, blocks, queries.view(), estimates, team)
+            }
+            Task::Scan { blocks, queries, top, codebooks, .. } => {
+                Ok(codebooks.search(blocks, queries.view(), *top, team).1)
             }
             Task::Kmeans { rows, kmeans, centroids } => {
                 let x = rows.view();
@@ -320,8 +331,8 @@ impl Task {
                 codec.decode(codes, x, team)?;
                 matrix::write(path, x.values().iter().map(|value| value.to_le_bytes()))
             }
-            Task::Scan { codec, blocks, queries, estimates, .. } => {
-                let (found, _) = scan(codec, blocks, queries.view(), ANSWERED, estimates, team)?;
+            Task::Scan { blocks, queries, codebooks, .. } => {
+                let (found, _) = codebooks.search(blocks, queries.view(), ANSWERED, team);
                 let ids = found.into_iter().flatten().map(|(_, id)| id.to_le_bytes());
                 matrix::write(path, ids)
             }
@@ -355,49 +366,19 @@ fn round_trip(
     matrix::write(path, x.values().iter().map(|value| value.to_le_bytes()))
 }
 
-/// Per query the `top` nearest rows as (−estimate, row), nearest first; nothing with `top` = 0.
-type Found = Vec<Vec<(f32, u32)>>;
-
-/// An exhaustive search over codes: estimates block by block, each kept from while it is in the cache.
+/// Estimates of all queries for all codes, block by block.
 fn scan(
     codec: &Codec,
     blocks: &[Packed],
     queries: ArrayView2<'_, f32>,
-    top: usize,
     estimates: &mut Guarded<f32>,
     team: Team<'_>,
-) -> Result<(Found, Duration), Failure> {
+) -> Result<Duration, Failure> {
     let mut spent = Duration::ZERO;
-    let mut found = Vec::with_capacity(queries.nrows());
     for queries in queries.axis_chunks_iter(ndarray::Axis(0), QUERIES_PER_SCORE) {
-        let mut best = vec![TopK::new(top); queries.nrows()];
         for block in blocks {
             spent += codec.score(queries, block, estimates, team)?;
-            if top > 0 {
-                let started = Instant::now();
-                team.pool.install(|| keep(&mut best, estimates.values(), block));
-                spent += started.elapsed();
-            }
         }
-        found.extend(best.into_iter().map(TopK::into_sorted));
     }
-    Ok((found, spent))
-}
-
-/// Offers the estimates (queries, block) to each query's selection, the smallest being the best.
-fn keep(best: &mut [TopK], estimates: &[f32], block: &Packed) {
-    // A part at a time, since the selection wants the largest.
-    const PART: usize = 1024;
-    best.par_iter_mut().zip(estimates.par_chunks(block.len)).with_max_len(1).for_each(
-        |(best, estimates)| {
-            let mut scores = [0.0; PART];
-            for (i, part) in estimates.chunks(PART).enumerate() {
-                let scores = &mut scores[..part.len()];
-                for (score, estimate) in scores.iter_mut().zip(part) {
-                    *score = -estimate;
-                }
-                best.push_row((block.first + i * PART) as u32, scores);
-            }
-        },
-    );
+    Ok(spent)
 }
