@@ -92,8 +92,8 @@ class Rq:
         rq.cp.max_points_per_centroid = params["points_per_centroid"]
         if tuned:
             rq.train_type = faiss.ResidualQuantizer.Train_default
-            # The fewest that reach our error.
-            rq.cp.niter = 25
+            # About the fewest that reach our error.
+            rq.cp.niter = 18
             rq.use_beam_LUT = 1
         return rq
 
