@@ -164,9 +164,8 @@ impl Panels {
 
     fn nearest_on(&self, path: Path, x: ArrayView2<'_, f32>, index: &mut [u32], score: &mut [f32]) {
         let x = contiguous_rows(x);
-        index.fill(0);
-        score.fill(f32::NEG_INFINITY);
         for (rows, panels) in self.blocks() {
+            let first = rows.start as u32;
             for ((x, index), score) in x
                 .axis_chunks_iter(Axis(0), GROUP)
                 .zip(index.chunks_mut(GROUP))
@@ -177,9 +176,8 @@ impl Panels {
                 path.nearest(&vectors[..x.nrows()], panels, &mut found);
                 for ((index, score), found) in index.iter_mut().zip(score).zip(found) {
                     // Later blocks hold later rows: ties stay where they are.
-                    if found.1 > *score {
-                        *index = rows.start as u32 + found.0;
-                        *score = found.1;
+                    if first == 0 || found.1 > *score {
+                        (*index, *score) = (first + found.0, found.1);
                     }
                 }
             }

@@ -34,6 +34,11 @@ pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
 /// As [`Path::nearest`](super::Path::nearest).
 #[target_feature(enable = "avx512f")]
 pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
+    // Biases of −∞ fill up a panel, and their rows never win: half of it may be enough.
+    let d = x.first().map_or(0, |x| x.len());
+    if panels.len() == d + 1 && panels[0].0[PANEL / 2..].iter().all(|b| *b == f32::NEG_INFINITY) {
+        return nearest_of_few(x, panels, found);
+    }
     let (tiles, x_rest) = x.as_chunks::<6>();
     let (found, found_rest) = found.split_at_mut(6 * tiles.len());
     for (x, found) in tiles.iter().zip(found.as_chunks_mut().0) {
@@ -52,6 +57,8 @@ pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
 #[target_feature(enable = "avx512f")]
 fn scores_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], scores: &mut [&mut [f32]; R]) {
     let d = x[0].len();
+    // Once, in place of a check per panel.
+    let x = &x.map(|x| &x[..d]);
     for (p, panel) in panels.chunks_exact(d + 1).enumerate() {
         let sums = panel_scores(x, panel);
         for (sums, scores) in sums.iter().zip(scores.iter_mut()) {
@@ -70,6 +77,8 @@ fn scores_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], scores: &mut [&
 #[target_feature(enable = "avx512f")]
 fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(u32, f32); R]) {
     let d = x[0].len();
+    // Once, in place of a check per panel.
+    let x = &x.map(|x| &x[..d]);
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let half = _mm512_set1_epi32(16);
     let step = _mm512_set1_epi32(PANEL as i32);
@@ -96,15 +105,45 @@ fn nearest_tile<const R: usize>(x: &[&[f32]; R], panels: &[Line], found: &mut [(
     }
 }
 
-/// R vectors against the 32 rows of one panel.
+/// Against the first 16 rows of one panel.
+#[target_feature(enable = "avx512f")]
+fn nearest_of_few(x: &[&[f32]], panel: &[Line], found: &mut [(u32, f32)]) {
+    let (tiles, x_rest) = x.as_chunks::<8>();
+    let (found, found_rest) = found.split_at_mut(8 * tiles.len());
+    for (x, found) in tiles.iter().zip(found.as_chunks_mut().0) {
+        few_tile(x, panel, found);
+    }
+    for (x, found) in x_rest.as_chunks::<1>().0.iter().zip(found_rest.as_chunks_mut().0) {
+        few_tile(x, panel, found);
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn few_tile<const R: usize>(x: &[&[f32]; R], panel: &[Line], found: &mut [(u32, f32); R]) {
+    let (biases, lines) = panel.split_first().expect("a panel has d + 1 lines");
+    let x = x.map(|x| &x[..lines.len()]);
+    let mut sums = [load(biases)[0]; R];
+    for (k, line) in lines.iter().enumerate() {
+        let row = load(line)[0];
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = _mm512_fmadd_ps(_mm512_set1_ps(x[k]), row, *sum);
+        }
+    }
+    let least = _mm512_set1_ps(f32::NEG_INFINITY);
+    for (sum, found) in sums.into_iter().zip(found) {
+        // A NaN never wins.
+        let sum = _mm512_mask_mov_ps(least, _mm512_cmp_ps_mask::<_CMP_GT_OQ>(sum, least), sum);
+        let best = _mm512_reduce_max_ps(sum);
+        let ties = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(sum, _mm512_set1_ps(best));
+        *found = (ties.trailing_zeros(), best + 0.0);
+    }
+}
+
+/// R vectors against the 32 rows of one panel, all of the same dimension.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn panel_scores<const R: usize>(x: &[&[f32]; R], panel: &[Line]) -> [[__m512; 2]; R] {
     let (biases, lines) = panel.split_first().expect("a panel has d + 1 lines");
-    for x in x {
-        // Once per panel, in place of a check per element.
-        assert_eq!(x.len(), lines.len());
-    }
     let mut sums = [load(biases); R];
     for (k, line) in lines.iter().enumerate() {
         let [low, high] = load(line);
