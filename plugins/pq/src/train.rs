@@ -15,7 +15,7 @@ pub(crate) fn centroids(
 ) -> Result<Vec<f32>, Error> {
     let (m, sub) = (params.m, train.ncols() / params.m);
     let k = 1 << params.bits;
-    let done = Mutex::new(vec![0.0_f32; m]);
+    let told = Mutex::new(Told { done: vec![0.0; m], stopped: false });
     let mut centroids = vec![0.0_f32; m * k * sub];
     let parts = centroids.par_chunks_mut(k * sub).enumerate().with_max_len(1);
     parts.try_for_each(|(j, centroids)| {
@@ -27,11 +27,9 @@ pub(crate) fn centroids(
         };
         let part = train.slice_axis(Axis(1), Slice::from(j * sub..(j + 1) * sub));
         let mut progress = |fraction: f32| {
-            // Told under the lock, so that what the host hears never goes back.
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done[j] = fraction;
-            let all = done.iter().sum::<f32>() / m as f32;
-            ctx.progress(all.min(1.0), "k-means in sub-spaces")
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.done[j] = fraction;
+            told.tell(ctx)
         };
         let found = kmeans.fit(part, &mut progress).map_err(|error| match error {
             KMeansError::Stopped(stopped) => stopped,
@@ -44,6 +42,23 @@ pub(crate) fn centroids(
         Ok(())
     })?;
     Ok(centroids)
+}
+
+/// How far the sub-spaces are. Locked while the host is told, so that what it hears never goes back, and
+/// it is not asked again once it said stop.
+struct Told {
+    done: Vec<f32>,
+    stopped: bool,
+}
+
+impl Told {
+    fn tell(&mut self, ctx: &Context<'_>) -> Result<(), Error> {
+        if self.stopped {
+            return Err(Error::cancelled());
+        }
+        let all = self.done.iter().sum::<f32>() / self.done.len() as f32;
+        ctx.progress(all.min(1.0), "k-means in sub-spaces").inspect_err(|_| self.stopped = true)
+    }
 }
 
 /// A seed for part `j`, spread by the finaliser of splitmix64 so that neighbours share nothing.
