@@ -20,6 +20,9 @@ const STAGES: i32 = 10;
 /// Most principal directions.
 const MAX_DIRECTIONS: usize = 64;
 
+/// What all stages cost beside the last run, roughly, at its default of 25 rounds: for the progress.
+const STAGES_SHARE: f32 = 0.2;
+
 /// Most rounds of k-means in a sub-space.
 const STAGE_ITERATIONS: usize = 4;
 
@@ -61,8 +64,7 @@ pub(crate) fn centroids(
 
     let mut start: Option<Array2<f32>> = None;
     for (i, &dims) in stages.iter().enumerate() {
-        // All stages together cost about as much as the last run.
-        let at = |done: f32| 0.5 * (i as f32 + done) / stages.len() as f32;
+        let at = |done: f32| STAGES_SHARE * (i as f32 + done) / stages.len() as f32;
         let mut progress = |done: f32| progress(at(done));
         let points = projected.slice_axis(Axis(1), Slice::from(..dims));
         let stage = KMeans { iterations: kmeans.iterations.min(STAGE_ITERATIONS), ..kmeans };
@@ -82,7 +84,7 @@ pub(crate) fn centroids(
     if let Some(start) = start {
         Panels::for_ip(directions.t()).scores(start.view(), initial.view_mut());
     }
-    let mut progress = |done: f32| progress(0.5 + 0.5 * done);
+    let mut progress = |done: f32| progress(STAGES_SHARE + (1.0 - STAGES_SHARE) * done);
     let found = kmeans.fit_from(x.view(), initial.view(), &mut progress).map_err(failed)?;
     Ok(found + &mean)
 }
