@@ -268,7 +268,7 @@ fn slices<'a>(x: &'a ArrayView2<'_, f32>) -> [&'a [f32]; GROUP] {
 }
 
 /// `x` itself when its columns are contiguous, a copy otherwise.
-fn contiguous_rows(x: ArrayView2<'_, f32>) -> CowArray<'_, f32, Ix2> {
+pub(crate) fn contiguous_rows(x: ArrayView2<'_, f32>) -> CowArray<'_, f32, Ix2> {
     if x.ncols() <= 1 || x.strides()[1] == 1 {
         x.into()
     } else {

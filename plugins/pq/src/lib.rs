@@ -16,8 +16,8 @@ mod grid;
 mod score;
 mod train;
 
-use encode::Encoder;
 use ndarray::{ArrayView2, ArrayViewMut2};
+use vq_kernels::Nearest;
 use vq_kernels::pack::packed_bytes;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
@@ -48,7 +48,7 @@ pub struct Pq {
     /// (m, 2^bits, sub); empty before training.
     centroids: Vec<f32>,
     /// One per sub-space, made from `centroids`.
-    encoders: Vec<Encoder>,
+    nearest: Vec<Nearest>,
     /// (m, sub, 2^bits): `centroids` with the sub-spaces transposed.
     transposed: Vec<f32>,
 }
@@ -60,17 +60,15 @@ impl Pq {
 
     fn set_centroids(&mut self, centroids: Vec<f32>) {
         let (k, sub) = (self.k(), self.sub);
-        self.encoders.clear();
+        self.nearest.clear();
         self.transposed = vec![0.0; centroids.len()];
         for (rows, columns) in
             centroids.chunks_exact(k * sub).zip(self.transposed.chunks_exact_mut(k * sub))
         {
-            for (j, row) in rows.chunks_exact(sub).enumerate() {
-                for (t, value) in row.iter().enumerate() {
-                    columns[t * k + j] = *value;
-                }
-            }
-            self.encoders.push(Encoder::new(rows, sub));
+            let rows = ArrayView2::from_shape((k, sub), rows).expect("k rows of a sub-space");
+            let transposed = ArrayViewMut2::from_shape((sub, k), columns).expect("as many");
+            rows.t().assign_to(transposed);
+            self.nearest.push(Nearest::for_l2_centred(rows));
         }
         self.centroids = centroids;
     }
@@ -96,7 +94,7 @@ impl Quantizer for Pq {
             metric: space.metric,
             sub: d / m,
             centroids: Vec::new(),
-            encoders: Vec::new(),
+            nearest: Vec::new(),
             transposed: Vec::new(),
         })
     }

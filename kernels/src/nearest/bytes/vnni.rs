@@ -10,9 +10,9 @@ use std::arch::x86_64::{
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::{BLOCK, Block, Bytes, Filter, GROUP, Group, Head, PANEL, Pair, QUAD, Size, TILE};
+use super::{BLOCK, Block, Bytes, GROUP, Group, Head, PANEL, Pair, QUAD, Quad, Size, TILE};
 
-/// As [`Filter::collect`].
+/// As [`Bytes::collect`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn collect(
     block: &Block<'_>,
@@ -94,7 +94,7 @@ fn tile<const R: usize>(
 fn products<const R: usize>(
     x: &[&[[u8; QUAD]]; R],
     head: &Head,
-    bytes: &[Bytes],
+    bytes: &[Quad],
 ) -> [[__m512i; 2]; R] {
     for x in x {
         // Once per panel, in place of a check per element.
@@ -103,7 +103,7 @@ fn products<const R: usize>(
     let mut sums = [[load_start(head, 0), load_start(head, 16)]; R];
     for (k, bytes) in bytes.iter().enumerate() {
         let (low, high) = bytes.0.split_at(64);
-        // SAFETY: `low` is 64 bytes at the start of `Bytes`, which is aligned to 64 bytes.
+        // SAFETY: `low` is 64 bytes at the start of `Quad`, which is aligned to 64 bytes.
         let low = unsafe { _mm512_load_si512(low.as_ptr().cast()) };
         // SAFETY: `high` is the other 64 bytes, 64 bytes after an aligned start.
         let high = unsafe { _mm512_load_si512(high.as_ptr().cast()) };
@@ -134,7 +134,7 @@ fn load_floats(bias: &[f32; PANEL], from: usize) -> __m512 {
 
 /// As [`super::rescore`].
 #[target_feature(enable = "avx512f")]
-pub(super) fn rescore(filter: &Filter, x: &[f32], pairs: &mut [Pair]) {
+pub(super) fn rescore(filter: &Bytes, x: &[f32], pairs: &mut [Pair]) {
     for pair in pairs {
         let (x, row, bias) = filter.of(x, *pair);
         let ((x, x_rest), (row, row_rest)) = (x.as_chunks::<16>(), row.as_chunks::<16>());

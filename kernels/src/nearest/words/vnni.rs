@@ -1,0 +1,357 @@
+//! Integer scores with AVX-512 VNNI: neighbouring lanes of a register hold neighbouring *vectors*, so
+//! that the best and the second best of the rows stay in registers lane by lane, and nothing is
+//! summed across lanes. `cargo run --release -p vq-kernels --example speed` measures it.
+
+use std::arch::asm;
+use std::arch::x86_64::{
+    __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _mm_maskz_loadu_ps, _mm_setzero_ps, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512, _mm512_cmp_ps_mask,
+    _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps,
+    _mm512_insertf32x4, _mm512_mask_blend_epi16, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
+    _mm512_max_epi32, _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_rsqrt14_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_slli_epi32, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
+};
+
+use ndarray::ArrayView2;
+
+use super::super::Centre;
+use super::{LARGEST, REACH, Words};
+
+/// Vectors per register.
+const LANES: usize = 16;
+
+/// Registers of vectors that meet a row at a time: with two rows, eight independent sums.
+const WIDE: usize = 4;
+
+/// The vectors of a tile as pairs of words, a register per pair of dimensions; empty where the number
+/// of pairs is known when compiled.
+#[derive(Default)]
+pub(super) struct Scratch {
+    wide: Vec<[__m512i; WIDE]>,
+    narrow: Vec<[__m512i; 1]>,
+}
+
+/// As [`Words::decide`]. Columns of `x` are contiguous.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn decide(
+    words: &Words,
+    centre: &Centre,
+    x: ArrayView2<'_, f32>,
+    index: &mut [u32],
+    scratch: &mut Scratch,
+    open: &mut Vec<u32>,
+) {
+    // The number of pairs is known when compiled where that pays.
+    match words.dim.div_ceil(2) {
+        1 => decide_all::<1>(words, centre, x, index, scratch, open),
+        2 => decide_all::<2>(words, centre, x, index, scratch, open),
+        3 => decide_all::<3>(words, centre, x, index, scratch, open),
+        4 => decide_all::<4>(words, centre, x, index, scratch, open),
+        5 => decide_all::<5>(words, centre, x, index, scratch, open),
+        6 => decide_all::<6>(words, centre, x, index, scratch, open),
+        8 => decide_all::<8>(words, centre, x, index, scratch, open),
+        _ => decide_all::<0>(words, centre, x, index, scratch, open),
+    }
+}
+
+/// `P` is the number of pairs of dimensions, or 0 where that is known only when running.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn decide_all<const P: usize>(
+    words: &Words,
+    centre: &Centre,
+    x: ArrayView2<'_, f32>,
+    index: &mut [u32],
+    scratch: &mut Scratch,
+    open: &mut Vec<u32>,
+) {
+    if P == 0 {
+        let pairs = words.dim.div_ceil(2);
+        scratch.wide.resize(pairs, [_mm512_setzero_si512(); WIDE]);
+        scratch.narrow.resize(pairs, [_mm512_setzero_si512(); 1]);
+    }
+    let mut first = 0;
+    while first + WIDE * LANES <= x.nrows() {
+        tile::<P, WIDE>(words, centre, x, first, index, &mut scratch.wide, open);
+        first += WIDE * LANES;
+    }
+    while first < x.nrows() {
+        tile::<P, 1>(words, centre, x, first, index, &mut scratch.narrow, open);
+        first += LANES;
+    }
+}
+
+/// `V·16` vectors from `first` on, or as many as there are.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn tile<const P: usize, const V: usize>(
+    words: &Words,
+    centre: &Centre,
+    x: ArrayView2<'_, f32>,
+    first: usize,
+    index: &mut [u32],
+    pairs: &mut [[__m512i; V]],
+    open: &mut Vec<u32>,
+) {
+    let mut known = [[_mm512_setzero_si512(); V]; P];
+    let pairs = if P == 0 { pairs } else { &mut known };
+    let none = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
+    let mut sizes = [none; V];
+    for (v, sizes) in sizes.iter_mut().enumerate() {
+        *sizes = round(words, centre, x, first + v * LANES, pairs, v);
+    }
+    let best = best_two::<P, V>(&words.rows, pairs);
+    for (v, sizes) in sizes.into_iter().enumerate() {
+        let first = (first + v * LANES).min(x.nrows());
+        let index = &mut index[first..];
+        let there = ((1_u32 << index.len().min(LANES)) - 1) as u16;
+        // SAFETY: no lane is written beyond the length of `index`.
+        unsafe { _mm512_mask_storeu_epi32(index.as_mut_ptr().cast(), there, best.index[v]) };
+        let mut left = there & !sizes.decide(words, best.score[v], best.second[v]);
+        while left != 0 {
+            open.push(first as u32 + left.trailing_zeros());
+            left &= left - 1;
+        }
+    }
+}
+
+/// Of 16 vectors, in units of s.
+#[derive(Clone, Copy)]
+struct Sizes {
+    norm_sq: __m512,
+    /// ‖ξ‖².
+    error_sq: __m512,
+}
+
+impl Sizes {
+    /// Whether the row of the score `best` is the nearest, none other having more than `second`.
+    #[target_feature(enable = "avx512f")]
+    fn decide(self, words: &Words, best: __m512i, second: __m512i) -> u16 {
+        let constant = |value: f32| _mm512_set1_ps(value);
+        let norm = root(self.norm_sq);
+        // ‖ξ‖ with what f32 rounds in x/s and in the sum of squares, and ‖ξ‖ + ‖β‖.
+        let xi = _mm512_fmadd_ps(
+            constant(1.005),
+            root(self.error_sq),
+            _mm512_mul_ps(norm, constant(3e-7)),
+        );
+        let both = _mm512_add_ps(xi, constant(words.error));
+        let rounding =
+            _mm512_fmadd_ps(norm, constant(words.rounding.0), constant(words.rounding.1));
+        // r² = ‖x‖² − 2·S, at most ‖x‖² − 2·I + 2·‖ξ‖·‖x̂‖ + 2·(the bracket with r ≤ ‖x‖ + ‖b‖).
+        let reach = _mm512_add_ps(norm, constant(1.01 * LARGEST as f32));
+        let around = _mm512_add_ps(norm, _mm512_add_ps(both, both));
+        let slack = _mm512_fmadd_ps(xi, around, _mm512_mul_ps(reach, both));
+        // A row that f32 takes for nearer may be farther by four times what it rounds.
+        let slack = _mm512_fmadd_ps(slack, constant(2.01), _mm512_add_ps(rounding, rounding));
+        // Both terms of the difference are rounded: by 2⁻²⁴ of themselves and of what made them.
+        let digits = (words.dim + 8) as f32 * 2.0_f32.powi(-23);
+        let slack = _mm512_fmadd_ps(self.norm_sq, constant(digits), slack);
+        let score = _mm512_cvtepi32_ps(best);
+        let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(score, score));
+        let distance_sq = _mm512_add_ps(distance_sq, _mm512_add_ps(slack, constant(600.0)));
+        let distance = root(distance_sq);
+        // Twice the error; 64 each is what the scores lose as f32, 1 what the biases were rounded by.
+        let error = _mm512_mul_ps(_mm512_add_ps(distance, xi), both);
+        let bound = _mm512_fmadd_ps(error, constant(2.01), rounding);
+        let bound = _mm512_add_ps(bound, constant(130.0));
+        let gap = _mm512_sub_ps(score, _mm512_cvtepi32_ps(second));
+        // Nothing is decided about a NaN, nor where a sum might have left its 32 bits.
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound)
+            & _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, constant(REACH * REACH))
+    }
+}
+
+/// An upper bound of the square root, at most 0.03 % above it; a NaN of a NaN and of infinity.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn root(x: __m512) -> __m512 {
+    // Of a NaN and a number the second is taken.
+    let x = _mm512_max_ps(_mm512_set1_ps(1e-30), x);
+    // The reciprocal errs by at most 2⁻¹⁴.
+    _mm512_mul_ps(_mm512_mul_ps(x, _mm512_rsqrt14_ps(x)), _mm512_set1_ps(1.0002))
+}
+
+/// Rounds 16 vectors from `first` on into register `v` of `pairs`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn round<const V: usize>(
+    words: &Words,
+    centre: &Centre,
+    x: ArrayView2<'_, f32>,
+    first: usize,
+    pairs: &mut [[__m512i; V]],
+    v: usize,
+) -> Sizes {
+    let (stride, last) = (x.strides()[0], x.nrows() - 1);
+    let mut rows = [x.as_ptr(); LANES];
+    for (i, row) in rows.iter_mut().enumerate() {
+        // The last lanes may repeat a vector.
+        *row = row.wrapping_offset((first + i).min(last) as isize * stride);
+    }
+    let (scale, inverse) = (_mm512_set1_ps(centre.scale), _mm512_set1_ps(words.inverse));
+    let centred = |x, shift| _mm512_sub_ps(_mm512_mul_ps(x, scale), _mm512_set1_ps(shift));
+    let mut sizes = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
+    let mut column = 0;
+    for pairs in pairs.chunks_mut(2) {
+        let mask =
+            if column + 4 <= x.ncols() { 0b1111 } else { 0b0111 >> (column + 3 - x.ncols()) };
+        // SAFETY: the pointers are to rows of x, whose columns are contiguous; the mask leaves out
+        // those beyond the last.
+        let four = unsafe { four_columns(&rows, column, mask) };
+        let shifts = centre.shift[column..].as_chunks::<2>();
+        let last = [shifts.1.first().copied().unwrap_or(0.0), 0.0];
+        let shifts = shifts.0.iter().chain([&last]);
+        for ((pair, shift), pairs) in four.as_chunks::<2>().0.iter().zip(shifts).zip(pairs) {
+            let low = _mm512_mul_ps(centred(pair[0], shift[0]), inverse);
+            let high = _mm512_mul_ps(centred(pair[1], shift[1]), inverse);
+            let (low, high) = (word(low, &mut sizes), word(high, &mut sizes));
+            pairs[v] = _mm512_mask_blend_epi16(0xAAAA_AAAA, low, _mm512_slli_epi32::<16>(high));
+        }
+        column += 4;
+    }
+    sizes
+}
+
+/// Columns `column..column + 4` of 16 rows; zeros where the mask has none.
+///
+/// # Safety
+/// Every row can be read where the mask has ones.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+unsafe fn four_columns(rows: &[*const f32; LANES], column: usize, mask: u8) -> [__m512; 4] {
+    let mut quarters = [_mm512_setzero_ps(); 4];
+    for (j, quarters) in quarters.iter_mut().enumerate() {
+        let mut parts = [_mm_setzero_ps(); 4];
+        for (q, part) in parts.iter_mut().enumerate() {
+            // SAFETY: what the caller promises.
+            *part = unsafe { _mm_maskz_loadu_ps(mask, rows[4 * q + j].wrapping_add(column)) };
+        }
+        let low = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(parts[0]), parts[1]);
+        *quarters = _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(low, parts[2]), parts[3]);
+    }
+    // Quarter q of register j is row 4q + j: 4 × 4 are turned within each quarter.
+    let [a, b, c, d] = quarters;
+    let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let [ab_low, ab_high, cd_low, cd_high] = [
+        _mm512_castps_pd(ab_low),
+        _mm512_castps_pd(ab_high),
+        _mm512_castps_pd(cd_low),
+        _mm512_castps_pd(cd_high),
+    ];
+    [
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab_low, cd_low)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab_low, cd_low)),
+        _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high)),
+    ]
+}
+
+/// Rounds one dimension.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn word(x: __m512, sizes: &mut Sizes) -> __m512i {
+    // What is cut off shows in the error.
+    let cut = _mm512_min_ps(x, _mm512_set1_ps(32_767.0));
+    let rounded = _mm512_cvtps_epi32(_mm512_max_ps(cut, _mm512_set1_ps(-32_767.0)));
+    let error = _mm512_sub_ps(x, _mm512_cvtepi32_ps(rounded));
+    sizes.norm_sq = _mm512_fmadd_ps(x, x, sizes.norm_sq);
+    sizes.error_sq = _mm512_fmadd_ps(error, error, sizes.error_sq);
+    rounded
+}
+
+/// The two largest scores per lane, and the row of the largest: the first of equal ones.
+#[derive(Clone, Copy)]
+struct BestTwo<const V: usize> {
+    score: [__m512i; V],
+    second: [__m512i; V],
+    index: [__m512i; V],
+}
+
+impl<const V: usize> BestTwo<V> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn offer(&mut self, scores: &[__m512i; V], row: __m512i) {
+        for (v, &score) in scores.iter().enumerate() {
+            let lower = _mm512_min_epi32(self.score[v], score);
+            self.second[v] = _mm512_max_epi32(self.second[v], lower);
+            let better = _mm512_cmpgt_epi32_mask(score, self.score[v]);
+            self.index[v] = _mm512_mask_mov_epi32(self.index[v], better, row);
+            self.score[v] = _mm512_max_epi32(self.score[v], score);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) -> BestTwo<V> {
+    let least = [_mm512_set1_epi32(i32::MIN); V];
+    let mut best = BestTwo { score: least, second: least, index: [_mm512_setzero_si512(); V] };
+    let (mut row, one) = (_mm512_setzero_si512(), _mm512_set1_epi32(1));
+    let width = 1 + x.len();
+    let mut twos = rows.chunks_exact(2 * width);
+    for two in &mut twos {
+        let (a, b) = two.split_at(width);
+        let [a, b] = products::<P, V, 2>([a, b], x);
+        best.offer(&a, row);
+        row = _mm512_add_epi32(row, one);
+        best.offer(&b, row);
+        row = _mm512_add_epi32(row, one);
+    }
+    if let last @ [_, ..] = twos.remainder() {
+        let [a] = products::<P, V, 1>([last], x);
+        best.offer(&a, row);
+    }
+    best
+}
+
+/// Integer scores of R rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn products<const P: usize, const V: usize, const R: usize>(
+    rows: [&[i32]; R],
+    x: &[[__m512i; V]],
+) -> [[__m512i; V]; R] {
+    let mut sums = [[_mm512_setzero_si512(); V]; R];
+    let mut row_pairs: [&[i32]; R] = [&[]; R];
+    for r in 0..R {
+        let (bias, pairs) = rows[r].split_first().expect("a row has a bias");
+        sums[r] = [_mm512_set1_epi32(*bias); V];
+        row_pairs[r] = pairs;
+    }
+    // Once per row, in place of a check per element.
+    let pairs = if P == 0 { x.len() } else { P };
+    let x = &x[..pairs];
+    for row in &mut row_pairs {
+        *row = &row[..pairs];
+    }
+    for p in 0..pairs {
+        for r in 0..R {
+            let row = _mm512_set1_epi32(row_pairs[r][p]);
+            for v in 0..V {
+                sums[r][v] = add_products(sums[r][v], x[p][v], row);
+            }
+        }
+    }
+    sums
+}
+
+/// Adds both products of words per lane.
+///
+/// The intrinsic of this instruction becomes two, a product and a sum (LLVM 21), as suits processors
+/// where it is slow.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_products(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
+    // SAFETY: registers in, a register out; the feature is enabled here.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {x}, {row}",
+            sum = inout(zmm_reg) sum,
+            x = in(zmm_reg) x,
+            row = in(zmm_reg) row,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
