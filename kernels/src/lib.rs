@@ -15,6 +15,7 @@
 //! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 //! | [`half`] | f16 and bf16 |
+//! | [`words`] | scores in integers of 16 bits, with a bound of their error |
 //! | [`path`] | one loop, compiled for every instruction set |
 
 pub mod beam;
@@ -27,6 +28,7 @@ pub mod pack;
 pub mod panels;
 pub mod path;
 pub mod top_k;
+pub mod words;
 
 pub use kmeans::{KMeans, KMeansError};
 pub use lookup::Lookup;
@@ -34,3 +36,4 @@ pub use nearest::Nearest;
 pub use panels::Panels;
 pub use path::Path;
 pub use top_k::TopK;
+pub use words::Words;

@@ -8,28 +8,28 @@
 //!
 //! | filter | rounds to | leaves | used (with AVX-512 VNNI) |
 //! |---|---|---|---|
-//! | [`words`] | 16 bits | nearly always one row | below 112 dimensions |
-//! | [`bytes`] | 8 bits | a few rows, scored again | from 112 on: twice the products per instruction |
+//! | [words](crate::words) | 16 bits | nearly always one row | below 112 dimensions |
+//! | bytes | 8 bits | a few rows, scored again | from 112 on: twice the products per instruction |
 
 mod bytes;
-#[cfg(target_arch = "x86_64")]
-mod words;
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView2, Axis, s};
 
 use bytes::Bytes;
 pub use bytes::RoundedVectors;
-#[cfg(target_arch = "x86_64")]
-use words::Words;
 
 use crate::Panels;
 use crate::panels::contiguous_rows;
+use crate::words::{Words, available};
 
 /// From this dimension on products cost more than looking at the rows that bytes leave.
 const BYTES_DIM: usize = 112;
 
 /// Fewer rows leave a filter too little to drop.
 const LEAST_ROWS: usize = 8;
+
+/// Vectors that words decide between two looks at how many were left open.
+const DECIDED: usize = 1024;
 
 /// Vectors that are centred at a time where no filter does it on the way.
 const CENTRED: usize = 256;
@@ -62,15 +62,14 @@ pub struct Nearest {
 
 /// `x·scale − shift`, rounded to f32 after either step.
 #[derive(Clone, Debug)]
-struct Centre {
+pub(crate) struct Centre {
     /// A power of two, so that it rounds nothing.
-    scale: f32,
-    shift: Vec<f32>,
+    pub(crate) scale: f32,
+    pub(crate) shift: Vec<f32>,
 }
 
 #[derive(Clone, Debug)]
 enum Filter {
-    #[cfg(target_arch = "x86_64")]
     Words(Words),
     Bytes(Bytes),
 }
@@ -80,11 +79,9 @@ impl Filter {
         if use_bytes(rows.nrows(), rows.ncols()) {
             return Bytes::new(rows, panels).map(Self::Bytes);
         }
-        #[cfg(target_arch = "x86_64")]
-        if available() && rows.nrows() >= LEAST_ROWS {
-            return Words::new(rows).map(Self::Words);
-        }
-        None
+        let mut words = Words::default();
+        let used = rows.nrows() >= LEAST_ROWS && words.pack_l2(rows, 0.0);
+        used.then_some(Self::Words(words))
     }
 }
 
@@ -139,8 +136,7 @@ impl Nearest {
         assert_eq!(x.ncols(), self.panels.dim(), "dimension of the vectors");
         assert_eq!(index.len(), x.nrows(), "length of the indices");
         let filtered = match &self.filter {
-            #[cfg(target_arch = "x86_64")]
-            Some(Filter::Words(words)) => words.assign(&self.panels, &self.centre, x, index),
+            Some(Filter::Words(words)) => self.assign_by_words(words, x, index),
             _ => 0,
         };
         let (x, index) = (x.split_at(Axis(0), filtered).1, &mut index[filtered..]);
@@ -152,6 +148,37 @@ impl Nearest {
             let x = self.centre.centred(x, &mut centred);
             self.assign_centred(x, &RoundedVectors::none(), index);
         }
+    }
+
+    /// Assigns the first vectors and answers how many: all, unless too many are left to the panels.
+    fn assign_by_words(&self, words: &Words, x: ArrayView2<'_, f32>, index: &mut [u32]) -> usize {
+        let x = contiguous_rows(x);
+        let (mut open, mut rest) = (Vec::new(), Vec::new());
+        let (mut found, mut scores) = (Vec::new(), Vec::new());
+        let mut done = 0;
+        for index in index.chunks_mut(DECIDED) {
+            let x = x.slice(s![done..done + index.len(), ..]);
+            open.clear();
+            words.decide(&self.centre, x, index, &mut open);
+            // One vector that is left open costs as much as the filter saves on one or two.
+            if 3 * open.len() > index.len() {
+                return done;
+            }
+            rest.clear();
+            for &i in &open {
+                let row = x.index_axis_move(Axis(0), i as usize);
+                self.centre.append(row.to_slice().expect("columns are contiguous"), &mut rest);
+            }
+            let rest = ArrayView2::from_shape((open.len(), x.ncols()), &rest).expect("whole rows");
+            found.resize(open.len(), 0);
+            scores.resize(open.len(), 0.0);
+            self.panels.nearest(rest, &mut found, &mut scores);
+            for (&i, found) in open.iter().zip(&found) {
+                index[i as usize] = *found;
+            }
+            done += index.len();
+        }
+        done
     }
 
     fn assign_centred(&self, x: ArrayView2<'_, f32>, rounded: &RoundedVectors, index: &mut [u32]) {
@@ -167,7 +194,7 @@ impl Nearest {
 }
 
 impl Centre {
-    fn none(dim: usize) -> Self {
+    pub(crate) fn none(dim: usize) -> Self {
         Self { scale: 1.0, shift: vec![0.0; dim] }
     }
 
@@ -231,29 +258,18 @@ impl Centre {
     }
 }
 
-/// Whether this machine multiplies small integers faster than f32.
-fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 /// Whether bytes are the better filter for `rows` rows of `dim` dimensions.
 fn use_bytes(rows: usize, dim: usize) -> bool {
     available() && (BYTES_DIM..=MOST_DIM).contains(&dim) && rows >= bytes::LEAST_ROWS
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use ndarray::Array2;
     use proptest::prelude::*;
 
-    pub(super) fn noise(n: usize, d: usize, seed: u32, kind: usize) -> Array2<f32> {
+    pub(crate) fn noise(n: usize, d: usize, seed: u32, kind: usize) -> Array2<f32> {
         let mut state = u64::from(seed) + 1;
         Array2::from_shape_simple_fn((n, d), || {
             state = state
@@ -310,8 +326,9 @@ mod tests {
             let mut filters = vec![Filter::new(rows.view(), &panels)];
             if available() {
                 filters.push(Bytes::new(rows.view(), &panels).map(Filter::Bytes));
-                #[cfg(target_arch = "x86_64")]
-                filters.push(Words::new(rows.view()).map(Filter::Words));
+                let mut words = Words::default();
+                let fits = words.pack_l2(rows.view(), 0.0);
+                filters.push(fits.then_some(Filter::Words(words)));
             }
             for filter in filters {
                 let centre = Centre::none(dim);

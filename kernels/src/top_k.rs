@@ -79,6 +79,13 @@ impl TopK {
         self.threshold
     }
 
+    /// A score below which nothing is selected: the [`threshold`](Self::threshold) of some time before.
+    /// O(1).
+    #[must_use]
+    pub fn floor(&self) -> f32 {
+        self.threshold
+    }
+
     /// The best, at most `k`, best first.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<(f32, u32)> {

@@ -71,7 +71,7 @@ impl RoundedVectors {
     #[cfg(test)]
     pub(super) fn always(x: ArrayView2<'_, f32>) -> Self {
         let mut rounded = Self::none();
-        if super::available() {
+        if crate::words::available() {
             rounded.replace(x.as_slice().expect("the layout is standard"), x.ncols());
         }
         rounded
@@ -488,7 +488,8 @@ fn round_portable(x: &[f32], bytes: &mut [u8]) -> Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nearest::{available, tests::noise};
+    use crate::nearest::tests::noise;
+    use crate::words::available;
     use ndarray::Array2;
     use proptest::prelude::*;
 

@@ -7,17 +7,18 @@ use std::arch::x86_64::{
     __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _mm_maskz_loadu_ps, _mm_setzero_ps, _mm512_add_epi32,
     _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512, _mm512_cmp_ps_mask,
     _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps,
-    _mm512_insertf32x4, _mm512_mask_blend_epi16, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
-    _mm512_max_epi32, _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_rsqrt14_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
-    _mm512_unpacklo_ps,
+    _mm512_insertf32x4, _mm512_loadu_si512, _mm512_mask_blend_epi16, _mm512_mask_mov_epi32,
+    _mm512_mask_storeu_epi32, _mm512_max_epi32, _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_rsqrt14_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use ndarray::ArrayView2;
 
-use super::super::Centre;
-use super::{LARGEST, REACH, Words};
+use super::{LARGEST, REACH, ScoreError, WORD, Words};
+use crate::TopK;
+use crate::nearest::Centre;
 
 /// Vectors per register.
 const LANES: usize = 16;
@@ -25,34 +26,28 @@ const LANES: usize = 16;
 /// Registers of vectors that meet a row at a time: with two rows, eight independent sums.
 const WIDE: usize = 4;
 
-/// The vectors of a tile as pairs of words, a register per pair of dimensions; empty where the number
-/// of pairs is known when compiled.
-#[derive(Default)]
-pub(super) struct Scratch {
-    wide: Vec<[__m512i; WIDE]>,
-    narrow: Vec<[__m512i; 1]>,
-}
+/// Rows that are scanned between two looks at what is good enough.
+const ROWS: usize = 256;
 
-/// As [`Words::decide`]. Columns of `x` are contiguous.
+/// As [`Words::decide`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn decide(
     words: &Words,
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     index: &mut [u32],
-    scratch: &mut Scratch,
     open: &mut Vec<u32>,
 ) {
     // The number of pairs is known when compiled where that pays.
     match words.dim.div_ceil(2) {
-        1 => decide_all::<1>(words, centre, x, index, scratch, open),
-        2 => decide_all::<2>(words, centre, x, index, scratch, open),
-        3 => decide_all::<3>(words, centre, x, index, scratch, open),
-        4 => decide_all::<4>(words, centre, x, index, scratch, open),
-        5 => decide_all::<5>(words, centre, x, index, scratch, open),
-        6 => decide_all::<6>(words, centre, x, index, scratch, open),
-        8 => decide_all::<8>(words, centre, x, index, scratch, open),
-        _ => decide_all::<0>(words, centre, x, index, scratch, open),
+        1 => decide_all::<1>(words, centre, x, index, open),
+        2 => decide_all::<2>(words, centre, x, index, open),
+        3 => decide_all::<3>(words, centre, x, index, open),
+        4 => decide_all::<4>(words, centre, x, index, open),
+        5 => decide_all::<5>(words, centre, x, index, open),
+        6 => decide_all::<6>(words, centre, x, index, open),
+        8 => decide_all::<8>(words, centre, x, index, open),
+        _ => decide_all::<0>(words, centre, x, index, open),
     }
 }
 
@@ -63,21 +58,18 @@ fn decide_all<const P: usize>(
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     index: &mut [u32],
-    scratch: &mut Scratch,
     open: &mut Vec<u32>,
 ) {
-    if P == 0 {
-        let pairs = words.dim.div_ceil(2);
-        scratch.wide.resize(pairs, [_mm512_setzero_si512(); WIDE]);
-        scratch.narrow.resize(pairs, [_mm512_setzero_si512(); 1]);
-    }
+    let unknown = if P == 0 { words.dim.div_ceil(2) } else { 0 };
+    let mut wide = vec![[_mm512_setzero_si512(); WIDE]; unknown];
+    let mut narrow = vec![[_mm512_setzero_si512(); 1]; unknown];
     let mut first = 0;
     while first + WIDE * LANES <= x.nrows() {
-        tile::<P, WIDE>(words, centre, x, first, index, &mut scratch.wide, open);
+        tile::<P, WIDE>(words, centre, x, first, index, &mut wide, open);
         first += WIDE * LANES;
     }
     while first < x.nrows() {
-        tile::<P, 1>(words, centre, x, first, index, &mut scratch.narrow, open);
+        tile::<P, 1>(words, centre, x, first, index, &mut narrow, open);
         first += LANES;
     }
 }
@@ -136,8 +128,11 @@ impl Sizes {
             _mm512_mul_ps(norm, constant(3e-7)),
         );
         let both = _mm512_add_ps(xi, constant(words.error));
-        let rounding =
-            _mm512_fmadd_ps(norm, constant(words.rounding.0), constant(words.rounding.1));
+        // Twice what f32 rounds: |score − exact| ≤ γ·(‖x‖‖b‖ + ‖b‖²/2), γ = (d+1)·2⁻²⁴ (Higham 2002,
+        // §3.1), with a margin.
+        let gamma = 1.02 * (words.dim + 1) as f32 * 2.0_f32.powi(-24);
+        let largest = constant(2.0 * gamma * LARGEST as f32);
+        let rounding = _mm512_mul_ps(_mm512_add_ps(norm, constant(0.5 * LARGEST as f32)), largest);
         // r² = ‖x‖² − 2·S, at most ‖x‖² − 2·I + 2·‖ξ‖·‖x̂‖ + 2·(the bracket with r ≤ ‖x‖ + ‖b‖).
         let reach = _mm512_add_ps(norm, constant(1.01 * LARGEST as f32));
         let around = _mm512_add_ps(norm, _mm512_add_ps(both, both));
@@ -151,14 +146,41 @@ impl Sizes {
         let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(score, score));
         let distance_sq = _mm512_add_ps(distance_sq, _mm512_add_ps(slack, constant(600.0)));
         let distance = root(distance_sq);
-        // Twice the error; 64 each is what the scores lose as f32, 1 what the biases were rounded by.
+        // Twice the error; 64 each is what the scores lose as f32.
         let error = _mm512_mul_ps(_mm512_add_ps(distance, xi), both);
         let bound = _mm512_fmadd_ps(error, constant(2.01), rounding);
-        let bound = _mm512_add_ps(bound, constant(130.0));
+        let bound = _mm512_add_ps(bound, constant(130.0 + 2.0 * words.bias_error()));
         let gap = _mm512_sub_ps(score, _mm512_cvtepi32_ps(second));
         // Nothing is decided about a NaN, nor where a sum might have left its 32 bits.
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound)
-            & _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, constant(REACH * REACH))
+            & _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, constant((REACH * REACH) as f32))
+    }
+}
+
+impl Sizes {
+    /// Raises `errors` to what bounds the estimates of these vectors, ξ·x̂ being left out of them.
+    #[target_feature(enable = "avx512f")]
+    fn raise(self, words: &Words, errors: &mut [ScoreError]) {
+        let (mut norms_sq, mut errors_sq) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        // SAFETY: 16 floats; no alignment is asked for.
+        unsafe { _mm512_storeu_ps(norms_sq.as_mut_ptr(), self.norm_sq) };
+        // SAFETY: 16 floats; no alignment is asked for.
+        unsafe { _mm512_storeu_ps(errors_sq.as_mut_ptr(), self.error_sq) };
+        let s = 1.0 / f64::from(words.inverse);
+        for ((error, norm_sq), error_sq) in errors.iter_mut().zip(norms_sq).zip(errors_sq) {
+            let norm = 1.005 * f64::from(norm_sq).sqrt();
+            let xi = 1.005 * f64::from(error_sq).sqrt() + 2f64.powi(-22) * norm;
+            let both = xi + f64::from(words.error);
+            // The last term is what an estimate loses as f32.
+            let constant = xi * (norm + xi)
+                + xi * both
+                + f64::from(words.bias_error())
+                + 2f64.powi(-23) * (norm + LARGEST) * LARGEST;
+            // Nothing is promised about a NaN, nor where a sum might have left its 32 bits.
+            let fits = norm <= 1.01 * REACH;
+            let constant = if fits { s * s * constant } else { f64::INFINITY };
+            *error = error.max(ScoreError { per_distance: s * both, constant });
+        }
     }
 }
 
@@ -252,8 +274,8 @@ unsafe fn four_columns(rows: &[*const f32; LANES], column: usize, mask: u8) -> [
 #[target_feature(enable = "avx512f")]
 fn word(x: __m512, sizes: &mut Sizes) -> __m512i {
     // What is cut off shows in the error.
-    let cut = _mm512_min_ps(x, _mm512_set1_ps(32_767.0));
-    let rounded = _mm512_cvtps_epi32(_mm512_max_ps(cut, _mm512_set1_ps(-32_767.0)));
+    let cut = _mm512_min_ps(x, _mm512_set1_ps(WORD as f32));
+    let rounded = _mm512_cvtps_epi32(_mm512_max_ps(cut, _mm512_set1_ps(-WORD as f32)));
     let error = _mm512_sub_ps(x, _mm512_cvtepi32_ps(rounded));
     sizes.norm_sq = _mm512_fmadd_ps(x, x, sizes.norm_sq);
     sizes.error_sq = _mm512_fmadd_ps(error, error, sizes.error_sq);
@@ -303,6 +325,103 @@ fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) ->
         best.offer(&a, row);
     }
     best
+}
+
+/// As [`Words::offer`]. Columns of `x` are contiguous.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn offer(
+    words: &Words,
+    x: ArrayView2<'_, f32>,
+    first_id: u32,
+    tops: &mut [TopK],
+    errors: &mut [ScoreError],
+) {
+    let centre = Centre::none(words.dim);
+    let mut pairs = vec![[_mm512_setzero_si512(); WIDE]; words.dim.div_ceil(2)];
+    let mut found = Vec::new();
+    // s².
+    let square = f64::from(words.inverse).powi(-2);
+    let tiles = tops.chunks_mut(WIDE * LANES).zip(errors.chunks_mut(WIDE * LANES));
+    for (tile, (tops, errors)) in tiles.enumerate() {
+        for (v, errors) in errors.chunks_mut(LANES).enumerate() {
+            let first = (tile * WIDE + v) * LANES;
+            round(words, &centre, x, first, &mut pairs, v).raise(words, errors);
+        }
+        let width = 1 + pairs.len();
+        for (chunk, rows) in words.rows.chunks(ROWS * width).enumerate() {
+            let mut floors = [[i32::MAX; LANES]; WIDE];
+            for (floor, top) in floors.as_flattened_mut().iter_mut().zip(&*tops) {
+                // Rounded down: to be offered in vain costs little.
+                let least = f64::from(top.floor()) / square;
+                *floor = (least - least.abs() * 2f64.powi(-20)).floor() as i32;
+                *floor = floor.saturating_sub(2);
+            }
+            found.clear();
+            above(rows, &pairs, &floors, &mut found);
+            for found in &found {
+                let estimate = (f64::from(found.score) * square) as f32;
+                tops[found.vector].push(estimate, first_id + (chunk * ROWS) as u32 + found.row);
+            }
+        }
+    }
+}
+
+/// A row whose score is above the floor of a vector of the tile.
+struct Found {
+    vector: usize,
+    row: u32,
+    score: i32,
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn above(
+    rows: &[i32],
+    x: &[[__m512i; WIDE]],
+    floors: &[[i32; LANES]; WIDE],
+    found: &mut Vec<Found>,
+) {
+    let mut least = [_mm512_setzero_si512(); WIDE];
+    for (least, floors) in least.iter_mut().zip(floors) {
+        // SAFETY: 16 numbers; no alignment is asked for.
+        *least = unsafe { _mm512_loadu_si512(floors.as_ptr().cast()) };
+    }
+    let width = 1 + x.len();
+    let mut row = 0;
+    let mut twos = rows.chunks_exact(2 * width);
+    for two in &mut twos {
+        let (a, b) = two.split_at(width);
+        for scores in products::<0, WIDE, 2>([a, b], x) {
+            collect(&scores, &least, row, found);
+            row += 1;
+        }
+    }
+    if let last @ [_, ..] = twos.remainder() {
+        let [scores] = products::<0, WIDE, 1>([last], x);
+        collect(&scores, &least, row, found);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn collect(scores: &[__m512i; WIDE], least: &[__m512i; WIDE], row: u32, found: &mut Vec<Found>) {
+    let mut lanes = 0_u64;
+    for (v, (scores, least)) in scores.iter().zip(least).enumerate() {
+        lanes |= u64::from(_mm512_cmpgt_epi32_mask(*scores, *least)) << (LANES * v);
+    }
+    if lanes == 0 {
+        return;
+    }
+    let mut values = [[0_i32; LANES]; WIDE];
+    for (values, scores) in values.iter_mut().zip(scores) {
+        // SAFETY: 16 numbers; no alignment is asked for.
+        unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), *scores) };
+    }
+    let values = values.as_flattened();
+    while lanes != 0 {
+        let vector = lanes.trailing_zeros() as usize;
+        lanes &= lanes - 1;
+        found.push(Found { vector, row, score: values[vector] });
+    }
 }
 
 /// Integer scores of R rows.

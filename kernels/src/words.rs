@@ -1,0 +1,316 @@
+//! Scores in integers of 16 bits, with a bound of what the rounding did to them.
+//!
+//! Rows b and vectors x, in units of a step s, are rounded to 16 bits: b = b̂ + β, x = x̂ + ξ. With
+//! r = ‖x − b‖, the score S(b) = x·b − ‖b‖²/2 = (‖x‖² − r²)/2 is
+//!
+//! S(b) = x̂·b̂ + (b·β − ‖b‖²/2) + ξ·x̂ + [ξ·(b̂ − x̂) − (b − x)·β].
+//!
+//! The first product is one of integers and exact. The parenthesis depends on the row alone; rounded to
+//! an integer it is the row's bias, and with the product the integer score I(b). ξ·x̂ is the same for
+//! all rows. The bracket is the error, at most r·(‖ξ‖ + ‖β‖) + ‖ξ‖·(‖ξ‖ + ‖β‖): proportional to the
+//! distance of the row, not to the norms. For inner products ‖b‖²/2 is left out on both sides.
+//!
+//! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time. Used for
+//! [the nearest row](crate::nearest) and to scan many rows for the best of them.
+
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use ndarray::ArrayView2;
+
+#[cfg(doc)]
+use crate::Panels;
+use crate::distance::norm_sq;
+use crate::nearest::Centre;
+use crate::panels::contiguous_rows;
+use crate::{Path, TopK};
+
+/// ‖b/s‖ of the largest row. With [`REACH`] it keeps |x̂·b̂| + ‖b‖²/2 below 2³¹.
+const LARGEST: f64 = 29_000.0;
+
+/// ‖x/s‖ beyond which nothing is promised.
+const REACH: f64 = 58_000.0;
+
+/// |x/s| beyond which a dimension is cut off.
+const WORD: f64 = 32_767.0;
+
+/// Norms whose scores are numbers that f32 has.
+const FIT: std::ops::RangeInclusive<f64> = 1e-12..=1e15;
+
+/// Most dimensions for which the bounds below hold.
+const MOST_DIM: usize = 4096;
+
+/// Rows (rows, d) as integers. Memory: 2·d + 4 bytes each.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// Per row its bias, then its dimensions in pairs, the first in the low half.
+    rows: Vec<i32>,
+    dim: usize,
+    /// max ‖b‖, not in units of s.
+    norm: f64,
+    /// 1/s.
+    inverse: f32,
+    /// max ‖β‖.
+    error: f32,
+}
+
+/// A bound of |estimate − score| that grows with the distance of the row from the vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ScoreError {
+    /// Per unit of distance.
+    pub per_distance: f64,
+    /// At distance 0.
+    pub constant: f64,
+}
+
+impl ScoreError {
+    /// The bound for a row at `distance`.
+    #[must_use]
+    pub fn at(self, distance: f64) -> f64 {
+        self.per_distance * distance + self.constant
+    }
+
+    /// What bounds both.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            per_distance: self.per_distance.max(other.per_distance),
+            constant: self.constant.max(other.constant),
+        }
+    }
+}
+
+impl Words {
+    /// Replaces the rows, to be scored by `x·b − ‖b‖²/2` with vectors of at most the norm `reach`;
+    /// allocates only to grow.
+    ///
+    /// False where this machine has no fast integers, or the rows are huge, tiny or not finite:
+    /// nothing may be asked then.
+    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: f64) -> bool {
+        self.pack(rows, reach, 0.5)
+    }
+
+    /// As [`pack_l2`](Self::pack_l2), to be scored by `x·b`.
+    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: f64) -> bool {
+        self.pack(rows, reach, 0.0)
+    }
+
+    /// The largest norm of a row.
+    #[must_use]
+    pub fn norm(&self) -> f64 {
+        self.norm
+    }
+
+    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: f64, of_norm_sq: f64) -> bool {
+        let dim = rows.ncols();
+        if !available() || dim > MOST_DIM {
+            return false;
+        }
+        let rows = rows.as_standard_layout();
+        let rows = rows.as_slice().expect("the layout is standard");
+        self.dim = dim;
+        self.rows.clear();
+        // Filled with the biases' part that is known by now.
+        let norms_sq: Vec<f64> = rows.chunks_exact(dim.max(1)).map(norm_sq).collect();
+        let largest = norms_sq.iter().fold(0.0_f64, |largest, norm_sq| largest.max(*norm_sq));
+        self.norm = largest.sqrt();
+        let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
+        if !finite || !FIT.contains(&self.norm) || reach > *FIT.end() {
+            return false;
+        }
+        self.inverse = (LARGEST / self.norm).min(WORD / reach) as f32;
+        let mut error_sq = 0.0_f32;
+        let square = f64::from(self.inverse).powi(2);
+        Path::fastest().run(
+            #[inline(always)]
+            || {
+                for (row, norm_sq) in rows.chunks_exact(dim).zip(&norms_sq) {
+                    let bias = self.rows.len();
+                    self.rows.push(0);
+                    let (row_error_sq, cross) = round_row(row, self.inverse, &mut self.rows);
+                    self.rows[bias] =
+                        (f64::from(cross) - of_norm_sq * norm_sq * square).round() as i32;
+                    error_sq = error_sq.max(row_error_sq);
+                }
+            },
+        );
+        // With what f32 rounds in b/s.
+        self.error = 1.005 * error_sq.sqrt() + 2.0_f32.powi(-22) * LARGEST as f32;
+        true
+    }
+
+    /// How far a bias may be off, in units of s².
+    fn bias_error(&self) -> f32 {
+        0.5 + (self.dim / 16 + 16) as f32 * 2.0_f32.powi(-24) * LARGEST as f32 * self.error
+    }
+
+    /// Offers to `tops[i]` the estimated score of every row that may be among its best, for each vector
+    /// of `x` (n, d), none beyond the reach that was packed for. Row j is offered as `first_id + j`.
+    ///
+    /// `errors[i]` is raised to bound the error of these estimates. The ids and estimates kept are those
+    /// of offering every row. Single-threaded, O(n·rows·d).
+    ///
+    /// # Panics
+    /// When the shapes disagree, or rows were not packed.
+    pub fn offer(
+        &self,
+        x: ArrayView2<'_, f32>,
+        first_id: u32,
+        tops: &mut [TopK],
+        errors: &mut [ScoreError],
+    ) {
+        assert!(self.inverse > 0.0 && available(), "rows were packed");
+        assert_eq!(x.ncols(), self.dim, "dimension of the vectors");
+        assert_eq!((tops.len(), errors.len()), (x.nrows(), x.nrows()), "one of each per vector");
+        let x = contiguous_rows(x);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `available` detected the features.
+        unsafe {
+            vnni::offer(self, x.view(), first_id, tops, errors);
+        }
+    }
+
+    /// Writes the index of the row of least ‖x − b‖² for every vector of `x` (n, d), once centred, and
+    /// appends to `open` those for which it may not be what [`Panels::nearest`] finds. Rows were packed
+    /// for L2. Columns of `x` are contiguous.
+    pub(crate) fn decide(
+        &self,
+        centre: &Centre,
+        x: ArrayView2<'_, f32>,
+        index: &mut [u32],
+        open: &mut Vec<u32>,
+    ) {
+        assert!(self.inverse > 0.0 && available(), "rows were packed");
+        assert_eq!((x.ncols(), x.nrows()), (self.dim, index.len()), "shape of the vectors");
+        assert!(x.ncols() <= 1 || x.strides()[1] == 1, "columns are contiguous");
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `available` detected the features.
+        unsafe {
+            vnni::decide(self, centre, x, index, open);
+        }
+    }
+}
+
+/// Appends `row` (d) in units of s as pairs of words; answers ‖β‖² and b·β, up to what f32 rounds.
+#[inline(always)]
+fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
+    /// The low half of 1.5·2²³ + q is q in two's complement, rounded to nearest even.
+    const ROUND: f32 = 12_582_912.0;
+    let (mut errors, mut crosses) = ([0.0_f32; 16], [0.0_f32; 16]);
+    let mut chunk = |row: &[f32; 16], pairs: &mut [i32; 8]| {
+        let mut words = [0_u32; 16];
+        for l in 0..16 {
+            let scaled = row[l] * inverse;
+            let shifted = scaled + ROUND;
+            let beta = scaled - (shifted - ROUND);
+            errors[l] += beta * beta;
+            crosses[l] += scaled * beta;
+            words[l] = shifted.to_bits();
+        }
+        for (pair, words) in pairs.iter_mut().zip(words.as_chunks::<2>().0) {
+            *pair = (words[0] & 0xFFFF | words[1] << 16) as i32;
+        }
+    };
+    let mut eight = [0; 8];
+    let (chunks, rest) = row.as_chunks();
+    for row in chunks {
+        chunk(row, &mut eight);
+        pairs.extend_from_slice(&eight);
+    }
+    if !rest.is_empty() {
+        let mut padded = [0.0; 16];
+        padded[..rest.len()].copy_from_slice(rest);
+        chunk(&padded, &mut eight);
+        pairs.extend_from_slice(&eight[..rest.len().div_ceil(2)]);
+    }
+    (errors.iter().sum(), crosses.iter().sum())
+}
+
+/// Whether this machine multiplies small integers faster than f32.
+pub(crate) fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nearest::tests::noise;
+    use ndarray::Array2;
+    use proptest::prelude::*;
+
+    fn packed(rows: &Array2<f32>, l2: bool, reach: f64) -> Option<Words> {
+        let mut words = Words::default();
+        let fits =
+            if l2 { words.pack_l2(rows.view(), reach) } else { words.pack_ip(rows.view(), reach) };
+        fits.then_some(words)
+    }
+
+    #[test]
+    fn nearly_every_vector_is_decided() {
+        for dim in [1, 2, 4, 7, 16, 48, 111] {
+            let (rows, x) = (noise(256, dim, 1, 1), noise(4096, dim, 2, 1));
+            let Some(words) = packed(&rows, true, 0.0) else {
+                return;
+            };
+            let (mut index, mut open) = (vec![0; 4096], Vec::new());
+            words.decide(&Centre::none(dim), x.view(), &mut index, &mut open);
+            // One dimension of 256 rows is all neighbours.
+            let most = if dim == 1 { 4096 / 10 } else { 4096 / 30 };
+            assert!(open.len() <= most, "d = {dim}: {}", open.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn estimates_are_as_near_as_promised(
+            n in 1_usize..140,
+            rows in 1_usize..700,
+            dim in 1_usize..90,
+            kinds in (0_usize..3, 0_usize..3),
+            scales in (-30_i32..30, -4_i32..4),
+            l2 in any::<bool>(),
+            seed in any::<u32>(),
+        ) {
+            let scale = (scales.0 as f32).exp2();
+            let rows = noise(rows, dim, seed, kinds.0) * scale;
+            let x = noise(n, dim, seed ^ 1, kinds.1) * scale * (scales.1 as f32).exp2();
+            let norms: Vec<f64> =
+                x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt()).collect();
+            let reach = norms.iter().copied().fold(0.0, f64::max);
+            let Some(words) = packed(&rows, l2, reach) else {
+                return Ok(());
+            };
+            let mut all = vec![TopK::new(rows.nrows()); n];
+            let mut errors = vec![ScoreError::default(); n];
+            words.offer(x.view(), 7, &mut all, &mut errors);
+            let mut some = vec![TopK::new(9); n];
+            words.offer(x.view(), 7, &mut some, &mut errors.clone());
+            for (i, (all, some)) in all.into_iter().zip(some).enumerate() {
+                let all = all.into_sorted();
+                prop_assert_eq!(all.len(), rows.nrows());
+                prop_assert_eq!(&some.into_sorted()[..], &all[..all.len().min(9)]);
+                let x = x.row(i);
+                let x = x.as_slice().unwrap();
+                for (estimate, id) in all {
+                    let row = rows.row(id as usize - 7);
+                    let row = row.as_slice().unwrap();
+                    let norm = if l2 { norm_sq(row) / 2.0 } else { 0.0 };
+                    let score = crate::distance::dot(x, row) - norm;
+                    let error = (f64::from(estimate) - score).abs();
+                    let bound = errors[i].at(crate::distance::l2_sq(x, row).sqrt());
+                    prop_assert!(error <= bound, "{} of {}", error, bound);
+                    // And the bound is of use.
+                    let step = (words.norm / LARGEST).max(reach / WORD);
+                    let usual = step * (dim as f64).sqrt() * (reach + words.norm);
+                    prop_assert!(bound <= 2.0 * usual, "{} against {}", bound, usual);
+                }
+            }
+        }
+    }
+}
