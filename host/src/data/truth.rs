@@ -1,12 +1,13 @@
 //! Exact neighbours: for each query the k base rows of smallest (distance, id).
 //!
-//! f32 scores choose k + margin candidates per query; their distances are computed
-//! again in f64 and sorted. A bound on the scores' rounding decides whether a row
+//! Estimated scores choose k + margin candidates per query; their distances are
+//! computed in f64 and sorted. A bound on the estimates' error decides whether a row
 //! outside the candidates could belong to the k; a query where it could is scanned
-//! again, every row within the bound being measured in f64. The answer is therefore
-//! the same as that of sorting all f64 distances, ties included.
+//! again by f32 scores, every row within their bound being measured in f64. The
+//! answer is therefore the same as that of sorting all f64 distances, ties included.
 //!
-//! **The bound.** A score is s = fl(b + Σ xᵢrᵢ) by d fused multiply-adds from the
+//! **The bound.** Estimates are those of [`Words`], which says how far they may be
+//! off, or f32 scores where it has none. Such a score is s = fl(b + Σ xᵢrᵢ) by d fused multiply-adds from the
 //! bias b = fl(−‖r‖²/2), or 0 for inner products. Each rounds its partial sum, and b
 //! itself is rounded once, so with u = 2⁻²⁴ (Higham 2002, §3.1)
 //! |s − exact| ≤ γ·(‖x‖‖r‖ + ‖r‖²/2), γ = (d+1)u / (1 − (d+1)u), by Cauchy–Schwarz on
@@ -23,7 +24,8 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vq_kernels::distance::{dot, l2_sq, norm_sq};
-use vq_kernels::{Panels, TopK};
+use vq_kernels::words::ScoreError;
+use vq_kernels::{Panels, TopK, Words};
 
 use super::error::io;
 use super::{DataError, Metric, OnProgress, Progress, Rows, block_rows};
@@ -57,9 +59,15 @@ const TRAILER_BYTES: usize = 32;
 /// Queries that share one walk over the base.
 const GROUP_VALUES: usize = 1 << 22;
 /// Queries a thread takes at a time.
-const QUERY_CHUNK: usize = 48;
-/// Values of the base in one set of panels: half a megabyte, a part of the second-level cache.
-const PANEL_VALUES: usize = 1 << 17;
+const QUERY_CHUNK: usize = 64;
+/// Values of the base in one slot: a quarter of a megabyte of words or a half of f32, a part of the
+/// second-level cache.
+const SLOT_VALUES: usize = 1 << 17;
+/// Candidates that a thread measures at a time.
+const PAIRS: usize = 4096;
+/// Rows that are read at once at most, and rows apart that still are.
+const RUN: usize = 512;
+const GAP: u32 = 16;
 
 /// Finds `k` exact neighbours of each of `queries` in `base`, in a file of `folder`
 /// that is kept for the next caller. `k` is at most the number of base rows.
@@ -257,25 +265,48 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// How far f32 scores against rows of at most `norm` may be off, f64 comparisons
-    /// included; infinite where f32 may overflow.
+    /// The largest distance of a row of at least this exact score and at most this norm.
+    fn distance(&self, score: f64, norm: f64) -> f64 {
+        let of_row = match self.metric {
+            Metric::L2 => 0.0,
+            Metric::Ip | Metric::Cosine => norm * norm,
+        };
+        let square = self.norm * self.norm + of_row - 2.0 * score + 2.0 * self.rounding(norm);
+        square.max(0.0).sqrt()
+    }
+
+    /// How far f64 scores against rows of at most `norm` may be off.
+    fn rounding(&self, norm: f64) -> f64 {
+        (self.x.len() as f64 + 4.0) * 2f64.powi(-52) * (self.norm + norm).powi(2)
+    }
+
+    /// How far f32 scores against rows of at most `norm` may be off; infinite where f32
+    /// may overflow.
     fn error(&self, norm: f64) -> f64 {
         let d = self.x.len() as f64;
         let size = self.norm * norm + norm * norm / 2.0;
         if size > f64::from(f32::MAX) / 2.0 {
             return f64::INFINITY;
         }
-        1.01 * (d + 1.0) * 2f64.powi(-24) * size
-            + (d + 1.0) * 2f64.powi(-149)
-            + (d + 4.0) * 2f64.powi(-52) * (self.norm + norm).powi(2)
+        1.01 * (d + 1.0) * 2f64.powi(-24) * size + (d + 1.0) * 2f64.powi(-149)
     }
 
-    /// Whether a row of this `score` and at most this `norm` is certainly worse than
+    /// Whether a row of this f32 `score` and at most this `norm` is certainly worse than
     /// one of the exact score `good`.
     fn surely_worse(&self, score: f32, norm: f64, good: f64) -> bool {
         // False for a NaN, which only an overflow makes.
-        f64::from(score) + self.error(norm) < good
+        f64::from(score) + self.error(norm) + self.rounding(norm) < good
     }
+}
+
+/// One query's candidates.
+struct Shortlist {
+    /// (estimated score, row).
+    kept: Vec<(f32, u32)>,
+    /// No row left out has a larger estimate.
+    worst: f32,
+    /// How far estimates may be off.
+    error: ScoreError,
 }
 
 /// What one query's candidates came to.
@@ -324,18 +355,22 @@ pub fn exact_neighbours(
         let report = |done: usize| {
             progress(Progress { stage: "find neighbours", done: behind + done as u64, total });
         };
-        let candidates = walk.candidates(x.view(), keep, &report)?;
-        let largest = walk.largest_norm();
-        let verdicts: Vec<(Verdict, bool)> = x
+        let shortlists = walk.candidates(x.view(), keep, &report)?;
+        let (measured, equal) = measure(base, x.view(), metric, &shortlists)?;
+        identical += equal;
+        let largest = walk.largest_norm;
+        let verdicts: Vec<Verdict> = x
             .axis_iter(Axis(0))
             .into_par_iter()
-            .zip(candidates)
-            .map(|(x, kept)| judge(base, &Query::new(x, metric), kept, k, largest))
-            .collect::<Result<_, _>>()?;
+            .zip(&shortlists)
+            .zip(measured)
+            .map(|((x, shortlist), measured)| {
+                judge(&Query::new(x, metric), shortlist, measured, k, largest)
+            })
+            .collect();
 
         let mut doubtful = Vec::new();
-        for (query, (verdict, equal)) in verdicts.into_iter().enumerate() {
-            identical += u64::from(equal);
+        for (query, verdict) in verdicts.into_iter().enumerate() {
             match verdict {
                 Verdict::Proven(found) => truth.set(first + query, &found),
                 Verdict::Doubtful(good) => doubtful.push((query, good)),
@@ -367,39 +402,80 @@ impl Truth {
     }
 }
 
-/// Measures the candidates `kept` in f64; also says whether one equals the query.
-fn judge(
+/// Measures the candidates of each of `x` (n, d) in f64; also says how many of `x` equal one of
+/// theirs.
+///
+/// All together and in the order of the file: queries share candidates, and neighbouring
+/// rows are one read.
+fn measure(
     base: &Rows,
+    x: ArrayView2<'_, f32>,
+    metric: Metric,
+    shortlists: &[Shortlist],
+) -> Result<(Vec<Vec<Neighbour>>, u64), DataError> {
+    let mut pairs: Vec<(u32, u32)> = (0..)
+        .zip(shortlists)
+        .flat_map(|(query, shortlist)| shortlist.kept.iter().map(move |(_, id)| (*id, query)))
+        .collect();
+    pairs.par_sort_unstable();
+    let measured: Vec<Vec<(u32, Neighbour, bool)>> = pairs
+        .par_chunks(PAIRS)
+        .map(|pairs| {
+            let mut rows = Array2::zeros((RUN, base.dim()));
+            let mut measured = Vec::with_capacity(pairs.len());
+            let mut left = pairs;
+            while let Some(&(first, _)) = left.first() {
+                // Rows in between are read along: a read costs more than a few rows.
+                let more = left
+                    .windows(2)
+                    .take_while(|two| two[1].0 - two[0].0 <= GAP && two[1].0 - first < RUN as u32)
+                    .count();
+                let (run, rest) = left.split_at(more + 1);
+                left = rest;
+                let count = (run[more].0 - first) as usize + 1;
+                base.read(first as usize, rows.slice_mut(s![..count, ..]))?;
+                for &(id, query) in run {
+                    let row = rows.index_axis(Axis(0), (id - first) as usize);
+                    let row = row.to_slice().expect("rows are row-major");
+                    let x = x.index_axis_move(Axis(0), query as usize);
+                    let x = x.to_slice().expect("queries are row-major");
+                    let neighbour = Neighbour { distance: distance(metric, x, row), id };
+                    measured.push((query, neighbour, row == x));
+                }
+            }
+            Ok(measured)
+        })
+        .collect::<Result<_, DataError>>()?;
+    let mut found: Vec<Vec<Neighbour>> =
+        shortlists.iter().map(|shortlist| Vec::with_capacity(shortlist.kept.len())).collect();
+    let mut equal = vec![false; shortlists.len()];
+    for (query, neighbour, same) in measured.into_iter().flatten() {
+        found[query as usize].push(neighbour);
+        equal[query as usize] |= same;
+    }
+    Ok((found, equal.into_iter().map(u64::from).sum()))
+}
+
+/// Whether the best `k` of the candidates `measured` are the neighbours.
+fn judge(
     query: &Query<'_>,
-    mut kept: Vec<(f32, u32)>,
+    shortlist: &Shortlist,
+    mut measured: Vec<Neighbour>,
     k: usize,
     largest: f64,
-) -> Result<(Verdict, bool), DataError> {
-    let worst = kept.last().map_or(f32::NAN, |(score, _)| *score);
-    // In order of the file, so that neighbouring rows are one read.
-    kept.sort_unstable_by_key(|(_, id)| *id);
-    let ids: Vec<usize> = kept.iter().map(|(_, id)| *id as usize).collect();
-    let mut rows = Array2::zeros((ids.len(), base.dim()));
-    base.gather(&ids, rows.view_mut())?;
-
-    let mut equal = false;
-    let mut found: Vec<Neighbour> = rows
-        .axis_iter(Axis(0))
-        .zip(&kept)
-        .map(|(row, &(_, id))| {
-            let row = row.to_slice().expect("rows are row-major");
-            equal |= row == query.x;
-            Neighbour { distance: distance(query.metric, query.x, row), id }
-        })
-        .collect();
-    found.sort_unstable();
-    let complete = found.len() == base.rows();
-    found.truncate(k);
-    let good = query.score(found[k - 1].distance);
-    if complete || query.surely_worse(worst, largest, good) {
-        return Ok((Verdict::Proven(found), equal));
+) -> Verdict {
+    measured.sort_unstable();
+    measured.truncate(k);
+    let good = query.score(measured[k - 1].distance);
+    // A row as good as the k-th is estimated at least as this.
+    let farthest = query.distance(good, largest);
+    let least = good - shortlist.error.at(farthest) - query.rounding(largest);
+    // False for a NaN, which only an overflow makes.
+    if f64::from(shortlist.worst) < least {
+        Verdict::Proven(measured)
+    } else {
+        Verdict::Doubtful(good)
     }
-    Ok((Verdict::Doubtful(good), equal))
 }
 
 /// Walks over the base in blocks; each block is read and packed by all threads, then
@@ -410,31 +486,50 @@ struct Walk<'a> {
     slots: Vec<Slot>,
     /// Rows of one slot.
     slot_rows: usize,
-    largest_norm_sq: f64,
+    largest_norm: f64,
 }
 
 /// A run of base rows, ready to be scored.
 struct Slot {
     first: usize,
+    count: usize,
     rows: Array2<f32>,
-    norms_sq: Vec<f64>,
+    largest_norm: f64,
+    words: Words,
     panels: Panels,
+    /// One per row where the panels hold them.
+    norms_sq: Vec<f64>,
+    packed: Packed,
 }
 
-impl Slot {
-    fn len(&self) -> usize {
-        self.panels.rows()
-    }
+/// Where a slot's rows are scored.
+#[derive(Clone, Copy, PartialEq)]
+enum Packed {
+    Words,
+    Panels,
+}
+
+/// What a walk asks of a slot.
+#[derive(Clone, Copy)]
+enum Scores {
+    /// Of any kind, for vectors of at most this norm.
+    Estimated(f64),
+    /// f32.
+    Single,
 }
 
 impl<'a> Walk<'a> {
     fn new(base: &'a Rows, metric: Metric) -> Self {
-        let slot_rows = (PANEL_VALUES / base.dim()).clamp(32, 4096) / 32 * 32;
+        let slot_rows = (SLOT_VALUES / base.dim()).clamp(32, 4096) / 32 * 32;
         let empty = || Slot {
             first: 0,
+            count: 0,
             rows: Array2::zeros((slot_rows, base.dim())),
-            norms_sq: Vec::new(),
+            largest_norm: 0.0,
+            words: Words::default(),
             panels: Panels::for_ip(ArrayView2::from_shape((0, base.dim()), &[]).expect("no rows")),
+            norms_sq: Vec::new(),
+            packed: Packed::Panels,
         };
         let slots = block_rows(base.dim()).div_ceil(slot_rows);
         Self {
@@ -442,17 +537,14 @@ impl<'a> Walk<'a> {
             metric,
             slots: (0..slots).map(|_| empty()).collect(),
             slot_rows,
-            largest_norm_sq: 0.0,
+            largest_norm: 0.0,
         }
-    }
-
-    fn largest_norm(&self) -> f64 {
-        self.largest_norm_sq.sqrt()
     }
 
     /// Shows the base to `each`, a block of slots at a time.
     fn blocks(
         &mut self,
+        scores: Scores,
         report: &(dyn Fn(usize) + Sync),
         mut each: impl FnMut(&[Slot]),
     ) -> Result<(), DataError> {
@@ -464,10 +556,10 @@ impl<'a> Walk<'a> {
             let (base, metric, size) = (self.base, self.metric, self.slot_rows);
             slots.par_iter_mut().enumerate().try_for_each(|(i, slot)| {
                 let first = start + i * size;
-                slot.load(base, metric, first, size.min(end - first))
+                slot.load(base, metric, first, size.min(end - first), scores)
             })?;
-            for norm_sq in slots.iter().flat_map(|slot| &slot.norms_sq) {
-                self.largest_norm_sq = self.largest_norm_sq.max(*norm_sq);
+            for slot in &*slots {
+                self.largest_norm = self.largest_norm.max(slot.largest_norm);
             }
             each(slots);
             report(end);
@@ -475,24 +567,36 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The `keep` largest scores (score, id) of each of `x` (n, d), best first.
+    /// The `keep` rows of the largest estimates for each of `x` (n, d).
     fn candidates(
         &mut self,
         x: ArrayView2<'_, f32>,
         keep: usize,
         report: &(dyn Fn(usize) + Sync),
-    ) -> Result<Vec<Vec<(f32, u32)>>, DataError> {
+    ) -> Result<Vec<Shortlist>, DataError> {
         let mut tops = vec![TopK::new(keep); x.nrows()];
-        self.blocks(report, |slots| {
+        let mut errors = vec![ScoreError::default(); x.nrows()];
+        let metric = self.metric;
+        let norms = x.axis_iter(Axis(0)).map(|x| Query::new(x, metric).norm);
+        let reach = norms.fold(0.0, f64::max);
+        self.blocks(Scores::Estimated(reach), report, |slots| {
             tops.par_chunks_mut(QUERY_CHUNK)
+                .zip(errors.par_chunks_mut(QUERY_CHUNK))
                 .zip(x.axis_chunks_iter(Axis(0), QUERY_CHUNK))
-                .for_each(|(tops, x)| {
-                    each_scores(slots, x, |slot, query, scores| {
-                        tops[query].push_row(slot.first as u32, scores);
-                    });
+                .for_each(|((tops, errors), x)| {
+                    for slot in slots {
+                        slot.offer(x, metric, tops, errors);
+                    }
                 });
         })?;
-        Ok(tops.into_par_iter().map(TopK::into_sorted).collect())
+        // Where no row is left out, none can be missed.
+        let every = self.base.rows() <= keep;
+        let shortlists = tops.into_par_iter().zip(errors).map(|(top, error)| {
+            let kept = top.into_sorted();
+            let worst = if every { None } else { kept.last() };
+            Shortlist { worst: worst.map_or(f32::NEG_INFINITY, |(score, _)| *score), kept, error }
+        });
+        Ok(shortlists.collect())
     }
 
     /// The exact `k` neighbours of the queries (row of `x`, score that k rows reach).
@@ -507,7 +611,7 @@ impl<'a> Walk<'a> {
         let rows: Vec<usize> = doubtful.iter().map(|(query, _)| *query).collect();
         let x = x.select(Axis(0), &rows);
         let mut found = vec![BinaryHeap::with_capacity(k + 1); doubtful.len()];
-        self.blocks(report, |slots| {
+        self.blocks(Scores::Single, report, |slots| {
             found
                 .par_chunks_mut(QUERY_CHUNK)
                 .zip(x.axis_chunks_iter(Axis(0), QUERY_CHUNK))
@@ -544,29 +648,63 @@ impl Slot {
         metric: Metric,
         first: usize,
         count: usize,
+        scores: Scores,
     ) -> Result<(), DataError> {
-        self.first = first;
+        (self.first, self.count) = (first, count);
         let mut rows = self.rows.slice_mut(s![..count, ..]);
         base.read(first, rows.view_mut())?;
+        let rows = rows.view();
+        let fits = match (scores, metric) {
+            (Scores::Single, _) => false,
+            (Scores::Estimated(reach), Metric::L2) => self.words.pack_l2(rows, reach),
+            (Scores::Estimated(reach), _) => self.words.pack_ip(rows, reach),
+        };
+        if fits {
+            self.packed = Packed::Words;
+            self.largest_norm = self.words.norm();
+            return Ok(());
+        }
+        self.packed = Packed::Panels;
         match metric {
-            Metric::L2 => self.panels.pack_l2(rows.view()),
-            Metric::Ip | Metric::Cosine => self.panels.pack_ip(rows.view()),
+            Metric::L2 => self.panels.pack_l2(rows),
+            Metric::Ip | Metric::Cosine => self.panels.pack_ip(rows),
         }
         self.norms_sq.clear();
         self.norms_sq.extend(
             rows.axis_iter(Axis(0)).map(|row| norm_sq(row.to_slice().expect("rows are row-major"))),
         );
+        self.largest_norm = self.norms_sq.iter().fold(0.0_f64, |a, b| a.max(*b)).sqrt();
         Ok(())
+    }
+
+    /// Offers every row that may be kept to the queries `x`.
+    fn offer(
+        &self,
+        x: ArrayView2<'_, f32>,
+        metric: Metric,
+        tops: &mut [TopK],
+        errors: &mut [ScoreError],
+    ) {
+        if self.packed == Packed::Words {
+            return self.words.offer(x, self.first as u32, tops, errors);
+        }
+        for (x, error) in x.axis_iter(Axis(0)).zip(errors) {
+            let constant = Query::new(x, metric).error(self.largest_norm);
+            *error = error.max(ScoreError { per_distance: 0.0, constant });
+        }
+        each_scores(std::slice::from_ref(self), x, |slot, query, scores| {
+            tops[query].push_row(slot.first as u32, scores);
+        });
     }
 }
 
 /// Calls `each(slot, query, scores)` for every query of `x` and every slot, the scores
 /// being those of the slot's rows.
 fn each_scores(slots: &[Slot], x: ArrayView2<'_, f32>, mut each: impl FnMut(&Slot, usize, &[f32])) {
-    let widest = slots.iter().map(Slot::len).max().unwrap_or(0);
+    let widest = slots.iter().map(|slot| slot.count).max().unwrap_or(0);
     let mut scores = Array2::zeros((x.nrows(), widest));
     for slot in slots {
-        let mut scores = scores.slice_mut(s![.., ..slot.len()]);
+        let mut scores = scores.slice_mut(s![.., ..slot.count]);
         slot.panels.scores(x, scores.view_mut());
         for (query, row) in scores.axis_iter(Axis(0)).enumerate() {
             each(slot, query, row.to_slice().expect("scores are row-major"));
