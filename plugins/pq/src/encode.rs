@@ -10,12 +10,15 @@ pub(crate) const BLOCK: usize = 512;
 
 impl Pq {
     /// Encodes a block `x` (n, d) into `codes` (n, code_bytes). O(n · 2^bits · d); allocates its
-    /// scratch once per block.
+    /// scratch, a copy of the block among it, once.
     pub(crate) fn encode(
         &self,
         x: ArrayView2<'_, f32>,
         mut codes: ArrayViewMut2<'_, u8>,
     ) -> Result<(), Error> {
+        // Sub-spaces walk over the rows again and again, a few floats of each: over a copy, read in
+        // order and held by the second-level cache.
+        let x = x.to_owned();
         let (n, m) = (x.nrows(), self.params.m);
         let mut index = vec![0_u32; n];
         let mut values = vec![0_u16; n * m];
