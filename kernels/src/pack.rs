@@ -10,6 +10,8 @@
 mod avx512;
 mod portable;
 
+use ndarray::{ArrayView2, ArrayViewMut2};
+
 use crate::path::{Path, Set};
 
 /// Values that are packed at once.
@@ -39,6 +41,57 @@ pub fn pack(values: &[u16], bits: u32, out: &mut [u8]) {
 /// When `bits` is not in 1..=16 or `bytes` is not [`packed_bytes`]`(values.len(), bits)` long.
 pub fn unpack(bytes: &[u8], bits: u32, values: &mut [u16]) {
     unpack_on(Path::fastest(), bytes, bits, values);
+}
+
+/// Unpacks rows `codes` (n, bytes), each as [`pack`] wrote it, and scales:
+/// `out[i, t] = base[t] + step[t] · value[i, t]`, both operations rounded.
+///
+/// With `past_caches`, for an `out` (n, d) larger than the caches, its memory is written without being
+/// read first where the machine can.
+///
+/// # Panics
+/// As [`unpack`]; when shapes disagree, or rows are not contiguous.
+pub fn unpack_scaled(
+    codes: ArrayView2<'_, u8>,
+    bits: u32,
+    base: &[f32],
+    step: &[f32],
+    out: ArrayViewMut2<'_, f32>,
+    past_caches: bool,
+) {
+    unpack_scaled_on(Path::fastest(), codes, bits, (base, step), out, past_caches);
+}
+
+fn unpack_scaled_on(
+    path: Path,
+    codes: ArrayView2<'_, u8>,
+    bits: u32,
+    (base, step): (&[f32], &[f32]),
+    mut out: ArrayViewMut2<'_, f32>,
+    past_caches: bool,
+) {
+    check(out.ncols(), bits, codes.ncols());
+    assert_eq!(codes.nrows(), out.nrows(), "rows of codes and of values");
+    assert_eq!((base.len(), step.len()), (out.ncols(), out.ncols()), "one line per value");
+    for (code, mut out) in codes.outer_iter().zip(out.outer_iter_mut()) {
+        let code = code.to_slice().expect("codes are contiguous");
+        let out = out.as_slice_mut().expect("rows are contiguous");
+        match path.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this set exists only where `Path::available` detected the features.
+            Set::Vbmi => unsafe { avx512::unpack_scaled(code, bits, base, step, out, past_caches) },
+            _ => path.run(
+                #[inline(always)]
+                || portable::unpack_scaled(code, bits, base, step, out),
+            ),
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if past_caches {
+        // Before anything that this thread writes next: who sees that sees these rows.
+        // SAFETY: SSE is part of x86-64.
+        unsafe { std::arch::x86_64::_mm_sfence() };
+    }
 }
 
 fn pack_on(path: Path, values: &[u16], bits: u32, out: &mut [u8]) {
@@ -102,6 +155,34 @@ mod tests {
                 let mut back = vec![0xAAAA; values.len()];
                 unpack_on(path, &packed, bits, &mut back);
                 prop_assert_eq!(&back, &masked, "{:?}", path);
+            }
+        }
+
+        #[test]
+        fn every_path_scales_alike(
+            bits in 1_u32..=16,
+            values in prop::collection::vec(any::<u16>(), 0..150),
+            at in 0_usize..20,
+            past_caches in any::<bool>(),
+        ) {
+            let mask = ((1_u32 << bits) - 1) as u16;
+            let base: Vec<f32> = (0..values.len()).map(|i| i as f32 * 0.7 - 9.0).collect();
+            let step: Vec<f32> = base.iter().map(|base| base.abs() * 0.01).collect();
+            let packed = defined(&values, bits);
+            let lines = base.iter().zip(&step).zip(&values);
+            let expected: Vec<u32> =
+                lines.map(|((b, s), v)| (b + s * f32::from(v & mask)).to_bits()).collect();
+            for path in Path::available() {
+                let mut out = vec![7.0; at + values.len() + 20];
+                let inner = &mut out[at..at + values.len()];
+                let codes = ArrayView2::from_shape((1, packed.len()), &packed).unwrap();
+                let rows = ArrayViewMut2::from_shape((1, values.len()), inner).unwrap();
+                unpack_scaled_on(path, codes, bits, (&base, &step), rows, past_caches);
+                let inner = &out[at..at + values.len()];
+                let found: Vec<u32> = inner.iter().map(|x| x.to_bits()).collect();
+                prop_assert_eq!(&found, &expected, "{:?}", path);
+                let outside = out[..at].iter().chain(&out[at + values.len()..]);
+                prop_assert!(outside.into_iter().all(|x| *x == 7.0));
             }
         }
 

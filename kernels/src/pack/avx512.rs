@@ -4,11 +4,13 @@
 //! `cargo run --release -p vq-kernels --example speed` measures it.
 
 use std::arch::x86_64::{
-    __m512i, _mm_cvtsi32_si128, _mm512_and_si512, _mm512_loadu_epi8, _mm512_mask_storeu_epi8,
-    _mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_epi16,
-    _mm512_maskz_permutexvar_epi8, _mm512_multishift_epi64_epi8, _mm512_or_si512,
-    _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
-    _mm512_setr_epi64, _mm512_sllv_epi64, _mm512_srl_epi32, _mm512_srl_epi64, _mm512_storeu_epi8,
+    __m512i, _mm_cvtsi32_si128, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps,
+    _mm512_loadu_epi8, _mm512_mask_storeu_epi8, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps,
+    _mm512_maskz_permutexvar_epi8, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_multishift_epi64_epi8,
+    _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_sllv_epi64, _mm512_srl_epi32,
+    _mm512_srl_epi64, _mm512_srlv_epi32, _mm512_storeu_epi8, _mm512_storeu_ps, _mm512_stream_ps,
     _mm512_ternarylogic_epi64,
 };
 
@@ -21,6 +23,8 @@ struct Layout {
     window: [u8; 64],
     /// Of each byte of the unpacked values: the first of its bits in the lane.
     field: [u8; 64],
+    /// Of each byte of 16 lanes of 32 bits, one value in each: its place among the packed bytes.
+    wide: [u8; 64],
     /// Of each packed byte: its place in an even lane, and in an odd one.
     lanes: [[u8; 64]; 2],
     /// The packed bytes that have bits in an even lane, and in an odd one.
@@ -38,13 +42,15 @@ static LAYOUTS: [Layout; 17] = {
 };
 
 const fn layout(bits: usize) -> Layout {
-    let mut layout = Layout { window: [0; 64], field: [0; 64], lanes: [[0; 64]; 2], has: [0; 2] };
+    let mut layout =
+        Layout { window: [0; 64], field: [0; 64], wide: [0; 64], lanes: [[0; 64]; 2], has: [0; 2] };
     let mut i = 0;
     while i < 64 {
         let (lane, byte) = (i / 8, i % 8);
         let first = lane * 4 * bits;
         layout.window[i] = (first / 8 + byte) as u8;
         layout.field[i] = ((first % 8 + byte / 2 * bits + byte % 2 * 8) % 64) as u8;
+        layout.wide[i] = (i / 4 * bits / 8 + i % 4) as u8;
         if i < 4 * bits {
             // Every two lanes make `bits` bytes; the second begins in the middle of them.
             let (pair, byte) = (i / bits, i % bits);
@@ -106,6 +112,49 @@ pub(super) fn unpack(mut bytes: &[u8], bits: u32, values: &mut [u16]) {
         let words = _mm512_and_si512(_mm512_multishift_epi64_epi8(field, fours), each);
         store_values(words, values);
         bytes = &bytes[bytes.len().min(4 * bits as usize)..];
+    }
+}
+
+/// One row of [`unpack_scaled`](super::unpack_scaled), of lengths that were checked, without its fence.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+pub(super) fn unpack_scaled(
+    mut bytes: &[u8],
+    bits: u32,
+    base: &[f32],
+    step: &[f32],
+    out: &mut [f32],
+    past_caches: bool,
+) {
+    let layout = &LAYOUTS[bits as usize];
+    let window = load(&layout.wide);
+    // Lane i of 16 begins at bit i·bits.
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let begins = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(bits as i32));
+    let shifts = _mm512_and_si512(begins, _mm512_set1_epi32(7));
+    let each = _mm512_set1_epi32((u32::MAX >> (32 - bits)) as i32);
+    let stream = past_caches && out.as_ptr().addr().is_multiple_of(64);
+    for ((out, base), step) in out.chunks_mut(16).zip(base.chunks(16)).zip(step.chunks(16)) {
+        let here = _mm512_permutexvar_epi8(window, load_some(bytes));
+        let values = _mm512_and_si512(_mm512_srlv_epi32(here, shifts), each);
+        let values = _mm512_cvtepi32_ps(values);
+        bytes = &bytes[bytes.len().min(2 * bits as usize)..];
+        let mask = (u32::MAX >> (32 - out.len())) as u16;
+        // SAFETY: the mask has a one for each of the at most 16 floats; no others are read.
+        let base = unsafe { _mm512_maskz_loadu_ps(mask, base.as_ptr()) };
+        // SAFETY: as many as `base`.
+        let step = unsafe { _mm512_maskz_loadu_ps(mask, step.as_ptr()) };
+        let scaled = _mm512_add_ps(base, _mm512_mul_ps(step, values));
+        let to = out.as_mut_ptr();
+        if out.len() < 16 {
+            // SAFETY: the mask has a one for each of the floats; no others are written.
+            unsafe { _mm512_mask_storeu_ps(to, mask, scaled) };
+        } else if stream {
+            // SAFETY: 16 floats, a multiple of 64 bytes after a start that is one.
+            unsafe { _mm512_stream_ps(to, scaled) };
+        } else {
+            // SAFETY: 16 floats; no alignment is asked for.
+            unsafe { _mm512_storeu_ps(to, scaled) };
+        }
     }
 }
 

@@ -119,3 +119,30 @@ fn second_four(bits: u32) -> (usize, u32) {
 fn low(bits: u32) -> u64 {
     u64::MAX >> (64 - bits)
 }
+
+/// As [`unpack_scaled`](super::unpack_scaled) for lengths that were checked.
+#[inline(always)]
+pub(super) fn unpack_scaled(bytes: &[u8], bits: u32, base: &[f32], step: &[f32], out: &mut [f32]) {
+    /// A multiple of eight values takes whole bytes.
+    const HELD: usize = 64;
+    let lines = base.iter().zip(step);
+    if bits == 8 {
+        for ((out, byte), (base, step)) in out.iter_mut().zip(bytes).zip(lines) {
+            *out = base + step * f32::from(*byte);
+        }
+        return;
+    }
+    let mut values = [0_u16; HELD];
+    for ((out, bytes), (base, step)) in out
+        .chunks_mut(HELD)
+        .zip(bytes.chunks(HELD / 8 * bits as usize))
+        .zip(base.chunks(HELD).zip(step.chunks(HELD)))
+    {
+        let values = &mut values[..out.len()];
+        unpack(bytes, bits, values);
+        for ((out, value), (base, step)) in out.iter_mut().zip(values).zip(base.iter().zip(step)) {
+            // The conversion of a signed number is the cheap one.
+            *out = base + step * (i32::from(*value) as f32);
+        }
+    }
+}

@@ -71,6 +71,9 @@ pub struct Sq {
 /// Values per task: scheduling stays below a percent.
 const TASK: usize = 32 * 1024;
 
+/// Bytes of decoded rows that no cache holds until someone reads them.
+const PAST_CACHES: usize = 16 << 20;
+
 impl Sq {
     fn levels(&self) -> usize {
         1 << self.params.bits
@@ -163,18 +166,20 @@ impl Quantizer for Sq {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let path = Path::fastest();
+        let past_caches = x.len() * size_of::<f32>() >= PAST_CACHES;
         ctx.par_blocks(codes, x, self.blocks(), |codes, mut x| {
+            let bits = self.params.bits;
+            let levels = match &self.codebook {
+                Codebook::Uniform(Uniform { base, step, .. }) => {
+                    pack::unpack_scaled(codes, bits, base, step, x, past_caches);
+                    return Ok(());
+                }
+                Codebook::Levels(levels) => levels,
+            };
             let mut indices = vec![0_u16; self.dim];
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
-                let code = contiguous(code.as_slice())?;
-                let x = contiguous(x.as_slice_mut())?;
-                if self.params.bits == 8 {
-                    self.codebook.decode_on(path, code, x);
-                } else {
-                    pack::unpack(code, self.params.bits, &mut indices);
-                    self.codebook.decode_on(path, &indices, x);
-                }
+                pack::unpack(contiguous(code.as_slice())?, bits, &mut indices);
+                levels.decode(&indices, contiguous(x.as_slice_mut())?);
             }
             Ok(())
         })
