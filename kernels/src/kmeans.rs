@@ -21,7 +21,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use crate::Path;
-use crate::nearest::{Nearest, RoundedVectors};
+use crate::distance::norm_sq;
+use crate::nearest::Nearest;
+use crate::words::Reach;
 
 /// Rows that are assigned as one task.
 const CHUNK: usize = 1024;
@@ -123,7 +125,6 @@ impl KMeans {
         }
 
         points.normalise();
-        points.round(self.k);
         let mut centroids = match initial {
             Some(initial) => points.normalised(initial),
             None => {
@@ -134,7 +135,8 @@ impl KMeans {
         let mut state = Assignment::new(sample.len(), self.k, x.ncols());
         for iteration in 0..self.iterations {
             progress(iteration as f32 / self.iterations as f32).map_err(KMeansError::Stopped)?;
-            let changed = state.assign(&points, &Nearest::for_l2(centroids.view()));
+            let nearest = Nearest::for_l2_within(centroids.view(), Reach::Norm(points.reach));
+            let changed = state.assign(&points, &nearest);
             if !changed {
                 break;
             }
@@ -163,8 +165,8 @@ struct Points {
     shift: Vec<f64>,
     /// A power of two, so that scaling rounds nothing.
     scale: f64,
-    /// One per CHUNK of the normalised rows.
-    rounded: Vec<RoundedVectors>,
+    /// The largest norm of a normalised row.
+    reach: f64,
 }
 
 impl Points {
@@ -174,7 +176,7 @@ impl Points {
             .into_par_iter()
             .zip(sample)
             .for_each(|(mut to, &row)| to.assign(&x.row(row)));
-        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0, rounded: Vec::new() }
+        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0, reach: 0.0 }
     }
 
     fn dim(&self) -> usize {
@@ -250,12 +252,8 @@ impl Points {
                     }
                 }
             });
-    }
-
-    /// Prepares the normalised rows for assignment to `k` centroids.
-    fn round(&mut self, k: usize) {
-        let chunks = self.rows.axis_chunks_iter(Axis(0), CHUNK).into_par_iter();
-        self.rounded = chunks.map(|rows| RoundedVectors::of(rows, k)).collect();
+        let norms_sq = self.values().par_chunks(d).map(norm_sq);
+        self.reach = norms_sq.reduce(|| 0.0, f64::max).sqrt();
     }
 
     /// Rows of the caller in the space of the normalised ones.
@@ -328,9 +326,8 @@ impl Assignment {
             .rows
             .axis_chunks_iter(Axis(0), CHUNK)
             .into_par_iter()
-            .zip(&points.rounded)
             .zip(self.nearest.par_chunks_mut(CHUNK))
-            .for_each(|((x, rounded), nearest)| centroids.assign_rounded(x, rounded, nearest));
+            .for_each(|(x, nearest)| centroids.assign(x, nearest));
         self.collect_moves();
         !self.moves.is_empty()
     }

@@ -1,48 +1,28 @@
-//! The nearest of many rows: the index that [`Panels::nearest`] finds, found through a filter of
-//! small integers where the machine multiplies those faster.
+//! The nearest of many rows: the index that [`Panels::nearest`] finds, found through
+//! [words](crate::words) where the machine multiplies those faster.
 //!
-//! A filter rounds vectors and rows to integers, whose products are exact, and bounds what the
-//! rounding did to the scores. Where the bound leaves one row, that row is the nearest; where it leaves
-//! more, the scores as [`panels`](crate::panels) defines them decide. The answer is the same with a
-//! filter and without.
-//!
-//! | filter | rounds to | leaves | used (with AVX-512 VNNI) |
-//! |---|---|---|---|
-//! | [words](crate::words) | 16 bits | nearly always one row | below 112 dimensions |
-//! | bytes | 8 bits | a few rows, scored again | from 112 on: twice the products per instruction |
-
-mod bytes;
+//! Integer scores and a bound of their error decide nearly every vector: where the best score is ahead
+//! of the second by more, it is that of the nearest row. For the rest the scores as
+//! [`panels`](crate::panels) defines them decide. The answer is the same with words and without.
 
 use ndarray::{ArrayView2, Axis, s};
 
-use bytes::Bytes;
-pub use bytes::RoundedVectors;
-
 use crate::Panels;
 use crate::panels::contiguous_rows;
-use crate::words::{Words, available};
+use crate::words::{Reach, Words};
 
-/// From this dimension on products cost more than looking at the rows that bytes leave.
-const BYTES_DIM: usize = 112;
-
-/// Fewer rows leave a filter too little to drop.
+/// With fewer rows rounding the vectors costs more than it saves.
 const LEAST_ROWS: usize = 8;
 
 /// Vectors that words decide between two looks at how many were left open.
 const DECIDED: usize = 1024;
 
-/// Vectors that are centred at a time where no filter does it on the way.
+/// Vectors that are centred at a time where words do not do it on the way.
 const CENTRED: usize = 256;
-
-/// Magnitudes whose squares, and sums of 65,536 of these, are normal numbers of f32.
-const FIT: std::ops::RangeInclusive<f32> = 1e-12..=1e15;
-
-/// Most dimensions for which the filters' bounds hold.
-const MOST_DIM: usize = 65_536;
 
 /// Rows (rows, d) packed for [`assign`](Self::assign).
 ///
-/// Memory: at most 9·d bytes and 16 bytes per row.
+/// Memory: at most 6·d + 8 bytes per row.
 ///
 /// ```
 /// use ndarray::array;
@@ -57,7 +37,7 @@ const MOST_DIM: usize = 65_536;
 pub struct Nearest {
     centre: Centre,
     panels: Panels,
-    filter: Option<Filter>,
+    words: Option<Words>,
 }
 
 /// `x·scale − shift`, rounded to f32 after either step.
@@ -68,30 +48,20 @@ pub(crate) struct Centre {
     pub(crate) shift: Vec<f32>,
 }
 
-#[derive(Clone, Debug)]
-enum Filter {
-    Words(Words),
-    Bytes(Bytes),
-}
-
-impl Filter {
-    fn new(rows: ArrayView2<'_, f32>, panels: &Panels) -> Option<Self> {
-        if use_bytes(rows.nrows(), rows.ncols()) {
-            return Bytes::new(rows, panels).map(Self::Bytes);
-        }
-        let mut words = Words::default();
-        let used = rows.nrows() >= LEAST_ROWS && words.pack_l2(rows, 0.0);
-        used.then_some(Self::Words(words))
-    }
-}
-
 impl Nearest {
     /// Packs `rows` (rows, d) to find the row of least ‖x − r‖².
     #[must_use]
     pub fn for_l2(rows: ArrayView2<'_, f32>) -> Self {
+        Self::for_l2_within(rows, Reach::Norms(4.0))
+    }
+
+    /// As [`for_l2`](Self::for_l2), fastest for vectors within `reach`.
+    pub(crate) fn for_l2_within(rows: ArrayView2<'_, f32>, reach: Reach) -> Self {
         let panels = Panels::for_l2(rows);
-        let filter = Filter::new(rows, &panels);
-        Self { centre: Centre::none(rows.ncols()), panels, filter }
+        let mut words = Words::default();
+        let used = rows.nrows() >= LEAST_ROWS && words.pack_l2(rows, reach);
+        let words = used.then_some(words);
+        Self { centre: Centre::none(rows.ncols()), panels, words }
     }
 
     /// As [`for_l2`](Self::for_l2), wherever the rows lie: scores are f32 with ‖r‖² in them, and carry
@@ -102,7 +72,7 @@ impl Nearest {
         let centre = Centre::of(rows);
         let mut centred = Vec::new();
         let centred = centre.centred(rows, &mut centred);
-        Self { centre, ..Self::for_l2(centred) }
+        Self { centre, ..Self::for_l2_within(centred, Reach::Norms(2.0)) }
     }
 
     /// The same rows, for scores.
@@ -119,34 +89,18 @@ impl Nearest {
     /// # Panics
     /// When the shapes disagree, or there is a vector but no row.
     pub fn assign(&self, x: ArrayView2<'_, f32>, index: &mut [u32]) {
-        self.assign_rounded(x, &RoundedVectors::none(), index);
-    }
-
-    /// As [`assign`](Self::assign), for vectors that were rounded before: k-means meets them again and
-    /// again.
-    ///
-    /// # Panics
-    /// When the shapes disagree, or there is a vector but no row.
-    pub fn assign_rounded(
-        &self,
-        x: ArrayView2<'_, f32>,
-        rounded: &RoundedVectors,
-        index: &mut [u32],
-    ) {
         assert_eq!(x.ncols(), self.panels.dim(), "dimension of the vectors");
         assert_eq!(index.len(), x.nrows(), "length of the indices");
-        let filtered = match &self.filter {
-            Some(Filter::Words(words)) => self.assign_by_words(words, x, index),
-            _ => 0,
-        };
-        let (x, index) = (x.split_at(Axis(0), filtered).1, &mut index[filtered..]);
+        let decided = self.words.as_ref().map_or(0, |words| self.assign_by_words(words, x, index));
+        let (x, index) = (x.split_at(Axis(0), decided).1, &mut index[decided..]);
         if self.centre.is_none() {
-            return self.assign_centred(x, rounded, index);
+            return self.panels.nearest(x, index, &mut vec![0.0; x.nrows()]);
         }
         let mut centred = Vec::new();
+        let mut scores = [0.0; CENTRED];
         for (x, index) in x.axis_chunks_iter(Axis(0), CENTRED).zip(index.chunks_mut(CENTRED)) {
             let x = self.centre.centred(x, &mut centred);
-            self.assign_centred(x, &RoundedVectors::none(), index);
+            self.panels.nearest(x, index, &mut scores[..index.len()]);
         }
     }
 
@@ -179,17 +133,6 @@ impl Nearest {
             done += index.len();
         }
         done
-    }
-
-    fn assign_centred(&self, x: ArrayView2<'_, f32>, rounded: &RoundedVectors, index: &mut [u32]) {
-        let filtered = match &self.filter {
-            Some(Filter::Bytes(bytes)) => bytes.assign(&self.panels, x, rounded, index),
-            _ => 0,
-        };
-        if filtered < x.nrows() {
-            let rest = x.split_at(Axis(0), filtered).1;
-            self.panels.nearest(rest, &mut index[filtered..], &mut vec![0.0; rest.nrows()]);
-        }
     }
 }
 
@@ -258,14 +201,10 @@ impl Centre {
     }
 }
 
-/// Whether bytes are the better filter for `rows` rows of `dim` dimensions.
-fn use_bytes(rows: usize, dim: usize) -> bool {
-    available() && (BYTES_DIM..=MOST_DIM).contains(&dim) && rows >= bytes::LEAST_ROWS
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::distance::norm_sq;
     use ndarray::Array2;
     use proptest::prelude::*;
 
@@ -291,7 +230,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn no_filter_changes_an_answer(
+        fn words_change_no_answer(
             n in 0_usize..150,
             rows in 1_usize..700,
             dim in 1_usize..90,
@@ -323,22 +262,17 @@ pub(crate) mod tests {
             let panels = Panels::for_l2(rows.view());
             let (mut expected, mut score) = (vec![7; n], vec![0.0; n]);
             panels.nearest(x.view(), &mut expected, &mut score);
-            let mut filters = vec![Filter::new(rows.view(), &panels)];
-            if available() {
-                filters.push(Bytes::new(rows.view(), &panels).map(Filter::Bytes));
-                let mut words = Words::default();
-                let fits = words.pack_l2(rows.view(), 0.0);
-                filters.push(fits.then_some(Filter::Words(words)));
-            }
-            for filter in filters {
-                let centre = Centre::none(dim);
-                let nearest = Nearest { centre, panels: panels.clone(), filter };
+            let reach = x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt());
+            let reach = reach.fold(0.0, f64::max);
+            for nearest in [
+                Nearest::for_l2(rows.view()),
+                Nearest::for_l2_within(rows.view(), Reach::Norms(2.0)),
+                Nearest::for_l2_within(rows.view(), Reach::Norm(reach)),
+                // Most vectors are beyond it.
+                Nearest::for_l2_within(rows.view(), Reach::Norm(reach * 0.1)),
+            ] {
                 let mut found = vec![9; n];
                 nearest.assign(x.view(), &mut found);
-                prop_assert_eq!(&found, &expected);
-                let rounded = RoundedVectors::always(x.view());
-                found.fill(9);
-                nearest.assign_rounded(x.view(), &rounded, &mut found);
                 prop_assert_eq!(&found, &expected);
                 // Column-major.
                 let turned = x.t().as_standard_layout().into_owned();
@@ -369,8 +303,8 @@ pub(crate) mod tests {
             let mut found = vec![9; n];
             nearest.assign(x.view(), &mut found);
             prop_assert_eq!(&found, &expected);
-            let unfiltered = Nearest { filter: None, ..nearest };
-            unfiltered.assign(x.view(), &mut found);
+            let without = Nearest { words: None, ..nearest };
+            without.assign(x.view(), &mut found);
             prop_assert_eq!(&found, &expected);
         }
     }

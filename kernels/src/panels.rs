@@ -102,11 +102,6 @@ impl Panels {
         self.dim
     }
 
-    /// Where the score of row `row` starts.
-    pub(crate) fn bias(&self, row: usize) -> f32 {
-        self.lines[row / PANEL * (self.dim + 1)].0[row % PANEL]
-    }
-
     /// Writes the score of every vector of `x` (n, d) against every row into `scores` (n, rows).
     ///
     /// Any strides; unit column strides in both are fast. Single-threaded, O(n·rows·d), allocates

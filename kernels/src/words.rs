@@ -54,6 +54,15 @@ pub struct Words {
     error: f32,
 }
 
+/// The largest norm of the vectors that rows are packed for: beyond it nothing is promised.
+#[derive(Clone, Copy, Debug)]
+pub enum Reach {
+    /// This.
+    Norm(f64),
+    /// About so many times that of the largest row, at least 2.
+    Norms(f64),
+}
+
 /// A bound of |estimate − score| that grows with the distance of the row from the vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ScoreError {
@@ -81,17 +90,17 @@ impl ScoreError {
 }
 
 impl Words {
-    /// Replaces the rows, to be scored by `x·b − ‖b‖²/2` with vectors of at most the norm `reach`;
-    /// allocates only to grow.
+    /// Replaces the rows, to be scored by `x·b − ‖b‖²/2` with vectors within `reach`; allocates only
+    /// to grow.
     ///
     /// False where this machine has no fast integers, or the rows are huge, tiny or not finite:
     /// nothing may be asked then.
-    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: f64) -> bool {
+    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: Reach) -> bool {
         self.pack(rows, reach, 0.5)
     }
 
     /// As [`pack_l2`](Self::pack_l2), to be scored by `x·b`.
-    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: f64) -> bool {
+    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: Reach) -> bool {
         self.pack(rows, reach, 0.0)
     }
 
@@ -101,7 +110,7 @@ impl Words {
         self.norm
     }
 
-    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: f64, of_norm_sq: f64) -> bool {
+    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: Reach, of_norm_sq: f64) -> bool {
         let dim = rows.ncols();
         if !available() || dim > MOST_DIM {
             return false;
@@ -115,10 +124,14 @@ impl Words {
         let largest = norms_sq.iter().fold(0.0_f64, |largest, norm_sq| largest.max(*norm_sq));
         self.norm = largest.sqrt();
         let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
-        if !finite || !FIT.contains(&self.norm) || reach > *FIT.end() {
+        let most = match reach {
+            Reach::Norm(reach) => WORD / reach,
+            Reach::Norms(times) => REACH / (times * self.norm),
+        };
+        self.inverse = most.min(LARGEST / self.norm) as f32;
+        if !finite || !FIT.contains(&self.norm) || !self.inverse.is_normal() {
             return false;
         }
-        self.inverse = (LARGEST / self.norm).min(WORD / reach) as f32;
         let mut error_sq = 0.0_f32;
         let square = f64::from(self.inverse).powi(2);
         Path::fastest().run(
@@ -244,7 +257,7 @@ mod tests {
     use ndarray::Array2;
     use proptest::prelude::*;
 
-    fn packed(rows: &Array2<f32>, l2: bool, reach: f64) -> Option<Words> {
+    fn packed(rows: &Array2<f32>, l2: bool, reach: Reach) -> Option<Words> {
         let mut words = Words::default();
         let fits =
             if l2 { words.pack_l2(rows.view(), reach) } else { words.pack_ip(rows.view(), reach) };
@@ -255,7 +268,7 @@ mod tests {
     fn nearly_every_vector_is_decided() {
         for dim in [1, 2, 4, 7, 16, 48, 111] {
             let (rows, x) = (noise(256, dim, 1, 1), noise(4096, dim, 2, 1));
-            let Some(words) = packed(&rows, true, 0.0) else {
+            let Some(words) = packed(&rows, true, Reach::Norms(2.0)) else {
                 return;
             };
             let (mut index, mut open) = (vec![0; 4096], Vec::new());
@@ -283,7 +296,7 @@ mod tests {
             let norms: Vec<f64> =
                 x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt()).collect();
             let reach = norms.iter().copied().fold(0.0, f64::max);
-            let Some(words) = packed(&rows, l2, reach) else {
+            let Some(words) = packed(&rows, l2, Reach::Norm(reach)) else {
                 return Ok(());
             };
             let mut all = vec![TopK::new(rows.nrows()); n];

@@ -24,7 +24,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use vq_kernels::distance::{dot, l2_sq, norm_sq};
-use vq_kernels::words::ScoreError;
+use vq_kernels::words::{Reach, ScoreError};
 use vq_kernels::{Panels, TopK, Words};
 
 use super::error::io;
@@ -656,8 +656,8 @@ impl Slot {
         let rows = rows.view();
         let fits = match (scores, metric) {
             (Scores::Single, _) => false,
-            (Scores::Estimated(reach), Metric::L2) => self.words.pack_l2(rows, reach),
-            (Scores::Estimated(reach), _) => self.words.pack_ip(rows, reach),
+            (Scores::Estimated(reach), Metric::L2) => self.words.pack_l2(rows, Reach::Norm(reach)),
+            (Scores::Estimated(reach), _) => self.words.pack_ip(rows, Reach::Norm(reach)),
         };
         if fits {
             self.packed = Packed::Words;
