@@ -4,13 +4,14 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _mm_maskz_loadu_ps, _mm_setzero_ps, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512, _mm512_cmp_ps_mask,
-    _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps,
-    _mm512_insertf32x4, _mm512_loadu_si512, _mm512_mask_blend_epi16, _mm512_mask_mov_epi32,
-    _mm512_mask_storeu_epi32, _mm512_max_epi32, _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_rsqrt14_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+    __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _MM_HINT_T1, _mm_maskz_loadu_ps, _mm_prefetch,
+    _mm_setzero_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_castps128_ps512, _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_insertf32x4, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_epi16, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_max_epi32,
+    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_rsqrt14_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
     _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
@@ -210,10 +211,35 @@ fn round<const V: usize>(
         // The last lanes may repeat a vector.
         *row = row.wrapping_offset((first + i).min(last) as isize * stride);
     }
+    // What comes after this tile, while this tile is worked on: rows are too far apart for the machine
+    // to see it coming.
+    if x.ncols() > LANES {
+        for row in rows {
+            let ahead = row.wrapping_offset((V * LANES) as isize * stride);
+            for line in (0..x.ncols()).step_by(LANES) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
+        }
+    }
     let (scale, inverse) = (_mm512_set1_ps(centre.scale), _mm512_set1_ps(words.inverse));
     let centred = |x, shift| _mm512_sub_ps(_mm512_mul_ps(x, scale), _mm512_set1_ps(shift));
     let mut sizes = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
     let mut column = 0;
+    let mut pairs = pairs;
+    // One such fetch does not pay: few dimensions come four at a time.
+    while x.ncols() > LANES && column + LANES <= x.ncols() {
+        let (sixteen, rest) = pairs.split_at_mut(LANES / 2);
+        // SAFETY: the pointers are to rows of x, whose columns are contiguous; there are 16 more.
+        let columns = unsafe { sixteen_columns(&rows, column) };
+        for (c, pairs) in sixteen.iter_mut().enumerate() {
+            let shift = &centre.shift[column + 2 * c..][..2];
+            let low = _mm512_mul_ps(centred(columns[2 * c], shift[0]), inverse);
+            let high = _mm512_mul_ps(centred(columns[2 * c + 1], shift[1]), inverse);
+            pairs[v] = pair(word(low, &mut sizes), word(high, &mut sizes));
+        }
+        pairs = rest;
+        column += LANES;
+    }
     for pairs in pairs.chunks_mut(2) {
         let mask =
             if column + 4 <= x.ncols() { 0b1111 } else { 0b0111 >> (column + 3 - x.ncols()) };
@@ -223,15 +249,64 @@ fn round<const V: usize>(
         let shifts = centre.shift[column..].as_chunks::<2>();
         let last = [shifts.1.first().copied().unwrap_or(0.0), 0.0];
         let shifts = shifts.0.iter().chain([&last]);
-        for ((pair, shift), pairs) in four.as_chunks::<2>().0.iter().zip(shifts).zip(pairs) {
-            let low = _mm512_mul_ps(centred(pair[0], shift[0]), inverse);
-            let high = _mm512_mul_ps(centred(pair[1], shift[1]), inverse);
-            let (low, high) = (word(low, &mut sizes), word(high, &mut sizes));
-            pairs[v] = _mm512_mask_blend_epi16(0xAAAA_AAAA, low, _mm512_slli_epi32::<16>(high));
+        for ((columns, shift), pairs) in four.as_chunks::<2>().0.iter().zip(shifts).zip(pairs) {
+            let low = _mm512_mul_ps(centred(columns[0], shift[0]), inverse);
+            let high = _mm512_mul_ps(centred(columns[1], shift[1]), inverse);
+            pairs[v] = pair(word(low, &mut sizes), word(high, &mut sizes));
         }
         column += 4;
     }
     sizes
+}
+
+/// Words in the low and the high half of every lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pair(low: __m512i, high: __m512i) -> __m512i {
+    _mm512_mask_blend_epi16(0xAAAA_AAAA, low, _mm512_slli_epi32::<16>(high))
+}
+
+/// Columns `column..column + 16` of 16 rows.
+///
+/// # Safety
+/// Every row can be read there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn sixteen_columns(rows: &[*const f32; LANES], column: usize) -> [__m512; 16] {
+    let zero = _mm512_setzero_ps();
+    let mut lines = [zero; 16];
+    for (line, row) in lines.iter_mut().zip(rows) {
+        // SAFETY: what the caller promises.
+        *line = unsafe { _mm512_loadu_ps(row.wrapping_add(column)) };
+    }
+    // Within quarters: pairs of rows, then four rows of one column each.
+    let mut twos = [zero; 16];
+    for i in 0..8 {
+        twos[2 * i] = _mm512_unpacklo_ps(lines[2 * i], lines[2 * i + 1]);
+        twos[2 * i + 1] = _mm512_unpackhi_ps(lines[2 * i], lines[2 * i + 1]);
+    }
+    let mut fours = [zero; 16];
+    for i in 0..4 {
+        for half in 0..2 {
+            let low = _mm512_castps_pd(twos[4 * i + half]);
+            let high = _mm512_castps_pd(twos[4 * i + 2 + half]);
+            fours[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            fours[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    }
+    // Across: column c sits in quarter c/4 of four registers.
+    let mut columns = [zero; 16];
+    for c in 0..4 {
+        let even_low = _mm512_shuffle_f32x4::<0x88>(fours[c], fours[4 + c]);
+        let odd_low = _mm512_shuffle_f32x4::<0xDD>(fours[c], fours[4 + c]);
+        let even_high = _mm512_shuffle_f32x4::<0x88>(fours[8 + c], fours[12 + c]);
+        let odd_high = _mm512_shuffle_f32x4::<0xDD>(fours[8 + c], fours[12 + c]);
+        columns[c] = _mm512_shuffle_f32x4::<0x88>(even_low, even_high);
+        columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd_low, odd_high);
+        columns[8 + c] = _mm512_shuffle_f32x4::<0xDD>(even_low, even_high);
+        columns[12 + c] = _mm512_shuffle_f32x4::<0xDD>(odd_low, odd_high);
+    }
+    columns
 }
 
 /// Columns `column..column + 4` of 16 rows; zeros where the mask has none.
