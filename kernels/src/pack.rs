@@ -50,7 +50,7 @@ pub fn unpack(bytes: &[u8], bits: u32, values: &mut [u16]) {
 /// read first where the machine can.
 ///
 /// # Panics
-/// As [`unpack`]; when shapes disagree, or rows are not contiguous.
+/// As [`unpack`]; when shapes disagree, or rows of `out` are not contiguous.
 pub fn unpack_scaled(
     codes: ArrayView2<'_, u8>,
     bits: u32,
@@ -73,13 +73,17 @@ fn unpack_scaled_on(
     check(out.ncols(), bits, codes.ncols());
     assert_eq!(codes.nrows(), out.nrows(), "rows of codes and of values");
     assert_eq!((base.len(), step.len()), (out.ncols(), out.ncols()), "one line per value");
-    for (code, mut out) in codes.outer_iter().zip(out.outer_iter_mut()) {
-        let code = code.to_slice().expect("codes are contiguous");
+    let codes = codes.as_standard_layout();
+    let codes = codes.as_slice().expect("the layout is standard");
+    let width = packed_bytes(out.ncols(), bits);
+    for (i, mut out) in out.outer_iter_mut().enumerate() {
+        let rest = &codes[i * width..];
+        let code = &rest[..width];
         let out = out.as_slice_mut().expect("rows are contiguous");
         match path.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this set exists only where `Path::available` detected the features.
-            Set::Vbmi => unsafe { avx512::unpack_scaled(code, bits, base, step, out, past_caches) },
+            Set::Vbmi => unsafe { avx512::unpack_scaled(rest, bits, base, step, out, past_caches) },
             _ => path.run(
                 #[inline(always)]
                 || portable::unpack_scaled(code, bits, base, step, out),
@@ -161,27 +165,31 @@ mod tests {
         #[test]
         fn every_path_scales_alike(
             bits in 1_u32..=16,
-            values in prop::collection::vec(any::<u16>(), 0..150),
+            values in prop::collection::vec(any::<u16>(), 1..400),
+            dim in 1_usize..100,
             at in 0_usize..20,
             past_caches in any::<bool>(),
         ) {
             let mask = ((1_u32 << bits) - 1) as u16;
-            let base: Vec<f32> = (0..values.len()).map(|i| i as f32 * 0.7 - 9.0).collect();
+            let base: Vec<f32> = (0..dim).map(|i| i as f32 * 0.7 - 9.0).collect();
             let step: Vec<f32> = base.iter().map(|base| base.abs() * 0.01).collect();
-            let packed = defined(&values, bits);
-            let lines = base.iter().zip(&step).zip(&values);
+            let rows = values.chunks_exact(dim);
+            let n = rows.len();
+            let packed: Vec<u8> = rows.clone().flat_map(|row| defined(row, bits)).collect();
+            let codes = ArrayView2::from_shape((n, packed_bytes(dim, bits)), &packed).unwrap();
+            let lines = || base.iter().zip(&step);
+            let scaled = rows.flat_map(|row| row.iter().zip(lines()));
             let expected: Vec<u32> =
-                lines.map(|((b, s), v)| (b + s * f32::from(v & mask)).to_bits()).collect();
+                scaled.map(|(v, (b, s))| (b + s * f32::from(v & mask)).to_bits()).collect();
             for path in Path::available() {
-                let mut out = vec![7.0; at + values.len() + 20];
-                let inner = &mut out[at..at + values.len()];
-                let codes = ArrayView2::from_shape((1, packed.len()), &packed).unwrap();
-                let rows = ArrayViewMut2::from_shape((1, values.len()), inner).unwrap();
+                let mut out = vec![7.0; at + n * dim + 20];
+                let inner = &mut out[at..at + n * dim];
+                let rows = ArrayViewMut2::from_shape((n, dim), inner).unwrap();
                 unpack_scaled_on(path, codes, bits, (&base, &step), rows, past_caches);
-                let inner = &out[at..at + values.len()];
+                let inner = &out[at..at + n * dim];
                 let found: Vec<u32> = inner.iter().map(|x| x.to_bits()).collect();
                 prop_assert_eq!(&found, &expected, "{:?}", path);
-                let outside = out[..at].iter().chain(&out[at + values.len()..]);
+                let outside = out[..at].iter().chain(&out[at + n * dim..]);
                 prop_assert!(outside.into_iter().all(|x| *x == 7.0));
             }
         }

@@ -5,13 +5,13 @@
 
 use std::arch::x86_64::{
     __m512i, _mm_cvtsi32_si128, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps,
-    _mm512_loadu_epi8, _mm512_mask_storeu_epi8, _mm512_mask_storeu_epi16, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps,
-    _mm512_maskz_permutexvar_epi8, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_multishift_epi64_epi8,
-    _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_sllv_epi64, _mm512_srl_epi32,
-    _mm512_srl_epi64, _mm512_srlv_epi32, _mm512_storeu_epi8, _mm512_storeu_ps, _mm512_stream_ps,
-    _mm512_ternarylogic_epi64,
+    _mm512_loadu_epi8, _mm512_loadu_ps, _mm512_mask_storeu_epi8, _mm512_mask_storeu_epi16,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi8, _mm512_maskz_loadu_epi16,
+    _mm512_maskz_loadu_ps, _mm512_maskz_permutexvar_epi8, _mm512_mul_ps, _mm512_mullo_epi32,
+    _mm512_multishift_epi64_epi8, _mm512_or_si512, _mm512_permutexvar_epi8, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_sllv_epi64,
+    _mm512_srl_epi32, _mm512_srl_epi64, _mm512_srlv_epi32, _mm512_storeu_epi8, _mm512_storeu_ps,
+    _mm512_stream_ps, _mm512_ternarylogic_epi64,
 };
 
 use super::BLOCK;
@@ -116,45 +116,57 @@ pub(super) fn unpack(mut bytes: &[u8], bits: u32, values: &mut [u16]) {
 }
 
 /// One row of [`unpack_scaled`](super::unpack_scaled), of lengths that were checked, without its fence.
+/// More bytes may follow those of the row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) fn unpack_scaled(
-    mut bytes: &[u8],
+    bytes: &[u8],
     bits: u32,
     base: &[f32],
     step: &[f32],
     out: &mut [f32],
     past_caches: bool,
 ) {
-    let layout = &LAYOUTS[bits as usize];
-    let window = load(&layout.wide);
+    let window = load(&LAYOUTS[bits as usize].wide);
     // Lane i of 16 begins at bit i·bits.
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let begins = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(bits as i32));
     let shifts = _mm512_and_si512(begins, _mm512_set1_epi32(7));
     let each = _mm512_set1_epi32((u32::MAX >> (32 - bits)) as i32);
-    let stream = past_caches && out.as_ptr().addr().is_multiple_of(64);
-    for ((out, base), step) in out.chunks_mut(16).zip(base.chunks(16)).zip(step.chunks(16)) {
+    let values = |bytes: &[u8]| {
         let here = _mm512_permutexvar_epi8(window, load_some(bytes));
-        let values = _mm512_and_si512(_mm512_srlv_epi32(here, shifts), each);
-        let values = _mm512_cvtepi32_ps(values);
-        bytes = &bytes[bytes.len().min(2 * bits as usize)..];
-        let mask = (u32::MAX >> (32 - out.len())) as u16;
-        // SAFETY: the mask has a one for each of the at most 16 floats; no others are read.
-        let base = unsafe { _mm512_maskz_loadu_ps(mask, base.as_ptr()) };
-        // SAFETY: as many as `base`.
-        let step = unsafe { _mm512_maskz_loadu_ps(mask, step.as_ptr()) };
-        let scaled = _mm512_add_ps(base, _mm512_mul_ps(step, values));
-        let to = out.as_mut_ptr();
-        if out.len() < 16 {
-            // SAFETY: the mask has a one for each of the floats; no others are written.
-            unsafe { _mm512_mask_storeu_ps(to, mask, scaled) };
-        } else if stream {
+        _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srlv_epi32(here, shifts), each))
+    };
+    let scale = |values, base, step| _mm512_add_ps(base, _mm512_mul_ps(step, values));
+    let width = 2 * bits as usize;
+    let stream = past_caches && out.as_ptr().addr().is_multiple_of(64);
+    let (whole, out_last) = out.as_chunks_mut::<16>();
+    let (base, base_last) = base.as_chunks::<16>();
+    let (step, step_last) = step.as_chunks::<16>();
+    let mut at = 0;
+    for ((out, base), step) in whole.iter_mut().zip(base).zip(step) {
+        // SAFETY: 16 floats; no alignment is asked for.
+        let base = unsafe { _mm512_loadu_ps(base.as_ptr()) };
+        // SAFETY: 16 floats; no alignment is asked for.
+        let step = unsafe { _mm512_loadu_ps(step.as_ptr()) };
+        let scaled = scale(values(&bytes[at..]), base, step);
+        if stream {
             // SAFETY: 16 floats, a multiple of 64 bytes after a start that is one.
-            unsafe { _mm512_stream_ps(to, scaled) };
+            unsafe { _mm512_stream_ps(out.as_mut_ptr(), scaled) };
         } else {
             // SAFETY: 16 floats; no alignment is asked for.
-            unsafe { _mm512_storeu_ps(to, scaled) };
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), scaled) };
         }
+        at += width;
+    }
+    if !out_last.is_empty() {
+        let mask = (1 << out_last.len()) - 1;
+        // SAFETY: the mask has a one for each of the fewer than 16 floats; no others are read.
+        let base = unsafe { _mm512_maskz_loadu_ps(mask, base_last.as_ptr()) };
+        // SAFETY: as many as `base_last`.
+        let step = unsafe { _mm512_maskz_loadu_ps(mask, step_last.as_ptr()) };
+        let scaled = scale(values(&bytes[at..]), base, step);
+        // SAFETY: the mask has a one for each of the floats; no others are written.
+        unsafe { _mm512_mask_storeu_ps(out_last.as_mut_ptr(), mask, scaled) };
     }
 }
 
