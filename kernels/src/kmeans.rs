@@ -21,7 +21,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use crate::Path;
-use crate::distance::norm_sq;
 use crate::nearest::Nearest;
 use crate::words::Reach;
 
@@ -241,19 +240,30 @@ impl Points {
             self.scale = (-largest.log2().floor()).exp2();
         }
         let scale = self.scale;
-        self.rows
+        let largest = self
+            .rows
             .as_slice_mut()
             .expect("the layout is standard")
             .par_chunks_mut(CHUNK * d)
-            .for_each(|rows| {
+            .map(|rows| {
+                let mut largest = 0.0_f32;
                 for row in rows.chunks_exact_mut(d) {
                     for (value, shift) in row.iter_mut().zip(shift) {
                         *value = ((f64::from(*value) - shift) * scale) as f32;
                     }
+                    let (fours, rest) = row.as_chunks::<4>();
+                    let mut sums = [0.0; 4];
+                    for four in fours {
+                        sums.iter_mut().zip(four).for_each(|(sum, value)| *sum += value * value);
+                    }
+                    let rest: f32 = rest.iter().map(|value| value * value).sum();
+                    largest = largest.max(sums.iter().sum::<f32>() + rest);
                 }
-            });
-        let norms_sq = self.values().par_chunks(d).map(norm_sq);
-        self.reach = norms_sq.reduce(|| 0.0, f64::max).sqrt();
+                largest
+            })
+            .reduce(|| 0.0, f32::max);
+        // With what f32 rounds; a hint, on which no result depends.
+        self.reach = 1.001 * f64::from(largest).sqrt();
     }
 
     /// Rows of the caller in the space of the normalised ones.
