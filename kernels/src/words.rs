@@ -13,6 +13,11 @@
 //! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time. Used for
 //! [the nearest row](crate::nearest) and to scan many rows for the best of them.
 
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, unused_variables, reason = "words are packed only where they are fast")
+)]
+
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
@@ -119,7 +124,6 @@ impl Words {
         let rows = rows.as_slice().expect("the layout is standard");
         self.dim = dim;
         self.rows.clear();
-        // Filled with the biases' part that is known by now.
         let norms_sq: Vec<f64> = rows.chunks_exact(dim.max(1)).map(norm_sq).collect();
         let largest = norms_sq.iter().fold(0.0_f64, |largest, norm_sq| largest.max(*norm_sq));
         self.norm = largest.sqrt();

@@ -466,7 +466,9 @@ fn judge(
 ) -> Verdict {
     measured.sort_unstable();
     measured.truncate(k);
-    let good = query.score(measured[k - 1].distance);
+    // Fewer than k only where estimates were no numbers: every row is as good then.
+    let Some(last) = measured.get(k - 1) else { return Verdict::Doubtful(f64::NEG_INFINITY) };
+    let good = query.score(last.distance);
     // A row as good as the k-th is estimated at least as this.
     let farthest = query.distance(good, largest);
     let least = good - shortlist.error.at(farthest) - query.rounding(largest);
