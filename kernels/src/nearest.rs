@@ -52,6 +52,7 @@ impl Nearest {
     /// Packs `rows` (rows, d) to find the row of least ‖x − r‖².
     #[must_use]
     pub fn for_l2(rows: ArrayView2<'_, f32>) -> Self {
+        // Residuals are far longer than their centroids.
         Self::for_l2_within(rows, Reach::Norms(4.0))
     }
 
@@ -114,7 +115,7 @@ impl Nearest {
             let x = x.slice(s![done..done + index.len(), ..]);
             open.clear();
             words.decide(&self.centre, x, index, &mut open);
-            // One vector that is left open costs as much as the filter saves on one or two.
+            // One vector that is left open costs as much as words save on one or two.
             if 3 * open.len() > index.len() {
                 return done;
             }

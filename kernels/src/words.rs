@@ -53,7 +53,7 @@ pub struct Words {
     dim: usize,
     /// max ‖b‖, not in units of s.
     norm: f64,
-    /// 1/s.
+    /// 1/s; 0 where nothing may be asked.
     inverse: f32,
     /// max ‖β‖.
     error: f32,
@@ -117,6 +117,7 @@ impl Words {
 
     fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: Reach, of_norm_sq: f64) -> bool {
         let dim = rows.ncols();
+        self.inverse = 0.0;
         if !available() || dim > MOST_DIM {
             return false;
         }
@@ -132,10 +133,11 @@ impl Words {
             Reach::Norm(reach) => WORD / reach,
             Reach::Norms(times) => REACH / (times * self.norm),
         };
-        self.inverse = most.min(LARGEST / self.norm) as f32;
-        if !finite || !FIT.contains(&self.norm) || !self.inverse.is_normal() {
+        let inverse = most.min(LARGEST / self.norm) as f32;
+        if !finite || !FIT.contains(&self.norm) || !inverse.is_normal() {
             return false;
         }
+        self.inverse = inverse;
         let mut error_sq = 0.0_f32;
         let square = f64::from(self.inverse).powi(2);
         Path::fastest().run(
@@ -168,7 +170,7 @@ impl Words {
     /// of offering every row. Single-threaded, O(n·rows·d).
     ///
     /// # Panics
-    /// When the shapes disagree, or rows were not packed.
+    /// When the shapes disagree, rows were not packed, or an id does not fit a `u32`.
     pub fn offer(
         &self,
         x: ArrayView2<'_, f32>,
@@ -179,6 +181,8 @@ impl Words {
         assert!(self.inverse > 0.0 && available(), "rows were packed");
         assert_eq!(x.ncols(), self.dim, "dimension of the vectors");
         assert_eq!((tops.len(), errors.len()), (x.nrows(), x.nrows()), "one of each per vector");
+        let rows = self.rows.len() / (1 + self.dim.div_ceil(2));
+        assert!(rows as u64 <= (1 << 32) - u64::from(first_id), "ids beyond the last u32");
         let x = contiguous_rows(x);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `available` detected the features.
@@ -266,6 +270,15 @@ mod tests {
         let fits =
             if l2 { words.pack_l2(rows.view(), reach) } else { words.pack_ip(rows.view(), reach) };
         fits.then_some(words)
+    }
+
+    #[test]
+    #[should_panic(expected = "rows were packed")]
+    fn rows_that_did_not_fit_are_not_asked() {
+        let mut words = Words::default();
+        words.pack_l2(noise(9, 3, 1, 1).view(), Reach::Norms(2.0));
+        assert!(!words.pack_l2(Array2::from_elem((9, 3), f32::NAN).view(), Reach::Norms(2.0)));
+        words.offer(noise(1, 3, 1, 1).view(), 0, &mut [TopK::new(1)], &mut [ScoreError::default()]);
     }
 
     #[test]

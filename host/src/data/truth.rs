@@ -7,8 +7,8 @@
 //! answer is therefore the same as that of sorting all f64 distances, ties included.
 //!
 //! **The bound.** Estimates are those of [`Words`], which says how far they may be
-//! off, or f32 scores where it has none. Such a score is s = fl(b + Σ xᵢrᵢ) by d fused multiply-adds from the
-//! bias b = fl(−‖r‖²/2), or 0 for inner products. Each rounds its partial sum, and b
+//! off, or f32 scores where it has none. An f32 score is s = fl(b + Σ xᵢrᵢ) by d fused
+//! multiply-adds from the bias b = fl(−‖r‖²/2), or 0 for inner products. Each rounds its partial sum, and b
 //! itself is rounded once, so with u = 2⁻²⁴ (Higham 2002, §3.1)
 //! |s − exact| ≤ γ·(‖x‖‖r‖ + ‖r‖²/2), γ = (d+1)u / (1 − (d+1)u), by Cauchy–Schwarz on
 //! Σ|xᵢrᵢ|. With d ≤ 65,536, γ ≤ 1.01·(d+1)u. Steps that underflow add at most 2⁻¹⁵⁰
@@ -65,8 +65,9 @@ const QUERY_CHUNK: usize = 64;
 const SLOT_VALUES: usize = 1 << 17;
 /// Candidates that a thread measures at a time.
 const PAIRS: usize = 4096;
-/// Rows that are read at once at most, and rows apart that still are.
+/// Most rows that one read brings.
 const RUN: usize = 512;
+/// Candidates that are so many rows apart are still one read.
 const GAP: u32 = 16;
 
 /// Finds `k` exact neighbours of each of `queries` in `base`, in a file of `folder`
@@ -586,9 +587,7 @@ impl<'a> Walk<'a> {
                 .zip(errors.par_chunks_mut(QUERY_CHUNK))
                 .zip(x.axis_chunks_iter(Axis(0), QUERY_CHUNK))
                 .for_each(|((tops, errors), x)| {
-                    for slot in slots {
-                        slot.offer(x, metric, tops, errors);
-                    }
+                    offer(slots, x, metric, tops, errors);
                 });
         })?;
         // Where no row is left out, none can be missed.
@@ -678,32 +677,42 @@ impl Slot {
         self.largest_norm = self.norms_sq.iter().fold(0.0_f64, |a, b| a.max(*b)).sqrt();
         Ok(())
     }
+}
 
-    /// Offers every row that may be kept to the queries `x`.
-    fn offer(
-        &self,
-        x: ArrayView2<'_, f32>,
-        metric: Metric,
-        tops: &mut [TopK],
-        errors: &mut [ScoreError],
-    ) {
-        if self.packed == Packed::Words {
-            return self.words.offer(x, self.first as u32, tops, errors);
-        }
+/// Offers every row of the slots that may be kept to the queries `x`.
+fn offer(
+    slots: &[Slot],
+    x: ArrayView2<'_, f32>,
+    metric: Metric,
+    tops: &mut [TopK],
+    errors: &mut [ScoreError],
+) {
+    let (by_words, by_panels): (Vec<_>, Vec<_>) =
+        slots.iter().partition(|slot| slot.packed == Packed::Words);
+    for slot in by_words {
+        slot.words.offer(x, slot.first as u32, tops, errors);
+    }
+    let norms = by_panels.iter().map(|slot| slot.largest_norm);
+    if let Some(norm) = norms.reduce(f64::max) {
         for (x, error) in x.axis_iter(Axis(0)).zip(errors) {
-            let constant = Query::new(x, metric).error(self.largest_norm);
+            let constant = Query::new(x, metric).error(norm);
             *error = error.max(ScoreError { per_distance: 0.0, constant });
         }
-        each_scores(std::slice::from_ref(self), x, |slot, query, scores| {
-            tops[query].push_row(slot.first as u32, scores);
-        });
     }
+    each_scores(by_panels, x, |slot, query, scores| {
+        tops[query].push_row(slot.first as u32, scores);
+    });
 }
 
 /// Calls `each(slot, query, scores)` for every query of `x` and every slot, the scores
 /// being those of the slot's rows.
-fn each_scores(slots: &[Slot], x: ArrayView2<'_, f32>, mut each: impl FnMut(&Slot, usize, &[f32])) {
-    let widest = slots.iter().map(|slot| slot.count).max().unwrap_or(0);
+fn each_scores<'a>(
+    slots: impl IntoIterator<Item = &'a Slot, IntoIter: Clone>,
+    x: ArrayView2<'_, f32>,
+    mut each: impl FnMut(&Slot, usize, &[f32]),
+) {
+    let slots = slots.into_iter();
+    let widest = slots.clone().map(|slot| slot.count).max().unwrap_or(0);
     let mut scores = Array2::zeros((x.nrows(), widest));
     for slot in slots {
         let mut scores = scores.slice_mut(s![.., ..slot.count]);
@@ -769,6 +778,10 @@ mod tests {
             let base = small_integers(9001, 33, 1).mapv(|x| x * 0.37);
             let queries = small_integers(101, 33, 2).mapv(|x| x * 0.41);
             check(&base, &queries, metric, 10);
+            // Too large for words: by panels, as on machines that have no fast integers.
+            let large = 2.0_f32.powi(50);
+            let settled = check(&(base * large), &(queries * large), metric, 10);
+            assert!(!settled);
         }
     }
 

@@ -156,9 +156,7 @@ impl Sizes {
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound)
             & _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, constant((REACH * REACH) as f32))
     }
-}
 
-impl Sizes {
     /// Raises `errors` to what bounds the estimates of these vectors, ξ·x̂ being left out of them.
     #[target_feature(enable = "avx512f")]
     fn raise(self, words: &Words, errors: &mut [ScoreError]) {
@@ -532,7 +530,7 @@ fn products<const P: usize, const V: usize, const R: usize>(
 
 /// Adds both products of words per lane.
 ///
-/// The intrinsic of this instruction becomes two, a product and a sum (LLVM 21), as suits processors
+/// The intrinsic of this instruction becomes two, a product and a sum (LLVM 22), as suits processors
 /// where it is slow.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
