@@ -21,6 +21,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use crate::Path;
+use crate::groups::Groups;
 use crate::nearest::Nearest;
 use crate::words::Reach;
 
@@ -135,9 +136,18 @@ impl KMeans {
         for iteration in 0..self.iterations {
             progress(iteration as f32 / self.iterations as f32).map_err(KMeansError::Stopped)?;
             let nearest = Nearest::for_l2_within(centroids.view(), Reach::Norm(points.reach));
-            let changed = state.assign(&points, &nearest);
+            let changed = state.assign(&points, centroids.view(), &nearest);
             if !changed {
                 break;
+            }
+            // Rows move much in the first rounds and less and less then.
+            if iteration == 0 || iteration.is_power_of_two() {
+                state.groups.regroup(
+                    &nearest,
+                    centroids.view(),
+                    points.rows.view(),
+                    &state.nearest,
+                );
             }
             state.update(&points, &mut centroids);
             state.repair(&points, &mut centroids, &mut rng);
@@ -293,6 +303,7 @@ impl Points {
 struct Assignment {
     nearest: Vec<u32>,
     previous: Vec<u32>,
+    groups: Groups,
     /// (k, d).
     sums: Array2<f64>,
     /// Rows of each centroid.
@@ -321,6 +332,7 @@ impl Assignment {
         Self {
             nearest: vec![NOWHERE; n],
             previous: vec![NOWHERE; n],
+            groups: Groups::default(),
             sums: Array2::zeros((k, d)),
             sizes: vec![0; k],
             moved: Vec::new(),
@@ -330,14 +342,21 @@ impl Assignment {
     }
 
     /// Step 3, first half; false when no row moved.
-    fn assign(&mut self, points: &Points, centroids: &Nearest) -> bool {
+    fn assign(
+        &mut self,
+        points: &Points,
+        centroids: ArrayView2<'_, f32>,
+        nearest: &Nearest,
+    ) -> bool {
         std::mem::swap(&mut self.nearest, &mut self.previous);
-        points
-            .rows
-            .axis_chunks_iter(Axis(0), CHUNK)
-            .into_par_iter()
-            .zip(self.nearest.par_chunks_mut(CHUNK))
-            .for_each(|(x, nearest)| centroids.assign(x, nearest));
+        if !self.groups.assign(nearest, centroids, points.rows.view(), &mut self.nearest) {
+            points
+                .rows
+                .axis_chunks_iter(Axis(0), CHUNK)
+                .into_par_iter()
+                .zip(self.nearest.par_chunks_mut(CHUNK))
+                .for_each(|(x, index)| nearest.assign(x, index));
+        }
         self.collect_moves();
         !self.moves.is_empty()
     }

@@ -20,6 +20,7 @@
 
 pub mod beam;
 pub mod distance;
+mod groups;
 pub mod half;
 pub mod kmeans;
 pub mod lookup;

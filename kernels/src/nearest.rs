@@ -82,6 +82,11 @@ impl Nearest {
         &self.panels
     }
 
+    /// The same rows as integers, where those are fast.
+    pub(crate) fn words(&self) -> Option<&Words> {
+        self.words.as_ref()
+    }
+
     /// Writes for every vector of `x` (n, d) the index of the nearest row into `index` (n).
     ///
     /// Ties and numbers that are none as for [`Panels::nearest`]. Any strides; a unit column stride

@@ -21,7 +21,7 @@
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
 
 #[cfg(doc)]
 use crate::Panels;
@@ -30,8 +30,14 @@ use crate::nearest::Centre;
 use crate::panels::contiguous_rows;
 use crate::{Path, TopK};
 
-/// ‖b/s‖ of the largest row. With [`REACH`] it keeps |x̂·b̂| + ‖b‖²/2 below 2³¹.
+/// ‖x/s‖·‖b/s‖ + ‖b/s‖²/2, at most: what rounding adds is left below 2³¹.
+const MOST: f64 = 2.105e9;
+
+/// ‖b/s‖ of the largest row, at most, where vectors may be twice as long and longer.
 const LARGEST: f64 = 29_000.0;
+
+/// ‖b/s‖ of the largest row, at most, where no vector is longer than [`WORD`].
+const LARGEST_WITHIN: f64 = 32_760.0;
 
 /// ‖x/s‖ beyond which nothing is promised.
 const REACH: f64 = 58_000.0;
@@ -55,8 +61,55 @@ pub struct Words {
     norm: f64,
     /// 1/s; 0 where nothing may be asked.
     inverse: f32,
+    /// max ‖b‖.
+    largest: f32,
+    /// ‖x‖ beyond which nothing is promised.
+    reach: f32,
     /// max ‖β‖.
     error: f32,
+}
+
+/// Vectors per [`Tile`].
+pub(crate) const TILE: usize = 64;
+
+/// Vectors in integers, dimension by dimension, so that one row meets all of them at a time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tile {
+    /// Two dimensions of every vector, the first in the low half.
+    pairs: Vec<Lanes<i32>>,
+    norms_sq: Lanes<f32>,
+    /// ‖ξ‖².
+    errors_sq: Lanes<f32>,
+    /// 1/s.
+    inverse: f32,
+}
+
+/// A number of each vector of a tile.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Lanes<T>([T; TILE]);
+
+impl<T: Copy + Default> Default for Lanes<T> {
+    fn default() -> Self {
+        Self([T::default(); TILE])
+    }
+}
+
+/// The rows of [`Words`] once more, to be asked which of them lie around one of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    tiles: Vec<Tile>,
+    /// ‖b‖² less all that may be wrong with a distance.
+    least: Vec<Lanes<f32>>,
+    rows: usize,
+}
+
+/// Rows that lie around one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Near {
+    /// A bit for each.
+    marks: Vec<u64>,
+    list: Vec<u32>,
 }
 
 /// The largest norm of the vectors that rows are packed for: beyond it nothing is promised.
@@ -129,15 +182,17 @@ impl Words {
         let largest = norms_sq.iter().fold(0.0_f64, |largest, norm_sq| largest.max(*norm_sq));
         self.norm = largest.sqrt();
         let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
-        let most = match reach {
-            Reach::Norm(reach) => WORD / reach,
-            Reach::Norms(times) => REACH / (times * self.norm),
-        };
-        let inverse = most.min(LARGEST / self.norm) as f32;
+        let inverse = match reach {
+            Reach::Norm(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
+            Reach::Norms(times) => (REACH / times).min(LARGEST) / self.norm,
+        } as f32;
         if !finite || !FIT.contains(&self.norm) || !inverse.is_normal() {
             return false;
         }
         self.inverse = inverse;
+        let largest = 1.001 * self.norm * f64::from(inverse);
+        self.largest = largest as f32;
+        self.reach = REACH.min((MOST - largest * largest / 2.0) / largest) as f32;
         let mut error_sq = 0.0_f32;
         let square = f64::from(self.inverse).powi(2);
         Path::fastest().run(
@@ -154,13 +209,13 @@ impl Words {
             },
         );
         // With what f32 rounds in b/s.
-        self.error = 1.005 * error_sq.sqrt() + 2.0_f32.powi(-22) * LARGEST as f32;
+        self.error = 1.005 * error_sq.sqrt() + 2.0_f32.powi(-22) * self.largest;
         true
     }
 
     /// How far a bias may be off, in units of s².
     fn bias_error(&self) -> f32 {
-        0.5 + (self.dim / 16 + 16) as f32 * 2.0_f32.powi(-24) * LARGEST as f32 * self.error
+        0.5 + (self.dim / 16 + 16) as f32 * 2.0_f32.powi(-24) * self.largest * self.error
     }
 
     /// Offers to `tops[i]` the estimated score of every row that may be among its best, for each vector
@@ -209,6 +264,83 @@ impl Words {
         unsafe {
             vnni::decide(self, centre, x, index, open);
         }
+    }
+}
+
+/// What k-means asks: vectors rounded once, rows packed again and again in the same step.
+impl Words {
+    /// Whether the vectors of `tile` were rounded in the step of these rows.
+    pub(crate) fn has_step_of(&self, tile: &Tile) -> bool {
+        tile.inverse == self.inverse && tile.pairs.len() == self.dim.div_ceil(2)
+    }
+
+    /// Rounds the vectors `x` (1..=64, d) of any strides; the last is repeated where there are fewer.
+    pub(crate) fn round(&self, x: ArrayView2<'_, f32>, tile: &mut Tile) {
+        assert!(self.inverse > 0.0 && available(), "rows were packed");
+        assert_eq!(x.ncols(), self.dim, "dimension of the vectors");
+        assert!((1..=TILE).contains(&x.nrows()), "vectors of a tile");
+        let x = contiguous_rows(x);
+        tile.inverse = self.inverse;
+        tile.pairs.resize(self.dim.div_ceil(2), Lanes::default());
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `available` detected the features.
+        unsafe {
+            vnni::round_tile(self, x.view(), tile);
+        }
+    }
+
+    /// As [`decide`](Self::decide) for the vectors of a tile, among the rows of `list`, ascending, or all.
+    /// Answers a bit for each vector that is open.
+    pub(crate) fn decide_tile(
+        &self,
+        tile: &Tile,
+        list: Option<&[u32]>,
+        index: &mut [u32; TILE],
+    ) -> u64 {
+        assert!(self.inverse > 0.0 && available(), "rows were packed");
+        assert!(self.has_step_of(tile), "the same step");
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `available` detected the features.
+        return unsafe { vnni::decide_tile(self, tile, list, index) };
+        #[cfg(not(target_arch = "x86_64"))]
+        u64::MAX
+    }
+}
+
+impl Around {
+    /// `rows` (rows, d) are those that were packed.
+    pub(crate) fn new(words: &Words, rows: ArrayView2<'_, f32>) -> Self {
+        let tiles = rows.axis_chunks_iter(Axis(0), TILE).map(|rows| {
+            let mut tile = Tile::default();
+            words.round(rows, &mut tile);
+            tile
+        });
+        let tiles: Vec<Tile> = tiles.collect();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `round` asked whether the features are there.
+        let least = tiles.iter().map(|tile| unsafe { vnni::least_without_score(words, tile) });
+        #[cfg(not(target_arch = "x86_64"))]
+        let least = std::iter::empty();
+        Self { least: least.collect(), tiles, rows: rows.nrows() }
+    }
+
+    /// Replaces `near` by rows of which one is what [`Panels::nearest`] finds for each of the vectors: those
+    /// at most twice as far from `former[i]` as vector i is, whichever row that is.
+    pub(crate) fn list(&self, words: &Words, tile: &Tile, former: &[u32; TILE], near: &mut Near) {
+        assert!(words.inverse > 0.0 && available(), "rows were packed");
+        assert!(words.has_step_of(tile), "the same step");
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `available` detected the features.
+        unsafe {
+            vnni::list(words, self, tile, former, near);
+        }
+    }
+}
+
+impl Near {
+    /// The rows, ascending.
+    pub(crate) fn rows(&self) -> &[u32] {
+        &self.list
     }
 }
 
@@ -336,7 +468,7 @@ mod tests {
                     let bound = errors[i].at(crate::distance::l2_sq(x, row).sqrt());
                     prop_assert!(error <= bound, "{} of {}", error, bound);
                     // And the bound is of use.
-                    let step = (words.norm / LARGEST).max(reach / WORD);
+                    let step = (words.norm / LARGEST_WITHIN).max(reach / WORD);
                     let usual = step * (dim as f64).sqrt() * (reach + words.norm);
                     prop_assert!(bound <= 2.0 * usual, "{} against {}", bound, usual);
                 }

@@ -4,20 +4,22 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _MM_HINT_T1, _mm_maskz_loadu_ps, _mm_prefetch,
-    _mm_setzero_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
-    _mm512_castps128_ps512, _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps,
-    _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_insertf32x4, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_blend_epi16, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_rsqrt14_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NGT_UQ, _MM_HINT_T1, _mm_maskz_loadu_ps,
+    _mm_prefetch, _mm_setzero_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castpd_ps,
+    _mm512_castps_pd, _mm512_castps128_ps512, _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask,
+    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_insertf32x4,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi16, _mm512_mask_max_ps,
+    _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_maskz_compress_epi32, _mm512_max_epi32,
+    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_max_ps,
+    _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
 };
 
 use ndarray::ArrayView2;
 
-use super::{LARGEST, REACH, ScoreError, WORD, Words};
+use super::{Around, Lanes, Near, ScoreError, TILE, Tile, WORD, Words};
 use crate::TopK;
 use crate::nearest::Centre;
 
@@ -108,6 +110,178 @@ fn tile<const P: usize, const V: usize>(
     }
 }
 
+/// As [`Words::round`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn round_tile(words: &Words, x: ArrayView2<'_, f32>, tile: &mut Tile) {
+    let centre = Centre::none(words.dim);
+    for v in 0..WIDE {
+        let pairs = registers_mut(&mut tile.pairs);
+        let sizes = round(words, &centre, x, v * LANES, pairs, v);
+        // SAFETY: 16 floats; no alignment is asked for.
+        unsafe { _mm512_storeu_ps(tile.norms_sq.0[v * LANES..].as_mut_ptr(), sizes.norm_sq) };
+        // SAFETY: 16 floats; no alignment is asked for.
+        unsafe { _mm512_storeu_ps(tile.errors_sq.0[v * LANES..].as_mut_ptr(), sizes.error_sq) };
+    }
+}
+
+/// As [`Words::decide_tile`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn decide_tile(
+    words: &Words,
+    tile: &Tile,
+    list: Option<&[u32]>,
+    index: &mut [u32; TILE],
+) -> u64 {
+    let pairs = registers(&tile.pairs);
+    let rows = &words.rows[..];
+    let best = match (list, pairs.len()) {
+        (None, 1) => best_two::<1, WIDE>(rows, pairs),
+        (None, 2) => best_two::<2, WIDE>(rows, pairs),
+        (None, 4) => best_two::<4, WIDE>(rows, pairs),
+        (None, 8) => best_two::<8, WIDE>(rows, pairs),
+        (None, _) => best_two::<0, WIDE>(rows, pairs),
+        (Some(list), 1) => best_two_of::<1>(rows, list, pairs),
+        (Some(list), 2) => best_two_of::<2>(rows, list, pairs),
+        (Some(list), 4) => best_two_of::<4>(rows, list, pairs),
+        (Some(list), 8) => best_two_of::<8>(rows, list, pairs),
+        (Some(list), _) => best_two_of::<0>(rows, list, pairs),
+    };
+    let mut open = 0;
+    for (v, index) in index.chunks_exact_mut(LANES).enumerate() {
+        // SAFETY: 16 numbers; no alignment is asked for.
+        unsafe { _mm512_storeu_si512(index.as_mut_ptr().cast(), best.index[v]) };
+        let decided = Sizes::of(tile, v).decide(words, best.score[v], best.second[v]);
+        open |= u64::from(!decided) << (v * LANES);
+    }
+    open
+}
+
+/// The squared distance below which a row of the tile is from none of the rows, but for −2·I.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn least_without_score(words: &Words, rows: &Tile) -> Lanes<f32> {
+    let mut least = Lanes::default();
+    for (v, least) in least.0.chunks_exact_mut(LANES).enumerate() {
+        let sizes = Sizes::of(rows, v);
+        let slack = sizes.slack(words, sizes.rounding(words));
+        // SAFETY: 16 floats; no alignment is asked for.
+        unsafe { _mm512_storeu_ps(least.as_mut_ptr(), _mm512_sub_ps(sizes.norm_sq, slack)) };
+    }
+    least
+}
+
+/// As [`Around::list`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn list(
+    words: &Words,
+    around: &Around,
+    tile: &Tile,
+    former: &[u32; TILE],
+    near: &mut Near,
+) {
+    match tile.pairs.len() {
+        1 => mark::<1>(words, around, tile, former, &mut near.marks),
+        2 => mark::<2>(words, around, tile, former, &mut near.marks),
+        4 => mark::<4>(words, around, tile, former, &mut near.marks),
+        8 => mark::<8>(words, around, tile, former, &mut near.marks),
+        _ => mark::<0>(words, around, tile, former, &mut near.marks),
+    }
+    let ids = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    near.list.resize(around.tiles.len() * TILE, 0);
+    let (mut length, mut row) = (0, 0);
+    for marks in &near.marks {
+        for v in 0..WIDE {
+            let marks = (marks >> (v * LANES)) as u16;
+            let rows = _mm512_add_epi32(ids, _mm512_set1_epi32(row));
+            let to = &mut near.list[length..length + LANES];
+            // SAFETY: 16 numbers; no alignment is asked for.
+            unsafe {
+                _mm512_storeu_si512(
+                    to.as_mut_ptr().cast(),
+                    _mm512_maskz_compress_epi32(marks, rows),
+                );
+            }
+            length += marks.count_ones() as usize;
+            row += LANES as i32;
+        }
+    }
+    near.list.truncate(length);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn mark<const P: usize>(
+    words: &Words,
+    around: &Around,
+    tile: &Tile,
+    former: &[u32; TILE],
+    marks: &mut Vec<u64>,
+) {
+    let pairs = registers(&tile.pairs);
+    let width = 1 + pairs.len();
+    let two = _mm512_set1_ps(2.0);
+    // Where r is the distance of a vector from its former row and D that of another row from it, f32
+    // cannot take that one for nearer if (D − r)² − r² = D² − 2·r·D is more than four times what it
+    // rounds: if D² > 4·r² + 8 times that.
+    let mut most_without_score = [_mm512_setzero_ps(); WIDE];
+    let mut known = 0_u64;
+    for (v, most) in most_without_score.iter_mut().enumerate() {
+        let sizes = Sizes::of(tile, v);
+        let rounding = sizes.rounding(words);
+        let slack = _mm512_add_ps(sizes.slack(words, rounding), rounding);
+        *most = _mm512_add_ps(sizes.norm_sq, slack);
+        known |= u64::from(sizes.fit(words)) << (v * LANES);
+    }
+    marks.clear();
+    marks.resize(around.tiles.len(), 0);
+    let mut first = 0;
+    while let Some(&row) = former.get(first) {
+        // The vectors of one row.
+        let more = former[first..].iter().take_while(|next| **next == row).count();
+        let these = (u64::MAX >> (TILE - more)) << first;
+        first += more;
+        let row = &words.rows[row as usize * width..][..width];
+        let [scores] = products::<P, WIDE, 1>([row], pairs);
+        let mut farthest = _mm512_setzero_ps();
+        for v in 0..WIDE {
+            let score = _mm512_cvtepi32_ps(scores[v]);
+            let distance_sq = _mm512_fnmadd_ps(two, score, most_without_score[v]);
+            let there = (these >> (v * LANES)) as u16;
+            farthest = _mm512_mask_max_ps(farthest, there, farthest, distance_sq);
+        }
+        let farthest = _mm512_reduce_max_ps(farthest);
+        let farthest = if these & !known == 0 { farthest } else { f32::INFINITY };
+        let limit = _mm512_set1_ps(4.001 * farthest);
+        for ((rows, least), marks) in around.tiles.iter().zip(&around.least).zip(&mut *marks) {
+            let [scores] = products::<P, WIDE, 1>([row], registers(&rows.pairs));
+            for v in 0..WIDE {
+                // SAFETY: 16 floats; no alignment is asked for.
+                let least = unsafe { _mm512_loadu_ps(least.0[v * LANES..][..LANES].as_ptr()) };
+                let distance_sq = _mm512_fnmadd_ps(two, _mm512_cvtepi32_ps(scores[v]), least);
+                let near = _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(distance_sq, limit);
+                *marks |= u64::from(near) << (v * LANES);
+            }
+        }
+    }
+    // The last tile repeats its last row.
+    if let Some(last) = marks.last_mut() {
+        *last &= u64::MAX >> (around.tiles.len() * TILE - around.rows);
+    }
+}
+
+/// The numbers of a tile as they are multiplied.
+fn registers(lanes: &[Lanes<i32>]) -> &[[__m512i; WIDE]] {
+    // SAFETY: both are 64 numbers of 32 bits, of equal size and alignment (asserted below), and any bits
+    // are a number.
+    unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len()) }
+}
+
+fn registers_mut(lanes: &mut [Lanes<i32>]) -> &mut [[__m512i; WIDE]] {
+    // SAFETY: as in `registers`.
+    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len()) }
+}
+
+const _: () = assert!(size_of::<Lanes<i32>>() == size_of::<[__m512i; WIDE]>());
+const _: () = assert!(align_of::<Lanes<i32>>() == align_of::<[__m512i; WIDE]>());
+
 /// Of 16 vectors, in units of s.
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -117,44 +291,82 @@ struct Sizes {
 }
 
 impl Sizes {
+    /// Of the vectors of register `v`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of(tile: &Tile, v: usize) -> Self {
+        let sixteen = v * LANES..(v + 1) * LANES;
+        // SAFETY: 16 floats; no alignment is asked for.
+        let norm_sq = unsafe { _mm512_loadu_ps(tile.norms_sq.0[sixteen.clone()].as_ptr()) };
+        // SAFETY: 16 floats; no alignment is asked for.
+        let error_sq = unsafe { _mm512_loadu_ps(tile.errors_sq.0[sixteen].as_ptr()) };
+        Self { norm_sq, error_sq }
+    }
+
     /// Whether the row of the score `best` is the nearest, none other having more than `second`.
     #[target_feature(enable = "avx512f")]
     fn decide(self, words: &Words, best: __m512i, second: __m512i) -> u16 {
-        let constant = |value: f32| _mm512_set1_ps(value);
-        let norm = root(self.norm_sq);
-        // ‖ξ‖ with what f32 rounds in x/s and in the sum of squares, and ‖ξ‖ + ‖β‖.
-        let xi = _mm512_fmadd_ps(
-            constant(1.005),
-            root(self.error_sq),
-            _mm512_mul_ps(norm, constant(3e-7)),
-        );
-        let both = _mm512_add_ps(xi, constant(words.error));
-        // Twice what f32 rounds: |score − exact| ≤ γ·(‖x‖‖b‖ + ‖b‖²/2), γ = (d+1)·2⁻²⁴ (Higham 2002,
-        // §3.1), with a margin.
+        let rounding = self.rounding(words);
+        let scores = _mm512_cvtepi32_ps(best);
+        let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(scores, scores));
+        let distance = root(_mm512_add_ps(distance_sq, self.slack(words, rounding)));
+        // Twice the error; 64 each is what the scores lose as f32.
+        let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(words));
+        let bound = _mm512_fmadd_ps(error, _mm512_set1_ps(2.01), rounding);
+        let bound = _mm512_add_ps(bound, _mm512_set1_ps(130.0 + 2.0 * words.bias_error()));
+        let gap = _mm512_sub_ps(scores, _mm512_cvtepi32_ps(second));
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound) & self.fit(words)
+    }
+
+    /// Where something is promised: not about a NaN, nor where a sum might have left its 32 bits.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn fit(self, words: &Words) -> u16 {
+        let reach_sq = _mm512_set1_ps(words.reach * words.reach);
+        _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, reach_sq)
+    }
+
+    /// ‖ξ‖ with what f32 rounds in x/s and in the sum of squares.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn xi(self) -> __m512 {
+        let rounded = _mm512_mul_ps(root(self.norm_sq), _mm512_set1_ps(3e-7));
+        _mm512_fmadd_ps(_mm512_set1_ps(1.005), root(self.error_sq), rounded)
+    }
+
+    /// ‖ξ‖ + ‖β‖.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn both(self, words: &Words) -> __m512 {
+        _mm512_add_ps(self.xi(), _mm512_set1_ps(words.error))
+    }
+
+    /// Twice what f32 rounds in a score: |score − exact| ≤ γ·(‖x‖‖b‖ + ‖b‖²/2), γ = (d+1)·2⁻²⁴ (Higham
+    /// 2002, §3.1), with a margin.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn rounding(self, words: &Words) -> __m512 {
         let gamma = 1.02 * (words.dim + 1) as f32 * 2.0_f32.powi(-24);
-        let largest = constant(2.0 * gamma * LARGEST as f32);
-        let rounding = _mm512_mul_ps(_mm512_add_ps(norm, constant(0.5 * LARGEST as f32)), largest);
-        // r² = ‖x‖² − 2·S, at most ‖x‖² − 2·I + 2·‖ξ‖·‖x̂‖ + 2·(the bracket with r ≤ ‖x‖ + ‖b‖).
-        let reach = _mm512_add_ps(norm, constant(1.01 * LARGEST as f32));
+        let sum = _mm512_add_ps(root(self.norm_sq), _mm512_set1_ps(0.5 * words.largest));
+        _mm512_mul_ps(sum, _mm512_set1_ps(2.0 * gamma * words.largest))
+    }
+
+    /// A bound of |r² − (‖x‖² − 2·I)|, with four times what f32 rounds in a score: by so much may a row be
+    /// farther that f32 takes for nearer.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn slack(self, words: &Words, rounding: __m512) -> __m512 {
+        let (norm, both) = (root(self.norm_sq), self.both(words));
+        // ‖x‖² − 2·S and ‖x‖² − 2·I differ by at most 2·‖ξ‖·‖x̂‖ + 2·(the bracket with r ≤ ‖x‖ + ‖b‖).
+        let reach = _mm512_add_ps(norm, _mm512_set1_ps(1.01 * words.largest));
         let around = _mm512_add_ps(norm, _mm512_add_ps(both, both));
-        let slack = _mm512_fmadd_ps(xi, around, _mm512_mul_ps(reach, both));
-        // A row that f32 takes for nearer may be farther by four times what it rounds.
-        let slack = _mm512_fmadd_ps(slack, constant(2.01), _mm512_add_ps(rounding, rounding));
+        let slack = _mm512_fmadd_ps(self.xi(), around, _mm512_mul_ps(reach, both));
+        let twice = _mm512_add_ps(rounding, rounding);
+        let slack = _mm512_fmadd_ps(slack, _mm512_set1_ps(2.01), twice);
         // Both terms of the difference are rounded: by 2⁻²⁴ of themselves and of what made them.
         let digits = (words.dim + 8) as f32 * 2.0_f32.powi(-23);
-        let slack = _mm512_fmadd_ps(self.norm_sq, constant(digits), slack);
-        let score = _mm512_cvtepi32_ps(best);
-        let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(score, score));
-        let distance_sq = _mm512_add_ps(distance_sq, _mm512_add_ps(slack, constant(600.0)));
-        let distance = root(distance_sq);
-        // Twice the error; 64 each is what the scores lose as f32.
-        let error = _mm512_mul_ps(_mm512_add_ps(distance, xi), both);
-        let bound = _mm512_fmadd_ps(error, constant(2.01), rounding);
-        let bound = _mm512_add_ps(bound, constant(130.0 + 2.0 * words.bias_error()));
-        let gap = _mm512_sub_ps(score, _mm512_cvtepi32_ps(second));
-        // Nothing is decided about a NaN, nor where a sum might have left its 32 bits.
-        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound)
-            & _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, constant((REACH * REACH) as f32))
+        let slack = _mm512_fmadd_ps(self.norm_sq, _mm512_set1_ps(digits), slack);
+        _mm512_add_ps(slack, _mm512_set1_ps(600.0))
     }
 
     /// Raises `errors` to what bounds the estimates of these vectors, ξ·x̂ being left out of them.
@@ -165,7 +377,7 @@ impl Sizes {
         unsafe { _mm512_storeu_ps(norms_sq.as_mut_ptr(), self.norm_sq) };
         // SAFETY: 16 floats; no alignment is asked for.
         unsafe { _mm512_storeu_ps(errors_sq.as_mut_ptr(), self.error_sq) };
-        let s = 1.0 / f64::from(words.inverse);
+        let (s, largest) = (1.0 / f64::from(words.inverse), f64::from(words.largest));
         for ((error, norm_sq), error_sq) in errors.iter_mut().zip(norms_sq).zip(errors_sq) {
             let norm = 1.005 * f64::from(norm_sq).sqrt();
             let xi = 1.005 * f64::from(error_sq).sqrt() + 2f64.powi(-22) * norm;
@@ -174,9 +386,9 @@ impl Sizes {
             let constant = xi * (norm + xi)
                 + xi * both
                 + f64::from(words.bias_error())
-                + 2f64.powi(-23) * (norm + LARGEST) * LARGEST;
-            // Nothing is promised about a NaN, nor where a sum might have left its 32 bits.
-            let fits = norm <= 1.01 * REACH;
+                + 2f64.powi(-23) * (norm + largest) * largest;
+            // As in `fit`.
+            let fits = norm <= 1.01 * f64::from(words.reach);
             let constant = if fits { s * s * constant } else { f64::INFINITY };
             *error = error.max(ScoreError { per_distance: s * both, constant });
         }
@@ -396,6 +608,27 @@ fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) ->
     if let last @ [_, ..] = twos.remainder() {
         let [a] = products::<P, V, 1>([last], x);
         best.offer(&a, row);
+    }
+    best
+}
+
+/// As [`best_two`], of some of the rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn best_two_of<const P: usize>(rows: &[i32], list: &[u32], x: &[[__m512i; WIDE]]) -> BestTwo<WIDE> {
+    let least = [_mm512_set1_epi32(i32::MIN); WIDE];
+    let mut best = BestTwo { score: least, second: least, index: [_mm512_setzero_si512(); WIDE] };
+    let width = 1 + if P == 0 { x.len() } else { P };
+    let row = |row: u32| &rows[row as usize * width..][..width];
+    let (twos, last) = list.as_chunks::<2>();
+    for &[a, b] in twos {
+        let scores = products::<P, WIDE, 2>([row(a), row(b)], x);
+        best.offer(&scores[0], _mm512_set1_epi32(a as i32));
+        best.offer(&scores[1], _mm512_set1_epi32(b as i32));
+    }
+    for &last in last {
+        let [scores] = products::<P, WIDE, 1>([row(last)], x);
+        best.offer(&scores, _mm512_set1_epi32(last as i32));
     }
     best
 }
