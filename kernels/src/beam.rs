@@ -118,7 +118,15 @@ impl Candidates {
         let mut keep = Keep { k: self.k, wanted: self.wanted, found: &mut self.found };
         path.run(
             #[inline(always)]
-            || choose(&self.scores, reached, &mut keep),
+            || {
+                for (from, maxima) in self.maxima.iter().enumerate() {
+                    // Nothing of most codes of a wide beam is good enough.
+                    if which(maxima, reached) != 0 {
+                        let first = from * self.k;
+                        choose(&self.scores[first..first + self.k], first, reached, &mut keep);
+                    }
+                }
+            },
         );
         &self.found
     }
@@ -248,24 +256,35 @@ fn reached_by(maxima: &[[f32; LANES]], wanted: usize) -> f32 {
     reached
 }
 
+/// Offers the scores of one code, the first of which has the place `first`.
 #[inline(always)]
-fn choose(scores: &[f32], reached: f32, keep: &mut Keep<'_>) {
-    for (c, scores) in scores.as_chunks::<LANES>().0.iter().enumerate() {
-        let mut bits = which(scores, reached);
-        while bits != 0 {
-            let lane = bits.trailing_zeros() as usize;
-            bits &= bits - 1;
-            keep.offer(c * LANES + lane, scores[lane]);
-        }
+fn choose(scores: &[f32], first: usize, reached: f32, keep: &mut Keep<'_>) {
+    let (wide, rest) = scores.as_chunks::<WIDE>();
+    for (c, scores) in wide.iter().enumerate() {
+        choose_from(scores, first + c * WIDE, reached, keep);
+    }
+    let first = first + wide.len() * WIDE;
+    for (c, scores) in rest.as_chunks::<LANES>().0.iter().enumerate() {
+        choose_from(scores, first + c * LANES, reached, keep);
     }
 }
 
-/// One bit per score that is at least `reached`.
 #[inline(always)]
-fn which(scores: &[f32; LANES], reached: f32) -> u32 {
+fn choose_from<const N: usize>(scores: &[f32; N], first: usize, reached: f32, keep: &mut Keep<'_>) {
+    let mut bits = which(scores, reached);
+    while bits != 0 {
+        let lane = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        keep.offer(first + lane, scores[lane]);
+    }
+}
+
+/// One bit per score that is at least `reached`; N ≤ 64.
+#[inline(always)]
+fn which<const N: usize>(scores: &[f32; N], reached: f32) -> u64 {
     let mut bits = 0;
     for (lane, score) in scores.iter().enumerate() {
-        bits |= u32::from(*score >= reached) << lane;
+        bits |= u64::from(*score >= reached) << lane;
     }
     bits
 }
