@@ -13,13 +13,35 @@
 //! as are wanted reach the wanted-th largest of these, hence no candidate below it is needed, and
 //! few of the others are looked at one by one.
 
-use crate::Path;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::path::{Path, Set};
 
 /// Scores that are compared at once.
 pub const LANES: usize = 16;
 
-/// Scores that stay in registers while the rows pass by.
-const WIDE: usize = 64;
+/// Lines of scores that stay in registers while the rows pass by.
+const WIDE: usize = 4;
+
+/// Values of neighbouring centroids. Aligned: a load of many bytes that crosses a line of the cache
+/// costs two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub struct Line(pub [f32; LANES]);
+
+impl Line {
+    /// `values` in lines, the last made up with −∞, which is never chosen.
+    pub fn of(values: &[f32]) -> impl Iterator<Item = Self> {
+        let (lines, rest) = values.as_chunks();
+        let last = (!rest.is_empty()).then(|| {
+            let mut line = [f32::NEG_INFINITY; LANES];
+            line[..rest.len()].copy_from_slice(rest);
+            line
+        });
+        lines.iter().copied().chain(last).map(Self)
+    }
+}
 
 /// An extension of a code.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,57 +57,64 @@ pub struct Extension {
 /// The candidates of one vector.
 ///
 /// ```
-/// use vq_kernels::beam::{Candidates, Extension, LANES};
+/// use vq_kernels::beam::{Candidates, Extension, LANES, Line};
 ///
-/// let mut base = [f32::NEG_INFINITY; LANES];
-/// base[..3].copy_from_slice(&[1.0, 5.0, 3.0]);
-/// let mut candidates = Candidates::new(LANES, 2);
+/// let base: Vec<Line> = Line::of(&[1.0, 5.0, 3.0]).collect();
+/// let mut candidates = Candidates::new(base.len(), 2);
 /// candidates.push(&base, &[], 0.0);
-/// candidates.push(&base, &[&[4.0; LANES]], 3.0);
+/// candidates.push(&base, &[&[Line([4.0; LANES])]], 3.0);
 /// let best = [(5.0, 0, 1), (4.0, 1, 1)];
 /// let best = best.map(|(score, from, centroid)| Extension { score, from, centroid });
 /// assert_eq!(candidates.best(), best);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    k: usize,
+    lines: usize,
     wanted: usize,
-    /// (codes, k).
-    scores: Vec<f32>,
+    /// (codes, lines), then what earlier vectors left.
+    scores: Vec<Line>,
     /// (codes): the largest score in each lane.
-    maxima: Vec<[f32; LANES]>,
+    maxima: Vec<Line>,
+    /// Of good enough scores; one per score.
+    places: Vec<u32>,
     found: Vec<Extension>,
 }
 
 impl Candidates {
-    /// No candidates yet, of `k` centroids each, of which the best `wanted` will be asked for.
-    ///
-    /// # Panics
-    /// When `k` is not a multiple of [`LANES`]: pad `base` with −∞, which is never chosen.
+    /// No candidates yet, of so many `lines` of centroids each, of which the best `wanted` will be asked
+    /// for.
     #[must_use]
-    pub fn new(k: usize, wanted: usize) -> Self {
-        assert_eq!(k % LANES, 0, "whole groups of lanes");
-        Self { k, wanted, scores: Vec::new(), maxima: Vec::new(), found: Vec::new() }
+    pub fn new(lines: usize, wanted: usize) -> Self {
+        Self {
+            lines,
+            wanted,
+            scores: Vec::new(),
+            maxima: Vec::new(),
+            places: Vec::new(),
+            found: Vec::new(),
+        }
     }
 
     /// Forgets all candidates, for the next vector.
     pub fn clear(&mut self) {
-        self.scores.clear();
         self.maxima.clear();
     }
 
-    /// Adds the extensions of one code. O(k · rows); allocates only to grow.
+    /// Adds the extensions of one code. O(lines · rows); allocates only to grow.
     ///
     /// # Panics
-    /// When `base` or a row is not (k).
-    pub fn push(&mut self, base: &[f32], rows: &[&[f32]], so_far: f32) {
-        assert_eq!(base.len(), self.k, "length of the base");
+    /// When `base` or a row is not (lines).
+    pub fn push(&mut self, base: &[Line], rows: &[&[Line]], so_far: f32) {
+        assert_eq!(base.len(), self.lines, "lines of the base");
         for row in rows {
-            assert_eq!(row.len(), self.k, "length of a row");
+            assert_eq!(row.len(), self.lines, "lines of a row");
         }
-        let from = self.scores.len();
-        self.scores.resize(from + self.k, 0.0);
-        let out = &mut self.scores[from..];
+        let from = self.maxima.len() * self.lines;
+        if self.scores.len() < from + self.lines {
+            self.scores.resize(from + self.lines, NOTHING);
+            self.places.resize(self.scores.len() * LANES, 0);
+        }
+        let out = &mut self.scores[from..][..self.lines];
         let maxima = Path::fastest().run(
             #[inline(always)]
             || extend(base, rows, so_far, out),
@@ -107,7 +136,7 @@ impl Candidates {
                 || reached_by(&self.maxima, wanted),
             ),
             wanted => {
-                let mut all: Vec<f32> = self.maxima.as_flattened().to_vec();
+                let mut all: Vec<f32> = self.maxima.iter().flat_map(|line| line.0).collect();
                 if all.len() < wanted {
                     f32::NEG_INFINITY
                 } else {
@@ -115,32 +144,47 @@ impl Candidates {
                 }
             }
         };
-        let mut keep = Keep { k: self.k, wanted: self.wanted, found: &mut self.found };
-        path.run(
-            #[inline(always)]
-            || {
-                for (from, maxima) in self.maxima.iter().enumerate() {
-                    // Nothing of most codes of a wide beam is good enough.
-                    if which(maxima, reached) != 0 {
-                        let first = from * self.k;
-                        choose(&self.scores[first..first + self.k], first, reached, &mut keep);
-                    }
-                }
-            },
-        );
+        let mut keep = Keep { wanted: self.wanted, found: &mut self.found };
+        let codes = self.scores.chunks_exact(self.lines.max(1)).zip(&self.maxima);
+        let good = path.reaching(codes, reached, &mut self.places);
+        for &place in &self.places[..good] {
+            let score = self.scores[place as usize / LANES].0[place as usize % LANES];
+            let per_code = (self.lines * LANES) as u32;
+            keep.offer(Extension { score, from: place / per_code, centroid: place % per_code });
+        }
         &self.found
     }
 }
 
-/// Takes `rows`, each (n), from `sums` (n), one row after the other:
-/// `sums ← (sums − rows[0]) − rows[1] − …`. O(n · rows), no allocation.
+impl Path {
+    /// Writes the places of scores that are at least `reached`, ascending, to the front of `places`, which
+    /// has one per score, and answers how many. With the scores of a code come their maxima.
+    fn reaching<'a>(
+        self,
+        codes: impl Iterator<Item = (&'a [Line], &'a Line)>,
+        reached: f32,
+        places: &mut [u32],
+    ) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: these sets exist only where AVX-512 F was detected.
+            Set::Avx512 | Set::Vbmi => unsafe { avx512::reaching(codes, reached, places) },
+            _ => self.run(
+                #[inline(always)]
+                || reaching(codes, reached, places),
+            ),
+        }
+    }
+}
+
+/// Takes `rows` from `sums`, one row after the other: `sums ← (sums − rows[0]) − rows[1] − …`.
+/// No allocation.
 ///
 /// # Panics
-/// When n is not a multiple of [`LANES`] or a row has another length.
-pub fn subtract_rows(sums: &mut [f32], rows: &[&[f32]]) {
-    assert_eq!(sums.len() % LANES, 0, "whole groups of lanes");
+/// When a row has another length.
+pub fn subtract_rows(sums: &mut [Line], rows: &[&[Line]]) {
     for row in rows {
-        assert_eq!(row.len(), sums.len(), "length of a row");
+        assert_eq!(row.len(), sums.len(), "lines of a row");
     }
     Path::fastest().run(
         #[inline(always)]
@@ -148,9 +192,11 @@ pub fn subtract_rows(sums: &mut [f32], rows: &[&[f32]]) {
     );
 }
 
+/// No score is less.
+const NOTHING: Line = Line([f32::NEG_INFINITY; LANES]);
+
 /// The best so far, best first.
 struct Keep<'a> {
-    k: usize,
     wanted: usize,
     found: &'a mut Vec<Extension>,
 }
@@ -158,89 +204,96 @@ struct Keep<'a> {
 impl Keep<'_> {
     /// Offers candidates in the order of their places: behind its equals, letting the last one go.
     #[inline(always)]
-    fn offer(&mut self, place: usize, score: f32) {
+    fn offer(&mut self, candidate: Extension) {
         let full = self.found.len() == self.wanted;
         let worst = if full { self.found[self.wanted - 1].score } else { f32::NEG_INFINITY };
-        if score > worst {
+        if candidate.score > worst {
             if full {
                 self.found.pop();
             }
-            let at = self.found.iter().rposition(|kept| kept.score >= score).map_or(0, |i| i + 1);
-            let (from, centroid) = ((place / self.k) as u32, (place % self.k) as u32);
-            self.found.insert(at, Extension { score, from, centroid });
+            let ahead = self.found.iter().rposition(|kept| kept.score >= candidate.score);
+            self.found.insert(ahead.map_or(0, |i| i + 1), candidate);
         }
     }
 }
 
 /// Writes the scores and answers the largest of each lane. A NaN is never the largest.
 #[inline(always)]
-fn extend(base: &[f32], rows: &[&[f32]], so_far: f32, out: &mut [f32]) -> [f32; LANES] {
-    let mut maxima = [f32::NEG_INFINITY; LANES];
+fn extend(base: &[Line], rows: &[&[Line]], so_far: f32, out: &mut [Line]) -> Line {
+    // Side by side: one would wait for the other.
+    let mut maxima = [NOTHING; WIDE];
     let (wide, rest) = out.as_chunks_mut::<WIDE>();
     let done = wide.len() * WIDE;
     for (c, out) in wide.iter_mut().enumerate() {
         *out = extended(base, rows, so_far, c * WIDE);
-        out.as_chunks::<LANES>().0.iter().for_each(|scores| raise(&mut maxima, scores));
+        maxima.iter_mut().zip(out).for_each(|(maxima, scores)| raise(maxima, scores));
     }
-    for (c, out) in rest.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        *out = extended(base, rows, so_far, done + c * LANES);
-        raise(&mut maxima, out);
+    let [mut first, others @ ..] = maxima;
+    for (c, out) in rest.iter_mut().enumerate() {
+        [*out] = extended(base, rows, so_far, done + c);
+        raise(&mut first, out);
     }
-    maxima
+    others.iter().for_each(|other| raise(&mut first, other));
+    first
 }
 
 #[inline(always)]
-fn extended<const N: usize>(base: &[f32], rows: &[&[f32]], so_far: f32, from: usize) -> [f32; N] {
+fn extended<const N: usize>(
+    base: &[Line],
+    rows: &[&[Line]],
+    so_far: f32,
+    from: usize,
+) -> [Line; N] {
     let mut held = *at::<N>(base, from);
-    for row in rows {
-        for (score, value) in held.iter_mut().zip(at::<N>(row, from)) {
-            *score -= value;
-        }
+    take(&mut held, rows, from);
+    for held in &mut held {
+        held.0.iter_mut().for_each(|score| *score += so_far);
     }
-    held.map(|score| score + so_far)
+    held
 }
 
 #[inline(always)]
-fn at<const N: usize>(values: &[f32], from: usize) -> &[f32; N] {
-    values[from..].first_chunk().expect("lengths are whole groups of lanes")
+fn at<const N: usize>(lines: &[Line], from: usize) -> &[Line; N] {
+    lines[from..].first_chunk().expect("as many lines as the base")
 }
 
 #[inline(always)]
-fn raise(maxima: &mut [f32; LANES], scores: &[f32; LANES]) {
-    for (max, score) in maxima.iter_mut().zip(scores) {
+fn raise(maxima: &mut Line, scores: &Line) {
+    for (max, score) in maxima.0.iter_mut().zip(&scores.0) {
         *max = if *score > *max { *score } else { *max };
     }
 }
 
 #[inline(always)]
-fn subtract(sums: &mut [f32], rows: &[&[f32]]) {
+fn subtract(sums: &mut [Line], rows: &[&[Line]]) {
     let (wide, rest) = sums.as_chunks_mut::<WIDE>();
     let done = wide.len() * WIDE;
     for (c, sums) in wide.iter_mut().enumerate() {
         take(sums, rows, c * WIDE);
     }
-    for (c, sums) in rest.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        take(sums, rows, done + c * LANES);
+    for (c, sums) in rest.as_chunks_mut::<1>().0.iter_mut().enumerate() {
+        take(sums, rows, done + c);
     }
 }
 
 #[inline(always)]
-fn take<const N: usize>(sums: &mut [f32; N], rows: &[&[f32]], from: usize) {
+fn take<const N: usize>(sums: &mut [Line; N], rows: &[&[Line]], from: usize) {
     let mut held = *sums;
     for row in rows {
-        for (sum, value) in held.iter_mut().zip(at::<N>(row, from)) {
-            *sum -= value;
+        for (held, row) in held.iter_mut().zip(at::<N>(row, from)) {
+            held.0.iter_mut().zip(&row.0).for_each(|(sum, value)| *sum -= value);
         }
     }
     *sums = held;
 }
 
 #[inline(always)]
-fn reached_by(maxima: &[[f32; LANES]], wanted: usize) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; LANES];
+fn reached_by(maxima: &[Line], wanted: usize) -> f32 {
+    let mut largest = NOTHING;
     for maxima in maxima {
         raise(&mut largest, maxima);
     }
+    let Line(largest) = largest;
     // How many lanes are larger: no sorting, no branches.
     let mut larger = [0_u32; LANES];
     for other in largest {
@@ -256,37 +309,32 @@ fn reached_by(maxima: &[[f32; LANES]], wanted: usize) -> f32 {
     reached
 }
 
-/// Offers the scores of one code, the first of which has the place `first`.
 #[inline(always)]
-fn choose(scores: &[f32], first: usize, reached: f32, keep: &mut Keep<'_>) {
-    let (wide, rest) = scores.as_chunks::<WIDE>();
-    for (c, scores) in wide.iter().enumerate() {
-        choose_from(scores, first + c * WIDE, reached, keep);
+fn reaching<'a>(
+    codes: impl Iterator<Item = (&'a [Line], &'a Line)>,
+    reached: f32,
+    places: &mut [u32],
+) -> usize {
+    let (mut first, mut found) = (0, 0);
+    for (scores, maxima) in codes {
+        // Nothing of most codes of a wide beam is good enough.
+        if reaches(maxima, reached) {
+            for (c, line) in scores.iter().enumerate().filter(|(_, line)| reaches(line, reached)) {
+                for (lane, _) in line.0.iter().enumerate().filter(|(_, score)| **score >= reached) {
+                    places[found] = (first + c * LANES + lane) as u32;
+                    found += 1;
+                }
+            }
+        }
+        first += scores.len() * LANES;
     }
-    let first = first + wide.len() * WIDE;
-    for (c, scores) in rest.as_chunks::<LANES>().0.iter().enumerate() {
-        choose_from(scores, first + c * LANES, reached, keep);
-    }
+    found
 }
 
+/// Whether a score is at least `reached`.
 #[inline(always)]
-fn choose_from<const N: usize>(scores: &[f32; N], first: usize, reached: f32, keep: &mut Keep<'_>) {
-    let mut bits = which(scores, reached);
-    while bits != 0 {
-        let lane = bits.trailing_zeros() as usize;
-        bits &= bits - 1;
-        keep.offer(first + lane, scores[lane]);
-    }
-}
-
-/// One bit per score that is at least `reached`; N ≤ 64.
-#[inline(always)]
-fn which<const N: usize>(scores: &[f32; N], reached: f32) -> u64 {
-    let mut bits = 0;
-    for (lane, score) in scores.iter().enumerate() {
-        bits |= u64::from(*score >= reached) << lane;
-    }
-    bits
+fn reaches(scores: &Line, reached: f32) -> bool {
+    scores.0.iter().fold(false, |reaches, score| reaches | (*score >= reached))
 }
 
 #[cfg(test)]
@@ -329,28 +377,34 @@ mod tests {
                     (false, _) => bits as f32 / 65536.0,
                 }
             };
-            let line = |n: usize| -> Vec<f32> { (0..k).map(|j| noise(n * k + j)).collect() };
+            let line = |n: usize| -> Vec<Line> {
+                let values: Vec<f32> = (0..k).map(|j| noise(n * k + j)).collect();
+                Line::of(&values).collect()
+            };
+            let value = |lines: &[Line], j: usize| lines[j / LANES].0[j % LANES];
             let mut expected = Vec::new();
             let base = line(0);
-            let tables: Vec<Vec<f32>> = (1..=codes * depth).map(line).collect();
-            let rows: Vec<&[f32]> = tables.iter().map(Vec::as_slice).collect();
+            let tables: Vec<Vec<Line>> = (1..=codes * depth).map(line).collect();
+            let rows: Vec<&[Line]> = tables.iter().map(Vec::as_slice).collect();
             for code in 0..codes {
                 let rows = &rows[code * depth..][..depth];
                 expected.extend((0..k).map(|j| {
-                    rows.iter().fold(base[j], |score, row| score - row[j]) + code as f32
+                    let start = value(&base, j);
+                    rows.iter().fold(start, |score, row| score - value(row, j)) + code as f32
                 }));
             }
             for path in Path::available() {
-                let mut candidates = Candidates::new(k, wanted);
+                let mut candidates = Candidates::new(groups, wanted);
                 for code in 0..codes {
                     let rows = &rows[code * depth..][..depth];
-                    let mut scores = vec![9.0; k];
+                    let mut scores = vec![Line([9.0; LANES]); groups];
                     let maxima = path.run(#[inline(always)] || extend(&base, rows, code as f32, &mut scores));
                     candidates.scores.extend(scores);
                     candidates.maxima.push(maxima);
+                    candidates.places.resize(candidates.scores.len() * LANES, 0);
                     let mut sums = base.clone();
                     path.run(#[inline(always)] || subtract(&mut sums, rows));
-                    for (j, sum) in sums.iter().enumerate() {
+                    for (j, sum) in sums.iter().flat_map(|line| line.0).enumerate() {
                         let sum = sum + code as f32;
                         let same = sum == expected[code * k + j] || sum.is_nan();
                         prop_assert!(same, "sum {} of {:?}", j, path);
@@ -359,7 +413,8 @@ mod tests {
                 let bits = |values: &[f32]| -> Vec<u32> {
                     values.iter().map(|v| if v.is_nan() { 0 } else { v.to_bits() }).collect()
                 };
-                prop_assert_eq!(bits(&candidates.scores), bits(&expected), "{:?}", path);
+                let scores: Vec<f32> = candidates.scores.iter().flat_map(|line| line.0).collect();
+                prop_assert_eq!(bits(&scores), bits(&expected), "{:?}", path);
                 prop_assert_eq!(
                     candidates.best_on(path),
                     by_sorting(&expected, k, wanted),
@@ -371,11 +426,11 @@ mod tests {
 
     #[test]
     fn cleared_candidates_are_forgotten() {
-        let mut candidates = Candidates::new(LANES, 3);
-        candidates.push(&[9.0; LANES], &[], 0.0);
+        let mut candidates = Candidates::new(1, 3);
+        candidates.push(&[Line([9.0; LANES])], &[], 0.0);
         candidates.clear();
-        let base: [f32; LANES] = std::array::from_fn(|j| (j % 5) as f32);
-        candidates.push(&base, &[], 0.5);
+        let base = Line(std::array::from_fn(|j| (j % 5) as f32));
+        candidates.push(&[base], &[], 0.5);
         let best: Vec<u32> = candidates.best().iter().map(|found| found.centroid).collect();
         assert_eq!(best, [4, 9, 14]);
         assert!(candidates.best().iter().all(|found| found.score == 4.5 && found.from == 0));

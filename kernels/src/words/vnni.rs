@@ -163,8 +163,9 @@ pub(super) fn least_without_score(words: &Words, rows: &Tile) -> Lanes<f32> {
     for (v, least) in least.0.chunks_exact_mut(LANES).enumerate() {
         let sizes = Sizes::of(rows, v);
         let slack = sizes.slack(words, sizes.rounding(words));
+        let without = _mm512_sub_ps(sizes.norm_sq, slack);
         // SAFETY: 16 floats; no alignment is asked for.
-        unsafe { _mm512_storeu_ps(least.as_mut_ptr(), _mm512_sub_ps(sizes.norm_sq, slack)) };
+        unsafe { _mm512_storeu_ps(least.as_mut_ptr(), without) };
     }
     least
 }
@@ -193,13 +194,9 @@ pub(super) fn list(
             let marks = (marks >> (v * LANES)) as u16;
             let rows = _mm512_add_epi32(ids, _mm512_set1_epi32(row));
             let to = &mut near.list[length..length + LANES];
+            let rows = _mm512_maskz_compress_epi32(marks, rows);
             // SAFETY: 16 numbers; no alignment is asked for.
-            unsafe {
-                _mm512_storeu_si512(
-                    to.as_mut_ptr().cast(),
-                    _mm512_maskz_compress_epi32(marks, rows),
-                );
-            }
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), rows) };
             length += marks.count_ones() as usize;
             row += LANES as i32;
         }
@@ -252,10 +249,10 @@ fn mark<const P: usize>(
         let limit = _mm512_set1_ps(4.001 * farthest);
         for ((rows, least), marks) in around.tiles.iter().zip(&around.least).zip(&mut *marks) {
             let [scores] = products::<P, WIDE, 1>([row], registers(&rows.pairs));
-            for v in 0..WIDE {
+            for (v, score) in scores.into_iter().enumerate() {
                 // SAFETY: 16 floats; no alignment is asked for.
                 let least = unsafe { _mm512_loadu_ps(least.0[v * LANES..][..LANES].as_ptr()) };
-                let distance_sq = _mm512_fnmadd_ps(two, _mm512_cvtepi32_ps(scores[v]), least);
+                let distance_sq = _mm512_fnmadd_ps(two, _mm512_cvtepi32_ps(score), least);
                 let near = _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(distance_sq, limit);
                 *marks |= u64::from(near) << (v * LANES);
             }

@@ -14,7 +14,7 @@
 use crate::{Residual, Rq};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
-use vq_kernels::beam::{Candidates, LANES, subtract_rows};
+use vq_kernels::beam::{Candidates, LANES, Line, subtract_rows};
 use vq_kernels::distance::norm_sq;
 use vq_kernels::pack::{pack, unpack};
 use vq_kernels::{Nearest, Panels};
@@ -91,17 +91,17 @@ pub(crate) struct Layer {
     nearest: Nearest,
     /// score = ⟨x, c⟩.
     pub(crate) products: Panels,
-    /// One per earlier layer: (k there, k here padded to whole chunks) inner products.
-    tables: Vec<Vec<f32>>,
+    /// One per earlier layer: (k there, k here in lines) inner products.
+    tables: Vec<Vec<Line>>,
 }
 
 impl Layer {
     /// Collects the rows of the tables that belong to layers `which` of a partial code.
-    fn rows<'a>(&'a self, code: &[u16], which: Range<usize>, rows: &mut Vec<&'a [f32]>) {
+    fn rows<'a>(&'a self, code: &[u16], which: Range<usize>, rows: &mut Vec<&'a [Line]>) {
         rows.clear();
-        let padded = self.centroids.nrows().next_multiple_of(LANES);
+        let lines = self.centroids.nrows().div_ceil(LANES);
         let chosen = self.tables.iter().zip(code).take(which.end).skip(which.start);
-        rows.extend(chosen.map(|(table, i)| &table[usize::from(*i) * padded..][..padded]));
+        rows.extend(chosen.map(|(table, i)| &table[usize::from(*i) * lines..][..lines]));
     }
 }
 
@@ -193,18 +193,15 @@ impl Layers {
     /// Appends a layer of normalised centroids (k, d) and computes its tables.
     /// O(layers · k² · d).
     pub(crate) fn push(&mut self, centroids: Array2<f32>) {
-        let k = centroids.nrows();
-        let padded = k.next_multiple_of(LANES);
         let mut tables = Vec::new();
         let products = Panels::for_ip(centroids.view());
         if self.tables {
+            let k = centroids.nrows();
+            let mut scores = Array2::zeros((k, k));
             for earlier in &self.layers {
-                let mut table = vec![0.0; k * padded];
-                let mut scores = ArrayViewMut2::from_shape((k, padded), &mut table)
-                    .expect("k rows of whole chunks");
-                let (scores, _) = scores.view_mut().split_at(Axis(1), k);
-                products.scores(earlier.centroids.view(), scores);
-                tables.push(table);
+                products.scores(earlier.centroids.view(), scores.view_mut());
+                let scores = scores.as_slice().expect("the layout is standard");
+                tables.push(scores.chunks(k).flat_map(Line::of).collect());
             }
         }
         let nearest = Nearest::for_l2(centroids.view());
@@ -221,9 +218,8 @@ impl Layers {
             return;
         }
         let (k, dim) = layer.centroids.dim();
-        let padded = k.next_multiple_of(LANES);
         let width = self.beam.min(beams.width.saturating_mul(k));
-        let mut candidates = Candidates::new(padded, width);
+        let mut candidates = Candidates::new(k.div_ceil(LANES), width);
         let mut next = Beams {
             rows: beams.rows,
             width,
@@ -232,50 +228,49 @@ impl Layers {
             scores: Vec::with_capacity(beams.rows * width),
             residuals: None,
         };
-        // With tables one row of scores per row of x; else one per partial code. The padding of a
-        // row's last chunk keeps −∞ and never wins.
+        // With tables one row of scores per row of x; else one per partial code.
         let with_tables = self.tables || beams.layers == 0;
         let per_row = if with_tables { 1 } else { beams.width };
-        let at_once = SCORED.min(RESIDUAL_SCORES / (per_row * padded)).clamp(1, beams.rows.max(1));
-        let mut scores = Array2::from_elem((at_once * per_row, padded), f32::NEG_INFINITY);
+        let at_once = SCORED.min(RESIDUAL_SCORES / (per_row * k)).clamp(1, beams.rows.max(1));
+        let mut scores = Array2::zeros((at_once * per_row, k));
         let mut residuals = Array2::zeros((if with_tables { 0 } else { at_once * per_row }, dim));
-        let mut common = vec![0.0; padded];
-        let mut rows_of_tables: Vec<&[f32]> = Vec::with_capacity(beams.layers);
+        let mut base = Vec::with_capacity(k.div_ceil(LANES));
+        let mut rows_of_tables: Vec<&[Line]> = Vec::with_capacity(beams.layers);
         for first in (0..beams.rows).step_by(at_once) {
             let rows = first..(first + at_once).min(beams.rows);
             let used = Slice::from(..rows.len() * per_row);
-            let mut scored = scores.slice_axis_mut(Axis(0), used);
-            let scored = scored.slice_axis_mut(Axis(1), Slice::from(..k));
+            let panels = layer.nearest.panels();
+            let scored = scores.slice_axis_mut(Axis(0), used);
             if with_tables {
-                layer
-                    .nearest
-                    .panels()
-                    .scores(x.slice_axis(Axis(0), Slice::from(rows.clone())), scored);
+                panels.scores(x.slice_axis(Axis(0), Slice::from(rows.clone())), scored);
             } else {
                 let mut residuals = residuals.slice_axis_mut(Axis(0), used);
                 for (i, residual) in residuals.outer_iter_mut().enumerate() {
                     let (row, rank) = (first + i / per_row, i % per_row);
                     self.residual(x.row(row), beams.code(row, rank), residual);
                 }
-                layer.nearest.panels().scores(residuals.view(), scored);
+                panels.scores(residuals.view(), scored);
             }
             let scored = scores.as_slice().expect("the layout is standard");
-            for (row, scored) in rows.zip(scored.chunks_exact(per_row * padded)) {
+            for (row, scored) in rows.zip(scored.chunks_exact(per_row * k)) {
                 candidates.clear();
                 let so_far = &beams.scores[row * beams.width..][..beams.width];
                 if with_tables {
                     // Codes of a beam share layers: what these take away is taken once.
                     let shared = if layer.tables.is_empty() { 0 } else { beams.shared(row) };
-                    common.copy_from_slice(scored);
+                    base.clear();
+                    base.extend(Line::of(scored));
                     layer.rows(beams.code(row, 0), 0..shared, &mut rows_of_tables);
-                    subtract_rows(&mut common, &rows_of_tables);
+                    subtract_rows(&mut base, &rows_of_tables);
                     for (rank, so_far) in so_far.iter().enumerate() {
                         layer.rows(beams.code(row, rank), shared..usize::MAX, &mut rows_of_tables);
-                        candidates.push(&common, &rows_of_tables, *so_far);
+                        candidates.push(&base, &rows_of_tables, *so_far);
                     }
                 } else {
-                    for (scored, so_far) in scored.chunks_exact(padded).zip(so_far) {
-                        candidates.push(scored, &[], *so_far);
+                    for (scored, so_far) in scored.chunks_exact(k).zip(so_far) {
+                        base.clear();
+                        base.extend(Line::of(scored));
+                        candidates.push(&base, &[], *so_far);
                     }
                 }
                 for found in candidates.best() {
