@@ -32,6 +32,35 @@ const WIDE: usize = 4;
 /// Rows that are scanned between two looks at what is good enough.
 const ROWS: usize = 256;
 
+/// Integer scores of `$r` rows: products!(pairs, registers, rows; [row, …], vectors).
+///
+/// A macro: a function that many call is not always inlined, and then sums and vectors pass through
+/// memory, which takes longer than the products of few dimensions.
+macro_rules! products {
+    ($p:expr, $v:expr, $r:expr; $rows:expr, $x:expr) => {{
+        let (rows, x): ([&[i32]; $r], &[[__m512i; $v]]) = ($rows, $x);
+        let mut sums = [[_mm512_setzero_si512(); $v]; $r];
+        let mut row_pairs: [&[i32]; $r] = [&[]; $r];
+        // Once per row, in place of a check per element.
+        let pairs = if $p == 0 { x.len() } else { $p };
+        let x = &x[..pairs];
+        for r in 0..$r {
+            let (bias, pairs) = rows[r].split_first().expect("a row has a bias");
+            sums[r] = [_mm512_set1_epi32(*bias); $v];
+            row_pairs[r] = &pairs[..x.len()];
+        }
+        for p in 0..pairs {
+            for r in 0..$r {
+                let row = _mm512_set1_epi32(row_pairs[r][p]);
+                for v in 0..$v {
+                    sums[r][v] = add_products(sums[r][v], x[p][v], row);
+                }
+            }
+        }
+        sums
+    }};
+}
+
 /// As [`Words::decide`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn decide(
@@ -236,7 +265,7 @@ fn mark<const P: usize>(
         let these = (u64::MAX >> (TILE - more)) << first;
         first += more;
         let row = &words.rows[row as usize * width..][..width];
-        let [scores] = products::<P, WIDE, 1>([row], pairs);
+        let [scores] = products!(P, WIDE, 1; [row], pairs);
         let mut farthest = _mm512_setzero_ps();
         for v in 0..WIDE {
             let score = _mm512_cvtepi32_ps(scores[v]);
@@ -248,7 +277,7 @@ fn mark<const P: usize>(
         let farthest = if these & !known == 0 { farthest } else { f32::INFINITY };
         let limit = _mm512_set1_ps(4.001 * farthest);
         for ((rows, least), marks) in around.tiles.iter().zip(&around.least).zip(&mut *marks) {
-            let [scores] = products::<P, WIDE, 1>([row], registers(&rows.pairs));
+            let [scores] = products!(P, WIDE, 1; [row], registers(&rows.pairs));
             for (v, score) in scores.into_iter().enumerate() {
                 // SAFETY: 16 floats; no alignment is asked for.
                 let least = unsafe { _mm512_loadu_ps(least.0[v * LANES..][..LANES].as_ptr()) };
@@ -596,14 +625,14 @@ fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) ->
     let mut twos = rows.chunks_exact(2 * width);
     for two in &mut twos {
         let (a, b) = two.split_at(width);
-        let [a, b] = products::<P, V, 2>([a, b], x);
+        let [a, b] = products!(P, V, 2; [a, b], x);
         best.offer(&a, row);
         row = _mm512_add_epi32(row, one);
         best.offer(&b, row);
         row = _mm512_add_epi32(row, one);
     }
     if let last @ [_, ..] = twos.remainder() {
-        let [a] = products::<P, V, 1>([last], x);
+        let [a] = products!(P, V, 1; [last], x);
         best.offer(&a, row);
     }
     best
@@ -619,12 +648,12 @@ fn best_two_of<const P: usize>(rows: &[i32], list: &[u32], x: &[[__m512i; WIDE]]
     let row = |row: u32| &rows[row as usize * width..][..width];
     let (twos, last) = list.as_chunks::<2>();
     for &[a, b] in twos {
-        let scores = products::<P, WIDE, 2>([row(a), row(b)], x);
+        let scores = products!(P, WIDE, 2; [row(a), row(b)], x);
         best.offer(&scores[0], _mm512_set1_epi32(a as i32));
         best.offer(&scores[1], _mm512_set1_epi32(b as i32));
     }
     for &last in last {
-        let [scores] = products::<P, WIDE, 1>([row(last)], x);
+        let [scores] = products!(P, WIDE, 1; [row(last)], x);
         best.offer(&scores, _mm512_set1_epi32(last as i32));
     }
     best
@@ -693,13 +722,13 @@ fn above(
     let mut twos = rows.chunks_exact(2 * width);
     for two in &mut twos {
         let (a, b) = two.split_at(width);
-        for scores in products::<0, WIDE, 2>([a, b], x) {
+        for scores in products!(0, WIDE, 2; [a, b], x) {
             collect(&scores, &least, row, found);
             row += 1;
         }
     }
     if let last @ [_, ..] = twos.remainder() {
-        let [scores] = products::<0, WIDE, 1>([last], x);
+        let [scores] = products!(0, WIDE, 1; [last], x);
         collect(&scores, &least, row, found);
     }
 }
@@ -725,37 +754,6 @@ fn collect(scores: &[__m512i; WIDE], least: &[__m512i; WIDE], row: u32, found: &
         lanes &= lanes - 1;
         found.push(Found { vector, row, score: values[vector] });
     }
-}
-
-/// Integer scores of R rows.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn products<const P: usize, const V: usize, const R: usize>(
-    rows: [&[i32]; R],
-    x: &[[__m512i; V]],
-) -> [[__m512i; V]; R] {
-    let mut sums = [[_mm512_setzero_si512(); V]; R];
-    let mut row_pairs: [&[i32]; R] = [&[]; R];
-    for r in 0..R {
-        let (bias, pairs) = rows[r].split_first().expect("a row has a bias");
-        sums[r] = [_mm512_set1_epi32(*bias); V];
-        row_pairs[r] = pairs;
-    }
-    // Once per row, in place of a check per element.
-    let pairs = if P == 0 { x.len() } else { P };
-    let x = &x[..pairs];
-    for row in &mut row_pairs {
-        *row = &row[..pairs];
-    }
-    for p in 0..pairs {
-        for r in 0..R {
-            let row = _mm512_set1_epi32(row_pairs[r][p]);
-            for v in 0..V {
-                sums[r][v] = add_products(sums[r][v], x[p][v], row);
-            }
-        }
-    }
-    sums
 }
 
 /// Adds both products of words per lane.
