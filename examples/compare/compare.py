@@ -25,6 +25,8 @@ from works import all_works
 
 # A timed repetition lasts at least this long.
 AT_LEAST_S = 0.3
+# What the machine gives to more threads is looked at for so long, beside each repetition.
+SPIN_S = 0.1
 # Between two sides: whatever still spins goes to sleep.
 PAUSE_S = 0.05
 # Of each array whose bandwidth is measured: many times the last-level cache.
@@ -39,8 +41,10 @@ class Outcome:
     n: int  # rows worked on
     threads: int
     seconds: dict = field(default_factory=dict)  # side: median seconds of one call
+    fastest: dict = field(default_factory=dict)  # side: seconds of one call in the fastest repetition
     spread: dict = field(default_factory=dict)  # side: (max − min) / median
     quality: dict = field(default_factory=dict)  # side: error, objective or recall
+    spin_s: float | None = None  # seconds of one call of work that threads only divide, the fastest
     intruded: float = 0.0  # most CPU time of the idle side, as a fraction of the timed
     refused: str = ""
     per_call: int = 0  # vectors or codes of one call
@@ -108,7 +112,12 @@ def measure(work, data, counts, repeats, ours, peer):
             sides[side](0, threads)
     times = {turn: [] for turn in order}
     intruded = 0.0
+    spins = {threads: [] for threads in counts}
     for _ in range(repeats):
+        if len(counts) > 1:
+            for threads in counts:
+                calls, seconds = ours.spin(SPIN_S, threads)
+                spins[threads].append(seconds / calls)
         for side, threads in order:
             time.sleep(PAUSE_S)
             idle = time.process_time if side == "ours" else ours.cpu_s
@@ -123,9 +132,11 @@ def measure(work, data, counts, repeats, ours, peer):
         outcome = Outcome(work, n, threads, refused=refused, intruded=intruded)
         outcome.per_call = n * (len(data.query) if work.kind == "scan" else 1)
         outcome.shown_n = min(work.train_n or len(data.learn), len(data.learn)) if work.kind == "fit" else n
+        outcome.spin_s = min(spins[threads], default=None)
         for side in sides:
             values = times[side, threads]
             outcome.seconds[side] = statistics.median(values)
+            outcome.fastest[side] = min(values)
             outcome.spread[side] = (max(values) - min(values)) / outcome.seconds[side]
         outcomes.append(outcome)
     return outcomes, answers

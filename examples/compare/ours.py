@@ -54,6 +54,11 @@ class Ours:
         answer = self.ask(do="time", at_least_s=at_least_s, threads=threads)
         return answer["calls"], answer["seconds"]
 
+    def spin(self, at_least_s, threads):
+        """As `time`, of work that the threads only divide: what the machine gives to more of them."""
+        answer = self.ask(do="spin", at_least_s=at_least_s, threads=threads)
+        return answer["calls"], answer["seconds"]
+
     def answer(self, work, data):
         """What the prepared work made: rows, ids or centroids."""
         path = os.path.join(self.folder, "answer")

@@ -4,6 +4,7 @@
 //! ```text
 //! {"do":"prepare","threads":2,"work":{"kind":"encode",…}}   → {"ok":{}}
 //! {"do":"time","threads":1,"at_least_s":0.3}                → {"ok":{"calls":7,"seconds":0.31}}
+//! {"do":"spin","threads":1,"at_least_s":0.3}                → the same, for work that no two threads share
 //! {"do":"answer","path":"…"}                                → {"ok":{}}, what the work made in that file
 //! anything that goes wrong                                  → {"error":"…"}
 //! ```
@@ -32,6 +33,8 @@ enum Request {
     Prepare { work: Work, threads: usize },
     /// Does the prepared work again and again until that much time is measured.
     Time { at_least_s: f64, threads: usize },
+    /// Multiplies in registers again and again: what more threads gain where memory is not asked.
+    Spin { at_least_s: f64, threads: usize },
     /// Writes what the work made.
     Answer { path: PathBuf },
 }
@@ -58,18 +61,25 @@ fn serve(shop: &mut Shop, line: &str) -> Result<Value, Failure> {
             shop.prepare(work, threads)?;
             Ok(json!({}))
         }
-        Request::Time { at_least_s, threads } => {
-            let at_least = Duration::try_from_secs_f64(at_least_s).unwrap_or_default();
-            let (mut calls, mut spent) = (0_u64, Duration::ZERO);
-            while calls == 0 || spent < at_least {
-                spent += shop.run(threads)?;
-                calls += 1;
-            }
-            Ok(json!({ "calls": calls, "seconds": spent.as_secs_f64() }))
-        }
+        Request::Time { at_least_s, threads } => repeat(at_least_s, || shop.run(threads)),
+        Request::Spin { at_least_s, threads } => repeat(at_least_s, || shop.spin(threads)),
         Request::Answer { path } => {
             shop.answer(&path)?;
             Ok(json!({}))
         }
     }
+}
+
+/// Calls until so many seconds are measured; answers how many calls, and the seconds.
+fn repeat(
+    at_least_s: f64,
+    mut call: impl FnMut() -> Result<Duration, Failure>,
+) -> Result<Value, Failure> {
+    let at_least = Duration::try_from_secs_f64(at_least_s).unwrap_or_default();
+    let (mut calls, mut spent) = (0_u64, Duration::ZERO);
+    while calls == 0 || spent < at_least {
+        spent += call()?;
+        calls += 1;
+    }
+    Ok(json!({ "calls": calls, "seconds": spent.as_secs_f64() }))
 }

@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use vq_host::data::{Metric, RowFile, Rows as FileRows, exact_neighbours};
-use vq_kernels::KMeans;
+use vq_kernels::{KMeans, Path as CpuPath};
 use vq_plugin_api::handle::Guarded;
 use vq_plugin_api::params::{Config, Value};
 
 /// Codes that the scorer sees per call, and queries: as the host does it.
 const CODES_PER_SCORE: usize = 1 << 16;
 const QUERIES_PER_SCORE: usize = 32;
+/// Rounds of 128 products that threads share where they share nothing else: some ten milliseconds.
+const SPINS: usize = 3_000_000;
 /// Neighbours that the answer of a scan names.
 const ANSWERED: usize = 10;
 
@@ -248,6 +250,16 @@ impl Shop {
         ready.task.run(Team { threads, pool: &pool })
     }
 
+    /// Multiplies in registers: so many products, divided among the threads.
+    pub(crate) fn spin(&mut self, threads: usize) -> Result<Duration, Failure> {
+        let pool = self.pool(threads)?;
+        let started = Instant::now();
+        pool.install(|| {
+            (0..threads).into_par_iter().with_max_len(1).for_each(|_| spin(SPINS / threads));
+        });
+        Ok(started.elapsed())
+    }
+
     /// Writes what the prepared work made to `path`, row-major, 4 bytes a value.
     pub(crate) fn answer(&mut self, path: &Path) -> Result<(), Failure> {
         let ready = self.ready.as_mut().ok_or(Failure::NothingPrepared)?;
@@ -347,6 +359,21 @@ impl Task {
             Task::Copy { .. } | Task::Read { .. } => Err(Failure::NoAnswer),
         }
     }
+}
+
+fn spin(times: usize) {
+    let mut sums = [[1.0_f32; 16]; 8];
+    CpuPath::fastest().run(
+        #[inline(always)]
+        || {
+            for _ in 0..times {
+                for sum in sums.as_flattened_mut() {
+                    *sum = *sum * 0.999 + 1e-3;
+                }
+            }
+        },
+    );
+    black_box(sums);
 }
 
 /// The first `rows` rows of an `.fbin` file, as the host's search reads them.
