@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use vq_kernels::lookup::interleave;
+use vq_kernels::rotation::Rotation;
 use vq_kernels::{KMeans, Lookup, Nearest, Panels, TopK, half, pack};
 
 fn main() {
@@ -78,6 +79,7 @@ fn main() {
         println!("n {n} d {d} k {k}, 25 iterations: {time:.3} s");
     }
     rows_to_codes_and_back();
+    rotations();
 }
 
 fn best_of_31(mut run: impl FnMut()) -> f64 {
@@ -128,4 +130,18 @@ fn rows_to_codes_and_back() {
     let encoded = best_of_31(|| half::encode(&x, &mut codes));
     let decoded = best_of_31(|| half::decode(&codes, &mut x));
     println!("f16     encode {:5.1}   decode {:5.1}", rate(encoded), rate(decoded));
+}
+
+/// Vectors that stay in the second-level cache.
+fn rotations() {
+    println!("rotations, single thread, best of 31, million vectors/s");
+    for d in [100, 128, 384, 768, 1024] {
+        let n = (1 << 16) / d;
+        let (x, mut to) = (noise(n, d, 7), Array2::zeros((n, d)));
+        let mut rate = |rotation: Rotation| {
+            n as f64 / best_of_31(|| rotation.apply(x.view(), to.view_mut())) / 1e6
+        };
+        let (hadamard, dense) = (rate(Rotation::hadamard(d, 1)), rate(Rotation::dense(d, 1)));
+        println!("d {d:4}   Hadamard {hadamard:6.2}   dense {dense:6.3}");
+    }
 }

@@ -9,13 +9,14 @@
 //! | [`beam`] | one step of a beam search over additive codes |
 //! | [`distance`] | inner products and squared distances of two vectors, in f64 |
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
-//! | [`nearest`] | the nearest row, through a filter of small integers |
+//! | [`nearest`] | the nearest row, through integers of 16 bits |
 //! | [`top_k`] | the `k` best of a stream of scores |
 //! | [`kmeans`] | Lloyd's algorithm |
 //! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 //! | [`half`] | f16 and bf16 |
 //! | [`words`] | scores in integers of 16 bits, with a bound of their error |
+//! | [`rotation`] | random rotations, dense and by Walsh–Hadamard transforms |
 //! | [`path`] | one loop, compiled for every instruction set |
 
 pub mod beam;
@@ -28,6 +29,7 @@ pub mod nearest;
 pub mod pack;
 pub mod panels;
 pub mod path;
+pub mod rotation;
 pub mod top_k;
 pub mod words;
 
