@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`beam`] | one step of a beam search over additive codes |
+//! | [`bits`] | exact products and distances of codes of bits |
 //! | [`distance`] | inner products and squared distances of two vectors, in f64 |
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
 //! | [`nearest`] | the nearest row, through integers of 16 bits |
@@ -20,6 +21,7 @@
 //! | [`path`] | one loop, compiled for every instruction set |
 
 pub mod beam;
+pub mod bits;
 pub mod distance;
 mod groups;
 pub mod half;
