@@ -16,7 +16,9 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use crate::path::{Path, Set};
+use crate::path::Path;
+#[cfg(target_arch = "x86_64")]
+use crate::path::Set;
 
 /// Scores that are compared at once.
 pub const LANES: usize = 16;

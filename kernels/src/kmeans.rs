@@ -141,7 +141,8 @@ impl KMeans {
                 break;
             }
             // Rows move much in the first rounds and less and less then.
-            if iteration == 0 || iteration.is_power_of_two() {
+            let moved_much = iteration == 0 || iteration.is_power_of_two();
+            if moved_much && iteration + 1 < self.iterations {
                 state.groups.regroup(
                     &nearest,
                     centroids.view(),

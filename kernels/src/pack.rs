@@ -6,13 +6,24 @@
 //! Eight values of any width fill as many bytes as one has bits. Both paths take several such groups at
 //! a time and join two values and then four by shifts; no width is treated apart.
 
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(
+        dead_code,
+        unused_variables,
+        reason = "only x86-64 has a path that writes past the caches"
+    )
+)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::path::{Path, Set};
+use crate::path::Path;
+#[cfg(target_arch = "x86_64")]
+use crate::path::Set;
 
 /// Values that are packed at once.
 const BLOCK: usize = 32;

@@ -22,7 +22,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::Panels;
-use crate::path::{Path, Set};
+use crate::path::Path;
+#[cfg(target_arch = "x86_64")]
+use crate::path::Set;
 
 /// Values per register.
 #[cfg(target_arch = "x86_64")]
@@ -264,6 +266,9 @@ mod tests {
             for (found, expected) in portable.iter().zip(by_definition(&x)) {
                 prop_assert!((f64::from(*found) - expected).abs() <= 1e-6 * scale);
             }
+            let mut fastest = x.clone();
+            walsh_hadamard(&mut fastest);
+            prop_assert_eq!(&fastest, &portable);
             for path in Path::available() {
                 let mut fast = x.clone();
                 path.run(#[inline(always)] || path.butterflies(&mut fast));
