@@ -338,6 +338,7 @@ pub fn assemble(
             version: method.version.clone(),
             plugin_path: library.path.display().to_string(),
             plugin_digest: library.digest.clone(),
+            needs_digest: None,
             sdk: library.about.sdk.clone(),
             abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
         };
@@ -369,6 +370,7 @@ pub fn assemble(
                     evaluation: &evaluation_json,
                     seed: *seed,
                     plugin_digest: &info.plugin_digest,
+                    needs_digest: info.needs_digest.as_deref(),
                 });
                 // Two [[method]] blocks, or two target rates, may ask for the same thing.
                 if !keys.insert(key.clone()) {

@@ -8,7 +8,7 @@
 //! else: thread counts, file names and the time of day stay out. A record travels from the worker
 //! as one JSON line and is stored as one row of `cells` plus its rows of `metrics`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
@@ -85,6 +85,9 @@ pub struct MethodInfo {
     pub plugin_path: String,
     /// BLAKE3 of the library's file, in hexadecimal.
     pub plugin_digest: String,
+    /// BLAKE3, in hexadecimal, over the libraries outside the system's folders that the file names
+    /// as needed; none where it names no such library.
+    pub needs_digest: Option<String>,
     /// Name and version of the SDK that the plugin states.
     pub sdk: String,
     /// ABI version that the plugin states: `1.0`.
@@ -105,6 +108,9 @@ pub struct TimingInfo {
     pub load_average: Option<f64>,
     /// Rows of a block in the walk over the base.
     pub block_rows: Option<u64>,
+    /// CPU seconds per second of wall time in the plugin's calls, the most of any stage; above
+    /// `threads`, the plugin took more than it was given.
+    pub threads_used: Option<f64>,
 }
 
 /// What held the plugin in its place while the cell ran.
@@ -384,6 +390,7 @@ impl Record {
             evaluation: &self.evaluation,
             seed: self.seed,
             plugin_digest: &self.method.plugin_digest,
+            needs_digest: self.method.needs_digest.as_deref(),
         }
     }
 }
@@ -428,11 +435,13 @@ pub struct CellKeyParts<'a> {
     pub seed: u64,
     /// Digest of the library that holds the method.
     pub plugin_digest: &'a str,
+    /// Digest of the libraries that it brings along, if it names any.
+    pub needs_digest: Option<&'a str>,
 }
 
 /// The identity of a cell: 64 hexadecimal digits, equal on every machine for equal parts.
 pub fn cell_key(parts: &CellKeyParts<'_>) -> String {
-    let object = serde_json::json!({
+    let mut object = serde_json::json!({
         "dataset": parts.dataset_digest,
         "evaluation": parts.evaluation,
         "method": parts.method,
@@ -441,6 +450,10 @@ pub fn cell_key(parts: &CellKeyParts<'_>) -> String {
         "plugin": parts.plugin_digest,
         "seed": parts.seed,
     });
+    // Absent rather than null: the key of a library that needs none is what it always was.
+    if let Some(needs) = parts.needs_digest {
+        object["needs"] = needs.into();
+    }
     blake3::hash(canonical_json(&object).as_bytes()).to_hex().to_string()
 }
 
@@ -545,6 +558,8 @@ pub struct RunInfo {
     pub memory_bytes: Option<u64>,
     /// Operating system and architecture: `linux x86_64`.
     pub os: String,
+    /// The variables that workers were given, by name.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl RunInfo {
@@ -568,6 +583,7 @@ impl RunInfo {
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
             memory_bytes: memory_bytes(&meminfo),
             os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            environment: BTreeMap::new(),
         }
     }
 }
@@ -683,6 +699,7 @@ pub(crate) mod tests {
                 version: "1.2.0".to_owned(),
                 plugin_path: format!("plugins/libvq_{method}.so"),
                 plugin_digest: "p1".to_owned(),
+                needs_digest: None,
                 sdk: "vq-plugin-api 0.1.0".to_owned(),
                 abi: "1.0".to_owned(),
             },
@@ -700,6 +717,7 @@ pub(crate) mod tests {
                 exclusive: true,
                 load_average: Some(0.25),
                 block_rows: Some(4096),
+                threads_used: None,
             },
             started_at: "2025-11-22T20:31:00.000Z".to_owned(),
             wall_s: 1.5,
@@ -721,6 +739,7 @@ pub(crate) mod tests {
             evaluation,
             seed: 42,
             plugin_digest: "a1b2c3",
+            needs_digest: None,
         }
     }
 
@@ -749,8 +768,9 @@ pub(crate) mod tests {
             cell_key(&CellKeyParts { evaluation: &other_evaluation, ..base }),
             cell_key(&CellKeyParts { seed: 43, ..base }),
             cell_key(&CellKeyParts { plugin_digest: "x", ..base }),
+            cell_key(&CellKeyParts { needs_digest: Some("x"), ..base }),
         ]);
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 9);
     }
 
     #[test]

@@ -166,6 +166,7 @@ fn run_cell(
             exclusive: schedule.jobs == 1,
             load_average,
             block_rows,
+            threads_used: None,
         },
         started_at,
         wall_s,

@@ -1,6 +1,7 @@
 //! One file per verb; what several verbs need stands here.
 
 mod check;
+mod display;
 mod methods;
 mod new;
 mod plan;

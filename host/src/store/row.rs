@@ -159,6 +159,7 @@ pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
             version: row.get("method_version")?,
             plugin_path: row.get("plugin_path")?,
             plugin_digest: row.get("plugin_digest")?,
+            needs_digest: None,
             sdk: row.get("sdk")?,
             abi: row.get("abi")?,
         },
@@ -176,6 +177,7 @@ pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
             exclusive: row.get("exclusive")?,
             load_average: row.get("load_average")?,
             block_rows: optional_count(row, "block_rows")?,
+            threads_used: None,
         },
         started_at: row.get("started_at")?,
         wall_s: row.get("wall_s")?,
@@ -201,5 +203,6 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
         cores: row.get("cores")?,
         memory_bytes: optional_count(row, "memory_bytes")?,
         os: row.get("os")?,
+        environment: std::collections::BTreeMap::new(),
     })
 }
