@@ -192,7 +192,8 @@ pub(super) fn find_or_make(
     let place = unfinished(cache)?;
     let manifest = fill(&key, place.path())?;
     if let Some(path) = request.changed(&Request::new(spec)?) {
-        return Err(DataError::Changed { path: path.into() });
+        let how = "changed while it was being prepared";
+        return Err(DataError::Changed { path: path.into(), how });
     }
     let text = serde_json::to_vec_pretty(&manifest).expect("finite numbers have a JSON form");
     let path = place.path().join(MANIFEST);

@@ -158,11 +158,13 @@ pub enum DataError {
         /// Which one: `hold_out`, `sample`, `limit`, …
         what: &'static str,
     },
-    /// The file was written to while it was read.
-    #[error("{path} changed while it was being prepared")]
+    /// A source is no longer what it was.
+    #[error("{path} {how}")]
     Changed {
         /// The file.
         path: PathBuf,
+        /// `changed since it was prepared`, `was removed since it was prepared`, …
+        how: &'static str,
     },
     /// A read past the end, or into a block of another width.
     #[error("{path}: rows {first}..{} of {dim} dimensions asked of {rows}×{expected}", first.saturating_add(*count))]

@@ -14,6 +14,7 @@
 
 mod cache;
 mod error;
+mod identity;
 mod prepare;
 mod rows;
 mod source;
@@ -150,6 +151,9 @@ pub struct Prepared {
     pub spectrum: Vec<f64>,
     /// Things about the data a reader of results should know.
     pub notes: Vec<String>,
+    /// The files this was prepared from; see [`unchanged`](Self::unchanged).
+    #[serde(skip)]
+    sources: identity::Sources,
 }
 
 /// Rows of a block when walking data of `dim` dimensions: about 4 MiB, and always

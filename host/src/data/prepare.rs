@@ -10,6 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cache::{self, Manifest, canonical};
 use super::error::io;
+use super::identity::{Seen, Sources};
 use super::rows::{RowSink, normalise};
 use super::source::SourceFile;
 use super::spectrum::spectrum;
@@ -41,6 +42,7 @@ pub fn prepare(
     }
     fs::create_dir_all(cache).map_err(io("create", cache))?;
     let cache = canonical(cache)?;
+    let sources = watched(spec)?;
     let (manifest, folder) =
         cache::find_or_make(&cache, spec, |key, folder| fill(spec, key, folder, progress))?;
     let [base, train, queries] =
@@ -60,6 +62,7 @@ pub fn prepare(
         progress,
     )?;
 
+    sources.unchanged_so_far()?;
     let mut notes = manifest.notes;
     if matches!(spec.queries, Queries::File(_))
         && identical * IDENTICAL_IS_MANY >= queries.rows as u64
@@ -83,7 +86,27 @@ pub fn prepare(
         mean: manifest.mean,
         spectrum: manifest.spectrum,
         notes,
+        sources,
     })
+}
+
+/// The files of `spec`, read.
+fn watched(spec: &DatasetSpec) -> Result<Sources, DataError> {
+    let mut paths = Vec::new();
+    if let Source::File(path) = &spec.source {
+        paths.push(path);
+    }
+    if let Queries::File(path) = &spec.queries {
+        paths.push(path);
+    }
+    if let Train::File(path) = &spec.train {
+        paths.push(path);
+    }
+    let seen = paths.into_iter().map(|path| {
+        let path = canonical(path)?;
+        Seen::read(&path, SourceFile::open(&path)?.bytes())
+    });
+    seen.collect::<Result<_, _>>().map(Sources::new)
 }
 
 /// BLAKE3, in hex, of digests of equal length and the metric.

@@ -167,6 +167,12 @@ impl SourceFile {
         })
     }
 
+    /// Bytes up to the end of the last row.
+    pub(super) fn bytes(&self) -> u64 {
+        let prefix = if self.prefixed { 4 } else { 0 };
+        self.offset + (self.rows * (prefix + self.dim * self.element.bytes())) as u64
+    }
+
     /// Bytes before the first row if the file is what [`super::RowFile`] reads.
     pub(super) fn raw_f32_offset(&self) -> Option<u64> {
         let raw = self.element == Element::F32 && !self.big_endian && !self.prefixed;
