@@ -73,6 +73,7 @@ pub fn run<E>(
     let next = AtomicUsize::new(0);
     let (events, inbox) = mpsc::channel();
     thread::scope(|scope| {
+        let _stop = StopOnPanic(cancel);
         for slot in 0..schedule.jobs.min(schedule.cells.len()) {
             let (events, next) = (events.clone(), &next);
             // The worker process lives no longer than this thread, as it must (see supervise).
@@ -105,6 +106,17 @@ pub fn run<E>(
         }
         outcome
     })
+}
+
+/// A panic in `on_event` waits for the workers' threads: without this, until all cells are done.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 fn run_cell(

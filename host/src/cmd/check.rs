@@ -1,13 +1,16 @@
 //! `vq-host check`: holds a library against the contract, each method in a child process.
 
-use super::{CANCEL, INTERRUPTED, SOME_FAILED, note_sandbox};
+use super::interrupt::CANCEL;
+use super::{SOME_FAILED, not_interrupted, note_sandbox, say};
 use crate::cli;
+use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, miette};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use vq_host::plugin::LibraryDescription;
 use vq_host::report::results::Format;
+use vq_host::report::{fit, plain};
 use vq_host::suggest;
 use vq_host::sweep::parameter;
 use vq_host::worker::ask::{self, CheckError};
@@ -31,35 +34,43 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     })?;
     let sandbox = !args.no_sandbox;
     note_sandbox(sandbox);
-    let about = ask::describe(&file, sandbox, &CANCEL).map_err(|refusal| {
+    let about = ask::describe(&file, sandbox, &CANCEL);
+    not_interrupted()?;
+    let about = about.map_err(|refusal| {
         miette!(help = refusal.remedy, "{} cannot be used: {}", args.file.display(), refusal.reason)
     })?;
     let limits =
         Limits { timeout: args.timeout, memory: Some(args.memory.as_u64()), threads: 2, sandbox };
-    let terminal = std::io::stderr().is_terminal();
+    let status = say::bars().map(|bars| bars.add(ProgressBar::no_length()));
+    if let Some(status) = &status {
+        status.set_style(ProgressStyle::with_template("{msg}").into_diagnostic()?);
+    }
     let mut checked = Checked { methods: Vec::new() };
     let chosen = chosen(&about, &args.method)?;
     let fixed = fixed(&chosen, &args.param)?;
     for Descriptor { id: method, .. } in chosen {
         let mut shown: Option<Instant> = None;
         let done = ask::check(&file, method, fixed.clone(), &limits, &CANCEL, &mut |step| {
-            if terminal && shown.is_none_or(|at| at.elapsed() > SHOW_EVERY) {
-                eprint!("\r\x1b[K{method}: {}", step.rule);
+            if let Some(status) = &status
+                && shown.is_none_or(|at| at.elapsed() > SHOW_EVERY)
+            {
+                let text = plain(&format!("{method}: {}", step.rule));
+                status.set_message(fit(&text, say::columns().saturating_sub(1)));
                 shown = Some(Instant::now());
             }
         });
-        if terminal {
-            eprint!("\r\x1b[K");
+        if let Some(status) = &status {
+            status.finish_and_clear();
         }
         match done {
             Ok(report) => checked.methods.push(report),
-            Err(CheckError::Interrupted) => return Ok(ExitCode::from(INTERRUPTED)),
+            Err(CheckError::Interrupted) => return Err(miette!("interrupted")),
             Err(CheckError::Worker(error)) => {
                 return Err(miette!("{method} cannot be checked: {error}"));
             }
         }
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = say::out();
     match args.format {
         Format::Json => {
             serde_json::to_writer_pretty(&mut out, &checked).into_diagnostic()?;
@@ -80,6 +91,7 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
             show(&checked, &mut out).into_diagnostic()?;
         }
     }
+    out.flush().into_diagnostic()?;
     let mut findings = checked.methods.iter().flat_map(|m| &m.findings);
     let broken = findings.any(|finding| finding.severity == "error");
     Ok(if broken { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })

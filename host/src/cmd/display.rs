@@ -1,7 +1,7 @@
 //! What `run` shows while it works.
 
+use super::say;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::Duration;
 use vq_host::data;
@@ -18,7 +18,7 @@ pub(super) struct Display {
 }
 
 struct Bars {
-    all: MultiProgress,
+    all: &'static MultiProgress,
     data: ProgressBar,
     total: ProgressBar,
     slots: Mutex<Vec<ProgressBar>>,
@@ -26,8 +26,7 @@ struct Bars {
 
 impl Display {
     pub(super) fn new() -> Self {
-        let bars = std::io::stderr().is_terminal().then(|| {
-            let all = MultiProgress::new();
+        let bars = say::bars().map(|all| {
             let hidden = || {
                 let bar = ProgressBar::hidden();
                 bar.set_style(ProgressStyle::default_bar());
@@ -39,10 +38,7 @@ impl Display {
     }
 
     pub(super) fn say(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => bars.all.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
-        }
+        say::line(line);
     }
 
     pub(super) fn preparing(&self, name: &str, progress: data::Progress) {
@@ -58,7 +54,7 @@ impl Display {
         } else if let Ok(mut last) = self.preparing.lock()
             && *last != what
         {
-            eprintln!("preparing {what}");
+            say::line(&format!("preparing {what}"));
             *last = what;
         }
     }

@@ -1,6 +1,6 @@
 //! `vq-host methods`: what was found, from where, and what was refused.
 
-use super::{COULD_NOT_START, find_plugins, style};
+use super::{COULD_NOT_START, find_plugins, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -13,8 +13,8 @@ use vq_plugin_api::Value;
 use vq_plugin_api::params::Param;
 
 pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
-    let catalog = find_plugins(&args.places, false);
-    let mut out = std::io::stdout().lock();
+    let catalog = find_plugins(&args.places, false)?;
+    let mut out = say::out();
     match (&args.method, args.format) {
         (_, Format::Csv) => {
             return Err(miette!("methods has no CSV form; use --format table or json"));
@@ -44,6 +44,7 @@ pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
             }
         }
     }
+    out.flush().into_diagnostic()?;
     if catalog.libraries.is_empty() {
         return Ok(ExitCode::from(COULD_NOT_START));
     }

@@ -2,18 +2,21 @@
 
 mod check;
 mod display;
+pub(crate) mod interrupt;
 mod methods;
 mod new;
 mod plan;
 mod results;
 mod run;
+pub(crate) mod say;
 
 use crate::cli::{Places, Verb};
+use interrupt::CANCEL;
 use miette::miette;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use vq_host::plugin::{Catalog, SearchPath, discover};
 use vq_host::record::Sandbox;
 use vq_host::report::Style;
@@ -23,13 +26,9 @@ use vq_host::worker::{ask, sandbox};
 pub(crate) const COULD_NOT_START: u8 = 1;
 /// Finished, but some cells failed.
 const SOME_FAILED: u8 = 3;
-/// Ctrl-C, by the shell's convention.
-const INTERRUPTED: u8 = 130;
-
-/// Set by the first Ctrl-C or SIGTERM; everything that waits looks at it.
-static CANCEL: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
+    interrupt::listen()?;
     match verb {
         Verb::Run(args) => run::run(args),
         Verb::Plan(args) => plan::plan(&args),
@@ -42,35 +41,40 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
 }
 
 /// Finds plugins; what was refused is said on stderr, a line each.
-fn find_plugins(places: &Places, quiet: bool) -> Catalog {
+fn find_plugins(places: &Places, quiet: bool) -> miette::Result<Catalog> {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
     let sandbox = !places.no_sandbox;
     let catalog = discover(&path, &mut |file| ask::describe(file, sandbox, &CANCEL));
+    not_interrupted()?;
     if !quiet {
         note_sandbox(sandbox);
         for refused in &catalog.refused {
-            eprintln!(
-                "warning: {} is left out: {}; {}",
-                refused.path.display(),
-                refused.reason,
-                refused.remedy
-            );
+            let path = refused.path.display();
+            say::warning(&format!("{path} is left out: {}; {}", refused.reason, refused.remedy));
         }
         for notice in &catalog.notices {
-            eprintln!("note: {notice}");
+            say::note(notice);
         }
     }
-    catalog
+    Ok(catalog)
+}
+
+/// Fails once a signal came.
+fn not_interrupted() -> miette::Result<()> {
+    match CANCEL.load(Ordering::Relaxed) {
+        true => Err(miette!("interrupted")),
+        false => Ok(()),
+    }
 }
 
 /// Says once per command, on stderr, what the sandbox of the workers does not hold.
 fn note_sandbox(wanted: bool) {
     match sandbox::offered() {
         Sandbox::Partial { missing } if wanted => {
-            eprintln!("note: plugins are confined in part: {missing}");
+            say::note(&format!("plugins are confined in part: {missing}"));
         }
         Sandbox::Off { reason } if wanted => {
-            eprintln!("note: plugins run with all your rights: {reason}");
+            say::note(&format!("plugins run with all your rights: {reason}"));
         }
         _ => {}
     }
@@ -79,10 +83,11 @@ fn note_sandbox(wanted: bool) {
 /// How tables look on this stdout.
 fn style() -> Style {
     let terminal = std::io::stdout().is_terminal();
-    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    let width =
+        terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
     Style {
         width: width.filter(|_| terminal).unwrap_or(Style::PLAIN.width),
-        color: terminal && std::env::var_os("NO_COLOR").is_none(),
+        color: terminal && say::style_wanted(),
     }
 }
 

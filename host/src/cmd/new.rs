@@ -2,6 +2,7 @@
 //!
 //! The files lie in `host/templates`, with `{{name}}` where a value of [`Names`] goes.
 
+use super::say;
 use crate::cli::{self, Language};
 use miette::{Diagnostic, IntoDiagnostic};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -84,13 +85,14 @@ pub(super) fn new(args: &cli::New) -> miette::Result<ExitCode> {
     };
     let folder = args.path.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     write_project(&folder, templates, &names.values(args.lang, api.as_ref()))?;
-    let mut out = io::stdout().lock();
+    let mut out = say::out();
     show_next_steps(&folder, args.lang, &names, &mut out).into_diagnostic()?;
+    out.flush().into_diagnostic()?;
     if let Some(Api::Release) = &api {
-        eprintln!(
-            "note: no checkout of {SDK} lies beside this vq-host, so Cargo.toml asks for {RELEASE} of \
+        say::note(&format!(
+            "no checkout of {SDK} lies beside this vq-host, so Cargo.toml asks for {RELEASE} of \
              {REPOSITORY}; where cargo cannot get that, --api DIR names a checkout of yours"
-        );
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,13 @@
 //! `vq-host plan`: everything that `run` does before it runs.
 
-use super::{CANCEL, cache_dir, find_plugins, style};
+use super::interrupt::CANCEL;
+use super::{cache_dir, find_plugins, not_interrupted, say, style};
 use crate::cli::{self, Rerun, Selection};
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use vq_host::data::{self, Prepared, Queries, Train};
 use vq_host::metric::retrieval::RANK_DEPTH;
 use vq_host::plan::{self, Cell, Plan, PlanError};
@@ -90,7 +90,7 @@ pub(super) fn prepare(
         }
         false => HashMap::new(),
     };
-    let catalog = find_plugins(&selection.places, false);
+    let catalog = find_plugins(&selection.places, false)?;
     let chosen = plan::choose(&sweep, &catalog)?;
     let cache = cache_dir(selection.cache_dir.as_ref())?;
     let datasets: Vec<Prepared> = sweep
@@ -152,7 +152,7 @@ fn prepare_data(
         .into());
     }
     for note in &prepared.notes {
-        eprintln!("note: {name}: {note}");
+        say::note(&format!("{name}: {note}"));
     }
     Ok(prepared)
 }
@@ -178,9 +178,7 @@ fn expand(
             sandbox,
             &CANCEL,
         );
-        if CANCEL.load(Ordering::Relaxed) {
-            return Err(miette!("interrupted"));
-        }
+        not_interrupted()?;
         answers.push(answer.map_err(|error| {
             let used = &sweep.methods[ask_for.method];
             PlanError::at(
@@ -203,7 +201,7 @@ pub(super) fn plan(args: &cli::Plan) -> miette::Result<ExitCode> {
 
 /// Prints cells, skips and what is done.
 pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> miette::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = say::out();
     let to_run: Vec<&str> = planned.to_run(selection).iter().map(|c| c.key.as_str()).collect();
     let state = |cell: &Cell| match planned.done.get(&cell.key) {
         Some(outcome) if !to_run.contains(&cell.key.as_str()) => format!("done: {outcome}"),
@@ -262,5 +260,5 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
             .into_diagnostic()?;
         }
     }
-    Ok(())
+    out.flush().into_diagnostic()
 }

@@ -1,6 +1,6 @@
 //! `vq-host results`: what a store holds.
 
-use super::style;
+use super::{say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -40,7 +40,7 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
         best: args.best,
         format: args.format,
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = say::out();
     write_results(&records, &request, style(), &mut out).into_diagnostic()?;
     out.flush().into_diagnostic()?;
     Ok(ExitCode::SUCCESS)

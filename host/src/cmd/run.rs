@@ -1,14 +1,14 @@
 //! `vq-host run`: the main job.
 
 use super::display::Display;
+use super::interrupt::{self, CANCEL, Recording};
 use super::plan::{self, Planned};
-use super::{CANCEL, INTERRUPTED, SOME_FAILED, style};
+use super::{SOME_FAILED, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashSet;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use vq_host::plan::Cell;
 use vq_host::record::{Filter, RunInfo};
 use vq_host::report::results::{Format, Request, write_results};
@@ -17,18 +17,7 @@ use vq_host::schedule::{self, Event, Schedule};
 use vq_host::store::{Store, WriteError};
 use vq_host::worker::supervise::Limits;
 
-/// Cells are running: an interrupt waits until the running ones are recorded as cancelled.
-static RUNNING: AtomicBool = AtomicBool::new(false);
-
 pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
-    // Before the first cell there is nothing to keep but the cache, which is written atomically;
-    // the second Ctrl-C is for the impatient. Children die with this process either way.
-    ctrlc::set_handler(|| {
-        if CANCEL.swap(true, Ordering::Relaxed) || !RUNNING.load(Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    })
-    .into_diagnostic()?;
     let display = Display::new();
     let planned =
         plan::prepare(&args.selection, &|name, progress| display.preparing(name, progress))?;
@@ -88,7 +77,7 @@ fn run_cells(
         cells: to_run,
     };
     display.begin(schedule.cells.len(), jobs);
-    RUNNING.store(true, Ordering::Relaxed);
+    let _recording = Recording::begin();
     schedule::run(&schedule, &CANCEL, &mut |event| {
         match event {
             Event::Started { slot, cell } => display.started(slot, schedule.cells[cell]),
@@ -116,7 +105,7 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
     let store = Store::open_read_only(&planned.store).into_diagnostic()?;
     let mut records = store.records(&Filter::default()).into_diagnostic()?;
     records.retain(|record| keys.contains(record.key.as_str()));
-    let mut out = std::io::stdout().lock();
+    let mut out = say::out();
     match args.format {
         Format::Table => {
             write_tradeoffs(&tradeoffs(&records), style(), &mut out).into_diagnostic()?
@@ -127,13 +116,14 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
         }
     }
     out.flush().into_diagnostic()?;
-    if CANCEL.load(Ordering::Relaxed) {
-        eprintln!("interrupted: finished cells are kept, run again to go on");
-        return Ok(ExitCode::from(INTERRUPTED));
+    if let Some(code) = interrupt::exit_code() {
+        interrupt::say_so("interrupted: finished cells are kept, run again to go on");
+        return Ok(code);
     }
     let failed = records.iter().filter(|r| !r.outcome.is_ok()).count();
     if failed > 0 {
-        eprintln!("{failed} of {} cells failed; --rerun failed tries them again", keys.len());
+        let all = keys.len();
+        say::line(&format!("{failed} of {all} cells failed; --rerun failed tries them again"));
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,8 @@ pub mod results;
 pub mod table;
 pub mod tradeoffs;
 
+pub use table::{fit, plain, plain_lines};
+
 /// How tables are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {

@@ -165,7 +165,7 @@ pub(super) fn columns(text: &str) -> usize {
 }
 
 /// `text` in at most `width` columns, its end cut off if need be.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub fn fit(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
@@ -184,11 +184,21 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 
 /// `text` with everything made visible that could move the cursor, change colours or the order of
 /// reading: what a plugin calls itself is not ours to obey.
-pub(super) fn plain(text: &str) -> String {
-    let hidden = |c: char| {
+pub fn plain(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// As [`plain`], but lines stay lines.
+pub fn plain_lines(text: &str) -> String {
+    escaped(text, |c| c == '\n')
+}
+
+fn escaped(text: &str, allowed: impl Fn(char) -> bool) -> String {
+    let moves = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
+    let hidden = |c: char| moves(c) && !allowed(c);
     if !text.contains(hidden) {
         return text.to_owned();
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,6 +75,30 @@ enum Event {
     Exited(std::io::Result<wait4::ResUse>),
 }
 
+/// Jobs under way.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether any job is under way: until none is, children and their scratch folders may be there.
+pub fn busy() -> bool {
+    UNDER_WAY.load(Ordering::SeqCst) > 0
+}
+
+/// Counts one job for as long as it lives.
+struct UnderWay;
+
+impl UnderWay {
+    fn begin() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Runs one job in a child of its own.
 ///
 /// Blocks until the child is gone; the calling thread must be the one that stays, because the
@@ -88,6 +112,11 @@ pub fn run(
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Ended {
     let started = Instant::now();
+    let _under_way = UnderWay::begin();
+    // After the line above: who cancels and then sees that nothing is under way may rely on it.
+    if cancel.load(Ordering::SeqCst) {
+        return never(Outcome::Cancelled, "interrupted".to_owned(), started);
+    }
     // Gone when this function returns: the child and all it started are dead by then.
     let scratch = limits.sandbox.then(scratch_folder).transpose();
     let spawned = scratch.and_then(|scratch| {
@@ -103,17 +132,22 @@ pub fn run(
     });
     match spawned {
         Ok((child, _scratch)) => watch(child, limits, cancel, on_progress, started),
-        Err(error) => Ended {
-            answer: Answer::Failed {
-                outcome: Outcome::Crashed,
-                error: format!("cannot start a worker process: {error}"),
-            },
-            checked: (Vec::new(), Vec::new()),
-            log: None,
-            sandbox: None,
-            peak_rss_bytes: 0,
-            wall_s: started.elapsed().as_secs_f64(),
-        },
+        Err(error) => {
+            let error = format!("cannot start a worker process: {error}");
+            never(Outcome::Crashed, error, started)
+        }
+    }
+}
+
+/// The end of a child that never was.
+fn never(outcome: Outcome, error: String, started: Instant) -> Ended {
+    Ended {
+        answer: Answer::Failed { outcome, error },
+        checked: (Vec::new(), Vec::new()),
+        log: None,
+        sandbox: None,
+        peak_rss_bytes: 0,
+        wall_s: started.elapsed().as_secs_f64(),
     }
 }
 
