@@ -15,6 +15,7 @@ use crate::sweep::{MethodUse, Sweep, SweepSource};
 use crate::worker::protocol::Evaluation;
 use miette::{NamedSource, SourceSpan};
 use serde::Serialize;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,7 +80,8 @@ impl<'a> Chosen<'a> {
 /// One configuration on one data set with one seed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cell {
-    /// BLAKE3 over everything that decides the result.
+    /// BLAKE3 over everything that decides the result; cells of two data sets with one content
+    /// share it and are measured once.
     pub key: String,
     /// Position of the data set in the sweep.
     #[serde(skip)]
@@ -283,6 +285,20 @@ fn about(param: &Param) -> String {
     if param.help.is_empty() { text } else { format!("{text}: {}", param.help) }
 }
 
+/// The names of data sets with the same contents: of each, the first that has them and itself.
+pub fn same_contents(datasets: &[Prepared]) -> Vec<(&str, &str)> {
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut same = Vec::new();
+    for data in datasets {
+        // The digest covers the metric.
+        match first.entry(&data.digest) {
+            Entry::Vacant(entry) => drop(entry.insert(&data.name)),
+            Entry::Occupied(entry) => same.push((*entry.get(), data.name.as_str())),
+        }
+    }
+    same
+}
+
 /// What to ask the grid generator of one method for one data set.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -372,8 +388,9 @@ pub fn assemble(
                     plugin_digest: &info.plugin_digest,
                     needs_digest: info.needs_digest.as_deref(),
                 });
-                // Two [[method]] blocks, or two target rates, may ask for the same thing.
-                if !keys.insert(key.clone()) {
+                // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data
+                // sets of one content share keys too, and each keeps its cells.
+                if !keys.insert((asked.dataset, key.clone())) {
                     continue;
                 }
                 plan.cells.push(Cell {

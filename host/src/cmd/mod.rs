@@ -80,6 +80,11 @@ fn note_sandbox(wanted: bool) {
     }
 }
 
+/// `1 cell`, `2 cells`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// How tables look on this stdout.
 fn style() -> Style {
     let terminal = std::io::stdout().is_terminal();

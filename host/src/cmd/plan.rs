@@ -1,10 +1,11 @@
 //! `vq-host plan`: everything that `run` does before it runs.
 
 use super::interrupt::CANCEL;
-use super::{cache_dir, find_plugins, not_interrupted, say, style};
+use super::{cache_dir, counted, find_plugins, not_interrupted, say, style};
 use crate::cli::{self, Rerun, Selection};
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,21 +38,69 @@ impl Planned {
         self.selected.iter().map(|i| &self.plan.cells[*i])
     }
 
-    /// The selected cells that have to run.
-    pub(super) fn to_run(&self, selection: &Selection) -> Vec<&Cell> {
-        let wanted = |cell: &&Cell| match self.done.get(&cell.key) {
+    /// What is to be done about each of [`Planned::cells`], in their order.
+    pub(super) fn states(&self, selection: &Selection) -> Vec<State<'_>> {
+        let mut first: HashMap<&str, &str> = HashMap::new();
+        let state = |cell: &'_ Cell| match self.done.get(&cell.key) {
+            None => State::ToRun,
             // An interrupted cell is not done.
-            None | Some(Outcome::Cancelled) => true,
+            Some(Outcome::Cancelled) => State::Again(Outcome::Cancelled),
             Some(outcome) => {
-                selection.force
+                let again = selection.force
                     || match selection.rerun {
                         None => false,
                         Some(Rerun::Failed) => !outcome.is_ok(),
                         Some(Rerun::Outcome(wanted)) => wanted == *outcome,
-                    }
+                    };
+                if again { State::Again(*outcome) } else { State::Done(*outcome) }
             }
         };
-        self.cells().filter(wanted).collect()
+        self.cells()
+            .map(|cell| match (state(cell), first.get(cell.key.as_str())) {
+                (done @ State::Done(_), _) => done,
+                (_, Some(other)) => State::With(other),
+                (to_run, None) => {
+                    first.insert(&cell.key, &cell.dataset_name);
+                    to_run
+                }
+            })
+            .collect()
+    }
+
+    /// The selected cells that have to run, each key once.
+    pub(super) fn to_run(&self, selection: &Selection) -> Vec<&Cell> {
+        let states = self.states(selection);
+        self.cells().zip(states).filter(|(_, state)| state.runs()).map(|(cell, _)| cell).collect()
+    }
+}
+
+/// What is to be done about a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State<'a> {
+    /// There is no record of it.
+    ToRun,
+    /// There is a record, and it is measured again.
+    Again(Outcome),
+    /// There is a record.
+    Done(Outcome),
+    /// It is the same cell as one of this data set, which runs.
+    With(&'a str),
+}
+
+impl State<'_> {
+    fn runs(self) -> bool {
+        matches!(self, State::ToRun | State::Again(_))
+    }
+}
+
+impl fmt::Display for State<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::ToRun => f.write_str("to run"),
+            State::Again(outcome) => write!(f, "again: {outcome}"),
+            State::Done(outcome) => write!(f, "done: {outcome}"),
+            State::With(dataset) => write!(f, "same as {dataset}"),
+        }
     }
 }
 
@@ -98,6 +147,11 @@ pub(super) fn prepare(
         .iter()
         .map(|dataset| prepare_data(&sweep, dataset, &cache, progress))
         .collect::<miette::Result<_>>()?;
+    for (first, second) in plan::same_contents(&datasets) {
+        say::note(&format!(
+            "{second} is the same data as {first}: each of their cells is measured once"
+        ));
+    }
     let plan = expand(&sweep, &catalog, &chosen, &datasets, !selection.places.no_sandbox)?;
     let matches = |cell: &Cell| {
         let title = cell.title();
@@ -201,20 +255,18 @@ pub(super) fn plan(args: &cli::Plan) -> miette::Result<ExitCode> {
 
 /// Prints cells, skips and what is done.
 pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> miette::Result<()> {
-    let mut out = say::out();
-    let to_run: Vec<&str> = planned.to_run(selection).iter().map(|c| c.key.as_str()).collect();
-    let state = |cell: &Cell| match planned.done.get(&cell.key) {
-        Some(outcome) if !to_run.contains(&cell.key.as_str()) => format!("done: {outcome}"),
-        Some(outcome) => format!("again: {outcome}"),
-        None => "to run".to_owned(),
-    };
+    // Buffered: stdout by itself writes each line alone, and JSON has many.
+    let mut out = std::io::BufWriter::new(say::out());
+    let states = planned.states(selection);
+    let to_run = states.iter().filter(|state| state.runs()).count();
     match format {
         Format::Json => {
             let cells: Vec<serde_json::Value> = planned
                 .cells()
-                .map(|cell| {
+                .zip(&states)
+                .map(|(cell, state)| {
                     let mut json = serde_json::to_value(cell).unwrap_or_default();
-                    json["state"] = state(cell).into();
+                    json["state"] = state.to_string().into();
                     json
                 })
                 .collect();
@@ -239,7 +291,7 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
                         cell.bits_per_dim.map_or_else(|| "after fit".into(), |b| format!("{b:.3}"))
                     }),
                 ),
-                text("state", &state),
+                Column::text("state", states.iter().map(State::to_string)),
             ];
             table::write(&columns, 3, style(), &mut out).into_diagnostic()?;
             if !planned.plan.skips.is_empty() {
@@ -252,9 +304,9 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
             }
             writeln!(
                 out,
-                "\n{} cells, {} to run; results in {}",
-                planned.selected.len(),
-                to_run.len(),
+                "\n{}, {} to run; results in {}",
+                counted(planned.selected.len(), "cell"),
+                to_run,
                 planned.store.display()
             )
             .into_diagnostic()?;

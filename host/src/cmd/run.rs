@@ -2,15 +2,15 @@
 
 use super::display::Display;
 use super::interrupt::{self, CANCEL, Recording};
-use super::plan::{self, Planned};
-use super::{SOME_FAILED, say, style};
+use super::plan::{self, Planned, State};
+use super::{SOME_FAILED, counted, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
 use vq_host::plan::Cell;
-use vq_host::record::{Filter, RunInfo};
+use vq_host::record::{Filter, Record, RunInfo};
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
 use vq_host::schedule::{self, Event, Schedule};
@@ -30,16 +30,27 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
     let selected = planned.selected.len();
     if to_run.is_empty() {
         display.say(&format!(
-            "all {selected} cells are done in {}; nothing to run",
+            "{} done in {}; nothing to run",
+            match selected {
+                1 => "the 1 cell is".to_owned(),
+                n => format!("all {n} cells are"),
+            },
             planned.store.display()
         ));
     } else {
-        let done = selected - to_run.len();
+        let states = planned.states(&args.selection);
+        let done = states.iter().filter(|state| matches!(state, State::Done(_))).count();
+        let shared = match states.len() - done - to_run.len() {
+            0 => String::new(),
+            n => format!(", {n} the same as one of these"),
+        };
         let skipped = match planned.plan.skips.len() {
             0 => String::new(),
+            1 => ", 1 combination skipped (see vq-host plan)".to_owned(),
             n => format!(", {n} combinations skipped (see vq-host plan)"),
         };
-        display.say(&format!("{} cells to run, {done} done already{skipped}", to_run.len()));
+        let to_do = counted(to_run.len(), "cell");
+        display.say(&format!("{to_do} to run, {done} done already{shared}{skipped}"));
         run_cells(&args, &planned, to_run, &display)?;
     }
     display.finish();
@@ -101,10 +112,8 @@ fn run_cells(
 
 /// Ends with the best trade-offs of the selected cells, and says by the exit code how it went.
 fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
-    let keys: HashSet<&str> = planned.cells().map(|cell| cell.key.as_str()).collect();
     let store = Store::open_read_only(&planned.store).into_diagnostic()?;
-    let mut records = store.records(&Filter::default()).into_diagnostic()?;
-    records.retain(|record| keys.contains(record.key.as_str()));
+    let records = as_planned(planned, store.records(&Filter::default()).into_diagnostic()?);
     let mut out = say::out();
     match args.format {
         Format::Table => {
@@ -122,9 +131,28 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
     }
     let failed = records.iter().filter(|r| !r.outcome.is_ok()).count();
     if failed > 0 {
-        let all = keys.len();
-        say::line(&format!("{failed} of {all} cells failed; --rerun failed tries them again"));
+        let all = counted(planned.selected.len(), "cell");
+        let them = if failed == 1 { "it" } else { "them" };
+        say::line(&format!("{failed} of {all} failed; --rerun failed tries {them} again"));
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The records of the selected cells, under the names that the sweep gives their data sets: a
+/// record of two cells, whose data sets have one content, once for each.
+fn as_planned(planned: &Planned, records: Vec<Record>) -> Vec<Record> {
+    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
+    for cell in planned.cells() {
+        names.entry(&cell.key).or_default().push(&cell.dataset_name);
+    }
+    let named = |record: Record| {
+        let names = names.get(record.key.as_str()).cloned().unwrap_or_default();
+        names.into_iter().map(move |name| {
+            let mut record = record.clone();
+            name.clone_into(&mut record.dataset.name);
+            record
+        })
+    };
+    records.into_iter().flat_map(named).collect()
 }

@@ -92,7 +92,7 @@ fn ctrl_c_keeps_what_is_done_and_runs_the_interrupted_cell_next_time() {
     assert_eq!(outcome("bad_hang"), [Outcome::Cancelled]);
     site.vq(&["run", "s.toml", "--timeout", "1s"])
         .expect_code(3)
-        .says("1 cells to run, 3 done already");
+        .says("1 cell to run, 3 done already");
     assert_eq!(outcome("bad_hang"), [Outcome::Timeout]);
 }
 

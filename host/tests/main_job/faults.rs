@@ -127,7 +127,7 @@ fn failed_cells_run_again_only_when_asked() {
     let after = site.records();
     assert_eq!(after.len(), 5);
     assert_eq!(after.iter().filter(|record| before.contains(record)).count(), 3);
-    site.vq(&["run", "s.toml", "--rerun", "panicked"]).expect_code(3).says("1 cells to run");
+    site.vq(&["run", "s.toml", "--rerun", "panicked"]).expect_code(3).says("1 cell to run");
     site.vq(&["run", "s.toml", "--rerun", "broken"]).expect_code(2).says("out_of_memory");
 }
 

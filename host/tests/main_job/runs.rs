@@ -78,6 +78,49 @@ fn jobs_run_side_by_side_and_say_that_timings_are_shared() {
     site.vq(&["run", "s.toml", "--jobs", "0"]).expect_code(2);
 }
 
+/// The sweep of [`sweep`] with its data set under these names.
+fn named(names: &[&str], rest: &str) -> String {
+    let text = sweep("[1]", rest);
+    let start = text.find("[[dataset]]").expect("a data set");
+    let end = text.find("[evaluate]").expect("what to measure");
+    let block = &text[start..end];
+    let blocks = names.iter().map(|name| block.replace("\"gauss\"", &format!("{name:?}")));
+    format!("{}{}{}", &text[..start], blocks.collect::<String>(), &text[end..])
+}
+
+#[test]
+fn two_names_of_one_content_have_rows_of_their_own_and_are_measured_once() {
+    let site = Site::shipped();
+    site.write("s.toml", &named(&["d", "e"], TWO_METHODS));
+    let plan = site.vq(&["plan", "s.toml"]).expect_code(0).says("e is the same data as d");
+    assert!(plan.stdout.contains("8 cells, 4 to run"), "{}", plan.stdout);
+    assert_eq!(plan.stdout.matches("same as d").count(), 4, "{}", plan.stdout);
+    let ran = site.vq(&["run", "s.toml"]).expect_code(0);
+    assert!(ran.stderr.contains("4 cells to run, 0 done already, 4 the same"), "{}", ran.stderr);
+    assert_eq!(site.records().len(), 4);
+    let table = |name: &str| {
+        let from = ran.stdout.find(&format!("{name}  580 × 16")).expect("a table of each");
+        ran.stdout[from..].lines().skip(1).take_while(|line| !line.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(table("d"), table("e"));
+    // The second name alone is done as well, and told under its own name.
+    let only = site.vq(&["run", "s.toml", "--only", "e sq"]).expect_code(0).says("nothing to run");
+    assert!(only.stdout.starts_with("e  580"), "{}", only.stdout);
+}
+
+#[test]
+fn a_renamed_data_set_is_told_under_its_new_name() {
+    let site = Site::shipped();
+    site.write("s.toml", &named(&["old"], TWO_METHODS));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    site.write("s.toml", &named(&["new"], TWO_METHODS));
+    let again = site.vq(&["run", "s.toml"]).expect_code(0).says("all 4 cells are done");
+    assert!(again.stdout.starts_with("new  580"), "{}", again.stdout);
+    assert!(!again.stdout.contains("old"), "{}", again.stdout);
+    let csv = site.vq(&["run", "s.toml", "--format", "csv"]).expect_code(0);
+    assert_eq!(csv.stdout.lines().filter(|line| line.starts_with("new,")).count(), 4);
+}
+
 #[test]
 fn a_dry_run_trains_nothing_and_makes_no_store() {
     let site = eight_cells();
