@@ -4,11 +4,13 @@ use crate::data::Prepared;
 use crate::plan::Cell;
 use crate::plugin::config_json;
 use crate::record::{DatasetInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
+use crate::worker::fault::HostFault;
 use crate::worker::protocol::{Answer, Evaluation, Job, Measurement};
 use crate::worker::supervise::{self, Ended, Limits};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::SystemTime;
 
@@ -57,6 +59,57 @@ pub enum Event {
         /// Its record.
         record: Box<Record>,
     },
+    /// At the end: cells that were left to the next run, because their library is not the one
+    /// they were planned with. Nothing is recorded of them.
+    Left {
+        /// The library.
+        library: PathBuf,
+        /// How that showed: `has other contents`.
+        how: String,
+        /// How many cells.
+        cells: usize,
+    },
+}
+
+/// Why a schedule was not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError<E> {
+    /// The host's own part failed; nothing is recorded of that cell.
+    #[error(transparent)]
+    Host(HostFault),
+    /// `on_event` failed.
+    #[error("{0}")]
+    Event(E),
+}
+
+/// What the workers of a schedule share.
+#[derive(Default)]
+struct Shared {
+    next: AtomicUsize,
+    /// No further cell is started.
+    stop: AtomicBool,
+    /// The libraries that were replaced, how it showed, and the cells left because of it.
+    replaced: Mutex<BTreeMap<String, (String, usize)>>,
+    /// The first fault of the host's own.
+    fault: Mutex<Option<HostFault>>,
+}
+
+impl Shared {
+    /// True, and counted, for a cell of a library that is known to be another by now.
+    fn leaves(&self, library: &str) -> bool {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.get_mut(library).map(|(_, cells)| *cells += 1).is_some()
+    }
+
+    fn leave(&self, library: &str, how: String) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.entry(library.to_owned()).or_insert((how, 0)).1 += 1;
+    }
+
+    fn fail(&self, fault: HostFault) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    }
 }
 
 /// Runs all cells, `jobs` at once, and hands every event to `on_event` on this thread.
@@ -64,33 +117,39 @@ pub enum Event {
 /// `cancel` stops what runs (recorded as cancelled) and starts nothing more.
 ///
 /// # Errors
-/// The first error of `on_event`, after the running cells were stopped.
+/// The first error of `on_event`, after the running cells were stopped; the first thing that the
+/// host could not do, after the running cells were finished and recorded.
 pub fn run<E>(
     schedule: &Schedule<'_>,
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(Event) -> Result<(), E>,
-) -> Result<(), E> {
-    let next = AtomicUsize::new(0);
+) -> Result<(), RunError<E>> {
+    let shared = Shared::default();
     let (events, inbox) = mpsc::channel();
     thread::scope(|scope| {
         let _stop = StopOnPanic(cancel);
         for slot in 0..schedule.jobs.min(schedule.cells.len()) {
-            let (events, next) = (events.clone(), &next);
+            let (events, shared) = (events.clone(), &shared);
             // The worker process lives no longer than this thread, as it must (see supervise).
             scope.spawn(move || {
-                while !cancel.load(Ordering::Relaxed) {
-                    let cell = next.fetch_add(1, Ordering::Relaxed);
+                while !cancel.load(Ordering::Relaxed) && !shared.stop.load(Ordering::Relaxed) {
+                    let cell = shared.next.fetch_add(1, Ordering::Relaxed);
                     let Some(of) = schedule.cells.get(cell) else { break };
+                    if shared.leaves(&of.method.plugin_path) {
+                        continue;
+                    }
                     let _ = events.send(Event::Started { slot, cell });
-                    let record =
-                        Box::new(run_cell(schedule, of, cancel, &mut |stage, fraction| {
-                            let _ = events.send(Event::Progress {
-                                slot,
-                                stage: stage.into(),
-                                fraction,
-                            });
-                        }));
-                    let _ = events.send(Event::Finished { slot, record });
+                    let ran = run_cell(schedule, of, cancel, &mut |stage, fraction| {
+                        let stage = stage.into();
+                        let _ = events.send(Event::Progress { slot, stage, fraction });
+                    });
+                    match ran {
+                        Ok(Ran::Recorded(record)) => {
+                            let _ = events.send(Event::Finished { slot, record });
+                        }
+                        Ok(Ran::Replaced { how }) => shared.leave(&of.method.plugin_path, how),
+                        Err(fault) => shared.fail(fault),
+                    }
                 }
             });
         }
@@ -106,6 +165,24 @@ pub fn run<E>(
         }
         outcome
     })
+    .map_err(RunError::Event)?;
+    let replaced = shared.replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (library, (how, cells)) in replaced {
+        on_event(Event::Left { library: library.into(), how, cells }).map_err(RunError::Event)?;
+    }
+    match shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(fault) => Err(RunError::Host(fault)),
+        None => Ok(()),
+    }
+}
+
+/// How a cell ended.
+enum Ran {
+    Recorded(Box<Record>),
+    /// Not at all: its library is not the one that was planned with.
+    Replaced {
+        how: String,
+    },
 }
 
 /// A panic in `on_event` waits for the workers' threads: without this, until all cells are done.
@@ -124,7 +201,7 @@ fn run_cell(
     cell: &Cell,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
-) -> Record {
+) -> Result<Ran, HostFault> {
     let data = &schedule.datasets[cell.dataset];
     let started_at = timestamp(SystemTime::now());
     let load_average = load_average();
@@ -139,7 +216,7 @@ fn run_cell(
     }));
     let library = Path::new(&cell.method.plugin_path);
     let digest = Some(cell.method.plugin_digest.as_str());
-    let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress);
+    let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress)?;
     let Ended { answer, log, sandbox, peak_rss_bytes, wall_s, .. } = ended;
     let (outcome, error, metrics, block_rows) = match answer {
         Answer::Measured(mut of) => {
@@ -150,9 +227,13 @@ fn run_cell(
             let peak = MetricValue::new("peak_rss_bytes", peak_rss_bytes as f64);
             (outcome, Some(error), peak.into_iter().collect(), None)
         }
+        Answer::Replaced { how } => return Ok(Ran::Replaced { how }),
         _ => (Outcome::Crashed, Some("the worker answered another question".into()), vec![], None),
     };
-    Record {
+    // Rows that were overwritten meanwhile were measured in part, and a method that choked on them
+    // did no wrong.
+    data.unchanged()?;
+    Ok(Ran::Recorded(Box::new(Record {
         key: cell.key.clone(),
         run_id: schedule.run_id.clone(),
         dataset: DatasetInfo {
@@ -183,7 +264,7 @@ fn run_cell(
         started_at,
         wall_s,
         metrics,
-    }
+    })))
 }
 
 /// What else the machine was busy with when the cell began: the one-minute load average.

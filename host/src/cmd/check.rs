@@ -36,7 +36,7 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     note_sandbox(sandbox);
     let about = ask::describe(&file, sandbox, &CANCEL);
     not_interrupted()?;
-    let about = about.map_err(|refusal| {
+    let about = about?.map_err(|refusal| {
         miette!(help = refusal.remedy, "{} cannot be used: {}", args.file.display(), refusal.reason)
     })?;
     let limits =
@@ -65,6 +65,7 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
         match done {
             Ok(report) => checked.methods.push(report),
             Err(CheckError::Interrupted) => return Err(miette!("interrupted")),
+            Err(CheckError::Host(fault)) => return Err(fault.into()),
             Err(CheckError::Worker(error)) => {
                 return Err(miette!("{method} cannot be checked: {error}"));
             }

@@ -46,6 +46,7 @@ fn find_plugins(places: &Places, quiet: bool) -> miette::Result<Catalog> {
     let sandbox = !places.no_sandbox;
     let catalog = discover(&path, &mut |file| ask::describe(file, sandbox, &CANCEL));
     not_interrupted()?;
+    let catalog = catalog?;
     if !quiet {
         note_sandbox(sandbox);
         for refused in &catalog.refused {

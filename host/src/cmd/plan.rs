@@ -18,7 +18,7 @@ use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::store::Store;
 use vq_host::sweep::{self, Dataset, RunArguments, Sweep};
-use vq_host::worker::ask;
+use vq_host::worker::ask::{self, ExpandError};
 
 /// A sweep, read, checked, its data prepared and its cells known.
 pub(super) struct Planned {
@@ -233,6 +233,12 @@ fn expand(
             &CANCEL,
         );
         not_interrupted()?;
+        let answer = match answer {
+            Err(ExpandError::Host(fault)) => return Err(fault.into()),
+            Err(error @ ExpandError::Replaced { .. }) => return Err(miette!("{error}")),
+            Err(ExpandError::Method(error)) => Err(error),
+            Ok(answer) => Ok(answer),
+        };
         answers.push(answer.map_err(|error| {
             let used = &sweep.methods[ask_for.method];
             PlanError::at(

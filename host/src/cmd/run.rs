@@ -7,13 +7,14 @@ use super::{SOME_FAILED, counted, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::Write;
 use std::process::ExitCode;
 use vq_host::plan::Cell;
 use vq_host::record::{Filter, Record, RunInfo};
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
-use vq_host::schedule::{self, Event, Schedule};
+use vq_host::schedule::{self, Event, RunError, Schedule};
 use vq_host::store::{Store, WriteError};
 use vq_host::worker::supervise::Limits;
 
@@ -97,16 +98,23 @@ fn run_cells(
                 store.insert(&record)?;
                 display.finished(slot, &record);
             }
+            Event::Left { library, how, cells } => {
+                let (library, cells) = (library.display(), counted(cells, "cell"));
+                display.say(&format!(
+                    "{library} {how} since this run was planned: {cells} of it left to the next run"
+                ));
+            }
         }
         Ok::<(), WriteError>(())
     })
-    .map_err(|error| {
-        miette!(
+    .map_err(|error| match error {
+        RunError::Host(fault) => fault.into(),
+        RunError::Event(error) => miette!(
             help =
                 "free the disk or choose another --store, then run again: finished cells are kept",
             "cannot write to {}: {error}",
             planned.store.display()
-        )
+        ),
     })
 }
 
@@ -129,6 +137,12 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
         interrupt::say_so("interrupted: finished cells are kept, run again to go on");
         return Ok(code);
     }
+    let recorded: HashSet<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    let left = planned.cells().filter(|cell| !recorded.contains(cell.key.as_str())).count();
+    if left > 0 {
+        let all = counted(planned.selected.len(), "cell");
+        say::line(&format!("{left} of {all} are left: run again to measure them"));
+    }
     let failed = records.iter().filter(|r| !r.outcome.is_ok()).count();
     if failed > 0 {
         let all = counted(planned.selected.len(), "cell");
@@ -136,7 +150,7 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
         say::line(&format!("{failed} of {all} failed; --rerun failed tries {them} again"));
         return Ok(ExitCode::from(SOME_FAILED));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if left > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// The records of the selected cells, under the names that the sweep gives their data sets: a

@@ -1,6 +1,7 @@
 //! Finds plugin libraries without running their code.
 
 use super::{Catalog, Library, LibraryDescription, Refusal};
+use crate::worker::fault::HostFault;
 use object::Object;
 use std::collections::BTreeSet;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -53,10 +54,13 @@ fn user_data_dir() -> Option<PathBuf> {
 
 /// Searches `path`; `describe` asks a child process what a library offers, or says in a clause
 /// why it cannot.
+///
+/// # Errors
+/// What the host could not do: the libraries have nothing to do with it.
 pub fn discover(
     path: &SearchPath,
-    describe: &mut dyn FnMut(&Path) -> Result<LibraryDescription, Refusal>,
-) -> Catalog {
+    describe: &mut dyn FnMut(&Path) -> Result<Result<LibraryDescription, Refusal>, HostFault>,
+) -> Result<Catalog, HostFault> {
     let mut catalog = Catalog::default();
     let mut seen = BTreeSet::new();
     for (place, only_ours) in &path.places {
@@ -94,7 +98,11 @@ pub fn discover(
                 });
                 continue;
             }
-            match inspect(&canonical).and_then(|digest| Ok((digest, describe(&canonical)?))) {
+            let described = match inspect(&canonical) {
+                Ok(digest) => describe(&canonical)?.map(|about| (digest, about)),
+                Err(refusal) => Err(refusal),
+            };
+            match described {
                 Ok((digest, about)) => {
                     let found_in = place.display().to_string();
                     catalog.add(Library { path: canonical, digest, found_in, about });
@@ -103,7 +111,7 @@ pub fn discover(
             }
         }
     }
-    catalog
+    Ok(catalog)
 }
 
 /// True for a file that the platform would load as a library.

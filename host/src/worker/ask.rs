@@ -1,10 +1,11 @@
 //! Short questions to a library, each answered by a child process of its own.
 
+use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
 use super::supervise::{Limits, run};
 use crate::plugin::{LibraryDescription, Refusal};
 use crate::record::Outcome;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use vq_plugin_api::conformance::Skip;
@@ -24,24 +25,21 @@ fn limits(timeout: Duration, sandbox: bool) -> Limits {
 /// What the library at `path` offers.
 ///
 /// # Errors
-/// Why it cannot be used, and what to do.
+/// Why it cannot be used, and what to do; or what the host could not do.
 pub fn describe(
     path: &Path,
     sandbox: bool,
     cancel: &AtomicBool,
-) -> Result<LibraryDescription, Refusal> {
+) -> Result<Result<LibraryDescription, Refusal>, HostFault> {
     let limits = limits(PATIENCE, sandbox);
-    let ended = run(path, None, Job::Describe, &limits, cancel, &mut |_, _| ());
+    let ended = run(path, None, Job::Describe, &limits, cancel, &mut |_, _| ())?;
     let (outcome, error) = match ended.answer {
-        Answer::Described(about) => return Ok(about),
+        Answer::Described(about) => return Ok(Ok(about)),
         Answer::Failed { outcome, error } => (outcome, error),
         _ => (Outcome::Crashed, "it answered another question".into()),
     };
     let ours = env!("CARGO_PKG_VERSION");
     let remedy = match outcome {
-        Outcome::Failed if error.contains("cannot confine") => {
-            "if you trust it, pass --no-sandbox: it then has all your rights".into()
-        }
         Outcome::Failed if error.contains("vq-plugin-api") || error.contains("ABI") => {
             format!("rebuild it against vq-plugin-api {ours} (plugin ABI 1)")
         }
@@ -59,17 +57,17 @@ pub fn describe(
         Outcome::Crashed => "copy it again or rebuild it: the file may be cut short".into(),
         _ => "report it to the plugin's author, or remove the file".into(),
     };
-    Err(Refusal {
+    Ok(Err(Refusal {
         path: path.to_owned(),
         reason: error.replace(" at load", " while it was loaded"),
         remedy,
-    })
+    }))
 }
 
 /// The configurations for `requests`, a list each.
 ///
 /// # Errors
-/// One line that says how the generator failed.
+/// How the generator failed; or what has nothing to do with it.
 pub fn expand(
     library: &Path,
     digest: &str,
@@ -77,15 +75,35 @@ pub fn expand(
     requests: Vec<GridRequest>,
     sandbox: bool,
     cancel: &AtomicBool,
-) -> Result<Vec<Vec<Proposal>>, String> {
+) -> Result<Vec<Vec<Proposal>>, ExpandError> {
     let expected = requests.len();
     let job = Job::Expand { method: method.to_owned(), requests };
     let limits = limits(PATIENCE, sandbox);
-    match run(library, Some(digest), job, &limits, cancel, &mut |_, _| ()).answer {
+    match run(library, Some(digest), job, &limits, cancel, &mut |_, _| ())?.answer {
         Answer::Expanded(answers) if answers.len() == expected => Ok(answers),
-        Answer::Failed { error, .. } => Err(error),
-        _ => Err("it answered another question".into()),
+        Answer::Failed { error, .. } => Err(ExpandError::Method(error)),
+        Answer::Replaced { how } => Err(ExpandError::Replaced { library: library.into(), how }),
+        _ => Err(ExpandError::Method("it answered another question".into())),
     }
+}
+
+/// Why there are no configurations.
+#[derive(Debug, thiserror::Error)]
+pub enum ExpandError {
+    /// The method's generator failed.
+    #[error("{0}")]
+    Method(String),
+    /// The library was replaced since it was found.
+    #[error("{} was replaced meanwhile (it {how}): run again", library.display())]
+    Replaced {
+        /// The file.
+        library: PathBuf,
+        /// How that shows.
+        how: String,
+    },
+    /// The host's own part failed.
+    #[error(transparent)]
+    Host(#[from] HostFault),
 }
 
 /// The conformance kit's findings on `method` of the library at `path`, whose configurations all
@@ -113,7 +131,7 @@ pub fn check(
             checks += usize::from(now.function.is_empty());
             step = Some(now);
         }
-    });
+    })?;
     let (outcome, error) = match ended.answer {
         Answer::Checked(checked) => return Ok(checked),
         Answer::Failed { outcome: Outcome::Cancelled, .. } => return Err(CheckError::Interrupted),
@@ -155,4 +173,7 @@ pub enum CheckError {
     /// The worker ended before the first rule.
     #[error("{0}")]
     Worker(String),
+    /// The host's own part failed.
+    #[error(transparent)]
+    Host(#[from] HostFault),
 }

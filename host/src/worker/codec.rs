@@ -1,6 +1,7 @@
 //! A fitted method as the measuring code uses it: whole matrices in and out, every promise of the
 //! contract checked on the way.
 
+use super::fault::HostFault;
 use super::reporter::{Failure, Reporter};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
@@ -36,7 +37,7 @@ impl<'a> Codec<'a> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
-            .map_err(|e| Failure::failed(format!("cannot start {threads} threads: {e}")))?;
+            .map_err(|e| HostFault::Threads { threads, reason: e.to_string() })?;
         let before = instance.code_bytes();
         let started = Instant::now();
         lend("fit", threads, seed, &pool, reporter, |caller| instance.fit(train, caller))?;

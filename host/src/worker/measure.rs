@@ -10,6 +10,7 @@
 //! timings has the same bits for any block size and number of threads.
 
 use super::codec::{Codec, round_trip};
+use super::fault::HostFault;
 use super::protocol::{Measured, Measurement};
 use super::reporter::{Failure, Reporter};
 use super::search::{self, Finding, Revisit, exact};
@@ -41,7 +42,7 @@ const PAIR_SEED: u64 = 0x5EED_0F9A_1125;
 
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
-        Failure::failed(error)
+        Failure::Host(error.into())
     }
 }
 
@@ -69,7 +70,7 @@ pub fn measure(
     rayon::ThreadPoolBuilder::new()
         .num_threads(cell.threads)
         .build_global()
-        .map_err(|e| Failure::failed(format!("cannot start {} threads: {e}", cell.threads)))?;
+        .map_err(|e| HostFault::Threads { threads: cell.threads, reason: e.to_string() })?;
     let data = &cell.data;
     let space = Space { dim: data.dim, metric: data.metric.into() };
     let instance = method.create(&cell.config, space)?;

@@ -1,8 +1,9 @@
 //! One child process per piece of plugin work: the parent's side in [`supervise`], the child's in
-//! [`work`], what they say to each other in [`protocol`], what the child may touch in [`sandbox`].
+//! [`work`], what they say to each other in [`protocol`], what the child may touch in [`sandbox`], what was the host's own fault in [`fault`].
 
 pub mod ask;
 mod codec;
+pub mod fault;
 pub mod measure;
 pub mod protocol;
 pub mod reporter;

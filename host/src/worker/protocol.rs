@@ -1,6 +1,7 @@
 //! What parent and child say to each other: one JSON job on the child's stdin, JSON lines back on
 //! a private pipe, the last of which is the answer. An end without an answer is a crash.
 
+use super::fault::HostFault;
 use crate::data::Prepared;
 use crate::plugin::LibraryDescription;
 use crate::record::{MetricValue, Outcome, Sandbox};
@@ -124,6 +125,13 @@ pub enum Answer {
     Checked(CheckedMethod),
     /// Of [`Job::Measure`].
     Measured(Measured),
+    /// The library is not the one that was planned with; none of its code has run.
+    Replaced {
+        /// How that shows, after the file's name: `has other contents`.
+        how: String,
+    },
+    /// The host's own part could not be done.
+    HostFailed(HostFault),
     /// The job could not be done.
     Failed {
         /// What kind of end.

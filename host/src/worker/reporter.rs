@@ -1,6 +1,7 @@
 //! What the child tells the parent while it works, and how a job fails.
 
-use super::protocol::Message;
+use super::fault::HostFault;
+use super::protocol::{Answer, Message};
 use crate::record::Outcome;
 use std::fs::File;
 use std::io::Write;
@@ -56,22 +57,48 @@ impl Reporter {
 
 /// A job that could not be done.
 #[derive(Debug)]
-pub struct Failure {
-    /// The kind of end.
-    pub outcome: Outcome,
-    /// One line.
-    pub error: String,
+pub enum Failure {
+    /// By the plugin.
+    Method {
+        /// The kind of end.
+        outcome: Outcome,
+        /// One line.
+        error: String,
+    },
+    /// By the library, which is not the planned one.
+    Replaced {
+        /// How that shows.
+        how: String,
+    },
+    /// By the host.
+    Host(HostFault),
 }
 
 impl Failure {
     /// The plugin broke the contract.
     pub fn invalid(error: impl Into<String>) -> Self {
-        Failure { outcome: Outcome::Invalid, error: error.into() }
+        Failure::Method { outcome: Outcome::Invalid, error: error.into() }
     }
 
     /// Anything that is neither a broken contract nor a panic.
     pub fn failed(error: impl ToString) -> Self {
-        Failure { outcome: Outcome::Failed, error: error.to_string() }
+        Failure::Method { outcome: Outcome::Failed, error: error.to_string() }
+    }
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Method { outcome, error } => Answer::Failed { outcome, error },
+            Failure::Replaced { how } => Answer::Replaced { how },
+            Failure::Host(fault) => Answer::HostFailed(fault),
+        }
+    }
+}
+
+impl From<HostFault> for Failure {
+    fn from(fault: HostFault) -> Self {
+        Failure::Host(fault)
     }
 }
 
@@ -83,6 +110,6 @@ impl From<CallError> for Failure {
             Some(_) => Outcome::Failed,
             None => Outcome::Invalid,
         };
-        Failure { outcome, error: error.to_string() }
+        Failure::Method { outcome, error: error.to_string() }
     }
 }

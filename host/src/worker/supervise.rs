@@ -1,6 +1,7 @@
 //! The parent's side of a worker: spawns itself as a child, feeds it one job, survives whatever
 //! the plugin does to it, and says how it ended.
 
+use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, Job, Message, Order};
 use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
@@ -103,6 +104,9 @@ impl Drop for UnderWay {
 ///
 /// Blocks until the child is gone; the calling thread must be the one that stays, because the
 /// kernel kills the child when the thread that spawned it ends.
+///
+/// # Errors
+/// What the host could not do: the plugin has nothing to do with it.
 pub fn run(
     library: &Path,
     digest: Option<&str>,
@@ -110,39 +114,48 @@ pub fn run(
     limits: &Limits,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
-) -> Ended {
+) -> Result<Ended, HostFault> {
     let started = Instant::now();
     let _under_way = UnderWay::begin();
     // After the line above: who cancels and then sees that nothing is under way may rely on it.
     if cancel.load(Ordering::SeqCst) {
-        return never(Outcome::Cancelled, "interrupted".to_owned(), started);
+        return Ok(interrupted(started));
     }
     // Gone when this function returns: the child and all it started are dead by then.
-    let scratch = limits.sandbox.then(scratch_folder).transpose();
-    let spawned = scratch.and_then(|scratch| {
-        let order = Order {
-            library: library.to_owned(),
-            digest: digest.map(str::to_owned),
-            memory: limits.memory,
-            parent: std::process::id(),
-            scratch: scratch.as_ref().map(|folder| folder.path().to_owned()),
-            job,
-        };
-        Ok((spawn(&order, limits)?, scratch))
-    });
-    match spawned {
-        Ok((child, _scratch)) => watch(child, limits, cancel, on_progress, started),
-        Err(error) => {
-            let error = format!("cannot start a worker process: {error}");
-            never(Outcome::Crashed, error, started)
+    let scratch = limits.sandbox.then(scratch_folder).transpose()?;
+    let order = Order {
+        library: library.to_owned(),
+        digest: digest.map(str::to_owned),
+        memory: limits.memory,
+        parent: std::process::id(),
+        scratch: scratch.as_ref().map(|folder| folder.path().to_owned()),
+        job,
+    };
+    let program = executable();
+    let child = spawn(&program, &order, limits).map_err(|error| {
+        // A working directory that is gone shows as a program that is not there.
+        match scratch.as_ref().filter(|folder| !folder.path().exists()) {
+            Some(gone) => HostFault::scratch(gone.path(), &error),
+            None => HostFault::start(&program, &error),
         }
+    })?;
+    let ended = watch(child, limits, cancel, on_progress, started)?;
+    let confined = scratch.is_some();
+    drop(scratch);
+    // A plugin whose scratch folder was taken away, or lies on a full disk, is not to blame for
+    // what it made of that. Its own files are removed by now.
+    if confined
+        && matches!(&ended.answer, Answer::Failed { outcome, .. } if *outcome != Outcome::Cancelled)
+    {
+        scratch_folder()?;
     }
+    Ok(ended)
 }
 
 /// The end of a child that never was.
-fn never(outcome: Outcome, error: String, started: Instant) -> Ended {
+fn interrupted(started: Instant) -> Ended {
     Ended {
-        answer: Answer::Failed { outcome, error },
+        answer: Answer::Failed { outcome: Outcome::Cancelled, error: "interrupted".to_owned() },
         checked: (Vec::new(), Vec::new()),
         log: None,
         sandbox: None,
@@ -151,22 +164,30 @@ fn never(outcome: Outcome, error: String, started: Instant) -> Ended {
     }
 }
 
-/// A fresh folder that nobody else may enter.
-fn scratch_folder() -> std::io::Result<TempDir> {
+/// A fresh folder that nobody else may enter, on a disk that takes data.
+fn scratch_folder() -> Result<TempDir, HostFault> {
     let private = fs::Permissions::from_mode(0o700);
-    tempfile::Builder::new().prefix("vq-host-").permissions(private).tempdir()
+    let made = tempfile::Builder::new().prefix("vq-host-").permissions(private).tempdir();
+    made.and_then(|folder| {
+        let probe = folder.path().join("probe");
+        fs::write(&probe, [1; 4096])?;
+        fs::remove_file(probe)?;
+        Ok(folder)
+    })
+    .map_err(|error| HostFault::scratch(&std::env::temp_dir(), &error))
 }
 
 /// This very program, even if the file was replaced since it started.
-fn executable() -> std::io::Result<PathBuf> {
+fn executable() -> PathBuf {
     let this = PathBuf::from("/proc/self/exe");
-    if this.exists() { Ok(this) } else { std::env::current_exe() }
+    let named = || std::env::current_exe().unwrap_or_else(|_| this.clone());
+    if this.exists() { this.clone() } else { named() }
 }
 
-fn spawn(order: &Order, limits: &Limits) -> std::io::Result<std::process::Child> {
+fn spawn(program: &Path, order: &Order, limits: &Limits) -> std::io::Result<std::process::Child> {
     let threads = limits.threads.max(1).to_string();
     let job = serde_json::to_string(order)?;
-    let mut command = Command::new(executable()?);
+    let mut command = Command::new(program);
     if let Some(scratch) = &order.scratch {
         command.current_dir(scratch).env("TMPDIR", scratch);
     }
@@ -208,7 +229,7 @@ fn watch(
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
     started: Instant,
-) -> Ended {
+) -> Result<Ended, HostFault> {
     let pid = child.id();
     let (events, inbox) = mpsc::channel();
     let output = child.stderr.take().map(|pipe| thread::spawn(move || tail(pipe)));
@@ -287,28 +308,39 @@ fn watch(
     let printed = output.and_then(|thread| join_within(thread, DRAIN)).unwrap_or_default();
     let (status, max_rss) = exited.unwrap_or((None, 0));
     let answer = match (killed, answer) {
+        (_, Some(Answer::HostFailed(fault))) => return Err(fault),
         // An answer that was on its way when the limit struck is worth more than the limit.
         (_, Some(answer)) => answer,
-        (Some((outcome, error)), None) => Answer::Failed { outcome, error },
+        (Some((outcome, error)), None) => {
+            if sandbox.is_none() && outcome != Outcome::Cancelled {
+                return Err(HostFault::Begin { reason: error });
+            }
+            Answer::Failed { outcome, error }
+        }
         (None, None) => {
             let most = peak_anonymous.max(max_rss.saturating_sub(PROGRAM_PAGES)) as f64;
             let room = [limits.memory, machine_bytes()].into_iter().flatten().min();
             let near = room.is_some_and(|room| most > NEAR_LIMIT * room as f64);
             let (outcome, error) = cause(status, &stage, &printed, near, limits.memory);
+            // It says that it is confined before it opens the library.
+            if sandbox.is_none() {
+                let printed = if printed.is_empty() { printed } else { format!(" ({printed})") };
+                return Err(HostFault::Begin { reason: format!("{error}{printed}") });
+            }
             Answer::Failed { outcome, error }
         }
     };
     if !printed.is_empty() {
         log.push(format!("printed:\n{printed}"));
     }
-    Ended {
+    Ok(Ended {
         answer,
         checked,
         log: (!log.is_empty()).then(|| log.join("\n")),
         sandbox,
         peak_rss_bytes: max_rss,
         wall_s: started.elapsed().as_secs_f64(),
-    }
+    })
 }
 
 /// All the memory there is.

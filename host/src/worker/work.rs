@@ -1,6 +1,7 @@
 //! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
 //! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
 
+use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, Step};
 use super::reporter::{Failure, Reporter};
 use super::{measure, sandbox};
@@ -32,21 +33,20 @@ pub fn main() -> ExitCode {
     {
         Ok(order) => order,
         Err(error) => {
-            fail(
-                &reporter,
-                Failure::failed(format!("a worker takes its job from vq-host run: {error}")),
-            );
+            let reason = format!("it takes its job from vq-host run: {error}");
+            fail(&reporter, HostFault::Begin { reason }.into());
             return ExitCode::FAILURE;
         }
     };
     if let Err(error) = confine(&order) {
-        fail(&reporter, Failure::failed(format!("cannot confine the worker: {error}")));
+        let reason = format!("its limits cannot be set: {error}");
+        fail(&reporter, HostFault::Begin { reason }.into());
         return ExitCode::FAILURE;
     }
     match sandbox::enter(&order) {
         Ok(held) => reporter.send(&Message::Confined(held)),
         Err(error) => {
-            fail(&reporter, Failure::failed(format!("cannot confine the plugin: {error}")));
+            fail(&reporter, HostFault::Confine { reason: error.to_string() }.into());
             return ExitCode::FAILURE;
         }
     }
@@ -65,8 +65,7 @@ fn nix_exit() -> ExitCode {
 }
 
 fn fail(reporter: &Reporter, failure: Failure) {
-    let Failure { outcome, error } = failure;
-    reporter.send(&Message::Answer(Box::new(Answer::Failed { outcome, error })));
+    reporter.send(&Message::Answer(Box::new(failure.into())));
 }
 
 /// Keeps the real stdout for ourselves and points descriptor 1 at stderr.
@@ -112,12 +111,9 @@ fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
         let mut digest = blake3::Hasher::new();
         std::fs::File::open(&order.library)
             .and_then(|file| digest.update_reader(file).map(drop))
-            .map_err(|e| Failure::failed(format!("cannot read {}: {e}", order.library.display())))?;
+            .map_err(|e| Failure::Replaced { how: format!("cannot be read any more: {e}") })?;
         if digest.finalize().to_hex().as_str() != expected {
-            return Err(Failure::failed(format!(
-                "{} changed since this run was planned: run again",
-                order.library.display()
-            )));
+            return Err(Failure::Replaced { how: "has other contents".into() });
         }
     }
     let loaded = load::open(&order.library).map_err(Failure::failed)?;

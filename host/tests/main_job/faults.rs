@@ -1,7 +1,11 @@
 //! Every fault of `examples/misbehaving`: a record of its own, one line, and nobody else suffers.
 
-use crate::fixture::{MISBEHAVING, Site, shipped, sweep};
+use crate::fixture::{MISBEHAVING, Site, ZLATTICE, shipped, sweep};
+use nix::sys::resource::{Resource, setrlimit};
 use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
 use vq_host::record::Outcome::{self, Crashed, Invalid, Ok, OutOfMemory, Panicked, Timeout};
 use vq_host::record::Record;
 
@@ -143,4 +147,67 @@ fn a_method_that_cannot_be_planned_stops_the_run_before_it_starts() {
         site.vq(&["run", "s.toml"]).expect_code(1).says(words).says("s.toml:");
         assert!(!site.store().exists());
     }
+}
+
+/// A site with a sweep of 120 good cells.
+pub(crate) fn long_site() -> Site {
+    let site = Site::with(&[shipped()["sq"].clone(), ZLATTICE.clone()]);
+    let seeds = format!("{:?}", (1..=60).collect::<Vec<_>>());
+    let methods = "[[method]]\nuse = \"sq\"\nparams.bits = 4\n\n[[method]]\nuse = \"zlattice\"\n\
+                   params.scale = 0.5\n";
+    site.write("s.toml", &sweep(&seeds, methods));
+    site
+}
+
+/// Expects the end of a run that the host itself could not go on with, and that the next one
+/// takes up where it was.
+#[track_caller]
+pub(crate) fn expect_taken_up(site: &Site, cells: usize) {
+    let kept = site.records();
+    assert!(kept.len() < cells && kept.iter().all(|r| r.outcome == Ok), "{}", kept.len());
+    site.vq(&["run", "s.toml"]).expect_code(0).says(&format!("{} done already", kept.len()));
+    let after = site.records();
+    assert_eq!(after.len(), cells);
+    assert!(kept.iter().all(|record| after.contains(record)));
+    site.expect_no_scratch();
+}
+
+#[test]
+fn a_folder_for_scratch_that_vanishes_ends_the_run_and_blames_no_cell() {
+    let site = long_site();
+    for jobs in ["1", "2"] {
+        let mut run = site.start(&["run", "s.toml", "--jobs", jobs, "--force"]);
+        run.wait_for_cells(2);
+        fs::remove_dir_all(site.path("tmp")).expect("our folder");
+        let ended =
+            run.end().expect_code(1).says("TMPDIR").says("no scratch folder can be made in");
+        assert!(ended.lines("[").len() < 120, "{}", ended.stderr);
+        assert!(!ended.stderr.contains("crashed"), "{}", ended.stderr);
+        fs::create_dir(site.path("tmp")).expect("our folder");
+    }
+    expect_taken_up(&site, 120);
+}
+
+#[test]
+fn too_few_file_descriptors_are_the_machines_fault_and_no_cells() {
+    let site = Site::with(&[shipped()["sq"].clone()]);
+    let method = "[[method]]\nuse = \"sq\"\nparams.bits = [2, 4, 8]\n";
+    site.write("s.toml", &sweep("[1]", method));
+    let mut named = 0;
+    for most in (5..32).step_by(2) {
+        let mut run = site.command(&["run", "s.toml", "--force", "--jobs", "3"]);
+        let limit = move || setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(io::Error::from);
+        // SAFETY: between fork and exec, the closure makes one system call.
+        unsafe { run.pre_exec(limit) };
+        let ended = run.output().expect("vq-host starts");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(matches!(ended.status.code(), Some(0 | 1)), "{most}: {}: {said}", ended.status);
+        if site.store().exists() {
+            assert!(site.records().iter().all(|record| record.outcome == Ok), "{most}: {said}");
+        }
+        named += usize::from(said.contains("ulimit -n"));
+    }
+    assert!(named > 0, "no limit was one that stops a worker");
+    site.expect_no_scratch();
+    site.vq(&["run", "s.toml"]).expect_code(0);
 }

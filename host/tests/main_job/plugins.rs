@@ -1,5 +1,6 @@
 //! Plugins that come and go: dropped in, damaged, made for something else, unsafe to load.
 
+use crate::faults::long_site;
 use crate::fixture::{
     C_SQ8, OTHER_LAYOUT, RESIDUAL, Site, ZLATTICE, shipped, sweep, text, workspace,
 };
@@ -201,6 +202,37 @@ fn shipped_plugins_are_found_beside_the_executable() {
     let libraries = catalog["libraries"].as_array().expect("libraries");
     assert_eq!(libraries.len(), 1, "{catalog}");
     assert_eq!(libraries[0]["about"]["methods"][0]["id"], "sq");
+}
+
+/// Only cells of the file that is not what it was are left, with one line, to the next run.
+#[test]
+fn a_plugin_that_changes_or_goes_in_the_middle_leaves_its_cells_to_the_next_run() {
+    for (gone, how) in [(false, "has other contents"), (true, "cannot be read any more")] {
+        let site = long_site();
+        let plugin = site.drop_in(&shipped()["sq"]);
+        let mut other = fs::read(&plugin).expect("a plugin");
+        other.push(0);
+        fs::write(site.path("other"), &other).expect("a site is writable");
+        let mut run = site.start(&["run", "s.toml"]);
+        run.wait_for_cells(2);
+        match gone {
+            false => fs::rename(site.path("other"), &plugin).expect("our files"),
+            true => fs::rename(&plugin, site.path("other")).expect("our files"),
+        }
+        let ended = run.end().expect_code(3).says(how).says("cells are left: run again");
+        assert_eq!(ended.stderr.matches("of it left to the next run").count(), 1);
+        let records = site.records();
+        assert!(records.iter().all(|record| record.outcome == Outcome::Ok));
+        assert_eq!(records.iter().filter(|r| r.method.id == "zlattice").count(), 60);
+        let of_sq = records.len() - 60;
+        assert!((2..60).contains(&of_sq), "{of_sq}");
+        let left = format!(": {} cells of it left", 60 - of_sq);
+        assert!(ended.stderr.contains(&left), "{left} is missing in:\n{}", ended.stderr);
+        if gone {
+            fs::rename(site.path("other"), &plugin).expect("our files");
+        }
+        site.vq(&["run", "s.toml"]).expect_code(0);
+    }
 }
 
 #[test]
