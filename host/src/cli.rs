@@ -20,7 +20,8 @@ const EXAMPLES: &str = "Examples:
   vq-host methods                          which methods are there, and from which files
   vq-host results results/first-look.db    what was measured
 
-Exit codes: 0 all cells ok · 1 could not start · 2 usage · 3 some cells failed · 130 interrupted";
+Exit codes: 0 all cells ok · 1 could not start or go on · 2 usage · 3 some cells failed ·
+129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -69,7 +70,8 @@ const CHECK_EXAMPLES: &str = "Examples:
   vq-host check libmy_methods.so --method METHOD --param iterations=2
 
 Each method is checked in a process of its own: one that crashes or hangs costs its own checks only.
-Exit codes: 0 keeps the contract · 1 cannot be loaded · 3 breaks a rule";
+Exit codes: 0 keeps the contract · 1 cannot be loaded · 2 usage · 3 breaks a rule ·
+129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM";
 
 const NEW_EXAMPLES: &str = "Examples:
   vq-host new my-method
@@ -81,6 +83,7 @@ const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db
   vq-host results results/first-look.db --method METHOD --metric mse,recall@10 --sort mse
   vq-host results results/first-look.db --best
+  vq-host results results/first-look.db --outcome failed --verbose
   vq-host results results/first-look.db --format csv > results.csv";
 
 /// Where plugins and prepared data are.
@@ -299,6 +302,9 @@ pub(crate) struct Results {
     /// Sort by a column: COLUMN, COLUMN:asc or COLUMN:desc
     #[arg(long, value_name = "COLUMN")]
     pub(crate) sort: Option<Sort>,
+    /// Also the cause, log, sandbox, plugin and circumstances of each, under its row
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
     /// Only the best of each data set and rate
     #[arg(long)]
     pub(crate) best: bool,

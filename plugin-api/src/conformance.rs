@@ -16,10 +16,11 @@
 use crate::abi::VqPlugin;
 use crate::handle::{CallError, DescribeError, Method, Plugin};
 use crate::params::Config;
-use crate::{ErrorKind, Space};
+use crate::{ErrorKind, Level, Space};
 use cell::{Cell, Lab, Plan};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 mod cell;
 mod codec;
@@ -109,6 +110,9 @@ impl Skip {
     }
 }
 
+/// Takes the log lines of a method that is checked, from any thread.
+pub type Hear = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
 /// What an observer hears while a check runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -138,12 +142,14 @@ pub fn check(plugin: &'static VqPlugin) -> Report {
 /// Checks a plugin. `observer` hears each [`Event`], so that a parent process can say what a crash
 /// or a hang came from, and what was found before.
 pub fn check_plugin(plugin: &Plugin, observer: &mut dyn FnMut(Event<'_>)) -> Report {
-    let methods =
-        plugin.methods().iter().map(|method| check_method(method, &Config::new(), observer));
+    let methods = plugin
+        .methods()
+        .iter()
+        .map(|method| check_method(method, &Config::new(), Arc::new(|_, _| ()), observer));
     Report { methods: methods.collect() }
 }
 
-/// Checks one method, as [`check_plugin`] checks all; for a parent process that gives each method
+/// Checks one method, whose log lines `hear` takes, as [`check_plugin`] checks all; for a parent process that gives each method
 /// a process of its own, so that one that ends the process costs only its own report. A parent
 /// that also wants to know the function hands in a [`Method::watched`].
 ///
@@ -153,10 +159,11 @@ pub fn check_plugin(plugin: &Plugin, observer: &mut dyn FnMut(Event<'_>)) -> Rep
 pub fn check_method(
     method: &Method,
     fixed: &Config,
+    hear: Hear,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> MethodReport {
     let mut log = Log::new(&method.about().id, observer);
-    examine(method, fixed, &Lab::new(), &mut log);
+    examine(method, fixed, &Lab::new(hear), &mut log);
     log.finish()
 }
 

@@ -1,7 +1,7 @@
 //! `vq-host check`: holds a library against the contract, each method in a child process.
 
 use super::interrupt::CANCEL;
-use super::{SOME_FAILED, not_interrupted, note_sandbox, say};
+use super::{SOME_FAILED, not_interrupted, note_sandbox, on_screen, say};
 use crate::cli;
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, miette};
@@ -20,7 +20,7 @@ use vq_plugin_api::conformance::Skip;
 use vq_plugin_api::handle::Descriptor;
 use vq_plugin_api::params::{self, Config};
 
-/// Of what a method said before it ended the process; the JSON form has more.
+/// Of what a method said; the JSON form has more.
 const LAST_LINES: usize = 10;
 /// A person reads no faster.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
@@ -80,15 +80,9 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
         _ => {
             let layout =
                 if about.layout_checked { "layout compared" } else { "layout by size only" };
-            writeln!(
-                out,
-                "{}: {}, ABI {}.{}, {layout}",
-                args.file.display(),
-                about.sdk,
-                about.abi.0,
-                about.abi.1
-            )
-            .into_diagnostic()?;
+            let (file, sdk, abi) = (args.file.display(), &about.sdk, about.abi);
+            let line = format!("{file}: {sdk}, ABI {}.{}, {layout}", abi.0, abi.1);
+            writeln!(out, "{}", on_screen(&line, 2)).into_diagnostic()?;
             show(&checked, &mut out).into_diagnostic()?;
         }
     }
@@ -146,6 +140,18 @@ fn fixed(methods: &[&Descriptor], params: &[String]) -> miette::Result<Config> {
     Ok(fixed)
 }
 
+/// The lines of `log` and how often each is in it: a check calls every function many times.
+fn told_once(log: &str) -> Vec<(&str, usize)> {
+    let mut lines: Vec<(&str, usize)> = Vec::new();
+    for line in log.lines() {
+        match lines.iter_mut().find(|(told, _)| *told == line) {
+            Some((_, times)) => *times += 1,
+            None => lines.push((line, 1)),
+        }
+    }
+    lines
+}
+
 fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
     for method in &checked.methods {
         let CheckedMethod { method: id, checks, findings, skipped, log } = method;
@@ -156,19 +162,26 @@ fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
             (0, w) => format!("keeps the contract, {w} warnings"),
             (e, w) => format!("{e} broken rules, {w} warnings"),
         };
-        writeln!(out, "\n{id}: {verdict} ({checks} checks)")?;
+        let mut line = |text: String, indent| writeln!(out, "{}", on_screen(&text, indent));
+        line(String::new(), 0)?;
+        line(format!("{id}: {verdict} ({checks} checks)"), 2)?;
         for finding in findings {
-            writeln!(out, "  {} {}: {}", finding.severity, finding.rule, finding.found)?;
-            writeln!(out, "    in        {}", finding.function)?;
-            writeln!(out, "    input     {}", finding.input)?;
-            writeln!(out, "    contract  {}", finding.contract)?;
+            line(format!("  {} {}: {}", finding.severity, finding.rule, finding.found), 4)?;
+            line(format!("    in        {}", finding.function), 14)?;
+            line(format!("    input     {}", finding.input), 14)?;
+            line(format!("    contract  {}", finding.contract), 14)?;
         }
         for skipped in Skip::by_rule(skipped) {
-            writeln!(out, "  not checked: {skipped}")?;
+            line(format!("  not checked: {skipped}"), 4)?;
         }
-        let log: Vec<&str> = log.iter().flat_map(|log| log.lines()).collect();
-        for line in &log[log.len().saturating_sub(LAST_LINES)..] {
-            writeln!(out, "  log: {line}")?;
+        let log = told_once(log.as_deref().unwrap_or_default());
+        let earlier = log.len().saturating_sub(LAST_LINES);
+        if earlier > 0 {
+            line(format!("  log: {earlier} earlier lines: --format json has them"), 7)?;
+        }
+        for (text, times) in &log[earlier..] {
+            let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+            line(format!("  log: {text}{times}"), 7)?;
         }
     }
     Ok(())

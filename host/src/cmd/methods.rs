@@ -1,6 +1,6 @@
 //! `vq-host methods`: what was found, from where, and what was refused.
 
-use super::{COULD_NOT_START, find_plugins, say, style};
+use super::{COULD_NOT_START, find_plugins, on_screen, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -60,7 +60,7 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
             |head, of: &dyn Fn(&Found<'_>) -> String| Column::text(head, methods.iter().map(of));
         let columns = [
             text("method", &|f| f.method.id.clone()),
-            text("version", &|f| f.method.version.clone()),
+            text("version", &|f| f.method.version.clone()).spare(),
             text("what it is", &|f| match f.method.description.as_str() {
                 "" => f.method.name.clone(),
                 description => description.to_owned(),
@@ -70,7 +70,8 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
             }),
             text("from", &|f| {
                 f.library.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-            }),
+            })
+            .spare(),
         ];
         table::write(&columns, 1, style(), out)?;
         writeln!(out, "{} methods; `vq-host methods METHOD` shows one", methods.len())?;
@@ -78,9 +79,10 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
     if verbose {
         for library in &catalog.libraries {
             let about = &library.about;
-            writeln!(out, "\n{}", library.path.display())?;
+            writeln!(out, "\n{}", on_screen(&library.path.display().to_string(), 2))?;
             writeln!(out, "  digest  {}", library.digest)?;
-            writeln!(out, "  built   {}, ABI {}.{}", about.sdk, about.abi.0, about.abi.1)?;
+            let built = format!("  built   {}, ABI {}.{}", about.sdk, about.abi.0, about.abi.1);
+            writeln!(out, "{}", on_screen(&built, 10))?;
             let checked = if about.layout_checked {
                 "compared with this host's"
             } else {
@@ -90,7 +92,8 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
             for method in &about.methods {
                 let licence =
                     if method.license.is_empty() { "no licence stated" } else { &method.license };
-                writeln!(out, "  offers  {} {} ({licence})", method.id, method.version)?;
+                let offers = format!("  offers  {} {} ({licence})", method.id, method.version);
+                writeln!(out, "{}", on_screen(&offers, 10))?;
             }
         }
     }
@@ -98,7 +101,7 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
         writeln!(out, "\nsearched:")?;
         for (place, exists) in &catalog.searched {
             let note = if *exists { "" } else { " (not there)" };
-            writeln!(out, "  {}{note}", place.display())?;
+            writeln!(out, "{}", on_screen(&format!("  {}{note}", place.display()), 4))?;
         }
     }
     Ok(())
@@ -106,10 +109,11 @@ fn list(catalog: &Catalog, verbose: bool, out: &mut dyn Write) -> std::io::Resul
 
 fn show(found: Found<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     let Found { library, method } = found;
-    writeln!(out, "{} - {} {}", method.id, method.name, method.version)?;
+    let title = format!("{} - {} {}", method.id, method.name, method.version);
+    writeln!(out, "{}", on_screen(&title, 2))?;
     let mut line = |name: &str, text: &str| match text {
         "" => Ok(()),
-        text => writeln!(out, "{name:10} {text}"),
+        text => writeln!(out, "{}", on_screen(&format!("{name:10} {text}"), 11)),
     };
     line("what", &method.description)?;
     line("paper", &method.paper)?;
@@ -137,7 +141,8 @@ fn show(found: Found<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out)?;
     table::write(&columns, 1, style(), out)?;
     let defaults = method.params.iter().map(|p| (p.name.clone(), p.default.clone())).collect();
-    writeln!(out, "default configuration: {}", config_json(&defaults))
+    let defaults = format!("default configuration: {}", config_json(&defaults));
+    writeln!(out, "{}", on_screen(&defaults, 2))
 }
 
 fn type_of(param: &Param) -> String {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use vq_host::plugin::{Catalog, SearchPath, discover};
 use vq_host::record::Sandbox;
-use vq_host::report::Style;
+use vq_host::report::{Style, plain, wrapped};
 use vq_host::worker::{ask, sandbox};
 
 /// The run could not start.
@@ -94,6 +94,16 @@ fn style() -> Style {
     Style {
         width: width.filter(|_| terminal).unwrap_or(Style::PLAIN.width),
         color: terminal && say::style_wanted(),
+    }
+}
+
+/// `text` between words within the terminal that stdout is, all lines but the first after `indent`
+/// spaces; as it is where stdout is something else. Nothing in it can draw.
+fn on_screen(text: &str, indent: usize) -> String {
+    let text = plain(text);
+    match std::io::stdout().is_terminal() {
+        true => wrapped(&text, indent, style().width.max(indent + 20)),
+        false => text,
     }
 }
 

@@ -1,7 +1,8 @@
 //! `vq-host plan`: everything that `run` does before it runs.
 
+use super::display::Display;
 use super::interrupt::CANCEL;
-use super::{cache_dir, counted, find_plugins, not_interrupted, say, style};
+use super::{cache_dir, counted, find_plugins, not_interrupted, on_screen, say, style};
 use crate::cli::{self, Rerun, Selection};
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
@@ -254,7 +255,9 @@ fn expand(
 }
 
 pub(super) fn plan(args: &cli::Plan) -> miette::Result<ExitCode> {
-    let planned = prepare(&args.selection, &|_, _| ())?;
+    let display = Display::only_bars();
+    let planned = prepare(&args.selection, &|name, progress| display.preparing(name, progress))?;
+    display.finish();
     show(&planned, &args.selection, args.format)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -286,11 +289,16 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
             let text = |head, of: &dyn Fn(&Cell) -> String| {
                 Column::text(head, cells.iter().map(|cell| of(cell)))
             };
+            let seed = Column::number("seed", cells.iter().map(|cell| cell.seed.to_string()));
             let columns = [
                 text("data set", &|cell| cell.dataset_name.clone()),
                 text("method", &|cell| cell.method.id.clone()),
                 text("configuration", &|cell| cell.label.clone()),
-                Column::number("seed", cells.iter().map(|cell| cell.seed.to_string())),
+                if cells.iter().any(|cell| cell.seed != cells[0].seed) {
+                    seed
+                } else {
+                    seed.spare()
+                },
                 Column::number(
                     "bits/dim",
                     cells.iter().map(|cell| {
@@ -306,16 +314,12 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
             for skip in &planned.plan.skips {
                 let plan::Skip { dataset, method, what, reason } = skip;
                 let what = if what.is_empty() { String::new() } else { format!(" {what}") };
-                writeln!(out, "  {dataset} {method}{what}: {reason}").into_diagnostic()?;
+                let line = format!("  {dataset} {method}{what}: {reason}");
+                writeln!(out, "{}", on_screen(&line, 4)).into_diagnostic()?;
             }
-            writeln!(
-                out,
-                "\n{}, {} to run; results in {}",
-                counted(planned.selected.len(), "cell"),
-                to_run,
-                planned.store.display()
-            )
-            .into_diagnostic()?;
+            let (all, store) = (counted(planned.selected.len(), "cell"), planned.store.display());
+            let line = format!("{all}, {to_run} to run; results in {store}");
+            writeln!(out, "\n{}", on_screen(&line, 2)).into_diagnostic()?;
         }
     }
     out.flush().into_diagnostic()

@@ -38,6 +38,7 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
         metrics: args.metric.clone(),
         sort: args.sort.clone(),
         best: args.best,
+        verbose: args.verbose,
         format: args.format,
     };
     let mut out = say::out();

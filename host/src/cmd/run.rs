@@ -88,7 +88,7 @@ fn run_cells(
         block_rows: args.block_rows,
         cells: to_run,
     };
-    display.begin(schedule.cells.len(), jobs);
+    display.begin(&schedule.cells, jobs);
     let _recording = Recording::begin();
     schedule::run(&schedule, &CANCEL, &mut |event| {
         match event {
@@ -128,7 +128,7 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
             write_tradeoffs(&tradeoffs(&records), style(), &mut out).into_diagnostic()?
         }
         format => {
-            let request = Request { metrics: Vec::new(), sort: None, best: false, format };
+            let request = Request { format, ..Request::default() };
             write_results(&records, &request, style(), &mut out).into_diagnostic()?;
         }
     }

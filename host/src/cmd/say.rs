@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use terminal_size::terminal_size_of;
-use vq_host::report::{plain, plain_lines};
+use vq_host::report::{plain, plain_lines, wrapped};
 
 /// Bars are drawn at most so often, times a second.
 const DRAWS: u8 = 20;
@@ -43,19 +43,27 @@ pub(crate) fn clear() {
     }
 }
 
-/// One line.
+/// One line; in a terminal that is narrower, several.
 pub(crate) fn line(text: &str) {
-    raw(&format!("{}\n", plain(text)));
+    indented(text, 0);
 }
 
 /// Something that a reader of the results should know.
 pub(super) fn note(text: &str) {
-    line(&format!("note: {text}"));
+    indented(&format!("note: {text}"), 6);
 }
 
 /// Something that was left out or went another way than asked.
 pub(super) fn warning(text: &str) {
-    line(&format!("warning: {text}"));
+    indented(&format!("warning: {text}"), 9);
+}
+
+fn indented(text: &str, indent: usize) {
+    let text = plain(text);
+    raw(&match width() {
+        Some(width) => wrapped(&text, indent, width.max(indent + 20)) + "\n",
+        None => text + "\n",
+    });
 }
 
 /// The error that ends the command.
@@ -73,12 +81,19 @@ fn raw(text: &str) {
     }
 }
 
-/// Columns of stderr.
+/// Columns of stderr where it is a terminal.
+pub(super) fn width() -> Option<usize> {
+    io::stderr().is_terminal().then(|| size().0)
+}
+
+/// Columns of stderr, whatever it is.
 pub(super) fn columns() -> usize {
-    match io::stderr().is_terminal() {
-        true => size().0,
-        false => COLUMNS,
-    }
+    width().unwrap_or(COLUMNS)
+}
+
+/// Rows of the terminal that stderr is.
+pub(super) fn height() -> usize {
+    size().1
 }
 
 /// Columns and rows of the terminal that stderr is.
@@ -105,14 +120,24 @@ pub(super) fn style_wanted() -> bool {
 }
 
 /// stderr as indicatif draws on it, a frame at a time. Never fails: indicatif panics on an error.
+///
+/// indicatif fills each line with spaces, so that the terminal wraps to the next. A terminal that
+/// becomes narrower then folds every line. Here a line ends where its text does.
 #[derive(Debug, Default)]
 struct Screen {
-    frame: Mutex<String>,
+    frame: Mutex<Frame>,
+}
+
+#[derive(Debug, Default)]
+struct Frame {
+    text: String,
+    /// The next text begins a line.
+    full: bool,
 }
 
 impl Screen {
     fn push(&self, text: &str) -> io::Result<()> {
-        self.frame.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        self.frame.lock().unwrap_or_else(PoisonError::into_inner).text.push_str(text);
         Ok(())
     }
 
@@ -153,7 +178,17 @@ impl TermLike for Screen {
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.push(text)
+        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        if text.trim_matches(' ').is_empty() {
+            // The rest of the line; it may be nothing.
+            frame.full = true;
+            return Ok(());
+        }
+        if std::mem::take(&mut frame.full) {
+            frame.text.push_str("\r\n");
+        }
+        frame.text.push_str(text);
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
@@ -162,7 +197,7 @@ impl TermLike for Screen {
 
     fn flush(&self) -> io::Result<()> {
         let frame = std::mem::take(&mut *self.frame.lock().unwrap_or_else(PoisonError::into_inner));
-        let _ = io::stderr().lock().write_all(frame.as_bytes());
+        let _ = io::stderr().lock().write_all(frame.text.as_bytes());
         Ok(())
     }
 }

@@ -10,12 +10,12 @@ pub mod results;
 pub mod table;
 pub mod tradeoffs;
 
-pub use table::{fit, plain, plain_lines};
+pub use table::{columns, fit, fit_middle, plain, plain_lines};
 
 /// How tables are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Columns of the output; tables keep between 60 and 100 whatever this says.
+    /// Columns of the output; tables keep between 60 and 200 whatever this says.
     pub width: usize,
     /// Whether escape codes for colour may be written: a terminal, and no `NO_COLOR`.
     pub color: bool,
@@ -27,7 +27,7 @@ impl Style {
 
     /// Columns a table may take.
     fn columns(self) -> usize {
-        self.width.clamp(60, 100)
+        self.width.clamp(60, 200)
     }
 }
 
@@ -35,6 +35,33 @@ impl Default for Style {
     fn default() -> Self {
         Self::PLAIN
     }
+}
+
+/// `text` between words in lines of at most `width` columns, all but the first after `indent`
+/// spaces. A word that is longer than a line stays whole: it may be a path.
+pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut lines = String::new();
+    let mut taken = 0;
+    for (i, word) in text.split(' ').enumerate() {
+        let size = columns(word);
+        if i > 0 {
+            if taken + 1 + size > width && taken > indent {
+                lines.truncate(lines.trim_end().len());
+                lines.push('\n');
+                lines.extend(std::iter::repeat_n(' ', indent));
+                taken = indent;
+                if word.is_empty() {
+                    continue;
+                }
+            } else {
+                lines.push(' ');
+                taken += 1;
+            }
+        }
+        lines.push_str(word);
+        taken += size;
+    }
+    lines
 }
 
 /// What a report has to know about a metric.

@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use super::configuration::Configuration;
 use super::failures::{self, Failure};
-use super::table::{self, Column};
-use super::{Style, headline_recall, known, number};
+use super::table::{self, Column, plain};
+use super::{Style, headline_recall, known, number, wrapped};
 use crate::record::{Record, canonical_json, natural_key};
 
 /// What to show of the records.
@@ -24,6 +24,8 @@ pub struct Request {
     /// Only the best recall for each dataset and rate: bits per dimension rounded to halves. The
     /// mean over its seeds makes a configuration the best, not its luckiest seed.
     pub best: bool,
+    /// A table also tells under each row what one wants to know to find a fault.
+    pub verbose: bool,
     /// How it is written.
     pub format: Format,
 }
@@ -237,7 +239,7 @@ pub fn write_results(
         Format::Table => {
             let usual = usual_metrics(&present);
             let metrics = if request.metrics.is_empty() { &usual } else { &request.metrics };
-            write_table(&rows, metrics, style, out)?;
+            write_table(&rows, metrics, request.verbose, style, out)?;
         }
     }
     Ok(())
@@ -363,6 +365,7 @@ fn write_csv(rows: &[&Record], metrics: &[String], out: &mut dyn Write) -> Resul
 fn write_table(
     rows: &[&Record],
     metrics: &[String],
+    verbose: bool,
     style: Style,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -391,12 +394,51 @@ fn write_table(
         });
         columns.push(Column::number(name, cells));
     }
-    table::write(&columns, names, style, out)?;
+    let under = |row: usize| details(rows[row], style);
+    table::write_with(&columns, names, style, verbose.then_some(&under as _), out)?;
+    if verbose {
+        return Ok(());
+    }
     let failures = Failure::of(rows.iter().copied());
     if !failures.is_empty() {
         writeln!(out)?;
     }
     failures::write(&failures, style, out)
+}
+
+/// What one wants to know of a record to find a fault, a line each.
+fn details(record: &Record, style: Style) -> Vec<String> {
+    /// Columns of what precedes a text.
+    const INDENT: usize = 12;
+    let timing = &record.timing;
+    let mut how = format!(
+        "{}, {:.1} s, {}, threads {}, jobs {}",
+        record.started_at, record.wall_s, record.outcome, timing.threads, timing.jobs
+    );
+    if let Some(load) = timing.load_average {
+        how += &format!(", load {load:.2}");
+    }
+    let method = &record.method;
+    let plugin = format!("{} {}, {}", method.id, method.version, method.plugin_path);
+    let sandbox = record.sandbox.as_ref().map(ToString::to_string).unwrap_or_default();
+    let lines = [
+        ("ran", how.as_str()),
+        ("plugin", plugin.as_str()),
+        ("digest", method.plugin_digest.as_str()),
+        ("sandbox", sandbox.as_str()),
+        ("key", record.key.as_str()),
+        ("cause", record.error.as_deref().unwrap_or_default()),
+        ("log", record.log.as_deref().unwrap_or_default()),
+    ];
+    let mut all = Vec::new();
+    for (name, text) in lines {
+        for (i, line) in text.lines().enumerate() {
+            let name = if i == 0 { name } else { "" };
+            let line = format!("    {name:8}{}", plain(line));
+            all.extend(wrapped(&line, INDENT, style.columns()).lines().map(str::to_owned));
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -498,6 +540,24 @@ glove    a       m=16        2.00     0.7500
     }
 
     #[test]
+    fn verbose_tells_under_each_row_what_a_fault_is_found_by() {
+        let mut failed = point("b", "m=8", 1, 1.0, 0.5);
+        failed.outcome = Outcome::Failed;
+        failed.error = Some("no\u{1b}[31m luck".to_owned());
+        failed.log = Some("info: first\nwarning: \u{1b}[2Jsecond".to_owned());
+        let ok = point("a", "m=16", 1, 2.0, 0.75);
+        let request = Request { verbose: true, ..Request::default() };
+        let text = written(&[ok, failed], &request);
+        assert!(!text.contains('\u{1b}'), "{text}");
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in {text}"));
+        let places =
+            [at("m=8 "), at("cause   no"), at("log     info: first"), at("\\u{1b}[2Jsecond")];
+        assert!(places.is_sorted() && at("second") < at("m=16"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(!written(&[point("a", "x", 1, 2.0, 0.7)], &Request::default()).contains("ran "));
+    }
+
+    #[test]
     fn json_holds_whole_records() {
         let records = vec![point("a", "x", 1, 2.0, 0.1 + 0.2)];
         let text = written(&records, &Request { format: Format::Json, ..Request::default() });
@@ -546,7 +606,7 @@ glove    a       m=16        2.00     0.7500
             write_results(&[record.clone(), failed.clone()], &request, style, &mut out).unwrap();
             let text = String::from_utf8(out).unwrap();
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(widest <= width.clamp(60, 100), "{widest} in {width}:\n{text}");
+            assert!(widest <= width.clamp(60, 200), "{widest} in {width}:\n{text}");
             assert_eq!(text.matches("0.5000").count(), 80);
         }
     }

@@ -1,7 +1,10 @@
-//! Tables that fit: columns of text wrap, columns of numbers never do, and what still finds no
-//! place goes into a second table under the first, which repeats the columns that name its rows.
+//! Tables that fit: columns of text wrap between words, columns of numbers never do. Where there is
+//! too little room, heads fold, then columns that a reader can do without are left out, and what
+//! still finds no place goes into another table under the first, which repeats the columns that
+//! name its rows.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use comfy_table::{
     Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, Width,
@@ -15,31 +18,56 @@ const GAP: usize = 2;
 /// A column of text gets at least this, or what it needs if that is less, before a column of
 /// numbers goes to the next table.
 const READABLE: usize = 16;
+/// A word up to this length is not cut.
+const WHOLE: usize = 28;
 /// The head of a column of numbers wraps at this, or at the numbers' own width if that is more.
 const HEAD: usize = 10;
+/// The same where room is scarce.
+const TIGHT: usize = 5;
+/// A cut moves back to the end of a word over at most so many columns.
+const WORD: usize = 12;
 /// A column of numbers wider than this wraps after all.
 const WIDE: usize = 14;
 
 /// One column: its head and a cell for each row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Column {
+    name: String,
     head: String,
     cells: Vec<String>,
     number: bool,
+    spare: bool,
 }
 
 impl Column {
     /// Left-aligned and wrapping.
     pub fn text(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
         let cells = cells.into_iter().map(|cell| plain(&cell)).collect();
-        Self { head: plain(head), cells, number: false }
+        let head = plain(head);
+        Self { name: head.clone(), head, cells, number: false, spare: false }
     }
 
     /// Right-aligned; the head wraps to the width of the numbers, after `_`, `/` and spaces.
     pub fn number(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
-        let cells: Vec<String> = cells.into_iter().map(|cell| plain(&cell)).collect();
-        let width = cells.iter().map(|cell| columns(cell)).max().unwrap_or(0).max(HEAD);
-        Self { head: folded(&plain(head), width), cells, number: true }
+        let cells = cells.into_iter().map(|cell| plain(&cell)).collect();
+        let name = plain(head);
+        let mut column = Self { head: String::new(), name, cells, number: true, spare: false };
+        column.fold(HEAD);
+        column
+    }
+
+    /// One that is left out where there is no room for all.
+    #[must_use]
+    pub fn spare(self) -> Self {
+        Self { spare: true, ..self }
+    }
+
+    /// Folds the head of numbers to their width, or to `least` if that is more.
+    fn fold(&mut self, least: usize) {
+        if self.number {
+            let width = self.cells.iter().map(|cell| columns(cell)).max().unwrap_or(0).max(least);
+            self.head = folded(&self.name, width, least <= TIGHT);
+        }
     }
 
     /// The width at which nothing wraps.
@@ -50,11 +78,18 @@ impl Column {
 
     /// The width that it gets in any case, if at all possible.
     fn least(&self) -> usize {
-        self.natural().min(if self.number { WIDE } else { READABLE })
+        self.natural().min(if self.number { WIDE } else { self.longest_word().max(READABLE) })
+    }
+
+    fn longest_word(&self) -> usize {
+        let texts = self.cells.iter().chain([&self.head]);
+        let words = texts.flat_map(|text| text.split_whitespace()).map(columns);
+        words.filter(|width| *width <= WHOLE).max().unwrap_or(1)
     }
 }
 
-/// Writes a table of `columns`, the first `names` of which name the rows.
+/// Writes a table of `columns`, the first `names` of which name the rows; answers the heads of
+/// those that were left out.
 ///
 /// # Errors
 /// Whatever `out` says.
@@ -63,28 +98,69 @@ pub fn write(
     names: usize,
     style: Style,
     out: &mut dyn Write,
-) -> io::Result<()> {
-    let (names, mut rest) = columns.split_at(names.min(columns.len()));
-    loop {
-        let mut block: Vec<&Column> = names.iter().collect();
-        let mut taken = 0;
-        for column in rest {
-            block.push(column);
-            // The first one goes in whatever it takes, or this would never end.
-            if taken > 0 && span(block.iter().map(|column| column.least())) > style.columns() {
-                block.pop();
-                break;
-            }
-            taken += 1;
+) -> io::Result<Vec<String>> {
+    write_with(columns, names, style, None, out)
+}
+
+/// What stands under a row.
+pub(super) type Under<'a> = &'a dyn Fn(usize) -> Vec<String>;
+
+/// As [`write()`]; `under` makes lines that stand under each row.
+pub(super) fn write_with(
+    columns: &[Column],
+    names: usize,
+    style: Style,
+    under: Option<Under<'_>>,
+    out: &mut dyn Write,
+) -> io::Result<Vec<String>> {
+    let mut columns = columns.to_vec();
+    let fits = |columns: &[Column]| span(columns.iter().map(Column::least)) <= style.columns();
+    if !fits(&columns) {
+        columns.iter_mut().for_each(|column| column.fold(TIGHT));
+    }
+    let mut left_out = Vec::new();
+    while !fits(&columns)
+        && let Some(last) = columns.iter().rposition(|column| column.spare)
+    {
+        left_out.insert(0, columns.remove(last).name);
+    }
+    let (names, rest) = columns.split_at(names.min(columns.len()));
+    let blocks = blocks(names, rest, style.columns());
+    for (i, block) in blocks.iter().enumerate() {
+        let block: Vec<&Column> = names.iter().chain(*block).collect();
+        let under = under.filter(|_| i + 1 == blocks.len());
+        if i > 0 {
+            writeln!(out)?;
         }
-        rest = &rest[taken..];
-        for line in block_lines(&block, style) {
-            writeln!(out, "{}", line.trim_end())?;
+        write_block(&block, style, under, out)?;
+    }
+    Ok(left_out)
+}
+
+/// Divides `rest` into as few runs of columns as fit beside `names`, none of which but the first
+/// has one column only.
+fn blocks<'a>(names: &[Column], rest: &'a [Column], available: usize) -> Vec<&'a [Column]> {
+    let fits = |some: &[Column]| span(names.iter().chain(some).map(Column::least)) <= available;
+    let mut ends = Vec::new();
+    let mut first = 0;
+    while first < rest.len() {
+        // The first one goes in whatever it takes, or this would never end.
+        let most =
+            (first + 1..=rest.len()).take_while(|&end| end == first + 1 || fits(&rest[first..end]));
+        let end = most.last().unwrap_or(rest.len());
+        ends.push(end);
+        first = end;
+    }
+    let begins = |ends: &[usize], i: usize| if i == 0 { 0 } else { ends[i - 1] };
+    // From the last one on, each that is alone takes a column of the one before it.
+    for i in (1..ends.len()).rev() {
+        if ends[i] - ends[i - 1] == 1 && ends[i - 1] - begins(&ends, i - 1) > 1 {
+            ends[i - 1] -= 1;
         }
-        if rest.is_empty() {
-            return Ok(());
-        }
-        writeln!(out)?;
+    }
+    match ends.is_empty() {
+        true => vec![rest],
+        false => (0..ends.len()).map(|i| &rest[begins(&ends, i)..ends[i]]).collect(),
     }
 }
 
@@ -94,20 +170,53 @@ fn span(widths: impl Iterator<Item = usize>) -> usize {
 }
 
 /// The largest widths that fit into `available`: every column what it needs, but none more than a
-/// common limit, which the numbers are exempt from.
+/// common limit, which numbers and whole words are exempt from as long as that is possible.
 fn widths(block: &[&Column], available: usize) -> Vec<usize> {
-    let at = |limit: usize| {
+    let at = |limit: usize, whole: bool| {
         block.iter().map(move |column| match column.number {
             true => column.least(),
+            false if whole => column.natural().min(limit.max(column.longest_word())),
             false => column.natural().min(limit),
         })
     };
     let widest = block.iter().map(|column| column.natural()).max().unwrap_or(1);
-    let limit = (1..=widest).rev().find(|&limit| span(at(limit)) <= available).unwrap_or(1);
-    at(limit).collect()
+    let fitting =
+        |whole: bool| (1..=widest).rev().find(|&limit| span(at(limit, whole)) <= available);
+    match fitting(true) {
+        Some(limit) => at(limit, true).collect(),
+        None => at(fitting(false).unwrap_or(1), false).collect(),
+    }
 }
 
-fn block_lines(block: &[&Column], style: Style) -> Vec<String> {
+fn write_block(
+    block: &[&Column],
+    style: Style,
+    under: Option<Under<'_>>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let rows = block.iter().map(|column| column.cells.len()).max().unwrap_or(0);
+    let widths = widths(block, style.columns());
+    let Some(under) = under else {
+        return write_rows(block, &widths, style, true, 0..rows, out);
+    };
+    write_rows(block, &widths, style, true, 0..0, out)?;
+    for row in 0..rows {
+        write_rows(block, &widths, style, false, row..row + 1, out)?;
+        for line in under(row) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_rows(
+    block: &[&Column],
+    widths: &[usize],
+    style: Style,
+    head: bool,
+    rows: Range<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
@@ -117,18 +226,18 @@ fn block_lines(block: &[&Column], style: Style) -> Vec<String> {
     if style.color {
         table.enforce_styling();
     }
-    table.set_header(block.iter().map(|column| {
-        let head = Cell::new(&column.head);
-        if style.color { head.add_attribute(Attribute::Bold) } else { head }
-    }));
-    let rows = block.iter().map(|column| column.cells.len()).max().unwrap_or(0);
-    for row in 0..rows {
+    if head {
+        table.set_header(block.iter().map(|column| {
+            let head = Cell::new(&column.head);
+            if style.color { head.add_attribute(Attribute::Bold) } else { head }
+        }));
+    }
+    for row in rows {
         table.add_row(block.iter().map(|column| column.cells.get(row).map_or("", String::as_str)));
     }
-    let widths = widths(block, style.columns());
     for (i, (column, width)) in block.iter().zip(widths).enumerate() {
         let gap = if i == 0 { 0 } else { GAP };
-        let drawn = table.column_mut(i).expect("the header made a column of each");
+        let drawn = table.column_mut(i).expect("the header or a row made a column of each");
         drawn.set_padding((gap as u16, 0));
         // An absolute width counts the padding in.
         let total = u16::try_from(width + gap).unwrap_or(u16::MAX);
@@ -138,14 +247,29 @@ fn block_lines(block: &[&Column], style: Style) -> Vec<String> {
             false => CellAlignment::Left,
         });
     }
-    table.lines().collect()
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
 }
 
-/// Breaks a head into lines of at most `width`, where its pieces allow.
-fn folded(head: &str, width: usize) -> String {
+/// Breaks a head into lines of at most `width`, where its pieces allow; where room is scarce it has
+/// more of them.
+fn folded(head: &str, width: usize, scarce: bool) -> String {
+    let ends = |c: char| matches!(c, '_' | '/' | ' ') || (scarce && c == '-');
+    let begins = |c: char| scarce && c == '@';
     let mut text = String::new();
     let mut line = 0;
-    for piece in head.split_inclusive(['_', '/', ' ']) {
+    let mut rest = head;
+    while !rest.is_empty() {
+        let ended = |(at, c): (usize, char)| {
+            let after = at + c.len_utf8();
+            let next = rest[after..].chars().next();
+            (ends(c) || next.is_some_and(begins)).then_some(after)
+        };
+        let (piece, left) =
+            rest.split_at(rest.char_indices().find_map(ended).unwrap_or(rest.len()));
+        rest = left;
         let size = columns(piece);
         if line > 0 && line + columns(piece.trim_end()) > width {
             text.truncate(text.trim_end().len());
@@ -160,7 +284,7 @@ fn folded(head: &str, width: usize) -> String {
 
 /// Columns that `text` takes at most: no character takes more than two, and none before the
 /// Hangul of U+1100 more than one.
-pub(super) fn columns(text: &str) -> usize {
+pub fn columns(text: &str) -> usize {
     text.chars().map(|c| if c < '\u{1100}' || c == '…' || c == '≥' { 1 } else { 2 }).sum()
 }
 
@@ -169,17 +293,39 @@ pub fn fit(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
-    let mut cut = String::new();
-    for c in text.chars() {
-        cut.push(c);
-        if columns(&cut) + 1 > width {
-            cut.pop();
-            break;
-        }
+    let mut cut = beginning(text, width.saturating_sub(1)).to_owned();
+    // Not in the middle of a word, where one has ended shortly before.
+    if !text[cut.len()..].starts_with(' ')
+        && let Some(end) = cut.rfind(' ')
+        && columns(&cut[end..]) <= WORD
+    {
+        cut.truncate(end);
     }
     cut.truncate(cut.trim_end().len());
     cut.push('…');
     cut
+}
+
+/// `text` in at most `width` columns, its middle cut out if need be.
+pub fn fit_middle(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let room = width.saturating_sub(1);
+    let head = beginning(text, room - room / 2);
+    let backwards: String = text.chars().rev().collect();
+    let tail: String = beginning(&backwards, room / 2).chars().rev().collect();
+    format!("{head}…{tail}")
+}
+
+/// As much of `text`, from its beginning, as `width` columns take.
+fn beginning(text: &str, width: usize) -> &str {
+    let mut taken = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        taken += columns(c.encode_utf8(&mut [0; 4]));
+        taken > width
+    });
+    end.map_or(text, |(at, _)| &text[..at])
 }
 
 /// `text` with everything made visible that could move the cursor, change colours or the order of
@@ -224,6 +370,50 @@ pub(super) fn painted(text: &str, style: Style, code: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_column_is_alone_in_a_second_table() {
+        let column = |i: usize| Column::number(&format!("metric_{i}"), strings(["0.12345"]));
+        for all in 2..20 {
+            let columns: Vec<Column> =
+                std::iter::once(Column::text("method", strings(["example"])))
+                    .chain((1..all).map(column))
+                    .collect();
+            for width in [60, 70, 80, 100] {
+                let text = drawn(&columns, 1, width);
+                for table in text.split("\n\n").skip(1) {
+                    assert!(table.matches("0.12345").count() > 1, "{all} in {width}:\n{text}");
+                }
+                assert_eq!(text.matches("0.12345").count(), all - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn where_room_is_scarce_heads_fold_and_spare_columns_are_left_out() {
+        let columns = [
+            Column::text("method", strings(["example"])),
+            Column::text("configuration", strings(["levels=[0,2,4,6,8] bits=4"])),
+            Column::number("recall@10", strings(["0.123"])),
+            Column::number("compress_vectors_per_s", strings(["1.2 M"])),
+            Column::number("a_metric_that_is_long", strings(["1234567"])).spare(),
+            Column::number("another_metric", strings(["1234567"])).spare(),
+        ];
+        let mut out = Vec::new();
+        let style = Style { width: 60, color: false };
+        let left_out = write(&columns, 2, style, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(left_out, ["another_metric"], "{text}");
+        assert!(text.contains("levels=[0,2,4,6,8]") && !text.contains("\n\n"), "{text}");
+        assert!(text.lines().all(|line| columns_of(line) <= 60), "{text}");
+        let mut out = Vec::new();
+        let style = Style { width: 200, color: false };
+        assert!(write(&columns, 2, style, &mut out).unwrap().is_empty());
+    }
+
+    fn columns_of(line: &str) -> usize {
+        line.chars().count()
+    }
 
     fn drawn(columns: &[Column], names: usize, width: usize) -> String {
         let mut out = Vec::new();
@@ -274,7 +464,7 @@ longer        900
         for width in [0, 60, 77, 100, 500] {
             let text = drawn(&columns, 1, width);
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(widest <= width.clamp(60, 100), "{widest} in {width}:\n{text}");
+            assert!(widest <= width.clamp(60, 200), "{widest} in {width}:\n{text}");
             assert_eq!(text.matches("0.12345").count(), 30);
             assert_eq!(text.matches("example").count(), text.split("\n\n").count());
         }
@@ -283,6 +473,15 @@ longer        900
     #[test]
     fn what_a_plugin_says_cannot_draw_on_the_terminal() {
         assert_eq!(plain("m=8\u{1b}[31m\n\u{202e}x é"), "m=8\\u{1b}[31m\\n\\u{202e}x é");
+    }
+
+    #[test]
+    fn a_cut_moves_back_to_the_end_of_a_word_that_is_near() {
+        assert_eq!(fit("a cause that is long", 14), "a cause that…");
+        assert_eq!(fit(&format!("a {}", "b".repeat(40)), 30).len(), 29 + '…'.len_utf8());
+        assert_eq!(fit_middle("abcdefgh", 5), "ab…gh");
+        assert_eq!(fit_middle("abcdefgh", 8), "abcdefgh");
+        assert_eq!(fit_middle("漢字漢字漢字", 6), "漢…字");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::configuration::{Configuration, pareto_front};
 pub use super::failures::Failure;
 use super::table::{Column, columns, fit, painted, plain};
-use super::{Style, failures, headline_recall, number, table};
+use super::{Style, failures, headline_recall, number, table, wrapped};
 use crate::record::{DatasetInfo, Record};
 
 /// The recall that a code is asked for in the sentence under each table.
@@ -171,12 +171,12 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
         table.push(Column::number(&format!("recall@{k}"), numbers(|one| one.recall, recall)));
     }
     if of.best.iter().any(|one| one.recall_rerank_4.is_some()) {
-        table.push(Column::number("re-rank 4", numbers(|one| one.recall_rerank_4, recall)));
+        table.push(Column::number("re-rank 4", numbers(|one| one.recall_rerank_4, recall)).spare());
     }
     let speed = numbers(|one| one.compress_vectors_per_s, number::amount);
-    table.push(Column::number("encode vec/s", speed));
-    table.push(Column::number("fit s", numbers(|one| one.fit_s, number::seconds)));
-    table::write(&table, 3, style, out)?;
+    table.push(Column::number("encode vec/s", speed).spare());
+    table.push(Column::number("fit s", numbers(|one| one.fit_s, number::seconds)).spare());
+    let left_out = table::write(&table, 3, style, out)?;
 
     if let Some(sentence) = recall_sentence(of, style.columns()) {
         writeln!(out, "{sentence}")?;
@@ -188,7 +188,10 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     if !of.exclusive {
         notes.push("other cells ran beside: times do not compare".to_owned());
     }
-    writeln!(out, "{}", notes.join("; "))
+    if !left_out.is_empty() {
+        notes.push(format!("a wider terminal also shows {}", left_out.join(", ")));
+    }
+    writeln!(out, "{}", wrapped(&notes.join("; "), 0, style.columns()))
 }
 
 /// `smallest code with recall@10 ≥ 0.9: METHOD LABEL at 4.00 bits/dim (0.9350)`, on two lines
@@ -334,7 +337,7 @@ best 3 of 4 configurations
         for width in [1, 60, 80, 100, 1000] {
             let text = drawn(&records, width);
             for line in text.lines() {
-                assert!(columns_of(line) <= width.clamp(60, 100), "{width}: {line}");
+                assert!(columns_of(line) <= width.clamp(60, 200), "{width}: {line}");
             }
             assert!(text.contains("… and 10 more"));
             assert!(!text.contains('\u{1b}'));

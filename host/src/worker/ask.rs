@@ -133,7 +133,7 @@ pub fn check(
         }
     })?;
     let (outcome, error) = match ended.answer {
-        Answer::Checked(checked) => return Ok(checked),
+        Answer::Checked(checked) => return Ok(CheckedMethod { log: ended.log, ..checked }),
         Answer::Failed { outcome: Outcome::Cancelled, .. } => return Err(CheckError::Interrupted),
         Answer::Failed { outcome, error } => (outcome, error),
         _ => return Err(CheckError::Worker("it answered another question".into())),

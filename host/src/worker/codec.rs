@@ -150,10 +150,10 @@ fn lend<T>(
     body: impl FnOnce(&Caller<'_>) -> T,
 ) -> T {
     // Also for methods that never tell their progress: whatever ends now ends at this stage.
-    reporter.progress(stage, 0.0);
+    reporter.within(stage, 0.0);
     let log = |level, text: &str| reporter.log(level, text);
     let progress = |fraction: f32, _: &str| {
-        reporter.progress(stage, fraction);
+        reporter.within(stage, fraction);
         // The parent stops a cell by ending its process.
         true
     };

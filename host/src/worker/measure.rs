@@ -165,8 +165,16 @@ impl<'a> Bench<'a> {
         (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
     }
 
-    fn done(&self, stage: &str, row: usize) {
-        self.reporter.progress(stage, row as f32 / self.data.base.rows as f32);
+    /// What comes next is the part `from` to `to` of `stage`, in parts of `of`.
+    fn part(&self, stage: &str, from: usize, to: usize, of: usize) {
+        let share = |at: usize| at as f32 / of.max(1) as f32;
+        self.reporter.part(share(from), share(to));
+        self.reporter.progress(stage, share(from));
+    }
+
+    /// What comes next is about the rows from `first` on.
+    fn rows(&self, stage: &str, first: usize, len: usize) {
+        self.part(stage, first, first + len, self.data.base.rows);
     }
 
     /// Encodes the base once; n · code_bytes bytes.
@@ -176,7 +184,7 @@ impl<'a> Bench<'a> {
         let mut raw = Array2::zeros((self.block_rows, self.data.dim));
         let mut buffer = Guarded::codes();
         for (first, len) in self.blocks() {
-            self.done("compress", first);
+            self.rows("compress", first, len);
             let mut raw = raw.slice_mut(s![..len, ..]);
             self.base.read(first, raw.view_mut())?;
             let codes = &mut codes[first * width..][..len * width];
@@ -216,6 +224,7 @@ impl<'a> Bench<'a> {
         let keep = search::with_margin(if headline { most } else { most_k }, rows);
         let mut by_decoded = Scan::watching(watched, keep);
         let mut by_symmetric = Scan::new(self.queries.nrows(), search::with_margin(most_k, rows));
+        self.part("compress", 0, 0, 1);
         let decoded_queries = round_trip(self.codec, self.queries.view())?;
         let mut reconstruction = Reconstruction::new(&self.data.mean);
         let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
@@ -225,6 +234,7 @@ impl<'a> Bench<'a> {
             "decompress",
             |_, _| true,
             |first, raw, decoded| {
+                self.rows("search", first, raw.nrows());
                 reconstruction.push(raw, decoded);
                 let metric = self.data.metric;
                 search::scan_rows(
@@ -356,7 +366,7 @@ impl<'a> Bench<'a> {
         let mut decoded = raw.clone();
         let mut buffer = Guarded::rows();
         for (first, len) in self.blocks().filter(|(first, len)| wanted(*first, *len)) {
-            self.done(stage, first);
+            self.rows(stage, first, len);
             let mut raw = raw.slice_mut(s![..len, ..]);
             let mut decoded = decoded.slice_mut(s![..len, ..]);
             self.base.read(first, raw.view_mut())?;
@@ -386,15 +396,19 @@ impl<'a> Bench<'a> {
             bounds: scorer.has_bounds().then(|| vec![0.0; pairs.pairs().len()]),
         };
         let (mut estimates, mut bounds) = (Guarded::rows(), Guarded::rows());
+        let rows = self.data.base.rows;
         let mut before = 0;
         for (i, codes) in codes.axis_chunks_iter(Axis(0), CODES_PER_SCORE).enumerate() {
             let (first, n) = (i * CODES_PER_SCORE, codes.nrows());
-            self.done("score", first);
+            let parts = self.queries.nrows().div_ceil(QUERIES_PER_SCORE);
+            let all = parts * rows.div_ceil(CODES_PER_SCORE);
+            self.part("score", i * parts, i * parts, all);
             let packed = self.codec.lend("pack", |caller| scorer.pack(codes, caller))?;
             let here = pairs.in_rows(first, n);
             for (g, queries) in
                 self.queries.axis_chunks_iter(Axis(0), QUERIES_PER_SCORE).enumerate()
             {
+                self.part("score", i * parts + g, i * parts + g + 1, all);
                 self.codec.lend("score", |caller| {
                     let bounds = scored.bounds.is_some().then_some(&mut bounds);
                     scorer.score(queries, &packed, n, caller, &mut estimates, bounds)
@@ -441,8 +455,12 @@ impl<'a> Bench<'a> {
         let sample = PairSample::new(rows, self.cell.evaluation.pairs, PAIR_SEED);
         let matrix = self.codec.matrix(codes)?;
         let mut buffer = Guarded::rows();
-        self.done("pairs", 0);
+        let (all, mut done) = (sample.pairs().len(), 0);
         let measured = pairwise(&sample, self.data.dim, |ids, mut raw, decoded| {
+            // Both rows of a pair, unless another has it too.
+            let next = (done + ids.len() / 2).min(all);
+            self.part("pairs", done, next, all);
+            done = next;
             for (id, mut raw) in ids.iter().zip(raw.axis_chunks_iter_mut(Axis(0), 1)) {
                 self.base.read(*id as usize, raw.view_mut())?;
             }
@@ -512,7 +530,9 @@ impl<'a> Bench<'a> {
         if items == 0 {
             return Ok(());
         }
-        self.done(stage, 0);
+        // The warm-up, which also takes its time, and the repetitions.
+        let all = self.cell.evaluation.repeats + 1;
+        self.part(stage, 0, 1, all);
         let started = Instant::now();
         run(items)?;
         let warm_up = started.elapsed().max(Duration::from_nanos(1));
@@ -520,7 +540,8 @@ impl<'a> Bench<'a> {
         let items = ((items as f64 * shrink) as usize).clamp(items.min(64), items);
         let rounds = (TIMED_AT_LEAST.as_secs_f64() / warm_up.as_secs_f64()).ceil().clamp(1.0, 1e4);
         let mut rates = Vec::new();
-        for _ in 0..self.cell.evaluation.repeats {
+        for repeat in 1..all {
+            self.part(stage, repeat, repeat, all);
             let started = Instant::now();
             let mut did = 0;
             for _ in 0..rounds as usize {

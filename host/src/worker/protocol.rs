@@ -159,7 +159,7 @@ pub struct CheckedMethod {
     pub findings: Vec<CheckFinding>,
     /// Checks that could not be run, and why.
     pub skipped: Vec<Skip>,
-    /// Log lines and printed text of a method that did not come through.
+    /// Its log lines and what it printed.
     pub log: Option<String>,
 }
 

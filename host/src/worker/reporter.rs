@@ -19,6 +19,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 pub struct Reporter {
     pipe: Mutex<File>,
     last: Mutex<(String, Instant)>,
+    /// The part of its stage that a call to the plugin covers, from and to.
+    part: Mutex<(f32, f32)>,
 }
 
 impl Reporter {
@@ -26,6 +28,7 @@ impl Reporter {
         Reporter {
             pipe: Mutex::new(File::from(pipe)),
             last: Mutex::new((String::new(), Instant::now())),
+            part: Mutex::new((0.0, 1.0)),
         }
     }
 
@@ -47,6 +50,18 @@ impl Reporter {
         drop(last);
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         self.send(&Message::Progress { stage: stage.to_owned(), fraction });
+    }
+
+    /// The next calls to the plugin cover the part `from` to `to` of their stage.
+    pub(super) fn part(&self, from: f32, to: f32) {
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = (from, to);
+    }
+
+    /// Where a call stands that covers a part of its stage.
+    pub(super) fn within(&self, stage: &str, fraction: f32) {
+        let (from, to) = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        self.progress(stage, from + fraction * (to - from));
     }
 
     /// A log line of the plugin.

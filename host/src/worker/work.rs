@@ -167,7 +167,11 @@ fn check(
     let begins = stepped.clone();
     let calls = move |function: &'static str| stepped(&|step| step.function = function.into());
     let watched = method.watched(Arc::new(calls));
-    let report = conformance::check_method(&watched, fixed, &mut |event| match event {
+    let hear = {
+        let reporter = Arc::clone(reporter);
+        Arc::new(move |level, text: &str| reporter.log(level, text))
+    };
+    let report = conformance::check_method(&watched, fixed, hear, &mut |event| match event {
         Event::Begins(line) => {
             // The kit says `method: rule (where)`; the parent knows the method.
             let rule = line.split_once(": ").map_or(line, |(_, rule)| rule);

@@ -1,7 +1,7 @@
 //! A cell: one configuration in one space, fitted on Gaussian rows, with codes and decoded rows.
 //! Building it judges the facts that all other rules on cells start from.
 
-use super::{Depth, Log, Subject};
+use super::{Depth, Hear, Log, Subject};
 use crate::handle::{CallError, Caller, Guarded, Instance, Method, Proposal};
 use crate::params::Config;
 use crate::{ErrorKind, GridRequest, Metric, Space};
@@ -16,19 +16,20 @@ const MANY_ROWS: usize = 4096;
 pub(super) struct Lab {
     one: rayon::ThreadPool,
     two: rayon::ThreadPool,
+    hear: Hear,
 }
 
 impl Lab {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(hear: Hear) -> Self {
         let pool = |threads| {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start")
         };
-        Lab { one: pool(1), two: pool(2) }
+        Lab { one: pool(1), two: pool(2), hear }
     }
 
     pub(super) fn caller(&self, threads: usize, seed: u64) -> Caller<'_> {
         let pool = if threads == 1 { &self.one } else { &self.two };
-        Caller { threads, seed, log: &|_, _| (), progress: &|_, _| true, pool }
+        Caller { threads, seed, log: &*self.hear, progress: &|_, _| true, pool }
     }
 
     pub(super) fn compress(
