@@ -212,7 +212,7 @@ mod tests {
 
         let truth = array![[0.0, 1.0]];
         let found = [vec![0.0, 1.0]];
-        let mut metrics = retrieval(truth.view(), &found, 2, &[1, 10], &[1, 4]).unwrap();
+        let mut metrics = retrieval(truth.view(), &found, 2, &[1, 2], &[1, 4]).unwrap();
         metrics.extend(rank_agreement(truth.view(), Array2::zeros((1, 2)).view()));
         assert_eq!(metrics.len(), 12);
         names.extend(metrics.into_iter().map(|metric| metric.name));

@@ -14,7 +14,7 @@
 //! rows must come from the same function on the same values as those of the neighbours
 //! (`vq_kernels::distance`), bit for bit.
 //!
-//! A k above the number of rows is clipped to it: `recall@100` among 30 rows is `recall@30`.
+//! A k above the number of rows has no metrics: among 30 rows there are no 100 nearest.
 //!
 //! [`Scan`] collects what is found in a walk over blocks of rows; [`retrieval`] and
 //! [`rank_agreement`] judge it. Distances are "smaller is nearer" (l2_sq, or −ip), scores
@@ -96,16 +96,21 @@ pub enum RetrievalError {
     },
 }
 
+/// The largest k that `rows` have; 1 if they have none of them.
+pub fn largest_k(k: &[usize], rows: usize) -> usize {
+    k.iter().copied().filter(|k| *k <= rows).max().unwrap_or(1)
+}
+
 /// How many found rows per query [`retrieval`] needs: max(k)·max(rerank), at most all `rows`.
 pub fn found_needed(k: &[usize], rerank: &[usize], rows: usize) -> usize {
-    let largest = |of: &[usize]| of.iter().copied().max().unwrap_or(1);
-    largest(k).saturating_mul(largest(rerank)).min(rows)
+    let rerank = rerank.iter().copied().max().unwrap_or(1);
+    largest_k(k, rows).saturating_mul(rerank).min(rows)
 }
 
 /// Measures `recall@k`, `recall_1@k` and `rank_distortion@k` for each k, and the re-rank curve
-/// for each k and factor. A repeated k or factor is measured once.
+/// for each k and factor. A repeated k or factor is measured once, a k above `rows` not at all.
 ///
-/// `truth` (queries, ≥ min(max k, rows)) are the true distances of the exact neighbours,
+/// `truth` (queries, ≥ the largest k up to `rows`) are the true distances of the exact neighbours,
 /// nearest first. `found[query]` are the *true* distances of the rows a scan found, in the
 /// order of the scan, best first; at least [`found_needed`] of them. `rows` is the size of the
 /// base.
@@ -131,11 +136,12 @@ pub fn retrieval(
     if k.contains(&0) || rerank.contains(&0) {
         return Err(RetrievalError::Zero);
     }
-    let needed = k.iter().copied().max().unwrap_or(0).min(rows);
+    let k: Vec<usize> = distinct(k).into_iter().filter(|k| *k <= rows).collect();
+    let needed = k.iter().copied().max().unwrap_or(0);
     if truth.ncols() < needed {
         return Err(RetrievalError::TruthTooShallow { needed, got: truth.ncols() });
     }
-    let needed = found_needed(k, rerank, rows);
+    let needed = found_needed(&k, rerank, rows);
     if let Some(query) = found.iter().position(|found| found.len() < needed) {
         return Err(RetrievalError::FoundTooFew { query, needed, got: found[query].len() });
     }
@@ -146,25 +152,21 @@ pub fn retrieval(
         RetrievalMetric::over_queries(name, &values)
     };
     let mut metrics = Vec::new();
-    for k in distinct(k) {
-        let clipped = k.min(rows);
-        let recall = mean(format!("recall@{k}"), &|truth, found| {
-            recall_of(truth, &found[..clipped], clipped)
-        });
+    for k in k {
+        let recall = mean(format!("recall@{k}"), &|truth, found| recall_of(truth, &found[..k], k));
         let distortion = RetrievalMetric {
             name: format!("rank_distortion@{k}"),
             value: 1.0 - recall.value,
             standard_error: recall.standard_error,
         };
         metrics.push(recall);
-        metrics.push(mean(format!("recall_1@{k}"), &|truth, found| {
-            recall_of(truth, &found[..clipped], 1)
-        }));
+        metrics
+            .push(mean(format!("recall_1@{k}"), &|truth, found| recall_of(truth, &found[..k], 1)));
         metrics.push(distortion);
         for r in distinct(rerank) {
-            let candidates = clipped.saturating_mul(r).min(rows);
+            let candidates = k.saturating_mul(r).min(rows);
             metrics.push(mean(format!("recall@{k}/rerank={r}"), &|truth, found| {
-                recall_of(truth, &found[..candidates], clipped)
+                recall_of(truth, &found[..candidates], k)
             }));
         }
     }
@@ -409,14 +411,16 @@ mod tests {
     }
 
     #[test]
-    fn a_k_above_the_rows_is_clipped_to_them() {
+    fn a_k_above_the_rows_has_no_metrics() {
         let truth = array![[1.0, 2.0]];
         let found = [vec![2.0, 1.0]];
         assert_eq!(found_needed(&[1, 100], &[1, 10], 2), 2);
-        let got = retrieval(truth.view(), &found, 2, &[1, 100], &[10]).unwrap();
-        assert_eq!(value(&got, "recall@100"), 1.0);
+        let got = retrieval(truth.view(), &found, 2, &[1, 100, 2], &[10]).unwrap();
         assert_eq!(value(&got, "recall@1"), 0.0);
+        assert_eq!(value(&got, "recall@2"), 1.0);
         assert_eq!(value(&got, "recall@1/rerank=10"), 1.0);
+        assert!(got.iter().all(|metric| !metric.name.contains("@100")), "{got:?}");
+        assert_eq!(retrieval(truth.view(), &found, 2, &[3], &[1]), Ok(vec![]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::protocol::{Measured, Measurement};
 use super::reporter::{Failure, Reporter};
 use super::search::{self, Finding, Revisit, exact};
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
-use crate::metric::retrieval::{RANK_DEPTH, found_needed};
+use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
     DECODED, PairSample, QueryPairs, Reconstruction, RetrievalMetric, SYMMETRIC, Scan, estimator,
     pairwise, rank_agreement, rate_distortion, retrieval, size,
@@ -213,7 +213,7 @@ impl<'a> Bench<'a> {
     fn quality(&self, codes: &[u8], metrics: &mut Metrics) -> Result<(), Failure> {
         let rows = self.data.base.rows;
         let evaluation = &self.cell.evaluation;
-        let most_k = evaluation.k.iter().copied().max().unwrap_or(1).min(rows);
+        let most_k = largest_k(&evaluation.k, rows);
         let most = found_needed(&evaluation.k, &evaluation.rerank, rows);
         let watched = search::left(&self.truth.ids, RANK_DEPTH);
         let pairs = QueryPairs::new(self.queries.nrows(), rows, evaluation.pairs, PAIR_SEED);
@@ -276,8 +276,11 @@ impl<'a> Bench<'a> {
             Some(scored) => (&scored.watched, Some(Finding::new(scored.ranked.clone(), None))),
             None => (&by_decoded.watched, None),
         };
-        let truth = search::left(&self.truth.distances, RANK_DEPTH);
-        metrics.add_retrieval(rank_agreement(truth, order.view()), "")?;
+        // Like any k, the 100 of these needs as many rows.
+        if rows >= RANK_DEPTH {
+            let truth = search::left(&self.truth.distances, RANK_DEPTH);
+            metrics.add_retrieval(rank_agreement(truth, order.view()), "")?;
+        }
         if let Some(scored) = &scored {
             let of = estimator(&true_values, &scored.estimates, scored.bounds.as_deref());
             of.map_or(Ok(()), |of| metrics.add_named(of.named(), ""))?;
