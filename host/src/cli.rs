@@ -43,6 +43,8 @@ pub(crate) enum Verb {
     /// Show what a store holds
     #[command(after_help = RESULTS_EXAMPLES)]
     Results(Results),
+    /// Look after prepared data
+    Data(Data),
     /// The child's side of run, plan, methods and check
     #[command(hide = true)]
     Worker,
@@ -86,6 +88,14 @@ const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db --outcome failed --verbose
   vq-host results results/first-look.db --format csv > results.csv";
 
+const CACHE_EXAMPLES: &str = "Examples:
+  vq-host data cache
+  vq-host data cache --clear --older-than 30d
+  vq-host data cache --format json | jq .bytes
+
+Prepared data can always be made again, except from a source that is gone. What a running vq-host
+uses stays.";
+
 /// Where plugins and prepared data are.
 #[derive(Debug, Args)]
 pub(crate) struct Places {
@@ -109,7 +119,7 @@ pub(crate) struct Selection {
     /// Measure one method on this file instead of a sweep; repeatable
     #[arg(long, value_name = "FILE", conflicts_with = "sweep", requires = "method")]
     pub(crate) data: Vec<PathBuf>,
-    /// Queries for --data; without it 500 rows are held out
+    /// Queries for --data; without it 500 rows are held out, or a tenth of a small file
     #[arg(long, value_name = "FILE", requires = "data")]
     pub(crate) queries: Option<PathBuf>,
     /// Metric for --data: l2, ip or cosine
@@ -309,6 +319,35 @@ pub(crate) struct Results {
     #[arg(long)]
     pub(crate) best: bool,
     /// table, json or csv
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    #[command(subcommand)]
+    pub(crate) verb: DataVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataVerb {
+    /// Show what prepared data is kept, where, and how large it is; or clear it
+    #[command(after_help = CACHE_EXAMPLES)]
+    Cache(CacheArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// Remove everything, or with --older-than what was not used for so long
+    #[arg(long)]
+    pub(crate) clear: bool,
+    /// Only what was not used for this time, such as 30d or 12h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) older_than: Option<std::time::Duration>,
+    /// Where prepared data is kept
+    #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
 }

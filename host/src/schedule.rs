@@ -216,7 +216,13 @@ fn run_cell(
     }));
     let library = Path::new(&cell.method.plugin_path);
     let digest = Some(cell.method.plugin_digest.as_str());
-    let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress)?;
+    let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress);
+    if let Err(HostFault::Data { .. }) = ended {
+        // What cannot be read may be a source that was cut, and is then told as that.
+        data.unchanged()?;
+        data.discard_damaged()?;
+    }
+    let ended = ended?;
     let Ended { answer, log, sandbox, peak_rss_bytes, wall_s, .. } = ended;
     let (outcome, error, metrics, block_rows) = match answer {
         Answer::Measured(mut of) => {

@@ -1,6 +1,7 @@
 //! One file per verb; what several verbs need stands here.
 
 mod check;
+mod data;
 mod display;
 pub(crate) mod interrupt;
 mod methods;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Check(args) => check::check(&args),
         Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
+        Verb::Data(args) => data::data(&args),
         Verb::Worker => unreachable!("main runs it before anything else"),
     }
 }

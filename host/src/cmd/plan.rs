@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use vq_host::data::{self, Prepared, Queries, Train};
+use vq_host::data::{self, Blame, DataError, PrepareError, Prepared};
 use vq_host::metric::retrieval::RANK_DEPTH;
 use vq_host::plan::{self, Cell, Plan, PlanError};
 use vq_host::plugin::Catalog;
@@ -118,7 +118,7 @@ pub(super) fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
                 params: selection.params.clone(),
                 store: None,
             });
-            Sweep::parse("command line", &text, Path::new(""))?
+            Sweep::parse(sweep::COMMAND_LINE, &text, Path::new(""))?
         }
     };
     if let Some(store) = &selection.store {
@@ -181,35 +181,56 @@ fn prepare_data(
     let k = sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH);
     let name = &dataset.spec.name;
     let prepared = data::prepare(&dataset.spec, k, cache, &|p| progress(name, p));
-    let prepared = prepared.map_err(|error| {
+    let prepared = prepared.map_err(|PrepareError { blame, error }| -> miette::Report {
         let mut text = error.to_string();
         if let Some(cause) = std::error::Error::source(&error) {
             text += &format!(": {cause}");
         }
-        let help = error.remedy().map(str::to_owned);
-        let about = |path: &Path| text.contains(&path.display().to_string());
-        let span = match (&dataset.spec.queries, &dataset.spec.train, &dataset.train_span) {
-            (Queries::File(path), ..) if about(path) => dataset.queries_span.clone(),
-            (_, Train::File(path), Some(span)) if about(path) => span.clone(),
-            _ => dataset.source_span.clone(),
+        let help = data_advice(sweep, dataset, &error);
+        let span = match blame {
+            Blame::Base => dataset.source_span.clone(),
+            Blame::Queries => dataset.queries_span.clone(),
+            Blame::Train => dataset.train_span.clone().unwrap_or(dataset.source_span.clone()),
+            Blame::Cache => {
+                let help = help.unwrap_or_default();
+                return miette!(help = help, "`{name}` cannot be prepared: {text}");
+            }
         };
         PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), help)
+            .into()
     })?;
-    let rows = prepared.base.rows;
-    if let Some(k) = sweep.evaluate.k.iter().find(|k| **k > rows) {
-        return Err(PlanError::at(
-            &sweep.source,
-            dataset.source_span.clone(),
-            format!("k = {k} asks for more neighbours than the {rows} rows of `{name}`"),
-            "too few rows for it",
-            Some("lower k in [evaluate], or take more rows".into()),
-        )
-        .into());
-    }
-    for note in &prepared.notes {
+    for note in prepared.notices.iter().chain(&prepared.notes) {
         say::note(&format!("{name}: {note}"));
     }
+    let rows = prepared.base.rows;
+    let above: Vec<String> =
+        sweep.evaluate.k.iter().filter(|k| **k > rows).map(usize::to_string).collect();
+    if !above.is_empty() {
+        say::note(&format!(
+            "{name}: its base has {}: metrics of k = {} are not recorded",
+            counted(rows, "row"),
+            above.join(", ")
+        ));
+    }
     Ok(prepared)
+}
+
+/// What to do about data that cannot be prepared, with what the user has: keys or flags.
+fn data_advice(sweep: &Sweep, dataset: &Dataset, error: &DataError) -> Option<String> {
+    let flags = sweep.source.name() == sweep::COMMAND_LINE;
+    let advice = match error {
+        DataError::HoldOut { .. } if flags && dataset.spec.limit.is_some() => {
+            "raise --limit, or name a file of queries with --queries FILE"
+        }
+        DataError::HoldOut { .. } if flags => "name a file of queries with --queries FILE",
+        DataError::HoldOut { .. } if dataset.spec.limit.is_some() => {
+            "hold out fewer rows, raise `limit`, or name a file: queries = \"FILE\""
+        }
+        DataError::HoldOut { .. } => "hold out fewer rows, or name a file: queries = \"FILE\"",
+        DataError::TooManyRows { .. } if flags => "take only the first rows with --limit ROWS",
+        _ => error.remedy()?,
+    };
+    Some(advice.to_owned())
 }
 
 /// Asks every grid generator, in child processes.

@@ -1,120 +1,79 @@
-//! The folder of the cache that belongs to a [`DatasetSpec`], found or made once.
+//! What is made from sources once and kept.
 //!
 //! ```text
-//! <cache>/<key>/manifest.json   key: BLAKE3 of the spec and its files' identities
-//!               base.f32        unless the source serves as it is
-//!               train.f32
-//!               queries.f32
-//! <cache>/truth/<key>/k100      key: BLAKE3 of the contents of base and queries, metric
+//! <cache>/rows/<key>/entry         key: BLAKE3 of what the rows are made from, contents and request
+//!                    rows.f32      unless the source serves as it is
+//!                    held.f32      the rows that left as queries, if any
+//!                    *.blocks      digests of their blocks, where rows take more than 4 GiB
+//! <cache>/truth/<key>/k100         key: BLAKE3 of the contents of base and queries, metric
+//! <cache>/sources/<key>.json       what a source was when its contents were last read
+//! <cache>/.preparing-*             being filled (see `unfinished`)
 //! ```
 //!
-//! A folder is filled beside its place and renamed into it, so it is whole or absent;
-//! of two preparers the one that comes second takes the first one's. An entry whose
-//! manifest cannot be read or whose files have other sizes than it says is made anew.
-//! Its contents are not read again: a file's identity (path, size, modification time,
-//! inode) is part of the key.
+//! Base, queries and training rows are entries of their own, so that what changes in one makes
+//! nothing of the others again. Paths and times are in no key: a source that was touched, copied
+//! or moved is the same one.
+//!
+//! An entry is filled beside its place and renamed into it, so it is whole or absent; of two
+//! preparers the one that comes second takes the first one's. What an entry holds is verified by
+//! digest before it is used, or, where it is too large for that, while it is read. One that is
+//! not what was written is made anew. Whoever uses an entry holds a shared lock on it.
 
-use std::fs::{self, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
-use super::error::io;
+use super::error::{cache_io, io};
+use super::identity::{Seen, Sources};
 use super::rows::Part;
-use super::{DataError, DatasetSpec, Metric, Queries, RowFile, Source, Synthetic, Train};
+use super::unfinished::Unfinished;
+use super::{DataError, RowFile, Synthetic};
 
-/// Changes whenever equal requests would give other files.
-const LAYOUT: u32 = 1;
-const MANIFEST: &str = "manifest.json";
-/// Folders still being filled. One of a killed process stays behind.
-pub(super) const UNFINISHED: &str = ".preparing-";
-/// After it an unfinished folder belongs to nobody.
-const ABANDONED: Duration = Duration::from_hours(48);
+/// Changes whenever equal recipes would give other files.
+const LAYOUT: u32 = 2;
+pub(super) const ENTRY: &str = "entry";
+pub(super) const ROWS: &str = "rows";
+pub(super) const TRUTH: &str = "truth";
+pub(super) const SOURCES: &str = "sources";
 
-/// What a cache entry was made from; its JSON is what the key is the digest of.
-#[derive(PartialEq, Serialize)]
-struct Request {
-    layout: u32,
-    source: Origin,
-    queries: Origin,
-    train: Origin,
-    limit: Option<usize>,
-    metric: Metric,
-}
-
-#[derive(PartialEq, Serialize)]
+/// What an entry is made from; its JSON is what the key is the digest of.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Origin {
-    File(Identity),
+pub(super) enum Recipe<'a> {
+    /// The first `rows` rows of a source without those held out.
+    Taken {
+        from: &'a Origin,
+        rows: usize,
+        held_out: usize,
+        /// Brought to unit length.
+        unit: bool,
+        /// With the mean and the spectrum that a base has.
+        statistics: bool,
+    },
+    /// Rows drawn from the base of this digest.
+    Sample { base: &'a str, rows: usize },
+}
+
+/// Where rows come from, whatever it is called.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Origin {
+    /// The used bytes of a file and how they are read.
+    File {
+        digest: String,
+        format: String,
+    },
     Synthetic(Synthetic),
-    HoldOut(usize),
-    Base,
-    Sample(usize),
 }
 
-/// A file as long as nobody writes to it.
-#[derive(PartialEq, Serialize)]
-struct Identity {
-    path: PathBuf,
-    size: u64,
-    modified_s: i64,
-    modified_ns: i64,
-    inode: u64,
-}
-
-impl Request {
-    fn new(spec: &DatasetSpec) -> Result<Self, DataError> {
-        let file = |path: &Path| Ok(Origin::File(Identity::of(path)?));
-        Ok(Self {
-            layout: LAYOUT,
-            source: match &spec.source {
-                Source::File(path) => file(path)?,
-                Source::Synthetic(synthetic) => Origin::Synthetic(synthetic.clone()),
-            },
-            queries: match &spec.queries {
-                Queries::File(path) => file(path)?,
-                Queries::HoldOut(count) => Origin::HoldOut(*count),
-            },
-            train: match &spec.train {
-                Train::File(path) => file(path)?,
-                Train::Base => Origin::Base,
-                Train::Sample(count) => Origin::Sample(*count),
-            },
-            limit: spec.limit,
-            metric: spec.metric,
-        })
-    }
-
+impl Recipe<'_> {
     fn key(&self) -> String {
-        let json = serde_json::to_vec(self).expect("numbers and UTF-8 paths have a JSON form");
+        let json = serde_json::to_vec(&(LAYOUT, self)).expect("numbers and text have a JSON form");
         blake3::hash(&json).to_hex().to_string()
-    }
-
-    /// A file that is no longer what it was.
-    fn changed(&self, now: &Self) -> Option<&Path> {
-        [(&self.source, &now.source), (&self.queries, &now.queries), (&self.train, &now.train)]
-            .into_iter()
-            .find_map(|(before, now)| match before {
-                Origin::File(identity) if before != now => Some(identity.path.as_path()),
-                _ => None,
-            })
-    }
-}
-
-impl Identity {
-    fn of(path: &Path) -> Result<Self, DataError> {
-        let path = canonical(path)?;
-        let about: Metadata = path.metadata().map_err(io("inspect", &path))?;
-        Ok(Self {
-            size: about.len(),
-            modified_s: about.mtime(),
-            modified_ns: about.mtime_nsec(),
-            inode: about.ino(),
-            path,
-        })
     }
 }
 
@@ -133,113 +92,187 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, DataError> {
 pub(super) struct Manifest {
     /// The whole key, of which the folder's name is the beginning.
     pub(super) key: String,
-    pub(super) base: Part,
-    pub(super) train: Part,
-    pub(super) queries: Part,
+    /// For people: the file or what stands for it.
+    pub(super) from: String,
+    /// For people: `base`, `queries` or `train`.
+    pub(super) role: String,
+    pub(super) rows: Part,
+    pub(super) held: Option<Part>,
+    /// Rows without a direction where unit length was asked for.
+    pub(super) zeros: u64,
     pub(super) mean: Vec<f64>,
-    pub(super) spectrum: Vec<f64>,
-    pub(super) notes: Vec<String>,
+    /// `None` where it was not computed.
+    pub(super) spectrum: Option<Vec<f64>>,
 }
 
 impl Manifest {
-    /// The manifest in `folder` if all it speaks of is there.
-    fn load(folder: &Path, key: &str) -> Option<Self> {
-        let text = fs::read(folder.join(MANIFEST)).ok()?;
-        let manifest: Self = serde_json::from_slice(&text).ok()?;
-        let dim = manifest.base.rows.dim;
-        let whole = manifest.key == key
-            && manifest.mean.len() == dim
-            && (manifest.spectrum.is_empty() || manifest.spectrum.len() == dim)
-            && [&manifest.base, &manifest.train, &manifest.queries]
-                .iter()
-                .all(|part| part.rows.dim == dim && part.rows.is_whole(folder));
-        whole.then_some(manifest)
+    /// JSON, and under it a line with its digest.
+    fn to_text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("finite numbers have a JSON form");
+        let digest = blake3::hash(&text).to_hex();
+        text.extend(format!("\n{digest}\n").bytes());
+        text
+    }
+
+    /// What [`to_text`](Self::to_text) wrote, if this is it.
+    pub(super) fn from_text(text: &[u8]) -> Option<Self> {
+        let (json, digest) = text.strip_suffix(b"\n")?.split_last_chunk::<64>()?;
+        let json = json.strip_suffix(b"\n")?;
+        let whole = blake3::hash(json).to_hex().as_bytes() == digest;
+        whole.then(|| serde_json::from_slice(json).ok())?
     }
 }
 
-impl RowFile {
-    /// The same rows with the path made absolute: files of the entry are named
-    /// relative to it, so that a cache can be moved.
-    pub(super) fn within(&self, folder: &Path) -> Self {
-        Self { path: folder.join(&self.path), ..self.clone() }
+/// Why an entry cannot be used.
+enum Unusable {
+    Absent,
+    Damaged(String),
+    /// Whole, as far as one can tell without being able to read it.
+    Unreadable(DataError),
+}
+
+/// An entry that is whole and stays as long as this lives.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) manifest: Manifest,
+    folder: PathBuf,
+    /// `None` where the file system has no locks.
+    pub(super) hold: Option<File>,
+}
+
+impl Entry {
+    /// The rows, or the `source` they stayed in.
+    pub(super) fn rows(&self, source: Option<&Path>) -> RowFile {
+        self.manifest.rows.place(&self.folder, source)
     }
 
-    /// Whether the file has the size this says; a source used in place may go on
-    /// behind the last row.
-    fn is_whole(&self, folder: &Path) -> bool {
-        let Ok(about) = folder.join(&self.path).metadata() else {
-            return false;
+    /// The rows that left.
+    pub(super) fn held(&self) -> Option<RowFile> {
+        Some(self.manifest.held.as_ref()?.place(&self.folder, None))
+    }
+
+    fn load(folder: &Path, key: &str) -> Result<Self, Unusable> {
+        let path = folder.join(ENTRY);
+        let damaged = |what: &str| Unusable::Damaged(what.to_owned());
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // A folder without its manifest is one that somebody took apart.
+                return Err(if folder.exists() {
+                    damaged("no manifest")
+                } else {
+                    Unusable::Absent
+                });
+            }
+            Err(error) => return Err(Unusable::Unreadable(cache_io("open", &path)(error))),
         };
-        let found = u128::from(about.len());
-        if self.path.is_absolute() { found >= self.end() } else { found == self.end() }
-    }
-}
-
-/// The entry of `spec` in `cache` and its folder; if there is none that is whole,
-/// `fill(key, folder)` makes it beside its place and a rename puts it there.
-pub(super) fn find_or_make(
-    cache: &Path,
-    spec: &DatasetSpec,
-    fill: impl FnOnce(&str, &Path) -> Result<Manifest, DataError>,
-) -> Result<(Manifest, PathBuf), DataError> {
-    let request = Request::new(spec)?;
-    let key = request.key();
-    let folder = cache.join(&key[..16]);
-    if let Some(manifest) = Manifest::load(&folder, &key) {
-        return Ok((manifest, folder));
-    }
-    remove_abandoned(cache);
-    let place = unfinished(cache)?;
-    let manifest = fill(&key, place.path())?;
-    if let Some(path) = request.changed(&Request::new(spec)?) {
-        let how = "changed while it was being prepared";
-        return Err(DataError::Changed { path: path.into(), how });
-    }
-    let text = serde_json::to_vec_pretty(&manifest).expect("finite numbers have a JSON form");
-    let path = place.path().join(MANIFEST);
-    fs::write(&path, text).map_err(io("write", &path))?;
-
-    // A rename replaces no folder that has files in it.
-    if fs::rename(place.path(), &folder).is_ok() {
-        return Ok((manifest, folder));
-    }
-    if let Some(winner) = Manifest::load(&folder, &key) {
-        return Ok((winner, folder));
-    }
-    // What is there is damaged. Moved into ours, it goes when ours goes.
-    let aside = unfinished(cache)?;
-    // Another preparer may have been faster; then there is nothing to move.
-    let _moved = fs::rename(&folder, aside.path().join("damaged"));
-    if let Err(error) = fs::rename(place.path(), &folder) {
-        let winner = Manifest::load(&folder, &key);
-        let winner = winner.ok_or_else(|| io("replace", &folder)(error))?;
-        return Ok((winner, folder));
-    }
-    Ok((manifest, folder))
-}
-
-/// A folder to fill, as open to others as the umask lets it be: a cache may be shared.
-fn unfinished(cache: &Path) -> Result<TempDir, DataError> {
-    tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .permissions(Permissions::from_mode(0o777))
-        .tempdir_in(cache)
-        .map_err(io("create a folder in", cache))
-}
-
-/// Removes what killed processes left behind; failing to is no failure.
-fn remove_abandoned(cache: &Path) {
-    let Ok(entries) = fs::read_dir(cache) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
-        let age = entry
-            .metadata()
-            .and_then(|about| about.modified())
-            .map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-        if unfinished && age.is_ok_and(|age| age > ABANDONED) {
-            let _removed = fs::remove_dir_all(entry.path());
+        let hold = file.lock_shared().is_ok();
+        // Between our opening and our locking, it may have been cleared away.
+        let there = path.metadata().map(|now| (now.dev(), now.ino())).ok();
+        let ours = file.metadata().map(|own| (own.dev(), own.ino())).ok();
+        if there != ours {
+            return Err(Unusable::Absent);
         }
+        let mut text = Vec::new();
+        (&file)
+            .read_to_end(&mut text)
+            .map_err(cache_io("read", &path))
+            .map_err(Unusable::Unreadable)?;
+        let of = Manifest::from_text(&text).filter(|of| of.key == key);
+        let of = of.ok_or_else(|| damaged("its manifest is not what was written"))?;
+        for part in [Some(&of.rows), of.held.as_ref()].into_iter().flatten() {
+            match part.verify(folder) {
+                Ok(()) => {}
+                Err(DataError::Damaged { reason, .. }) => {
+                    let name = part.rows.path.display();
+                    return Err(Unusable::Damaged(format!("{name}: {reason}")));
+                }
+                Err(error) => return Err(Unusable::Unreadable(error)),
+            }
+        }
+        // That it was used: what is not used for long may be cleared. A cache that is only
+        // readable does without.
+        if let Ok(writable) = File::options().append(true).open(&path) {
+            let _told = writable.set_modified(SystemTime::now());
+        }
+        Ok(Self { manifest: of, folder: folder.into(), hold: hold.then_some(file) })
     }
+}
+
+/// What is kept, seen by one preparation.
+pub(super) struct Cache<'a> {
+    pub(super) folder: PathBuf,
+    /// Asked before anything is kept: what was read must be what its key says.
+    pub(super) sources: &'a Sources,
+    /// What was not as it should be.
+    pub(super) notices: Vec<String>,
+}
+
+impl Cache<'_> {
+    /// The entry of `recipe`; if there is none that is whole, `fill(key, folder)` makes it beside
+    /// its place and a rename puts it there.
+    pub(super) fn find_or_make(
+        &mut self,
+        recipe: &Recipe<'_>,
+        fill: impl FnOnce(&str, &Path) -> Result<Manifest, DataError>,
+    ) -> Result<Entry, DataError> {
+        let key = recipe.key();
+        let all = self.folder.join(ROWS);
+        let folder = all.join(&key[..16]);
+        match Entry::load(&folder, &key) {
+            Ok(entry) => return Ok(entry),
+            Err(Unusable::Absent) => {}
+            Err(Unusable::Unreadable(error)) => return Err(error),
+            Err(Unusable::Damaged(how)) => self.notices.push(format!(
+                "prepared rows in {} are damaged ({how}) and are made again",
+                folder.display()
+            )),
+        }
+        fs::create_dir_all(&all).map_err(cache_io("create", &all))?;
+        let place = Unfinished::new(&self.folder)?;
+        let manifest = fill(&key, place.path())?;
+        self.sources.unchanged_so_far()?;
+        place.write(ENTRY, &manifest.to_text())?;
+
+        // A rename replaces no folder that has files in it. If one is there, another preparer was
+        // faster, or it is damaged and goes when its new place goes.
+        if fs::rename(place.path(), &folder).is_err() && Entry::load(&folder, &key).is_err() {
+            let aside = Unfinished::new(&self.folder)?;
+            let _moved = fs::rename(&folder, aside.path().join("damaged"));
+            let renamed = fs::rename(place.path(), &folder);
+            if let (Err(error), false) = (renamed, folder.join(ENTRY).exists()) {
+                return Err(cache_io("replace", &folder)(error));
+            }
+        }
+        Entry::load(&folder, &key).map_err(|unusable| match unusable {
+            Unusable::Unreadable(error) => error,
+            Unusable::Damaged(_) | Unusable::Absent => {
+                DataError::Damaged { path: folder, reason: "it does not stay what was written" }
+            }
+        })
+    }
+}
+
+/// The first `bytes` bytes of the file at `path`, which are only read if they may have changed
+/// since they were read last.
+pub(super) fn contents(cache: &Path, path: &Path, bytes: u64) -> Result<Seen, DataError> {
+    let name = blake3::hash(format!("{bytes} {}", path.display()).as_bytes()).to_hex();
+    let folder = cache.join(SOURCES);
+    let place = folder.join(format!("{}.json", &name[..16]));
+    let known = fs::read(&place).ok().and_then(|text| serde_json::from_slice::<Seen>(&text).ok());
+    if let Some(known) = known
+        && known.is_of(path, bytes)
+        && known.is_fresh().is_ok_and(|fresh| fresh)
+    {
+        return Ok(known);
+    }
+    let seen = Seen::read(path, bytes)?;
+    // Only a short cut: a cache without room for it, or without writing rights, reads again.
+    let text = serde_json::to_vec_pretty(&seen).expect("text and numbers have a JSON form");
+    let _kept = fs::create_dir_all(&folder).and_then(|()| {
+        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        std::io::Write::write_all(&mut file, &text)?;
+        file.persist(&place).map_err(|e| e.error)
+    });
+    Ok(seen)
 }

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{EXTENSIONS, MAX_DIM};
@@ -11,6 +12,16 @@ pub enum DataError {
         /// What was tried: `open`, `read`, `write`, …
         doing: &'static str,
         /// On which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Prepared data cannot be kept or read.
+    #[error("{doing} {path}")]
+    Cache {
+        /// What was tried: `create`, `write`, …
+        doing: &'static str,
+        /// On which file or folder of the cache.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
@@ -79,7 +90,7 @@ pub enum DataError {
         dim: u64,
     },
     /// More rows than 32-bit row numbers can name.
-    #[error("{what}: {rows} rows, at most {} are supported; set `limit`", u32::MAX)]
+    #[error("{what}: {rows} rows, at most {} are supported", u32::MAX)]
     TooManyRows {
         /// The file, or `synthetic data`.
         what: String,
@@ -183,7 +194,7 @@ pub enum DataError {
         expected: usize,
     },
     /// A file of the cache is not what was written.
-    #[error("{path} is damaged ({reason}); remove it to have it made again")]
+    #[error("{path} is damaged: {reason}")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -204,17 +215,38 @@ impl DataError {
             }
             Self::NonFinite { .. } => "remove or mend that row: distances to it mean nothing",
             Self::DimMismatch { .. } => "base, queries and train must come from the same space",
-            Self::HoldOut { .. } => "hold out fewer rows, or raise `limit`",
-            Self::Io { doing: "write" | "create", .. } => {
-                "free the disk, or choose another folder with --cache-dir"
-            }
+            Self::TooManyRows { .. } => "take only the first rows with `limit`",
+            Self::HoldOut { .. } => "hold out fewer rows",
+            Self::Changed { .. } => "leave the file as it is while it is used",
+            Self::Damaged { .. } => "it is made anew by itself",
+            Self::Cache { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    "free the disk, or keep prepared data in another folder with --cache-dir; `vq-host data cache` shows what is kept"
+                }
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    "keep prepared data in a folder of your own with --cache-dir"
+                }
+                _ => "keep prepared data in another folder with --cache-dir",
+            },
             _ => return None,
         })
     }
 }
 
 /// Wraps an operating system error with what was done to which file.
-pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
+pub(super) fn io(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(std::io::Error) -> DataError + use<> {
     let path = path.to_path_buf();
     move |source| DataError::Io { doing, path, source }
+}
+
+/// The same for what is kept in the cache.
+pub(super) fn cache_io(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(std::io::Error) -> DataError + use<> {
+    let path = path.to_path_buf();
+    move |source| DataError::Cache { doing, path, source }
 }

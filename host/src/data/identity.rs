@@ -91,6 +91,16 @@ impl Seen {
         })
     }
 
+    /// The same file under another name.
+    pub(super) fn called(&self, path: &Path) -> Self {
+        Self { path: path.into(), ..self.clone() }
+    }
+
+    /// Whether this is about these bytes of this file.
+    pub(super) fn is_of(&self, path: &Path, bytes: u64) -> bool {
+        self.path == path && self.bytes == bytes
+    }
+
     /// Whether the file certainly is what it was, as far as that shows without reading it.
     pub(super) fn is_fresh(&self) -> io::Result<bool> {
         let now = Stat::new(&self.path.metadata()?);
@@ -117,11 +127,15 @@ impl Seen {
 
 /// The files that a dataset was prepared from. Clones watch together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sources(Arc<Mutex<Vec<Seen>>>);
+pub(super) struct Sources {
+    files: Arc<Mutex<Vec<Seen>>>,
+    /// What is used of the cache is not cleared.
+    _held: Arc<Vec<File>>,
+}
 
 impl Sources {
     pub(super) fn new(files: Vec<Seen>) -> Self {
-        Self(Arc::new(Mutex::new(files)))
+        Self { files: Arc::new(Mutex::new(files)), _held: Arc::default() }
     }
 
     /// To be asked when all is read.
@@ -129,8 +143,13 @@ impl Sources {
         self.check(BEING_PREPARED)
     }
 
+    /// Also keeps these locks for as long as anybody watches.
+    pub(super) fn holding(self, locks: Vec<File>) -> Self {
+        Self { _held: Arc::new(locks), ..self }
+    }
+
     fn check(&self, changed: &'static str) -> Result<(), DataError> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         files.iter_mut().try_for_each(|file| file.check(changed))
     }
 }
@@ -155,6 +174,24 @@ impl Prepared {
     /// [`DataError::Io`] when one cannot be looked at.
     pub fn unchanged(&self) -> Result<(), DataError> {
         self.sources.check(SINCE)
+    }
+
+    /// Reads again what is verified only while it is read, because it is large: for when a cell
+    /// could not read its data. What is damaged is made again by the next preparation.
+    ///
+    /// # Errors
+    /// [`DataError::Damaged`] with the first file that is not what was written,
+    /// [`DataError::Io`] when one cannot be read.
+    pub fn discard_damaged(&self) -> Result<(), DataError> {
+        for rows in [&self.base, &self.train, &self.queries] {
+            let verified = rows.verify_blocks();
+            if let (Err(DataError::Damaged { .. }), Some(blocks)) = (&verified, &rows.blocks) {
+                // An entry without them is not whole.
+                let _removed = std::fs::remove_file(blocks);
+            }
+            verified?;
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +236,7 @@ mod tests {
         fs::write(folder.path().join("b"), "one").unwrap();
         fs::rename(folder.path().join("b"), &path).unwrap();
         assert_eq!(check(&sources), Ok(()));
-        let stat = sources.0.lock().unwrap()[0].stat.clone();
+        let stat = sources.files.lock().unwrap()[0].stat.clone();
         assert_eq!(stat, Stat::new(&path.metadata().unwrap()));
     }
 

@@ -9,25 +9,29 @@
 //! under a map kills its reader.
 //!
 //! `source` reads the formats people have · `synthetic` makes rows · `rows` is
-//! the one format everything else sees · `cache` says where they lie · `prepare` ties
-//! these together · `spectrum` and `truth` are computed from prepared rows.
+//! the one format everything else sees · `cache` says where they lie, `unfinished` what is being
+//! made · `inventory` what is kept · `identity` knows whether a source is still what it was · `prepare` ties these together ·
+//! `spectrum` and `truth` are computed from prepared rows.
 
 mod cache;
 mod error;
 mod identity;
+mod inventory;
 mod prepare;
 mod rows;
 mod source;
 mod spectrum;
 mod synthetic;
 mod truth;
+mod unfinished;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::DataError;
-pub use prepare::prepare;
+pub use inventory::{Cleared, Kept, clear, inventory};
+pub use prepare::{Blame, PrepareError, prepare};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
@@ -72,6 +76,9 @@ pub enum Source {
 pub enum Queries {
     /// This many distinct random rows leave the source and become the queries.
     HoldOut(usize),
+    /// As many, or a tenth of the source's rows (at least one) where that is less: a default, which
+    /// a small file need not meet.
+    HoldOutUpTo(usize),
     /// A file of its own.
     File(PathBuf),
 }
@@ -151,6 +158,9 @@ pub struct Prepared {
     pub spectrum: Vec<f64>,
     /// Things about the data a reader of results should know.
     pub notes: Vec<String>,
+    /// What was not as it should be when this was prepared, and was mended.
+    #[serde(skip)]
+    pub notices: Vec<String>,
     /// The files this was prepared from; see [`unchanged`](Self::unchanged).
     #[serde(skip)]
     sources: identity::Sources,

@@ -1,6 +1,7 @@
 //! From a [`DatasetSpec`] to prepared rows, their neighbours and their spectrum: each
 //! source is walked once, in blocks, and every choice of rows has a fixed, named seed.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,20 +9,54 @@ use ndarray::{Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::cache::{self, Manifest, canonical};
-use super::error::io;
-use super::identity::{Seen, Sources};
+use super::cache::{Cache, Entry, Manifest, Origin, Recipe, canonical, contents};
+use super::error::{cache_io, io};
+use super::identity::Sources;
 use super::rows::{RowSink, normalise};
 use super::source::SourceFile;
 use super::spectrum::spectrum;
 use super::synthetic::Generator;
+use super::unfinished::remove_abandoned;
 use super::{
-    DataError, DatasetSpec, Metric, OnProgress, Prepared, Progress, Queries, Source, Train,
-    block_rows, truth,
+    DataError, DatasetSpec, Metric, OnProgress, Prepared, Progress, Queries, Rows, Source,
+    Synthetic, Train, block_rows, truth,
 };
 
 /// One in this many queries found in the base is worth a note.
 const IDENTICAL_IS_MANY: u64 = 100;
+/// Of a file too small for the queries that would be held out, one row in this many is.
+const SHARE_HELD_OUT: usize = 10;
+
+/// What a failed preparation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The source of the rows.
+    Base,
+    /// The rows searched for, or how many to hold out.
+    Queries,
+    /// The rows to learn from.
+    Train,
+    /// Where prepared data is kept: nothing that the sweep says.
+    Cache,
+}
+
+/// Why a dataset could not be prepared, and which part of it is to blame.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct PrepareError {
+    /// What it is about.
+    pub blame: Blame,
+    /// What is wrong.
+    pub error: DataError,
+}
+
+/// Says that a failure is about `part`, unless it is the cache that fails.
+fn about(blame: Blame) -> impl Fn(DataError) -> PrepareError {
+    move |error| {
+        let cache = matches!(error, DataError::Cache { .. } | DataError::Damaged { .. });
+        PrepareError { blame: if cache { Blame::Cache } else { blame }, error }
+    }
+}
 
 /// Prepares `spec` in the folder `cache`, with `truth_k` exact neighbours per query
 /// (all rows of the base when it has fewer). What is there already is used.
@@ -30,83 +65,257 @@ const IDENTICAL_IS_MANY: u64 = 100;
 /// Threads: the current rayon pool; every result is the same for any number of them.
 ///
 /// # Errors
-/// [`DataError`], naming the file and the values that are in the way.
+/// [`PrepareError`], naming the file and the values that are in the way.
 pub fn prepare(
     spec: &DatasetSpec,
     truth_k: usize,
     cache: &Path,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Prepared, DataError> {
+) -> Result<Prepared, PrepareError> {
     if truth_k == 0 {
-        return Err(DataError::Zero { what: "truth k" });
+        return Err(about(Blame::Base)(DataError::Zero { what: "truth k" }));
     }
-    fs::create_dir_all(cache).map_err(io("create", cache))?;
-    let cache = canonical(cache)?;
-    let sources = watched(spec)?;
-    let (manifest, folder) =
-        cache::find_or_make(&cache, spec, |key, folder| fill(spec, key, folder, progress))?;
-    let [base, train, queries] =
-        [&manifest.base, &manifest.train, &manifest.queries].map(|part| part.rows.within(&folder));
-    let k = truth_k.min(base.rows);
-    let truth_key = digest(
-        "vq-host exact neighbours 1",
-        &[&manifest.base.digest, &manifest.queries.digest],
-        spec.metric,
-    );
-    let (truth, identical) = truth::find(
-        &base.open()?,
-        &queries.open()?,
-        spec.metric,
-        k,
-        &cache.join("truth").join(&truth_key[..16]),
-        progress,
-    )?;
+    // All headers before any rows: a mistake shows at once.
+    let asked = Asked::open(spec)?;
+    fs::create_dir_all(cache).map_err(cache_io("create", cache)).map_err(about(Blame::Cache))?;
+    let folder = canonical(cache).map_err(about(Blame::Cache))?;
+    remove_abandoned(&folder);
+    let origins = Origins::read(spec, &asked, &folder)?;
+    let mut kept = Cache { folder, sources: &origins.watched, notices: Vec::new() };
+    let unit = spec.metric == Metric::Cosine;
 
-    sources.unchanged_so_far()?;
-    let mut notes = manifest.notes;
-    if matches!(spec.queries, Queries::File(_))
-        && identical * IDENTICAL_IS_MANY >= queries.rows as u64
+    let held_out = asked.held_out.unwrap_or(0);
+    let recipe =
+        Recipe::Taken { from: &origins.base, rows: asked.rows, held_out, unit, statistics: true };
+    let base_entry = kept
+        .find_or_make(&recipe, |key, folder| {
+            fill_base(&asked.base, asked.rows, held_out, unit, key, folder, progress)
+        })
+        .map_err(about(Blame::Base))?;
+    let base = base_entry.rows(asked.base.path());
+    let digests = &base_entry.manifest;
+
+    let mut entry_of = |from: &Origin, reader: &Reader, role, stage| {
+        let rows = reader.rows();
+        let recipe = Recipe::Taken { from, rows, held_out: 0, unit, statistics: false };
+        kept.find_or_make(&recipe, |key, folder| {
+            fill_rows(reader, unit, role, stage, key, folder, progress)
+        })
+    };
+    let query_entry = match (&asked.queries, &origins.queries) {
+        (Some(reader), Some(from)) => {
+            Some(entry_of(from, reader, "queries", "read queries").map_err(about(Blame::Queries))?)
+        }
+        _ => None,
+    };
+    let mut train_entry = match (&asked.train, &origins.train) {
+        (Some(reader), Some(from)) => {
+            Some(entry_of(from, reader, "train", "read train").map_err(about(Blame::Train))?)
+        }
+        _ => None,
+    };
+    if let Train::Sample(count) = spec.train
+        && count < base.rows
     {
+        let recipe = Recipe::Sample { base: &digests.rows.digest, rows: count };
+        let from = &base_entry.manifest.from;
+        let sampled = kept.find_or_make(&recipe, |key, folder| {
+            fill_sample(&base.open()?, count, from, key, folder, progress)
+        });
+        train_entry = Some(sampled.map_err(about(Blame::Train))?);
+    }
+    let (queries, queries_digest) = match (&query_entry, base_entry.held(), &digests.held) {
+        (Some(entry), ..) => {
+            let source = asked.queries.as_ref().and_then(Reader::path);
+            (entry.rows(source), &entry.manifest.rows.digest)
+        }
+        (None, Some(rows), Some(part)) => (rows, &part.digest),
+        (None, ..) => return Err(about(Blame::Queries)(DataError::Zero { what: "hold_out" })),
+    };
+    let (train, train_digest) = match &train_entry {
+        Some(entry) => {
+            let source = asked.train.as_ref().and_then(Reader::path);
+            (entry.rows(source), &entry.manifest.rows.digest)
+        }
+        None => (base.clone(), &digests.rows.digest),
+    };
+
+    let truth_key =
+        digest("vq-host exact neighbours 1", &[&digests.rows.digest, queries_digest], spec.metric);
+    let found = (|| {
+        let (base, queries) = (base.open()?, queries.open()?);
+        let k = truth_k.min(base.rows());
+        let place = truth::Place { cache: &mut kept, key: &truth_key, from: &digests.from };
+        truth::find(&base, &queries, spec.metric, k, place, progress)
+    })();
+    let (truth, identical, lock) = found.map_err(about(Blame::Base))?;
+    origins.watched.unchanged_so_far().map_err(about(Blame::Base))?;
+
+    let mut notes = asked.notes;
+    let zeros = |notes: &mut Vec<String>, entry: &Entry, of: usize, what: &str| {
+        let zeros = entry.manifest.zeros;
+        if zeros > 0 {
+            notes.push(format!(
+                "{zeros} of {of} {what} are zero and have no direction: they stay zero"
+            ));
+        }
+    };
+    zeros(&mut notes, &base_entry, asked.rows, "source rows");
+    if let Some(entry) = &query_entry {
+        zeros(&mut notes, entry, queries.rows, "queries");
+    }
+    if let (Some(entry), Train::File(_)) = (&train_entry, &spec.train) {
+        zeros(&mut notes, entry, train.rows, "training rows");
+    }
+    if digests.spectrum.is_none() {
+        notes.push(format!("no covariance spectrum: {} dimensions are too many", base.dim));
+    }
+    if query_entry.is_some() && identical * IDENTICAL_IS_MANY >= queries.rows as u64 {
         let all = queries.rows;
         notes.push(format!("{identical} of {all} queries are identical to a base row"));
     }
+    let digest = digest(
+        "vq-host prepared data 1",
+        &[&digests.rows.digest, train_digest, queries_digest],
+        spec.metric,
+    );
+    let notices = kept.notices;
+    let entries = [Some(base_entry), query_entry, train_entry].into_iter().flatten();
+    let mut locks: Vec<fs::File> = lock.into_iter().collect();
+    let mut manifests = Vec::new();
+    for entry in entries {
+        manifests.push(entry.manifest);
+        locks.extend(entry.hold);
+    }
+    let Manifest { mean, spectrum, .. } = manifests.swap_remove(0);
     Ok(Prepared {
         name: spec.name.clone(),
         metric: spec.metric,
         dim: base.dim,
-        digest: digest(
-            "vq-host prepared data 1",
-            &[&manifest.base.digest, &manifest.train.digest, &manifest.queries.digest],
-            spec.metric,
-        ),
+        digest,
         base,
         train,
         queries,
         truth,
-        mean: manifest.mean,
-        spectrum: manifest.spectrum,
+        mean,
+        spectrum: spectrum.unwrap_or_default(),
         notes,
-        sources,
+        notices,
+        sources: origins.watched.clone().holding(locks),
     })
 }
 
-/// The files of `spec`, read.
-fn watched(spec: &DatasetSpec) -> Result<Sources, DataError> {
-    let mut paths = Vec::new();
-    if let Source::File(path) = &spec.source {
-        paths.push(path);
+/// What a [`DatasetSpec`] asks for, its files open and their headers checked.
+struct Asked {
+    base: Reader,
+    /// Rows of the source that are used.
+    rows: usize,
+    held_out: Option<usize>,
+    queries: Option<Reader>,
+    train: Option<Reader>,
+    notes: Vec<String>,
+}
+
+impl Asked {
+    fn open(spec: &DatasetSpec) -> Result<Self, PrepareError> {
+        let (base, what) = match &spec.source {
+            Source::File(path) => (Reader::open(path), path.display().to_string()),
+            Source::Synthetic(synthetic) => {
+                (Generator::new(synthetic).map(Reader::Synthetic), "synthetic data".into())
+            }
+        };
+        let base = base.map_err(about(Blame::Base))?;
+        let rows = base.rows().min(spec.limit.unwrap_or(usize::MAX));
+        if rows == 0 {
+            return Err(about(Blame::Base)(DataError::Zero { what: "limit" }));
+        }
+        if u32::try_from(rows).is_err() {
+            let rows = rows as u64;
+            return Err(about(Blame::Base)(DataError::TooManyRows { what, rows }));
+        }
+        let mut notes = Vec::new();
+        let held_out = match spec.queries {
+            Queries::File(_) => None,
+            Queries::HoldOut(count) => Some(count),
+            Queries::HoldOutUpTo(most) => {
+                let count = most.min((rows / SHARE_HELD_OUT).max(1));
+                if count < most {
+                    notes.push(format!(
+                        "a tenth of the {rows} rows ({count}) is held out as queries, not {most}"
+                    ));
+                }
+                Some(count)
+            }
+        };
+        match held_out {
+            Some(0) => {
+                return Err(about(Blame::Queries)(DataError::Zero { what: "hold_out" }));
+            }
+            Some(hold_out) if hold_out >= rows => {
+                return Err(about(Blame::Queries)(DataError::HoldOut { hold_out, rows }));
+            }
+            _ => {}
+        }
+        let file = |part, name, path: &Path| {
+            same_dim(name, path, base.dim()).map(Some).map_err(about(part))
+        };
+        let queries = match &spec.queries {
+            Queries::File(path) => file(Blame::Queries, "queries", path)?,
+            Queries::HoldOut(_) | Queries::HoldOutUpTo(_) => None,
+        };
+        let train = match &spec.train {
+            Train::File(path) => file(Blame::Train, "train", path)?,
+            Train::Sample(0) => {
+                return Err(about(Blame::Train)(DataError::Zero { what: "sample" }));
+            }
+            Train::Base | Train::Sample(_) => None,
+        };
+        Ok(Self { base, rows, held_out, queries, train, notes })
     }
-    if let Queries::File(path) = &spec.queries {
-        paths.push(path);
+}
+
+/// What the rows come from, told by contents.
+struct Origins {
+    base: Origin,
+    queries: Option<Origin>,
+    train: Option<Origin>,
+    watched: Sources,
+}
+
+impl Origins {
+    fn read(spec: &DatasetSpec, asked: &Asked, cache: &Path) -> Result<Self, PrepareError> {
+        let mut watched = Vec::new();
+        let mut of = |reader: &Reader, rows| match reader {
+            Reader::Synthetic(_) => Ok(None),
+            Reader::File { file, path, written } => {
+                let seen = contents(cache, path, file.bytes(rows))?;
+                let digest = seen.digest.clone();
+                // A link may be made to lead elsewhere.
+                if written != path {
+                    watched.push(seen.called(written));
+                }
+                watched.push(seen);
+                Ok(Some(Origin::File { digest, format: file.layout() }))
+            }
+        };
+        let file = of(&asked.base, asked.rows).map_err(about(Blame::Base))?;
+        let base = match (file, &spec.source) {
+            (None, Source::Synthetic(synthetic)) => {
+                Origin::Synthetic(Synthetic { n: asked.rows, ..synthetic.clone() })
+            }
+            (Some(file), _) => file,
+            (None, Source::File(path)) => {
+                return Err(about(Blame::Base)(DataError::NotAFile { path: path.clone() }));
+            }
+        };
+        let mut of = |reader: &Option<Reader>, part| match reader {
+            Some(reader) => of(reader, reader.rows()).map_err(about(part)),
+            None => Ok(None),
+        };
+        let queries = of(&asked.queries, Blame::Queries)?;
+        let train = of(&asked.train, Blame::Train)?;
+        Ok(Self { base, queries, train, watched: Sources::new(watched) })
     }
-    if let Train::File(path) = &spec.train {
-        paths.push(path);
-    }
-    let seen = paths.into_iter().map(|path| {
-        let path = canonical(path)?;
-        Seen::read(&path, SourceFile::open(&path)?.bytes())
-    });
-    seen.collect::<Result<_, _>>().map(Sources::new)
 }
 
 /// BLAKE3, in hex, of digests of equal length and the metric.
@@ -121,38 +330,52 @@ fn digest(context: &str, parts: &[&str], metric: Metric) -> String {
 
 /// Where rows come from, checked.
 enum Reader {
-    File(SourceFile, PathBuf),
+    File {
+        file: SourceFile,
+        /// Without links.
+        path: PathBuf,
+        /// As the user calls it.
+        written: PathBuf,
+    },
     Synthetic(Generator),
 }
 
 impl Reader {
-    fn open(path: &Path) -> Result<Self, DataError> {
-        let path = canonical(path)?;
-        Ok(Self::File(SourceFile::open(&path)?, path))
+    fn open(written: &Path) -> Result<Self, DataError> {
+        let path = canonical(written)?;
+        let written = std::path::absolute(written).map_err(io("find", written))?;
+        Ok(Self::File { file: SourceFile::open(&written)?, path, written })
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } => Some(path),
+            Self::Synthetic(_) => None,
+        }
     }
 
     fn rows(&self) -> usize {
         match self {
-            Self::File(file, _) => file.rows,
+            Self::File { file, .. } => file.rows,
             Self::Synthetic(generator) => generator.rows,
         }
     }
 
     fn dim(&self) -> usize {
         match self {
-            Self::File(file, _) => file.dim,
+            Self::File { file, .. } => file.dim,
             Self::Synthetic(generator) => generator.dim,
         }
     }
 
     /// A sink for all of the rows as they are: the file itself if it can serve.
-    fn sink(&self, folder: &Path, name: &str, unchanged: bool) -> Result<RowSink, DataError> {
-        if let Self::File(file, path) = self
+    fn sink(&self, folder: &Path, unchanged: bool) -> Result<RowSink, DataError> {
+        if let Self::File { file, .. } = self
             && let (true, Some(offset)) = (unchanged, file.raw_f32_offset())
         {
-            return Ok(RowSink::in_place(path.clone(), offset, self.dim()));
+            return Ok(RowSink::in_place(offset, self.dim()));
         }
-        RowSink::create(folder, name, self.dim())
+        RowSink::create(folder, "rows.f32", self.dim())
     }
 
     /// Shows the first `rows` rows to `each` (first row, values), a block at a time,
@@ -175,7 +398,7 @@ impl Reader {
             }
             let values = block.as_slice_mut().expect("a block is row-major");
             match self {
-                Self::File(file, _) => file.read(first, values)?,
+                Self::File { file, .. } => file.read(first, values)?,
                 Self::Synthetic(generator) => generator.read(first, values),
             }
             if unit {
@@ -188,59 +411,41 @@ impl Reader {
     }
 }
 
-/// Fills `folder` with everything but the manifest, which it returns.
-fn fill(
-    spec: &DatasetSpec,
+impl fmt::Display for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { written, .. } => write!(f, "{}", written.display()),
+            Self::Synthetic(generator) => write!(f, "synthetic {}", generator.kind().name()),
+        }
+    }
+}
+
+/// Fills `folder` with a base and what it leaves as queries, and answers the manifest.
+fn fill_base(
+    source: &Reader,
+    rows: usize,
+    held_out: usize,
+    unit: bool,
     key: &str,
     folder: &Path,
     progress: OnProgress<'_>,
 ) -> Result<Manifest, DataError> {
-    let unit = spec.metric == Metric::Cosine;
-    let (source, what) = match &spec.source {
-        Source::File(path) => (Reader::open(path)?, path.display().to_string()),
-        Source::Synthetic(synthetic) => {
-            (Reader::Synthetic(Generator::new(synthetic)?), "synthetic data".into())
-        }
-    };
     let dim = source.dim();
-    let rows = source.rows().min(spec.limit.unwrap_or(usize::MAX));
-    if rows == 0 {
-        return Err(DataError::Zero { what: "limit" });
-    }
-    if u32::try_from(rows).is_err() {
-        let rows = rows as u64;
-        return Err(DataError::TooManyRows { what, rows });
-    }
-    // Both before the base is walked: a mistake shows at once.
-    let query_file = match &spec.queries {
-        Queries::File(path) => Some(same_dim("queries", path, dim)?),
-        Queries::HoldOut(_) => None,
+    let held = match held_out {
+        0 => Vec::new(),
+        count => distinct_rows("vq-host held out rows 1", rows, count),
     };
-    let train_file = match &spec.train {
-        Train::File(path) => Some(same_dim("train", path, dim)?),
-        Train::Sample(0) => return Err(DataError::Zero { what: "sample" }),
-        Train::Base | Train::Sample(_) => None,
-    };
-    let held = match spec.queries {
-        Queries::HoldOut(0) => return Err(DataError::Zero { what: "hold_out" }),
-        Queries::HoldOut(hold_out) if hold_out >= rows => {
-            return Err(DataError::HoldOut { hold_out, rows });
-        }
-        Queries::HoldOut(count) => distinct_rows("vq-host held out rows 1", rows, count),
-        Queries::File(_) => Vec::new(),
-    };
-
-    let mut notes = Vec::new();
-    let mut base = source.sink(folder, "base.f32", held.is_empty() && !unit)?;
-    let mut queries = match &query_file {
-        Some(file) => file.sink(folder, "queries.f32", !unit)?,
-        None => RowSink::create(folder, "queries.f32", dim)?,
+    let mut base = source.sink(folder, held.is_empty() && !unit)?;
+    let mut queries = match held.is_empty() {
+        true => None,
+        false => Some(RowSink::create(folder, "held.f32", dim)?),
     };
     let mut to_leave = held.iter().copied().peekable();
     let zeros = source.walk(rows, unit, "read base", progress, |first, values| {
         let end = first + values.len() / dim;
         let mut at = first;
-        while let Some(leaves) = to_leave.next_if(|row| *row < end) {
+        while let (Some(queries), Some(leaves)) = (&mut queries, to_leave.next_if(|row| *row < end))
+        {
             let (row, next) = (leaves - first, leaves - first + 1);
             base.push(&values[(at - first) * dim..row * dim])?;
             queries.push(&values[row * dim..next * dim])?;
@@ -248,50 +453,83 @@ fn fill(
         }
         base.push(&values[(at - first) * dim..])
     })?;
-    note_zeros(&mut notes, zeros, rows, "source rows");
     let (base, mean) = base.finish()?;
-    let base_rows = base.rows.within(folder).open()?;
-
-    if let Some(file) = query_file {
-        let push = |_, values: &[f32]| queries.push(values);
-        let zeros = file.walk(file.rows(), unit, "read queries", progress, push)?;
-        note_zeros(&mut notes, zeros, file.rows(), "queries");
-    }
-    let (queries, _) = queries.finish()?;
-
-    let train = match (train_file, &spec.train) {
-        (Some(file), _) => {
-            let mut train = file.sink(folder, "train.f32", !unit)?;
-            let push = |_, values: &[f32]| train.push(values);
-            let zeros = file.walk(file.rows(), unit, "read train", progress, push)?;
-            note_zeros(&mut notes, zeros, file.rows(), "training rows");
-            train.finish()?.0
-        }
-        (None, Train::Sample(count)) if *count < base.rows.rows => {
-            let ids = distinct_rows("vq-host training rows 1", base.rows.rows, *count);
-            let mut train = RowSink::create(folder, "train.f32", dim)?;
-            let step = block_rows(dim);
-            let mut block = Array2::zeros((step.min(ids.len()), dim));
-            for (i, ids) in ids.chunks(step).enumerate() {
-                let mut block = block.slice_mut(s![..ids.len(), ..]);
-                base_rows.gather(ids, block.view_mut())?;
-                train.push(block.as_slice().expect("a block is row-major"))?;
-                progress(Progress {
-                    stage: "sample train",
-                    done: (i * step + ids.len()) as u64,
-                    total: *count as u64,
-                });
-            }
-            train.finish()?.0
-        }
-        (None, _) => base.clone(),
+    let held = match queries {
+        Some(queries) => Some(queries.finish()?.0),
+        None => None,
     };
+    let spectrum = spectrum(&base.place(folder, source.path()).open()?, &mean, progress)?;
+    Ok(Manifest {
+        key: key.into(),
+        from: source.to_string(),
+        role: "base".into(),
+        rows: base,
+        held,
+        zeros,
+        mean,
+        spectrum,
+    })
+}
 
-    let spectrum = spectrum(&base_rows, &mean, progress)?.unwrap_or_else(|| {
-        notes.push(format!("no covariance spectrum: {dim} dimensions are too many"));
-        Vec::new()
-    });
-    Ok(Manifest { key: key.into(), base, train, queries, mean, spectrum, notes })
+/// Fills `folder` with all rows of a file of queries or training rows.
+fn fill_rows(
+    source: &Reader,
+    unit: bool,
+    role: &str,
+    stage: &'static str,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let mut sink = source.sink(folder, !unit)?;
+    let push = |_, values: &[f32]| sink.push(values);
+    let zeros = source.walk(source.rows(), unit, stage, progress, push)?;
+    Ok(Manifest {
+        key: key.into(),
+        from: source.to_string(),
+        role: role.into(),
+        rows: sink.finish()?.0,
+        held: None,
+        zeros,
+        mean: Vec::new(),
+        spectrum: None,
+    })
+}
+
+/// Fills `folder` with `count` rows of `base`.
+fn fill_sample(
+    base: &Rows,
+    count: usize,
+    from: &str,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let ids = distinct_rows("vq-host training rows 1", base.rows(), count);
+    let dim = base.dim();
+    let mut train = RowSink::create(folder, "rows.f32", dim)?;
+    let step = block_rows(dim);
+    let mut block = Array2::zeros((step.min(ids.len()), dim));
+    for (i, ids) in ids.chunks(step).enumerate() {
+        let mut block = block.slice_mut(s![..ids.len(), ..]);
+        base.gather(ids, block.view_mut())?;
+        train.push(block.as_slice().expect("a block is row-major"))?;
+        progress(Progress {
+            stage: "sample train",
+            done: (i * step + ids.len()) as u64,
+            total: count as u64,
+        });
+    }
+    Ok(Manifest {
+        key: key.into(),
+        from: from.into(),
+        role: "train".into(),
+        rows: train.finish()?.0,
+        held: None,
+        zeros: 0,
+        mean: Vec::new(),
+        spectrum: None,
+    })
 }
 
 fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, DataError> {
@@ -305,13 +543,6 @@ fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, 
         });
     }
     Ok(reader)
-}
-
-fn note_zeros(notes: &mut Vec<String>, zeros: u64, of: usize, what: &str) {
-    if zeros > 0 {
-        notes
-            .push(format!("{zeros} of {of} {what} are zero and have no direction: they stay zero"));
-    }
 }
 
 /// `count` distinct numbers below `rows`, ascending, the same ones every time.
@@ -346,12 +577,12 @@ fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::cache::UNFINISHED;
     use crate::data::testing::{small_integers, spec, write_fbin};
+    use crate::data::unfinished::UNFINISHED;
     use crate::data::{RowFile, Synthetic, SyntheticKind};
     use ndarray::Axis;
     use std::collections::{BTreeMap, HashSet};
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A folder with a cache and a file of 500 distinct rows.
@@ -385,7 +616,14 @@ mod tests {
         }
 
         fn prepare(&self, spec: &DatasetSpec) -> Result<Prepared, DataError> {
-            prepare(spec, 5, &self.path("cache"), &|_| {})
+            prepare(spec, 5, &self.path("cache"), &|_| {}).map_err(|error| error.error)
+        }
+
+        /// Files of the cache with their contents, but for what is known of sources.
+        fn kept(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+            let mut kept = contents(&self.path("cache"));
+            kept.retain(|path, _| !path.starts_with(self.path("cache/sources")));
+            kept
         }
 
         /// Also says how many rows were worked on.
@@ -540,12 +778,12 @@ mod tests {
         let (first, steps) = place.prepare_counting(&spec);
         assert!(steps > 0);
         let entry = first.base.path.parent().unwrap().to_path_buf();
-        let before = (contents(&place.path("cache")), entry.metadata().unwrap().ino());
+        let before = (place.kept(), entry.metadata().unwrap().ino());
 
         spec.name = "another label".into();
         let (mut second, steps) = place.prepare_counting(&spec);
         assert_eq!(steps, 0);
-        let after = (contents(&place.path("cache")), entry.metadata().unwrap().ino());
+        let after = (place.kept(), entry.metadata().unwrap().ino());
         assert!(before == after, "the folder is the same one");
         assert_eq!(second.name, "another label");
         second.name = first.name.clone();
@@ -553,27 +791,222 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_made_again() {
+    fn what_is_damaged_is_made_again_and_only_that_with_a_notice() {
         let place = Place::new();
         let mut spec = place.spec();
         spec.train = Train::Sample(20);
         let prepared = place.prepare(&spec).unwrap();
-        let whole = contents(&place.path("cache"));
-        assert_eq!(whole.len(), 5, "base, train, queries, manifest, truth");
-        for path in whole.keys() {
-            for length in [None, Some(0), Some(whole[path].len() - 2), Some(whole[path].len() + 4)]
-            {
-                match length {
+        let whole = place.kept();
+        assert_eq!(whole.len(), 7, "rows, held, rows, two manifests, truth, about: {whole:?}");
+        for path in whole.keys().filter(|path| !path.ends_with("about")) {
+            let length = whole[path].len();
+            for change in [None, Some(0), Some(length - 2), Some(length + 4), Some(length)] {
+                match change {
                     None => fs::remove_file(path).unwrap(),
-                    Some(length) => {
+                    Some(to) => {
                         let mut damaged = whole[path].clone();
-                        damaged.resize(length, b'}');
+                        // Of the same length: one bit, in what the file says.
+                        damaged[length / 3] ^= u8::from(to == length);
+                        damaged.resize(to, b'}');
                         fs::write(path, damaged).unwrap();
                     }
                 }
-                assert_eq!(place.prepare(&spec).unwrap(), prepared);
-                assert!(contents(&place.path("cache")) == whole, "{path:?} {length:?}");
+                let others = |path: &PathBuf| {
+                    let all = whole.keys().filter(|other| other.parent() != path.parent());
+                    all.map(|path| path.metadata().unwrap().ino()).collect::<Vec<_>>()
+                };
+                let before = others(path);
+                let mut again = place.prepare(&spec).unwrap();
+                let notices = std::mem::take(&mut again.notices);
+                assert_eq!(again, prepared);
+                assert!(place.kept() == whole, "{path:?} {change:?}");
+                assert_eq!(others(path), before, "only this one");
+                let gone = change.is_none() && path.ends_with("k5");
+                assert_eq!(notices.len(), usize::from(!gone), "{path:?} {change:?} {notices:?}");
             }
+        }
+    }
+
+    #[test]
+    fn parts_that_are_the_same_are_prepared_once() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.queries = Queries::File(place.file("q.fbin", &small_integers(4, 6, 9)));
+        // Of f16 rows something has to be written.
+        let halves = place.values.mapv(half::f16::from_f32);
+        let mut bytes = [500_u32.to_le_bytes(), 6_u32.to_le_bytes()].concat();
+        bytes.extend(halves.iter().flat_map(|x| x.to_le_bytes()));
+        fs::write(place.path("base.f16bin"), bytes).unwrap();
+        spec.source = Source::File(place.path("base.f16bin"));
+        let first = place.prepare(&spec).unwrap();
+        let stages = |spec: &DatasetSpec, k| {
+            let stages = std::sync::Mutex::new(Vec::new());
+            let told = |at: Progress| stages.lock().unwrap().push(at.stage);
+            let prepared = prepare(spec, k, &place.path("cache"), &told).unwrap();
+            assert_eq!(prepared.base, first.base);
+            let mut stages = stages.into_inner().unwrap();
+            stages.retain(|stage| *stage != "settle near ties");
+            stages.dedup();
+            stages
+        };
+        assert_eq!(stages(&spec, 9), ["find neighbours"]);
+        spec.metric = Metric::Ip;
+        assert_eq!(stages(&spec, 5), ["find neighbours"]);
+        spec.train = Train::Sample(30);
+        assert_eq!(stages(&spec, 5), ["sample train"]);
+        spec.queries = Queries::File(place.file("r.fbin", &small_integers(4, 6, 8)));
+        assert_eq!(stages(&spec, 5), ["read queries", "find neighbours"]);
+    }
+
+    #[test]
+    fn a_source_touched_copied_or_moved_is_the_same_one() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        let first = place.prepare(&spec).unwrap();
+        let file = fs::File::options().append(true).open(place.path("base.fbin")).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(place.prepare_counting(&spec), (first.clone(), 0));
+        fs::create_dir(place.path("elsewhere")).unwrap();
+        fs::copy(place.path("base.fbin"), place.path("elsewhere/b.fbin")).unwrap();
+        fs::remove_file(place.path("base.fbin")).unwrap();
+        spec.source = Source::File(place.path("elsewhere/b.fbin"));
+        assert_eq!(place.prepare_counting(&spec), (first, 0));
+    }
+
+    #[test]
+    fn equal_sources_that_serve_as_they_are_are_each_read_where_they_are() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.queries = Queries::File(place.file("q.fbin", &small_integers(4, 6, 9)));
+        let first = place.prepare(&spec).unwrap();
+        spec.source = Source::File(place.file("copy.fbin", &place.values));
+        let (second, steps) = place.prepare_counting(&spec);
+        assert_eq!(steps, 0);
+        assert!(first.base.path.ends_with("base.fbin") && second.base.path.ends_with("copy.fbin"));
+        fs::remove_file(place.path("copy.fbin")).unwrap();
+        assert!(first.unchanged().is_ok());
+        let error = second.unchanged().unwrap_err();
+        assert!(error.to_string().ends_with("copy.fbin was removed since it was prepared"));
+    }
+
+    #[test]
+    fn a_source_that_changes_later_or_whose_link_leads_elsewhere_is_told() {
+        let place = Place::new();
+        let link = place.path("link.fbin");
+        std::os::unix::fs::symlink("base.fbin", &link).unwrap();
+        let prepared = place.prepare(&spec(link.clone())).unwrap();
+        assert!(prepared.unchanged().is_ok());
+        // A copy of the same contents leads nowhere else; other contents do.
+        let mut values = place.values.clone();
+        for (to, same) in [("copy.fbin", true), ("other.fbin", false)] {
+            place.file(to, &values);
+            fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink(to, &link).unwrap();
+            assert_eq!(prepared.unchanged().is_ok(), same, "{to}");
+            values[(3, 3)] += 1.0;
+        }
+        let of = place.prepare(&place.spec()).unwrap();
+        let mut bytes = fs::read(place.path("base.fbin")).unwrap();
+        bytes[100] ^= 1;
+        fs::write(place.path("base.fbin"), bytes).unwrap();
+        let error = of.unchanged().unwrap_err().to_string();
+        assert!(error.ends_with("base.fbin changed since it was prepared"), "{error}");
+    }
+
+    #[test]
+    fn a_source_that_changes_while_it_is_read_leaves_nothing() {
+        let place = Place::new();
+        let error = prepare(&place.spec(), 5, &place.path("cache"), &|at| {
+            if at.stage == "sum covariance" {
+                let mut bytes = fs::read(place.path("base.fbin")).unwrap();
+                bytes[100] ^= 1;
+                fs::write(place.path("base.fbin"), bytes).unwrap();
+            }
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("base.fbin changed while it was being prepared"), "{error}");
+        assert!(place.kept().is_empty());
+    }
+
+    #[test]
+    fn a_cache_that_can_only_be_read_serves_what_it_has() {
+        let place = Place::new();
+        let prepared = place.prepare(&place.spec()).unwrap();
+        let set = |mode| {
+            for name in ["cache", "cache/rows", "cache/truth", "cache/sources"] {
+                let mode = fs::Permissions::from_mode(mode);
+                fs::set_permissions(place.path(name), mode).unwrap();
+            }
+        };
+        set(0o555);
+        // Root may write anyway, and so changes nothing here.
+        let again = place.prepare(&place.spec());
+        let mut other = place.spec();
+        other.limit = Some(99);
+        let refused = prepare(&other, 5, &place.path("cache"), &|_| {});
+        set(0o755);
+        assert_eq!(again.unwrap(), prepared);
+        if let Err(error) = refused {
+            assert_eq!(error.blame, Blame::Cache);
+            assert!(error.error.remedy().unwrap().contains("--cache-dir"));
+        }
+    }
+
+    #[test]
+    fn a_default_number_of_queries_shrinks_to_a_tenth_of_a_small_file() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.queries = Queries::HoldOutUpTo(500);
+        for (limit, held, noted) in [(None, 50, true), (Some(19), 1, true), (Some(2), 1, true)] {
+            spec.limit = limit;
+            let prepared = place.prepare(&spec).unwrap();
+            assert_eq!(prepared.queries.rows, held);
+            assert_eq!(prepared.notes.len(), usize::from(noted), "{:?}", prepared.notes);
+        }
+        spec.queries = Queries::HoldOutUpTo(50);
+        spec.limit = None;
+        assert!(place.prepare(&spec).unwrap().notes.is_empty());
+        spec.limit = Some(1);
+        let error = place.prepare(&spec).unwrap_err();
+        assert!(matches!(error, DataError::HoldOut { hold_out: 1, rows: 1 }));
+    }
+
+    #[test]
+    fn digests_that_cell_keys_are_made_of_stay_what_they_were() {
+        // Of version 0.1.0's first layout of the cache; stores hold them.
+        let place = Place::new();
+        let queries = place.file("q.fbin", &small_integers(4, 6, 9));
+        let mut held = place.spec();
+        held.train = Train::Sample(20);
+        let mut cosine = place.spec();
+        cosine.queries = Queries::File(queries);
+        cosine.train = Train::File(place.path("base.fbin"));
+        cosine.limit = Some(200);
+        cosine.metric = Metric::Cosine;
+        let mut synthetic = place.spec();
+        let kind = SyntheticKind::Clustered;
+        synthetic.source = Source::Synthetic(Synthetic { kind, n: 300, dim: 6, seed: 3 });
+        synthetic.metric = Metric::Ip;
+        for (spec, digest, truth) in [
+            (
+                held,
+                "d517dfd0e9e9795ad9f1535ffa9146705e488060e0844dc48b3163c94be6de78",
+                "truth/5b4d1b3852c6122f/k5",
+            ),
+            (
+                cosine,
+                "a6bf06004e2a9d8d9bd0119d23e591cc45f8d52a8f4945c79011ab051b16db14",
+                "truth/6ce9f360b381bb85/k5",
+            ),
+            (
+                synthetic,
+                "ac523d5366691ee690c6fdf308d589b449069203d15fbae880de07757e92a5c3",
+                "truth/0e33b1e2603b76fa/k5",
+            ),
+        ] {
+            let prepared = place.prepare(&spec).unwrap();
+            assert_eq!(prepared.digest, digest);
+            assert!(prepared.truth.path.ends_with(truth), "{:?}", prepared.truth.path);
         }
     }
 
@@ -688,8 +1121,7 @@ mod tests {
         assert!(zero.iter().all(|e| matches!(e, DataError::Zero { .. })));
         let missing = error(&|spec| spec.source = Source::File("no such.fbin".into()));
         assert!(missing.to_string().contains("no such.fbin"));
-        let entries = contents(&place.path("cache"));
-        assert!(entries.is_empty(), "a failure leaves nothing: {entries:?}");
+        assert!(!place.path("cache").exists(), "a failure leaves nothing");
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! Prepared rows: row-major little-endian f32 from an offset of a file.
+//!
+//! Rows of the cache are verified whole before they are used. Above [`VERIFIED_WHOLE`] that
+//! would read too much, so that a digest of each block lies beside them, and whatever is read is
+//! read in blocks and compared.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,10 +13,16 @@ use ndarray::{Array2, ArrayViewMut2, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
-use super::error::io;
+use super::error::{cache_io, io};
 
 /// Bytes decoded at a time: stays in the first-level caches.
 const CHUNK_BYTES: usize = 1 << 16;
+/// Rows that take more bytes than this are verified block by block.
+const VERIFIED_WHOLE: u64 = 4 << 30;
+/// Bytes of such a block; small, since a single row costs one.
+const BLOCK_BYTES: usize = CHUNK_BYTES;
+/// Bytes of a block's digest: what damages a file by accident does not meet it.
+const BLOCK_DIGEST_BYTES: usize = 16;
 
 /// Where `rows`×`dim` little-endian f32 lie, row-major, `offset` bytes into `path`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +36,9 @@ pub struct RowFile {
     pub rows: usize,
     /// Dimensions of a row.
     pub dim: usize,
+    /// Digests of the blocks, where whatever is read is compared with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<PathBuf>,
 }
 
 impl RowFile {
@@ -46,7 +59,24 @@ impl RowFile {
                 found,
             });
         }
-        Ok(Rows { file, place: self.clone() })
+        let blocks = self.blocks.as_ref();
+        let blocks = blocks.map(|path| File::open(path).map_err(io("open", path))).transpose()?;
+        Ok(Rows { file, blocks, place: self.clone() })
+    }
+
+    /// Compares everything with the digests of the blocks, where there are any.
+    pub(super) fn verify_blocks(&self) -> Result<(), DataError> {
+        if self.blocks.is_none() {
+            return Ok(());
+        }
+        let rows = self.open()?;
+        let length = (self.end() - u128::from(self.offset)) as u64;
+        let mut bytes = vec![0; BLOCK_BYTES];
+        for at in (0..length).step_by(BLOCK_BYTES) {
+            let bytes = &mut bytes[..BLOCK_BYTES.min((length - at) as usize)];
+            rows.read_block(self.blocks.as_deref(), at, bytes)?;
+        }
+        Ok(())
     }
 
     /// Bytes up to the end of the last row; wide enough for any manifest's numbers.
@@ -62,6 +92,7 @@ impl RowFile {
 #[derive(Debug)]
 pub struct Rows {
     file: File,
+    blocks: Option<File>,
     place: RowFile,
 }
 
@@ -80,7 +111,8 @@ impl Rows {
     ///
     /// # Errors
     /// [`DataError::OutOfRange`] past the last row or for another width,
-    /// [`DataError::Io`] when the file cannot be read.
+    /// [`DataError::Io`] when the file cannot be read, [`DataError::Damaged`] when it is not what
+    /// was written.
     pub fn read(&self, first: usize, mut out: ArrayViewMut2<'_, f32>) -> Result<(), DataError> {
         let (count, dim) = out.dim();
         if dim != self.place.dim || first > self.place.rows || count > self.place.rows - first {
@@ -136,27 +168,141 @@ impl Rows {
         Ok(())
     }
 
-    fn decode(&self, mut at: u64, out: &mut [f32], bytes: &mut [u8]) -> Result<(), DataError> {
-        for values in out.chunks_mut((bytes.len() / 4).max(1)) {
+    fn decode(&self, mut at: u64, mut out: &mut [f32], bytes: &mut [u8]) -> Result<(), DataError> {
+        while !out.is_empty() {
+            let mut count = (bytes.len() / 4).max(1);
+            if self.blocks.is_some() {
+                // Up to the end of a block, so that each is read once.
+                let into = (at - self.place.offset) as usize % BLOCK_BYTES;
+                count = count.min((BLOCK_BYTES - into) / 4);
+            }
+            let (values, rest) = out.split_at_mut(count.min(out.len()));
             let bytes = &mut bytes[..4 * values.len()];
-            self.file.read_exact_at(bytes, at).map_err(io("read", &self.place.path))?;
+            self.fill(at, bytes)?;
             for (value, four) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *value = f32::from_le_bytes(*four);
             }
             at += bytes.len() as u64;
+            out = rest;
         }
         Ok(())
     }
+
+    /// Fills `bytes`, all of one block, from `at` on.
+    fn fill(&self, at: u64, bytes: &mut [u8]) -> Result<(), DataError> {
+        let Some(path) = &self.place.blocks else {
+            return self.file.read_exact_at(bytes, at).map_err(io("read", &self.place.path));
+        };
+        let at = at - self.place.offset;
+        let into = at as usize % BLOCK_BYTES;
+        let first = at - into as u64;
+        let left = self.place.end() - u128::from(self.place.offset) - u128::from(first);
+        let length = BLOCK_BYTES.min(left as usize);
+        if bytes.len() == length {
+            return self.read_block(Some(path), first, bytes);
+        }
+        let mut block = vec![0; length];
+        self.read_block(Some(path), first, &mut block)?;
+        bytes.copy_from_slice(&block[into..into + bytes.len()]);
+        Ok(())
+    }
+
+    /// Reads the block that starts `at` bytes into the rows and compares it with its digest.
+    fn read_block(&self, path: Option<&Path>, at: u64, block: &mut [u8]) -> Result<(), DataError> {
+        let damaged = |reason| DataError::Damaged { path: self.place.path.clone(), reason };
+        self.file
+            .read_exact_at(block, self.place.offset + at)
+            .map_err(io("read", &self.place.path))?;
+        let (Some(blocks), Some(path)) = (&self.blocks, path) else {
+            return Ok(());
+        };
+        let mut digest = [0; BLOCK_DIGEST_BYTES];
+        let number = at / BLOCK_BYTES as u64;
+        blocks
+            .read_exact_at(&mut digest, number * BLOCK_DIGEST_BYTES as u64)
+            .map_err(io("read", path))?;
+        if block_digest(block) != digest {
+            return Err(damaged("a block has the wrong digest"));
+        }
+        Ok(())
+    }
+}
+
+fn block_digest(block: &[u8]) -> [u8; BLOCK_DIGEST_BYTES] {
+    let digest = blake3::hash(block);
+    let mut short = [0; BLOCK_DIGEST_BYTES];
+    short.copy_from_slice(&digest.as_bytes()[..BLOCK_DIGEST_BYTES]);
+    short
 }
 
 /// One part of a dataset, as its manifest remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Part {
-    /// Where the rows are; a path inside the cache entry is relative to it.
+    /// Where the rows are, relative to the cache entry; an empty path stands for a source that
+    /// serves as it is.
     pub(super) rows: RowFile,
     /// BLAKE3, in hex, over the rows' bytes, then rows and dim as u64.
     pub(super) digest: String,
+}
+
+impl Part {
+    /// The rows in the entry `folder`, or in the source they stayed in: a cache can be moved, and
+    /// equal sources share an entry.
+    pub(super) fn place(&self, folder: &Path, source: Option<&Path>) -> RowFile {
+        let path = match source.filter(|_| self.is_in_place()) {
+            Some(source) => source.to_owned(),
+            None => folder.join(&self.rows.path),
+        };
+        let blocks = self.rows.blocks.as_ref().map(|blocks| folder.join(blocks));
+        RowFile { path, blocks, ..self.rows.clone() }
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.rows.path.as_os_str().is_empty()
+    }
+
+    /// Makes sure that the file in the entry `folder` is what was written: all of it, or its
+    /// length where blocks are verified when they are read. A source vouches for itself.
+    pub(super) fn verify(&self, folder: &Path) -> Result<(), DataError> {
+        if self.is_in_place() {
+            return Ok(());
+        }
+        let place = self.place(folder, None);
+        let damaged = |reason| DataError::Damaged { path: place.path.clone(), reason };
+        let open = |path: &Path| {
+            File::open(path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => damaged("it is gone"),
+                _ => cache_io("open", path)(error),
+            })
+        };
+        let length = |file: &File| Ok(file.metadata().map_err(io("inspect", &place.path))?.len());
+        let file = open(&place.path)?;
+        if u128::from(length(&file)?) != place.end() {
+            return Err(damaged("wrong length"));
+        }
+        if let Some(path) = &place.blocks {
+            let blocks = place.end().div_ceil(BLOCK_BYTES as u128);
+            if u128::from(length(&open(path)?)?) != blocks * BLOCK_DIGEST_BYTES as u128 {
+                return Err(damaged("the digests of its blocks have the wrong length"));
+            }
+            return Ok(());
+        }
+        let mut digest = blake3::Hasher::new();
+        digest.update_reader(&file).map_err(cache_io("read", &place.path))?;
+        if finished(digest, &place) != self.digest {
+            return Err(damaged("wrong digest"));
+        }
+        Ok(())
+    }
+}
+
+/// The digest of the rows whose bytes `digest` has seen.
+fn finished(mut digest: blake3::Hasher, rows: &RowFile) -> String {
+    for size in [rows.rows, rows.dim] {
+        digest.update(&(size as u64).to_le_bytes());
+    }
+    digest.finalize().to_hex().to_string()
 }
 
 /// Receives rows in order: digests them, sums their columns and, unless they stay
@@ -166,29 +312,57 @@ pub(super) struct RowSink {
     written: PathBuf,
     place: RowFile,
     digest: blake3::Hasher,
+    blocks: Blocks,
     sums: Vec<f64>,
     bytes: Vec<u8>,
+}
+
+/// Digests of all blocks so far; kept only if there turn out to be many.
+struct Blocks {
+    digests: Vec<u8>,
+    open: Vec<u8>,
+    /// Rows of at most so many bytes do without.
+    from: u64,
+}
+
+impl Blocks {
+    fn push(&mut self, mut bytes: &[u8]) {
+        while self.open.len() + bytes.len() >= BLOCK_BYTES {
+            let (head, rest) = bytes.split_at(BLOCK_BYTES - self.open.len());
+            self.open.extend_from_slice(head);
+            self.end();
+            bytes = rest;
+        }
+        self.open.extend_from_slice(bytes);
+    }
+
+    fn end(&mut self) {
+        if !self.open.is_empty() {
+            self.digests.extend(block_digest(&self.open));
+            self.open.clear();
+        }
+    }
 }
 
 impl RowSink {
     /// Writes rows of `dim` dimensions to the new file `name` in `folder`.
     pub(super) fn create(folder: &Path, name: &str, dim: usize) -> Result<Self, DataError> {
         let written = folder.join(name);
-        let file = File::create_new(&written).map_err(io("create", &written))?;
-        Ok(Self {
-            file: Some(BufWriter::with_capacity(1 << 20, file)),
-            written,
-            ..Self::in_place(name.into(), 0, dim)
-        })
+        let file = File::create_new(&written).map_err(cache_io("create", &written))?;
+        let mut sink = Self::in_place(0, dim);
+        sink.file = Some(BufWriter::with_capacity(1 << 20, file));
+        sink.place.path = name.into();
+        Ok(Self { written, ..sink })
     }
 
-    /// Only looks at rows that stay in `path`, from `offset` on.
-    pub(super) fn in_place(path: PathBuf, offset: u64, dim: usize) -> Self {
+    /// Only looks at rows that stay in their source, from `offset` on.
+    pub(super) fn in_place(offset: u64, dim: usize) -> Self {
         Self {
             file: None,
             written: PathBuf::new(),
-            place: RowFile { path, offset, rows: 0, dim },
+            place: RowFile { path: PathBuf::new(), offset, rows: 0, dim, blocks: None },
             digest: blake3::Hasher::new(),
+            blocks: Blocks { digests: Vec::new(), open: Vec::new(), from: VERIFIED_WHOLE },
             sums: vec![0.0; dim],
             bytes: Vec::new(),
         }
@@ -206,7 +380,8 @@ impl RowSink {
         self.bytes.extend(rows.iter().flat_map(|x| x.to_le_bytes()));
         self.digest.update(&self.bytes);
         if let Some(file) = &mut self.file {
-            file.write_all(&self.bytes).map_err(io("write", &self.written))?;
+            self.blocks.push(&self.bytes);
+            file.write_all(&self.bytes).map_err(cache_io("write", &self.written))?;
         }
         Ok(())
     }
@@ -214,18 +389,26 @@ impl RowSink {
     /// Ends the part: (part, mean of each column).
     pub(super) fn finish(mut self) -> Result<(Part, Vec<f64>), DataError> {
         if let Some(file) = self.file {
-            let failed = |source| io("write", &self.written)(source);
+            let failed = |source| cache_io("write", &self.written)(source);
             let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
             // The rename that publishes the entry must not overtake its contents.
             file.sync_all().map_err(failed)?;
-        }
-        for size in [self.place.rows, self.place.dim] {
-            self.digest.update(&(size as u64).to_le_bytes());
+            if self.place.end() > u128::from(self.blocks.from) {
+                self.blocks.end();
+                let path = self.written.with_extension("blocks");
+                File::create_new(&path)
+                    .and_then(|mut file| {
+                        file.write_all(&self.blocks.digests)?;
+                        file.sync_all()
+                    })
+                    .map_err(cache_io("write", &path))?;
+                self.place.blocks = Some(self.place.path.with_extension("blocks"));
+            }
         }
         let rows = self.place.rows as f64;
         self.sums.iter_mut().for_each(|sum| *sum /= rows);
-        let part = Part { rows: self.place, digest: self.digest.finalize().to_hex().to_string() };
-        Ok((part, self.sums))
+        let digest = finished(self.digest, &self.place);
+        Ok((Part { rows: self.place, digest }, self.sums))
     }
 }
 
@@ -289,10 +472,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, [0; 39]).unwrap();
-        let place = |rows| RowFile { path: path.clone(), offset: 8, rows, dim: 4 };
+        let place = |rows| RowFile { path: path.clone(), offset: 8, rows, dim: 4, blocks: None };
         assert!(place(1).open().is_ok());
         assert!(matches!(place(2).open(), Err(DataError::Length { expected: 40, found: 39, .. })));
         assert!(place(usize::MAX).open().is_err());
+    }
+
+    #[test]
+    fn large_rows_are_verified_by_the_block_whatever_is_read_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = small_integers(3000, 37, 1);
+        let mut sink = RowSink::create(folder.path(), "a.f32", 37).unwrap();
+        sink.blocks.from = 100_000;
+        for rows in values.axis_chunks_iter(Axis(0), 700) {
+            sink.push(rows.as_slice().unwrap()).unwrap();
+        }
+        let (part, _) = sink.finish().unwrap();
+        let place = part.place(folder.path(), None);
+        assert!(place.blocks.is_some());
+        let rows = place.open().unwrap();
+        assert_eq!(rows.read_all().unwrap(), values);
+        let mut some = Array2::zeros((500, 37));
+        rows.read(440, some.view_mut()).unwrap();
+        assert_eq!(some, values.slice(s![440..940, ..]));
+        part.verify(folder.path()).unwrap();
+        place.verify_blocks().unwrap();
+
+        // A bit in the block that starts in row 1771 and ends in row 2214.
+        let file = File::options().read(true).write(true).open(&place.path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 2000 * 37 * 4).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 2000 * 37 * 4).unwrap();
+        for row in [0, 1770, 2215, 2999] {
+            rows.read(row, Array2::zeros((1, 37)).view_mut()).unwrap();
+        }
+        for row in [1771, 1900, 2000, 2214] {
+            let error = rows.read(row, Array2::zeros((1, 37)).view_mut());
+            assert!(matches!(error, Err(DataError::Damaged { .. })), "{row}");
+        }
+        assert!(matches!(rows.read_all(), Err(DataError::Damaged { .. })));
+        assert!(matches!(place.verify_blocks(), Err(DataError::Damaged { .. })));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! | `.fvecs` `.bvecs` | each row: i32 d, then d values (f32, u8); little-endian |
 //! | `.npy` | numpy: f2, f4, f8, i1, u1 of either byte order, C order, two axes |
 //!
+//! A link's own name says the format, since what it leads to is often named by its digest; if
+//! that says nothing, the next name on the way to the file does.
+//!
 //! The size of the file is checked against its header before any row is read, so a
 //! header can never ask for more memory than the file has bytes. Values are
 //! converted to f32 (f8 is rounded; u8 and i8 keep their integer values).
@@ -84,6 +87,44 @@ impl Element {
     }
 }
 
+/// How a file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    BigAnn(Element),
+    Vecs(Element),
+    Npy,
+}
+
+impl Format {
+    fn of(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        Some(match extension.as_str() {
+            "fbin" => Self::BigAnn(Element::F32),
+            "u8bin" => Self::BigAnn(Element::U8),
+            "i8bin" => Self::BigAnn(Element::I8),
+            "f16bin" => Self::BigAnn(Element::F16),
+            "fvecs" => Self::Vecs(Element::F32),
+            "bvecs" => Self::Vecs(Element::U8),
+            "npy" => Self::Npy,
+            _ => return None,
+        })
+    }
+
+    /// The first name that says one, from `path` along its links to the file.
+    fn along(path: &Path) -> Option<Self> {
+        let mut path = path.to_path_buf();
+        // As many links as the system follows.
+        for _ in 0..40 {
+            if let Some(format) = Self::of(&path) {
+                return Some(format);
+            }
+            let to = path.read_link().ok()?;
+            path = path.parent()?.join(to);
+        }
+        None
+    }
+}
+
 /// A checked file of `rows`×`dim` values.
 #[derive(Debug)]
 pub(super) struct SourceFile {
@@ -110,30 +151,28 @@ struct Announced {
 }
 
 impl SourceFile {
-    /// Opens `path` by its extension and checks its size against its header.
+    /// Opens `path` by its name and checks its size against its header.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         // Asked first: opening a pipe would wait for a writer.
         let about = path.metadata().map_err(io("open", path))?;
         if !about.is_file() {
             return Err(DataError::NotAFile { path: path.into() });
         }
-        let format = path.extension().unwrap_or_default().to_string_lossy();
-        let big_ann = |file: &File, element| big_ann_header(file, path, element);
+        let Some(format) = Format::along(path) else {
+            let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(DataError::UnknownFormat { path: path.into(), extension });
+        };
         let file = File::open(path).map_err(io("open", path))?;
-        let announced = match format.to_ascii_lowercase().as_str() {
-            "fbin" => big_ann(&file, Element::F32)?,
-            "u8bin" => big_ann(&file, Element::U8)?,
-            "i8bin" => big_ann(&file, Element::I8)?,
-            "f16bin" => big_ann(&file, Element::F16)?,
-            "fvecs" => vecs_header(&file, path, about.len(), Element::F32)?,
-            "bvecs" => vecs_header(&file, path, about.len(), Element::U8)?,
-            "npy" => npy_header(&file, path)?,
-            _ => {
-                return Err(DataError::UnknownFormat {
-                    path: path.into(),
-                    extension: format.into_owned(),
-                });
-            }
+        if about.len() == 0 {
+            return Err(DataError::Header {
+                path: path.into(),
+                reason: "the file is empty".into(),
+            });
+        }
+        let announced = match format {
+            Format::BigAnn(element) => big_ann_header(&file, path, element)?,
+            Format::Vecs(element) => vecs_header(&file, path, about.len(), element)?,
+            Format::Npy => npy_header(&file, path)?,
         };
         Self::believe(file, path, about.len(), &announced)
     }
@@ -167,10 +206,16 @@ impl SourceFile {
         })
     }
 
-    /// Bytes up to the end of the last row.
-    pub(super) fn bytes(&self) -> u64 {
+    /// Bytes up to the end of the first `rows` rows.
+    pub(super) fn bytes(&self, rows: usize) -> u64 {
         let prefix = if self.prefixed { 4 } else { 0 };
-        self.offset + (self.rows * (prefix + self.dim * self.element.bytes())) as u64
+        self.offset + rows as u64 * (prefix + self.dim * self.element.bytes()) as u64
+    }
+
+    /// How the bytes are read: with them, it says all of what the rows are.
+    pub(super) fn layout(&self) -> String {
+        let Self { element, big_endian, offset, prefixed, dim, .. } = self;
+        format!("{element:?} big={big_endian} offset={offset} prefixed={prefixed} dim={dim}")
     }
 
     /// Bytes before the first row if the file is what [`super::RowFile`] reads.
@@ -315,7 +360,8 @@ fn npy_header(file: &File, path: &Path) -> Result<Announced, DataError> {
     if count(|b| b"([{".contains(b)) > 2 || count(u8::is_ascii_digit) > 20 {
         return Err(bad("not a plain matrix of numbers"));
     }
-    let header = NpyHeader::from_reader(head).map_err(|e| bad(&e.to_string()))?;
+    let plain = [&head[..start], &as_python_3(&head[start..])].concat();
+    let header = NpyHeader::from_reader(&*plain).map_err(|e| bad(&e.to_string()))?;
 
     let DType::Plain(ty) = header.dtype() else {
         return Err(bad("not a plain matrix of numbers"));
@@ -344,6 +390,28 @@ fn npy_header(file: &File, path: &Path) -> Result<Announced, DataError> {
         offset: head.len() as u64,
         prefixed: false,
     })
+}
+
+/// The same dictionary, of the same length, on one line and without the L that Python 2 writes
+/// behind long integers.
+fn as_python_3(dictionary: &[u8]) -> Vec<u8> {
+    let mut plain = dictionary.to_vec();
+    let mut quote = None;
+    for (at, c) in dictionary.iter().copied().enumerate() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == b'\'' || c == b'"' => quote = Some(c),
+            None => {
+                let long = c.eq_ignore_ascii_case(&b'L')
+                    && dictionary[..at].last().is_some_and(u8::is_ascii_digit);
+                if long || matches!(c, b'\n' | b'\r' | 0) {
+                    plain[at] = b' ';
+                }
+            }
+        }
+    }
+    plain
 }
 
 /// A header that ends early is bad; any other failure is the system's.
@@ -576,6 +644,61 @@ mod tests {
         long[6] = 2;
         let error = open("a.npy", &long).unwrap_err();
         assert!(matches!(error, DataError::Header { .. }), "{error}");
+    }
+
+    #[test]
+    fn npy_headers_of_other_writers_are_read() {
+        let data = numbers(Element::F32, false);
+        let long = "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 3L), }";
+        let terse = "{\"shape\":(2,3),\"fortran_order\":False,\"descr\":\"<f4\"}";
+        let airy = "  { 'descr' : '<f4' ,\n 'fortran_order' : False , 'shape' : ( 2 , 3 ) }  \r\n ";
+        for dict in [long, terse, airy] {
+            assert_eq!(read("a.npy", &npy(dict, &data)).unwrap(), VALUES, "{dict}");
+            for version in [2, 3] {
+                let mut wide = npy(dict, &data);
+                wide[6] = version;
+                wide.splice(10..10, [0, 0]);
+                assert_eq!(read("a.npy", &wide).unwrap(), VALUES, "{dict} {version}");
+            }
+        }
+        // An L that belongs to a name is no number's.
+        let error = open("a.npy", &npy(&matrix("<f4L", "False", "(2, 3)"), &data)).unwrap_err();
+        assert!(matches!(error, DataError::Header { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_name_that_was_written_says_the_format_of_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let content = big_ann(2, 3, &numbers(Element::F32, false));
+        fs::create_dir(at("blobs")).unwrap();
+        fs::write(at("blobs/9f86"), &content).unwrap();
+        fs::write(at("whole.fbin"), &content).unwrap();
+        fs::write(at("misnamed.npy"), &content).unwrap();
+        for (link, to) in [
+            ("base.fbin", "blobs/9f86"),
+            ("blobs/again.FBIN", "9f86"),
+            ("twice.fbin", "blobs/again.FBIN"),
+            ("through", "twice.fbin"),
+            ("plain", "whole.fbin"),
+            ("odd.data", "whole.fbin"),
+            ("right.fbin", "misnamed.npy"),
+        ] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+            let file = SourceFile::open(&at(link)).unwrap();
+            assert_eq!((file.rows, file.dim), (2, 3), "{link}");
+        }
+        std::os::unix::fs::symlink("blobs/9f86", at("nothing")).unwrap();
+        let error = SourceFile::open(&at("nothing")).unwrap_err();
+        assert!(matches!(error, DataError::UnknownFormat { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_called_empty() {
+        for name in ["a.fbin", "a.fvecs", "a.npy"] {
+            let error = open(name, &[]).unwrap_err().to_string();
+            assert!(error.ends_with("bad header: the file is empty"), "{error}");
+        }
     }
 
     #[test]

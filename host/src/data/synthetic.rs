@@ -116,6 +116,10 @@ impl Generator {
         Ok(generator)
     }
 
+    pub(super) fn kind(&self) -> SyntheticKind {
+        self.kind
+    }
+
     /// Fills `out`, whole rows, from row `first` on, a multiple of [`BLOCK_ROWS`].
     pub(super) fn read(&self, first: usize, out: &mut [f32]) {
         debug_assert!(first.is_multiple_of(BLOCK_ROWS), "streams start at blocks");

@@ -33,9 +33,7 @@ pub(super) fn prepared_rows(folder: &Path, name: &str, values: &Array2<f32>) -> 
     let mut sink = RowSink::create(folder, name, values.ncols()).unwrap();
     sink.push(values.as_slice().unwrap()).unwrap();
     let (part, _) = sink.finish().unwrap();
-    let mut place = part.rows;
-    place.path = folder.join(place.path);
-    place.open().unwrap()
+    part.place(folder, None).open().unwrap()
 }
 
 /// A file that serves as it is, searched for ten of its rows.

@@ -15,10 +15,10 @@
 //! each, and the f64 values it is compared with err by (d+4)·2⁻⁵²·(‖x‖+‖r‖)² at most.
 
 use std::collections::BinaryHeap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
@@ -27,7 +27,9 @@ use vq_kernels::distance::{dot, l2_sq, norm_sq};
 use vq_kernels::words::{Reach, ScoreError};
 use vq_kernels::{Panels, TopK, Words};
 
-use super::error::io;
+use super::cache::{Cache, TRUTH};
+use super::error::{cache_io, io};
+use super::unfinished::Unfinished;
 use super::{DataError, Metric, OnProgress, Progress, Rows, block_rows};
 
 /// Exact neighbours of q queries.
@@ -48,6 +50,9 @@ pub struct TruthFile {
     /// Neighbours per query: what was asked for, or all rows if there are fewer.
     pub k: usize,
 }
+
+/// Beside the files, what they are of.
+pub(super) const ABOUT: &str = "about";
 
 /// Format name and version.
 const MAGIC: [u8; 8] = *b"vqtruth1";
@@ -70,33 +75,71 @@ const RUN: usize = 512;
 /// Candidates that are so many rows apart are still one read.
 const GAP: u32 = 16;
 
-/// Finds `k` exact neighbours of each of `queries` in `base`, in a file of `folder`
+/// Where neighbours are kept.
+pub(super) struct Place<'a, 'c> {
+    pub(super) cache: &'a mut Cache<'c>,
+    /// What base, queries and metric are.
+    pub(super) key: &'a str,
+    /// For people: where the base comes from.
+    pub(super) from: &'a str,
+}
+
+/// A file of neighbours, how many queries equal a base row, and the lock that keeps the file.
+pub(super) type Found = (TruthFile, u64, Option<File>);
+
+/// Finds `k` exact neighbours of each of `queries` in `base`, in a file of the cache
 /// that is kept for the next caller. `k` is at most the number of base rows.
-///
-/// Returns it with the number of queries that equal a row of the base.
 pub(super) fn find(
     base: &Rows,
     queries: &Rows,
     metric: Metric,
     k: usize,
-    folder: &Path,
+    place: Place<'_, '_>,
     progress: OnProgress<'_>,
-) -> Result<(TruthFile, u64), DataError> {
-    fs::create_dir_all(folder).map_err(io("create", folder))?;
-    if let Some(found) = stored(folder, queries.rows(), k)? {
+) -> Result<Found, DataError> {
+    let Place { cache, key, from } = place;
+    let folder = cache.folder.join(TRUTH).join(&key[..16]);
+    if let Some(found) = stored(&folder, queries.rows(), k, &mut cache.notices)? {
         return Ok(found);
     }
     let (truth, identical) = exact_neighbours(base, queries, metric, k, progress)?;
-    let path = folder.join(format!("k{k}"));
-    write(&truth, identical, folder, &path)?;
-    Ok((TruthFile { path, k }, identical))
+    cache.sources.unchanged_so_far()?;
+    fs::create_dir_all(&folder).map_err(cache_io("create", &folder))?;
+    // Beside its place first: a file there is whole.
+    let beside = Unfinished::new(&cache.folder)?;
+    let (whole, path) = (beside.path().join("k"), folder.join(format!("k{k}")));
+    write(&truth, identical, &whole)?;
+    fs::rename(&whole, &path).map_err(cache_io("write", &path))?;
+    // Only people look at it.
+    let _told = fs::write(folder.join(ABOUT), from);
+    let lock = hold(&path);
+    Ok((TruthFile { path, k }, identical, lock))
+}
+
+/// Keeps the file from being cleared, and remembers that it was used.
+fn hold(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    if let Ok(writable) = File::options().append(true).open(path) {
+        let _told = writable.set_modified(SystemTime::now());
+    }
+    file.lock_shared().is_ok().then_some(file)
 }
 
 /// The whole file in `folder` with the fewest neighbours that are enough.
-fn stored(folder: &Path, queries: usize, k: usize) -> Result<Option<(TruthFile, u64)>, DataError> {
+fn stored(
+    folder: &Path,
+    queries: usize,
+    k: usize,
+    notices: &mut Vec<String>,
+) -> Result<Option<Found>, DataError> {
     let mut enough: Vec<(usize, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io("list", folder))? {
-        let path = entry.map_err(io("list", folder))?.path();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cache_io("list", folder)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(cache_io("list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(held) = name.strip_prefix('k').and_then(|k| k.parse().ok())
             && held >= k
@@ -105,11 +148,30 @@ fn stored(folder: &Path, queries: usize, k: usize) -> Result<Option<(TruthFile, 
         }
     }
     enough.sort();
-    Ok(enough.into_iter().find_map(|(held, path)| {
-        let header = Header::read(&path).ok()?;
-        let whole = header.queries == queries && header.k == held;
-        whole.then_some((TruthFile { path, k }, header.identical))
-    }))
+    for (held, path) in enough {
+        let lock = hold(&path);
+        let file = TruthFile { path, k };
+        let whole = file.read().and_then(|_| Header::read(&file.path));
+        match whole {
+            Ok(header) if header.queries == queries && header.k == held => {
+                return Ok(Some((file, header.identical, lock)));
+            }
+            Ok(_) => notices.push(damaged_notice(&file.path, "another one's")),
+            Err(DataError::Damaged { reason, .. }) => {
+                notices.push(damaged_notice(&file.path, reason));
+            }
+            // Cleared away meanwhile.
+            Err(DataError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // Of no use to anybody, and not to be told of again.
+        let _removed = fs::remove_file(&file.path);
+    }
+    Ok(None)
+}
+
+fn damaged_notice(path: &Path, how: &str) -> String {
+    format!("the exact neighbours in {} are damaged ({how}) and are found again", path.display())
 }
 
 struct Header {
@@ -178,18 +240,13 @@ impl TruthFile {
     }
 }
 
-/// Writes beside and renames: `path` is whole or absent.
-fn write(truth: &Truth, identical: u64, folder: &Path, path: &Path) -> Result<(), DataError> {
-    // As open to others as the umask lets it be: a cache may be shared.
-    let file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(io("create a file in", folder))?;
-    let mut out = BufWriter::new(file);
+fn write(truth: &Truth, identical: u64, path: &Path) -> Result<(), DataError> {
+    let failed = |source| cache_io("write", path)(source);
+    let mut out = BufWriter::new(File::create_new(path).map_err(failed)?);
     let mut digest = blake3::Hasher::new();
     let mut put = |bytes: &[u8]| {
         digest.update(bytes);
-        out.write_all(bytes).map_err(io("write", path))
+        out.write_all(bytes).map_err(failed)
     };
     put(&MAGIC)?;
     let (queries, k) = truth.ids.dim();
@@ -202,11 +259,9 @@ fn write(truth: &Truth, identical: u64, folder: &Path, path: &Path) -> Result<()
     for row in truth.distances.rows() {
         put(&row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>())?;
     }
-    out.write_all(digest.finalize().as_bytes()).map_err(io("write", path))?;
-    let file = out.into_inner().map_err(|e| io("write", path)(e.into_error()))?;
-    file.as_file().sync_all().map_err(io("write", path))?;
-    file.persist(path).map_err(|e| io("write", path)(e.error))?;
-    Ok(())
+    out.write_all(digest.finalize().as_bytes()).map_err(failed)?;
+    let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.sync_all().map_err(failed)
 }
 
 /// A base row and how far it is; ordered nearest first, then by id.
@@ -726,6 +781,7 @@ fn each_scores<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::identity::Sources;
     use crate::data::testing::{prepared_rows, small_integers};
 
     const METRICS: [Metric; 2] = [Metric::L2, Metric::Ip];
@@ -753,6 +809,17 @@ mod tests {
             }
         }
         truth
+    }
+
+    /// What [`find`] finds with a cache in `folder`, and its notices.
+    fn kept(folder: &Path, base: &Rows, queries: &Rows, k: usize) -> (Found, Vec<String>) {
+        let sources = Sources::default();
+        let folder = folder.to_path_buf();
+        let mut cache = Cache { folder, sources: &sources, notices: Vec::new() };
+        let key = "0123456789abcdef";
+        let place = Place { cache: &mut cache, key, from: "here" };
+        let found = find(base, queries, Metric::L2, k, place, &|_| {}).unwrap();
+        (found, cache.notices)
     }
 
     /// Finds and compares; returns whether a query had to be settled by a second scan.
@@ -842,12 +909,8 @@ mod tests {
         }
         let base = prepared_rows(folder.path(), "base", &base);
         let queries = prepared_rows(folder.path(), "queries", &queries);
-        let found = |metric, k, name| {
-            let folder = folder.path().join(name);
-            find(&base, &queries, metric, k, &folder, &|_| {}).unwrap().1
-        };
-        assert_eq!(found(Metric::L2, 5, "l2"), 3);
-        assert_eq!(found(Metric::L2, 5, "l2"), 3);
+        let found = || kept(folder.path(), &base, &queries, 5).0.1;
+        assert_eq!([found(), found()], [3, 3]);
     }
 
     #[test]
@@ -855,8 +918,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
         let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
-        let store = folder.path().join("truth");
-        let find = |k| find(&base, &queries, Metric::L2, k, &store, &|_| {}).unwrap().0;
+        let find = |k| kept(folder.path(), &base, &queries, k).0.0;
         let ten = find(10);
         let five = find(5);
         assert_eq!(ten.path, five.path);
@@ -870,27 +932,26 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_found_out() {
+    fn a_damaged_file_is_found_out_and_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
         let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
-        let store = folder.path().join("truth");
-        let find = || find(&base, &queries, Metric::L2, 10, &store, &|_| {}).unwrap().0;
-        let file = find();
+        let find = || kept(folder.path(), &base, &queries, 10);
+        let ((file, ..), _) = find();
         let truth = file.read().unwrap();
         let whole = fs::read(&file.path).unwrap();
-        let mut magic = whole.clone();
-        magic[0] ^= 1;
-        for damaged in [&whole[..whole.len() - 1], &whole[..20], &[], &magic] {
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        for damaged in [&whole[..whole.len() - 1], &whole[..20], &[], &flipped(0), &flipped(40)] {
             fs::write(&file.path, damaged).unwrap();
             assert!(matches!(file.read(), Err(DataError::Damaged { .. })));
-            assert_eq!(find(), file);
+            let ((again, ..), notices) = find();
+            assert_eq!((&again, notices.len()), (&file, 1), "{notices:?}");
             assert_eq!(file.read().unwrap(), truth, "it is made again");
+            assert!(find().1.is_empty());
         }
-        let mut flipped = whole.clone();
-        flipped[40] ^= 1;
-        fs::write(&file.path, flipped).unwrap();
-        let error = file.read().unwrap_err().to_string();
-        assert!(error.contains("wrong checksum"), "{error}");
     }
 }

@@ -2,15 +2,20 @@
 //! that there is one reader and one form of diagnostics.
 
 use super::Value;
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::PathBuf;
+
+/// What stands for the file's name where the sweep comes from arguments.
+pub const COMMAND_LINE: &str = "command line";
 
 /// What `run` takes instead of a sweep file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunArguments {
     /// `--data FILE`, repeatable; each file becomes a dataset named by its stem.
     pub data: Vec<PathBuf>,
-    /// `--queries FILE`; without one, 500 rows of each data file are held out.
+    /// `--queries FILE`; without one, 500 rows of each data file are held out, or a tenth of them
+    /// where that is less.
     pub queries: Option<PathBuf>,
     /// `--metric l2|ip|cosine`
     pub metric: Option<String>,
@@ -59,20 +64,22 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
     }
     let mut names: Vec<String> = Vec::new();
     for data in &arguments.data {
-        let stem = data.file_stem().unwrap_or(data.as_os_str()).to_string_lossy();
+        // A file may be called what no data set can be.
+        let plain = |name: &OsStr| name.to_string_lossy().replace(char::is_control, " ");
+        let stem = plain(data.file_stem().unwrap_or(data.as_os_str()));
         // Two files of one stem, in different folders or formats, are told apart by their paths.
-        let name =
-            if names.iter().any(|name| *name == stem) { data.to_string_lossy() } else { stem };
+        let name = if names.contains(&stem) { plain(data.as_os_str()) } else { stem };
         line("\n[[dataset]]\nname", &string(&name));
         line("base", &string(&data.to_string_lossy()));
         match &arguments.queries {
             Some(queries) => line("queries", &string(&queries.to_string_lossy())),
+            // Nobody asked for so many: under the name of COMMAND_LINE, a small file gives fewer.
             None => line("queries", "{ hold_out = 500 }"),
         }
         if let Some(limit) = arguments.limit {
             line("limit", &limit.to_string());
         }
-        names.push(name.into_owned());
+        names.push(name);
     }
     line("\n[[method]]\nuse", &string(&arguments.method));
     for param in &arguments.params {

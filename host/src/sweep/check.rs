@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use toml::Spanned;
 
+use super::arguments::COMMAND_LINE;
 use super::error::{SweepError, SweepProblem, SweepSource};
 use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire};
 use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
@@ -184,8 +185,13 @@ impl Check<'_> {
                     "hold_out = 500",
                 )?;
                 let rows = self.integer("hold_out", hold_out, 1)?;
-                self.leaves_a_base(&source, limit, hold_out.span(), rows)?;
-                Queries::HoldOut(rows)
+                if self.source.name() == COMMAND_LINE {
+                    // A default there.
+                    Queries::HoldOutUpTo(rows)
+                } else {
+                    self.leaves_a_base(&source, limit, hold_out.span(), rows)?;
+                    Queries::HoldOut(rows)
+                }
             }
         };
         let train = match dataset.train.as_ref().map(|train| (train.span(), train.get_ref())) {

@@ -24,7 +24,7 @@ mod check;
 mod error;
 mod wire;
 
-pub use arguments::{RunArguments, from_arguments, parameter};
+pub use arguments::{COMMAND_LINE, RunArguments, from_arguments, parameter};
 pub use error::{SweepError, SweepProblem, SweepSource};
 pub use vq_plugin_api::Value;
 
@@ -389,7 +389,7 @@ use = "zlattice"
         let spec = &sweep.datasets[0].spec;
         assert_eq!(
             (&spec.queries, spec.limit, spec.metric),
-            (&Queries::HoldOut(500), Some(1000), Metric::Ip)
+            (&Queries::HoldOutUpTo(500), Some(1000), Metric::Ip)
         );
         assert_eq!(sweep.run.store, folder.path().join("x.db"));
         let axes: Vec<_> = sweep.methods[0]

@@ -11,3 +11,4 @@ mod errors;
 mod faults;
 mod plugins;
 mod runs;
+mod sources;

@@ -90,6 +90,7 @@ fn readable(order: &Order) -> Vec<&Path> {
         let data = &cell.data;
         let rows = [&data.base, &data.train, &data.queries];
         files.extend(rows.map(|rows| rows.path.as_path()));
+        files.extend(rows.iter().filter_map(|rows| rows.blocks.as_deref()));
         files.push(&data.truth.path);
     }
     files

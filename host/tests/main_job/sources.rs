@@ -1,0 +1,272 @@
+//! Data that is small, odd, replaced or damaged, and a cache without room.
+
+use crate::fixture::{Ended, Site, shipped};
+use std::fs::{self, File, FileTimes};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
+use vq_host::record::Outcome;
+
+/// Rows of 8 dimensions in the big-ann layout, other ones for another seed.
+fn fbin(rows: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = [(rows as u32).to_le_bytes(), 8_u32.to_le_bytes()].concat();
+    for _ in 0..rows * 8 {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend(((state >> 40) as f32 / 1e6).to_le_bytes());
+    }
+    bytes
+}
+
+/// A site with `base.fbin`, `q.fbin` and a sweep over them that ends in `rest`.
+fn site(rows: usize, rest: &str) -> Site {
+    let site = Site::with(&["cast", "sq"].map(|name| shipped()[name].clone()));
+    fs::write(site.path("base.fbin"), fbin(rows, 1)).expect("a site is writable");
+    fs::write(site.path("q.fbin"), fbin(5, 2)).expect("a site is writable");
+    site.write(
+        "s.toml",
+        &format!(
+            "[run]\nstore = \"results.db\"\nthreads = 1\n\n[[dataset]]\nname = \"d\"\n\
+             base = \"base.fbin\"\nqueries = \"q.fbin\"\n{rest}"
+        ),
+    );
+    site
+}
+
+const LOSSLESS: &str = "[[method]]\nuse = \"cast\"\nparams.type = \"f32\"\n";
+const QUICK: &str = "[evaluate]\nk = [1, 10]\nrerank = [1]\npairs = 50\nrepeats = 1\n";
+
+/// Checks that stdout has these words.
+#[track_caller]
+fn prints(ended: &Ended, words: &str) {
+    assert!(ended.stdout.contains(words), "`{words}` is missing in:\n{}", ended.stdout);
+}
+
+fn set_time(path: &Path) {
+    let times = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_hours(400_000));
+    let file = File::options().append(true).open(path).expect("a file");
+    file.set_times(times).expect("a time can be set");
+}
+
+#[test]
+fn other_rows_of_equal_size_time_and_inode_are_measured() {
+    let site = site(500, &format!("{QUICK}{LOSSLESS}"));
+    let base = site.path("base.fbin");
+    set_time(&base);
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    fs::write(&base, fbin(500, 3)).expect("a site is writable");
+    set_time(&base);
+    prints(&site.vq(&["plan", "s.toml"]).expect_code(0), "1 cell, 1 to run");
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let recalls: Vec<f64> = site
+        .records()
+        .iter()
+        .map(|record| record.metrics.iter().find(|m| m.name() == "recall@10").expect("one").value())
+        .collect();
+    assert_eq!(recalls, [1.0, 1.0]);
+    // What was there before is known again, wherever it lies and whenever it was written.
+    fs::write(&base, fbin(500, 1)).expect("a site is writable");
+    site.vq(&["run", "s.toml"]).expect_code(0).says("nothing to run");
+}
+
+#[test]
+fn a_source_that_changes_under_a_run_ends_it_and_leaves_no_ok() {
+    let seeds = "[sweep]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]\n";
+    for replaced in [false, true] {
+        let site = site(3000, "");
+        let text = fs::read_to_string(site.path("s.toml")).expect("just written");
+        let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [1, 2, 3, 4, 5, 6, 7, 8]\n";
+        site.write("s.toml", &format!("{seeds}{text}{QUICK}{methods}"));
+        let mut run = site.start(&["run", "s.toml"]);
+        run.wait_for_cells(2);
+        let before = fs::read(site.path("base.fbin")).expect("a file");
+        if replaced {
+            fs::write(site.path("new"), fbin(3000, 3)).expect("a site is writable");
+            fs::rename(site.path("new"), site.path("base.fbin")).expect("a rename");
+        } else {
+            let file = File::options().write(true).open(site.path("base.fbin")).expect("a file");
+            std::os::unix::fs::FileExt::write_all_at(&file, &fbin(3000, 3), 0).expect("a write");
+        }
+        run.end().expect_code(1).says("base.fbin changed since it was prepared");
+        let records = site.records();
+        assert!(records.len() < 128, "the run goes on");
+        assert!(records.iter().all(|record| record.outcome == Outcome::Ok), "nobody is blamed");
+        site.expect_no_scratch();
+        // Every record is about the rows that were there: put back, they are not measured again.
+        fs::write(site.path("base.fbin"), before).expect("a site is writable");
+        let plan = site.vq(&["plan", "s.toml"]).expect_code(0);
+        prints(&plan, &format!("128 cells, {} to run", 128 - records.len()));
+    }
+}
+
+#[test]
+fn a_k_above_the_rows_is_told_and_left_out() {
+    let rest = "[evaluate]\nk = [1, 10, 100]\nrerank = [1, 10]\npairs = 50\nrepeats = 1\n";
+    for rows in [30, 1] {
+        let site = site(rows, &format!("{rest}{LOSSLESS}"));
+        let above = if rows == 1 { "10, 100" } else { "100" };
+        site.vq(&["run", "s.toml"])
+            .expect_code(0)
+            .says(&format!("metrics of k = {above} are not recorded"));
+        let records = site.records();
+        let metrics: Vec<&str> = records[0].metrics.iter().map(|m| m.name()).collect();
+        assert_eq!(metrics.contains(&"recall@10/rerank=10"), rows == 30);
+        assert!(metrics.contains(&"recall_1@1"), "{metrics:?}");
+        assert!(!metrics.iter().any(|name| name.contains("@100")), "{metrics:?}");
+    }
+}
+
+#[test]
+fn the_defaults_of_the_command_line_suit_a_small_file() {
+    let site = site(30, LOSSLESS);
+    for rows in [2, 30, 400, 560] {
+        let name = format!("of {rows}\nrows.fbin");
+        fs::write(site.path(&name), fbin(rows, 4)).expect("a site is writable");
+        let store = format!("{rows}.db");
+        let asked = ["run", "--data", &name, "--method", "cast", "--store", &store];
+        let held = (rows / 10).max(1);
+        site.vq(&asked)
+            .expect_code(0)
+            .says(&format!("a tenth of the {rows} rows ({held}) is held out as queries, not 500"));
+        let records = site.records_of(&store);
+        assert_eq!(records[0].dataset.queries, held as u64);
+        assert_eq!(records[0].dataset.n, (rows - held) as u64);
+    }
+    fs::write(site.path("one.fbin"), fbin(1, 4)).expect("a site is writable");
+    let one = ["run", "--data", "one.fbin", "--method", "cast"];
+    site.vq(&one).expect_code(1).says("name a file of queries with --queries FILE");
+    site.vq(&[&one[..], &["--queries", "q.fbin"]].concat()).expect_code(0);
+    let limited = ["run", "--data", "base.fbin", "--method", "cast", "--limit"];
+    site.vq(&[&limited[..], &["20"]].concat()).expect_code(0).says("(2) is held out");
+    site.vq(&[&limited[..], &["1"]].concat()).expect_code(1).says("raise --limit");
+}
+
+#[test]
+fn a_mistake_in_a_file_stands_at_its_key_also_through_links() {
+    let site = site(50, "");
+    let mut broken = fbin(5, 2);
+    broken[8..12].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::create_dir(site.path("blobs")).expect("a site is writable");
+    fs::write(site.path("blobs/9f86"), broken).expect("a site is writable");
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, site.path(name)).expect("a link");
+    };
+    link("blobs/9f86", "broken.fbin");
+    link("base.fbin", "same.fbin");
+    for (base, queries, train, at) in [
+        ("base.fbin", "blobs/../broken.fbin", "same.fbin", 6),
+        ("same.fbin", "q.fbin", "blobs/../broken.fbin", 7),
+        ("blobs/../broken.fbin", "q.fbin", "same.fbin", 5),
+    ] {
+        site.write(
+            "s.toml",
+            &format!(
+                "[run]\nstore = \"results.db\"\n[[dataset]]\nname = \"d\"\nbase = \"{base}\"\n\
+                 queries = \"{queries}\"\ntrain = \"{train}\"\n{LOSSLESS}"
+            ),
+        );
+        site.vq(&["plan", "s.toml"])
+            .expect_code(1)
+            .says("broken.fbin: row 0, dimension 0 is NaN")
+            .says(&format!("[s.toml:{at}:"));
+    }
+}
+
+#[test]
+fn damaged_prepared_data_is_made_again_and_blamed_on_nobody() {
+    let site = site(200, &format!("train = {{ sample = 50 }}\n{QUICK}{LOSSLESS}"));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let first = site.records();
+    let mut told = 0;
+    for folder in ["cache/rows", "cache/truth"] {
+        for entry in fs::read_dir(site.path(folder)).expect("a cache") {
+            let entry = entry.expect("an entry").path();
+            for name in ["rows.f32", "k100"] {
+                let Ok(mut bytes) = fs::read(entry.join(name)) else { continue };
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(entry.join(name), bytes).expect("a cache is writable");
+                told += 1;
+            }
+        }
+    }
+    assert_eq!(told, 2, "the sample and the neighbours");
+    site.vq(&["run", "s.toml", "--force"])
+        .expect_code(0)
+        .says("are damaged (rows.f32: wrong digest) and are made again")
+        .says("are damaged (wrong checksum) and are found again");
+    let again = site.records();
+    assert_eq!(again[0].key, first[0].key);
+    let plan = site.vq(&["plan", "s.toml"]).expect_code(0);
+    assert!(!plan.stderr.contains("damaged"), "{}", plan.stderr);
+}
+
+#[test]
+fn a_cache_that_vanishes_under_a_run_is_nobodys_fault_and_the_next_run_goes_on() {
+    let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [1, 2, 3, 4, 5, 6, 7, 8]\n";
+    let site = site(2000, "");
+    let text = fs::read_to_string(site.path("s.toml")).expect("just written");
+    let seeds = "[sweep]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8]\n";
+    let text = text.replace("queries = \"q.fbin\"", "queries = { hold_out = 20 }");
+    site.write("s.toml", &format!("{seeds}{text}{QUICK}{methods}"));
+    let mut run = site.start(&["run", "s.toml"]);
+    run.wait_for_cells(2);
+    fs::remove_dir_all(site.path("cache")).expect("a cache");
+    run.end().expect_code(1).says("the data of this run cannot be used");
+    assert!(site.records().iter().all(|record| record.outcome == Outcome::Ok));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    assert_eq!(site.records().len(), 64);
+}
+
+#[test]
+fn a_full_cache_is_one_clear_line_and_leaves_nothing_half() {
+    let site = site(4000, &format!("train = {{ sample = 3000 }}\n{QUICK}{LOSSLESS}"));
+    let small = site.path("small");
+    fs::create_dir(&small).expect("a site is writable");
+    // A file system of its own, which only a namespace of our own lets us make.
+    let script = "mount -t tmpfs -o size=64k none small || exit
+                  run() { \"$0\" run s.toml --cache-dir small --no-sandbox; echo \"exit $?\"; }
+                  run; find small -name '.preparing*'
+                  mount -o remount,size=16m small; run";
+    let vq = site.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script]).arg(vq.get_program()).current_dir(site.path(""));
+    for (name, value) in vq.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut probe = Command::new("unshare");
+    probe.args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]);
+    if !probe.output().is_ok_and(|probe| probe.status.success()) {
+        eprintln!("skipped: no small file system can be made here");
+        return;
+    }
+    let ended = command.output().expect("it starts");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let told = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let told: Vec<&str> =
+        told.lines().filter(|line| line.starts_with("exit") || line.contains("prep")).collect();
+    assert_eq!(told, ["exit 1", "exit 0"], "{said}");
+    assert!(said.contains("No space left on device") && said.contains("--cache-dir"), "{said}");
+}
+
+#[test]
+fn the_cache_is_shown_and_cleared() {
+    let site = site(200, &format!("train = {{ sample = 50 }}\n{QUICK}{LOSSLESS}"));
+    let vq = |arguments: &[&str]| site.vq(arguments).expect_code(0);
+    prints(&vq(&["data", "cache"]), "0 entries, 0 B in ");
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let shown = site.vq(&["data", "cache"]).expect_code(0);
+    for word in ["base.fbin", "q.fbin", "neighbours", "50 × 8", "just now", "4 entries"] {
+        prints(&shown, word);
+    }
+    let json = site.vq(&["data", "cache", "--format", "json"]).expect_code(0).json();
+    assert_eq!(json["entries"].as_array().map(Vec::len), Some(4));
+    prints(&vq(&["data", "cache", "--clear", "--older-than", "1d"]), "removed 0 B");
+    prints(&vq(&["data", "cache", "--clear"]), ": 4 folders");
+    prints(&vq(&["data", "cache"]), "0 entries");
+    site.vq(&["run", "s.toml"]).expect_code(0).says("nothing to run");
+}
