@@ -11,7 +11,7 @@ use vq_host::record::{Outcome, Record};
 use vq_host::report::{columns, fit, fit_middle, plain};
 
 /// A bar is drawn anew at least so often, for its clock.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(125);
 /// Columns of a stage: the longest is `time decompress`.
 const STAGE: usize = 15;
 /// From here on numbers have their names beside them.
@@ -52,7 +52,6 @@ struct Run {
 }
 
 /// A step of data preparation.
-#[derive(Default)]
 struct Step {
     name: String,
     stage: &'static str,
@@ -102,17 +101,27 @@ impl Display {
     pub(super) fn preparing(&self, name: &str, progress: data::Progress) {
         if let Some(bars) = &self.bars {
             let mut data = held(&bars.data);
-            let (_, step) = data.get_or_insert_with(|| {
-                let step = Arc::new(Mutex::new(Step::default()));
+            let began = || Step {
+                name: plain(name),
+                stage: progress.stage,
+                began: Some(Instant::now()),
+                fraction: 0.0,
+            };
+            let (bar, step) = data.get_or_insert_with(|| {
+                let step = Arc::new(Mutex::new(began()));
                 let drawn = Arc::clone(&step);
                 (bar(bars.all, move |width| held(&drawn).line(width, Instant::now())), step)
             });
             let mut now = held(step);
-            if now.name != name || now.stage != progress.stage {
-                *now = Step { name: plain(name), stage: progress.stage, ..Step::default() };
-                now.began = Some(Instant::now());
+            let another = now.name != plain(name) || now.stage != progress.stage;
+            if another {
+                *now = began();
             }
             now.fraction = progress.done as f64 / progress.total.max(1) as f64;
+            drop(now);
+            if another {
+                bar.force_draw();
+            }
         } else if self.tells {
             let what = format!("{name}: {}", progress.stage);
             let mut last = held(&self.preparing);
@@ -239,17 +248,14 @@ fn rest(method: &str, label: &str, seed: Option<u64>) -> String {
     plain(&parts.collect::<Vec<_>>().join(" "))
 }
 
-/// A cell's title in at most `room` columns. The data set's name gives way first, each in its
-/// middle.
+/// A cell's title in at most `room` columns. The data set's name gives way first, then the
+/// configuration, each in its middle, so that the method is always there.
 fn title(dataset: &str, rest: &str, room: usize) -> String {
     /// Less of a name says nothing.
     const NAME: usize = 6;
-    let free = room.saturating_sub(columns(rest) + 1);
-    if free >= NAME.min(columns(dataset)) {
-        format!("{} {rest}", fit_middle(dataset, free))
-    } else {
-        fit_middle(&format!("{dataset} {rest}"), room)
-    }
+    let name = fit_middle(dataset, room.saturating_sub(columns(rest) + 1).max(NAME));
+    let free = room.saturating_sub(columns(&name) + 1);
+    fit_middle(&format!("{name} {}", fit_middle(rest, free)), room)
 }
 
 impl Step {
@@ -346,24 +352,39 @@ impl Run {
             let line = format!("{count}{}: {outcome}: {}", title(&name, &rest, room), plain(cause));
             return fit(&line, width);
         }
-        let room = |end: &str| width.saturating_sub(columns(&count) + 2 + columns(end));
-        let long = numbers(record, LONG);
-        let end = match width {
-            _ if room(&long) >= whole => long,
-            NAMED.. => numbers(record, SHORT),
-            _ => numbers(record, BARE),
+        // For all lines of the run the same, if titles let it.
+        let widest = self.widest.max(whole);
+        let room = |names: Names| width.saturating_sub(columns(&count) + 2 + names.most);
+        let names = match width {
+            NAMED.. => {
+                [LONG, SHORT].into_iter().find(|names| room(*names) >= widest).unwrap_or(TERSE)
+            }
+            _ => BARE,
         };
-        format!("{count}{}: {end}", title(&name, &rest, room(&end)))
+        let end = numbers(record, names);
+        let room = width.saturating_sub(columns(&count) + 2 + columns(&end));
+        format!("{count}{}: {end}", title(&name, &rest, room))
     }
 }
 
-/// What precedes the numbers of a cell, and what stands between them.
-type Names = ([&'static str; 3], &'static str);
-const LONG: Names = (["bits/dim ", "rel. error ", "recall@10 "], ", ");
-const SHORT: Names = (["bits ", "err ", "recall "], ", ");
-const BARE: Names = (["", "", ""], " ");
+/// How the numbers of a cell are told.
+#[derive(Clone, Copy)]
+struct Names {
+    /// What precedes each.
+    names: [&'static str; 3],
+    /// What stands between two.
+    between: &'static str,
+    /// Columns that they usually take at most.
+    most: usize,
+}
 
-fn numbers(record: &Record, (names, between): Names) -> String {
+const LONG: Names =
+    Names { names: ["bits/dim ", "rel. error ", "recall@10 "], between: ", ", most: 58 };
+const SHORT: Names = Names { names: ["bits ", "err ", "recall "], between: ", ", most: 45 };
+const TERSE: Names = Names { names: ["bits ", "err ", "recall "], between: " ", most: 42 };
+const BARE: Names = Names { names: ["", "", ""], between: " ", most: 28 };
+
+fn numbers(record: &Record, Names { names, between, .. }: Names) -> String {
     let metrics = [("bits_per_dim", 3), ("relative_error", 4), ("recall@10", 3)];
     let mut parts = Vec::new();
     for (name, (metric, digits)) in names.into_iter().zip(metrics) {
@@ -498,7 +519,7 @@ mod tests {
         assert_eq!(title("glove", "pq m=8", 20), "glove pq m=8");
         assert_eq!(title("a-very-long-data-set", "pq m=8", 16), "a-ve…-set pq m=8");
         let both = title("a-very-long-data-set", "pq levels=[0,2,4,6,8] bits=12", 20);
-        assert!(both.starts_with("a-very") && both.ends_with("bits=12"), "{both}");
+        assert!(both.starts_with("a-v…et pq ") && both.ends_with("its=12"), "{both}");
         assert!(columns(&both) <= 20);
     }
 }

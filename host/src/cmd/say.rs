@@ -36,10 +36,11 @@ pub(super) fn bars() -> Option<&'static MultiProgress> {
     BARS.as_ref()
 }
 
-/// Takes the bars off the screen.
+/// Takes the bars off the screen, for good.
 pub(crate) fn clear() {
     if let Some(bars) = bars() {
         let _ = bars.clear();
+        bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
 
@@ -131,8 +132,8 @@ struct Screen {
 #[derive(Debug, Default)]
 struct Frame {
     text: String,
-    /// The next text begins a line.
-    full: bool,
+    /// Texts of this frame: each line is two, its own and the spaces after it.
+    texts: usize,
 }
 
 impl Screen {
@@ -179,15 +180,13 @@ impl TermLike for Screen {
 
     fn write_str(&self, text: &str) -> io::Result<()> {
         let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
-        if text.trim_matches(' ').is_empty() {
-            // The rest of the line; it may be nothing.
-            frame.full = true;
-            return Ok(());
+        frame.texts += 1;
+        if frame.texts % 2 == 1 {
+            if frame.texts > 1 {
+                frame.text.push_str("\r\n");
+            }
+            frame.text.push_str(text);
         }
-        if std::mem::take(&mut frame.full) {
-            frame.text.push_str("\r\n");
-        }
-        frame.text.push_str(text);
         Ok(())
     }
 

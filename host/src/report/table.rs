@@ -12,6 +12,7 @@ use comfy_table::{
 };
 
 use super::Style;
+use unicode_width::UnicodeWidthStr;
 
 /// Columns between two columns.
 const GAP: usize = 2;
@@ -233,7 +234,10 @@ fn write_rows(
         }));
     }
     for row in rows {
-        table.add_row(block.iter().map(|column| column.cells.get(row).map_or("", String::as_str)));
+        table.add_row(block.iter().zip(widths).map(|(column, width)| {
+            let text = column.cells.get(row).map_or("", String::as_str);
+            if column.number { text.to_owned() } else { broken(text, *width) }
+        }));
     }
     for (i, (column, width)) in block.iter().zip(widths).enumerate() {
         let gap = if i == 0 { 0 } else { GAP };
@@ -282,10 +286,49 @@ fn folded(head: &str, width: usize, scarce: bool) -> String {
     text
 }
 
-/// Columns that `text` takes at most: no character takes more than two, and none before the
-/// Hangul of U+1100 more than one.
+/// Columns that `text` takes in a terminal.
 pub fn columns(text: &str) -> usize {
-    text.chars().map(|c| if c < '\u{1100}' || c == '…' || c == '≥' { 1 } else { 2 }).sum()
+    text.width()
+}
+
+/// `text` in lines of at most `width` columns. Words stay whole where they can; those that are too
+/// long break after a mark, and in their middle only where they have none.
+fn broken(text: &str, width: usize) -> String {
+    let width = width.max(1);
+    let mut lines = String::new();
+    let mut taken = 0;
+    let mut add = |piece: &str, space: bool| {
+        let size = columns(piece);
+        if taken > 0 && taken + usize::from(space) + size > width {
+            lines.push('\n');
+            taken = 0;
+        } else if space && taken > 0 {
+            lines.push(' ');
+            taken += 1;
+        }
+        lines.push_str(piece);
+        taken += size;
+    };
+    for word in text.split(' ') {
+        if columns(word) <= width {
+            add(word, true);
+            continue;
+        }
+        let mut space = true;
+        for piece in word.split_inclusive(['-', '_', '/', ',', '.', ':', '=']) {
+            let mut piece = piece;
+            while columns(piece) > width {
+                let part = match beginning(piece, width) {
+                    "" => piece,
+                    part => part,
+                };
+                add(part, std::mem::take(&mut space));
+                piece = &piece[part.len()..];
+            }
+            add(piece, std::mem::take(&mut space));
+        }
+    }
+    lines
 }
 
 /// `text` in at most `width` columns, its end cut off if need be.
@@ -473,6 +516,14 @@ longer        900
     #[test]
     fn what_a_plugin_says_cannot_draw_on_the_terminal() {
         assert_eq!(plain("m=8\u{1b}[31m\n\u{202e}x é"), "m=8\\u{1b}[31m\\n\\u{202e}x é");
+    }
+
+    #[test]
+    fn a_word_too_long_for_its_column_breaks_after_a_mark() {
+        assert_eq!(broken("a long-data-set name", 10), "a\nlong-data-\nset name");
+        assert_eq!(broken("abcdefgh ij", 4), "abcd\nefgh\nij");
+        assert_eq!(broken("m=8 bits=4", 20), "m=8 bits=4");
+        assert_eq!(broken("漢字", 1), "漢字");
     }
 
     #[test]

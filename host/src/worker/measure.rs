@@ -234,7 +234,9 @@ impl<'a> Bench<'a> {
             "decompress",
             |_, _| true,
             |first, raw, decoded| {
-                self.rows("search", first, raw.nrows());
+                // Two searches, with raw and with decompressed queries.
+                let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
+                self.part("search", from, from + len, all);
                 reconstruction.push(raw, decoded);
                 let metric = self.data.metric;
                 search::scan_rows(
@@ -245,6 +247,7 @@ impl<'a> Bench<'a> {
                     first,
                     &mut panels,
                 );
+                self.part("search", from + len, from + 2 * len, all);
                 let symmetric = decoded_queries.view();
                 search::scan_rows(
                     &mut by_symmetric,
