@@ -10,6 +10,7 @@
 //! | [`bits`] | exact products and distances of codes of bits |
 //! | [`distance`] | inner products and squared distances of two vectors, in f64 |
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
+//! | [`knn`] | the `k` nearest rows, exact in f64 whatever the numbers |
 //! | [`nearest`] | the nearest row, through integers of 16 bits |
 //! | [`top_k`] | the `k` best of a stream of scores |
 //! | [`kmeans`] | Lloyd's algorithm |
@@ -26,6 +27,7 @@ pub mod distance;
 mod groups;
 pub mod half;
 pub mod kmeans;
+pub mod knn;
 pub mod lookup;
 pub mod nearest;
 pub mod pack;

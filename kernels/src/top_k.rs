@@ -37,6 +37,17 @@ impl TopK {
         }
     }
 
+    /// As [`new`](Self::new), of scores that are at least `floor`; NaN and what is smaller are not kept.
+    /// A `floor` that is NaN or −∞ excludes nothing.
+    #[must_use]
+    pub fn above(k: usize, floor: f32) -> Self {
+        let mut top = Self::new(k);
+        if k > 0 && floor > f32::NEG_INFINITY {
+            (top.worst, top.threshold) = (key(floor, u32::MAX), floor);
+        }
+        top
+    }
+
     /// Offers one score.
     #[inline]
     pub fn push(&mut self, score: f32, id: u32) {

@@ -213,6 +213,24 @@ impl Words {
         true
     }
 
+    /// A bound of the error of the estimates that [`offer`](Self::offer) makes for any vector of at most
+    /// this `norm`. Infinite beyond what was packed for.
+    #[must_use]
+    pub fn error(&self, norm: f64) -> ScoreError {
+        let (s, norm) = (1.0 / f64::from(self.inverse), norm * f64::from(self.inverse));
+        // A dimension is rounded by at most 1/2, and by what f32 rounds in x/s.
+        let xi = 0.5005 * (self.dim as f64).sqrt() + 2f64.powi(-22) * norm;
+        let (both, largest) = (xi + f64::from(self.error), f64::from(self.largest));
+        // ξ·x̂ is left out of the scores; the last term is what an estimate loses as f32.
+        let constant = xi * (norm + xi)
+            + xi * both
+            + f64::from(self.bias_error())
+            + 2f64.powi(-23) * (norm + largest) * largest;
+        let fits = self.inverse > 0.0 && norm <= WORD.min(f64::from(self.reach));
+        let constant = if fits { s * s * constant } else { f64::INFINITY };
+        ScoreError { per_distance: s * both, constant }
+    }
+
     /// How far a bias may be off, in units of s².
     fn bias_error(&self) -> f32 {
         0.5 + (self.dim / 16 + 16) as f32 * 2.0_f32.powi(-24) * self.largest * self.error
