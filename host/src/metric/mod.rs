@@ -26,7 +26,7 @@ pub use size::{SizeMetrics, size};
 
 /// Revision of the definitions of all metrics, part of every cell's key: raised when a metric
 /// changes its meaning, so that records of both meanings never stand side by side as equals.
-pub const DEFINITIONS: u32 = 1;
+pub const DEFINITIONS: u32 = 2;
 
 /// Ends the name of a retrieval or estimator metric that compares raw queries with decompressed
 /// rows. `recall@10` is the method at its best, by its own scorer where it has one;
@@ -150,7 +150,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("pairwise_asymmetric_mean", "", Lower, "mean relative error of distances from raw to reconstructed rows"),
         metric("pairwise_asymmetric_median", "", Lower, "median relative error of distances from raw to reconstructed rows"),
         metric("pairwise_asymmetric_max", "", Lower, "largest relative error of distances from raw to reconstructed rows"),
-        metric("pairwise_identical", "pairs", Neither, "sampled pairs of identical rows, whose relative error is 1 by definition"),
+        metric("pairwise_identical", "pairs", Neither, "sampled pairs of identical rows, which the relative errors leave out"),
         // Estimator
         metric("bias", "std of true values", Near(0.0), "mean error of estimates"),
         metric("slope", "", Near(1.0), "least-squares slope of estimates on true values"),
@@ -204,7 +204,10 @@ mod tests {
         let mut walk = Reconstruction::new(&[2.0, 0.5]);
         walk.push(x.view(), decoded.view());
         add(walk.finish().unwrap().named());
-        let pairs = pairwise(&PairSample::new(2, 3, 0), 2, |_, _, _| Ok::<_, Infallible>(()));
+        let pairs = pairwise(&PairSample::new(2, 3, 0), 2, |_, mut raw, _| {
+            raw[(0, 0)] = 1.0;
+            Ok::<_, Infallible>(())
+        });
         add(pairs.unwrap().unwrap().named());
         add(estimator(&[0.0, 1.0], &[0.0, 1.1], Some(&[1.0; 2])).unwrap().named());
         add(size(10, 2, 1, Some(4)).named());
@@ -213,7 +216,7 @@ mod tests {
         let truth = array![[0.0, 1.0]];
         let found = [vec![0.0, 1.0]];
         let mut metrics = retrieval(truth.view(), &found, 2, &[1, 2], &[1, 4]).unwrap();
-        metrics.extend(rank_agreement(truth.view(), Array2::zeros((1, 2)).view()));
+        metrics.extend(rank_agreement(truth.view(), Array2::zeros((1, 2)).view(), 2));
         assert_eq!(metrics.len(), 12);
         names.extend(metrics.into_iter().map(|metric| metric.name));
         for name in names {

@@ -1,14 +1,12 @@
-//! Pairs: are distances between rows kept? On random pairs i ≠ j,
+//! Pairs: are distances between rows kept? On random pairs i ≠ j of different rows,
 //!
 //! ```text
-//! symmetric    |‖x̂ᵢ−x̂ⱼ‖ / (‖xᵢ−xⱼ‖ + 1e−10) − 1|
-//! asymmetric   |‖xᵢ−x̂ⱼ‖ / (‖xᵢ−xⱼ‖ + 1e−10) − 1|
+//! symmetric    |‖x̂ᵢ−x̂ⱼ‖ / ‖xᵢ−xⱼ‖ − 1|
+//! asymmetric   |‖xᵢ−x̂ⱼ‖ / ‖xᵢ−xⱼ‖ − 1|
 //! ```
 //!
-//! with mean, median and maximum over the pairs. The 1e−10 is part of the definition. It makes
-//! a pair of identical rows count 1 even when both are kept exactly, and any error of the
-//! asymmetric distance between identical rows count 10¹⁰-fold: `pairwise_identical` says how
-//! many such pairs there are, and the medians do not feel a few of them.
+//! with mean, median and maximum over the pairs. A pair of identical rows has no such quotient and is
+//! left out; `pairwise_identical` says how many there are. All are the same for data of any scale.
 //!
 //! The two rows of a pair are far apart in the base, and holding all rows of 10,000 pairs of
 //! 1,536 dimensions would take 245 MB. So rows are gathered for [`PAIRS_AT_ONCE`] pairs at a
@@ -24,9 +22,6 @@ use super::percentile::nearest_rank;
 
 /// Pairs whose rows are in memory together: 25 MB of rows at 1,536 dimensions.
 pub const PAIRS_AT_ONCE: usize = 1024;
-
-/// Keeps the quotient of a pair of identical rows finite.
-const EPSILON: f64 = 1e-10;
 
 /// Random pairs of distinct row indices, uniform over ordered pairs, with replacement.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,11 +58,11 @@ impl PairSample {
 /// How well distances between rows survive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairMetrics {
-    /// Both rows reconstructed.
-    pub symmetric: PairError,
-    /// One row raw, the other reconstructed.
-    pub asymmetric: PairError,
-    /// Pairs of identical rows in the sample.
+    /// Both rows reconstructed; `None` where all pairs are of identical rows.
+    pub symmetric: Option<PairError>,
+    /// One row raw, the other reconstructed; likewise.
+    pub asymmetric: Option<PairError>,
+    /// Pairs of identical rows in the sample, which the errors leave out.
     pub identical: usize,
 }
 
@@ -83,17 +78,19 @@ pub struct PairError {
 }
 
 impl PairMetrics {
-    /// The values under their metric names.
+    /// The values that exist, under their metric names.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("pairwise_mean", self.symmetric.mean),
-            ("pairwise_median", self.symmetric.median),
-            ("pairwise_max", self.symmetric.max),
-            ("pairwise_asymmetric_mean", self.asymmetric.mean),
-            ("pairwise_asymmetric_median", self.asymmetric.median),
-            ("pairwise_asymmetric_max", self.asymmetric.max),
-            ("pairwise_identical", self.identical as f64),
-        ]
+        let error = |of: Option<PairError>, [mean, median, max]: [&'static str; 3]| {
+            let named = of.map(|of| [(mean, of.mean), (median, of.median), (max, of.max)]);
+            named.into_iter().flatten()
+        };
+        let symmetric = ["pairwise_mean", "pairwise_median", "pairwise_max"];
+        let asymmetric =
+            ["pairwise_asymmetric_mean", "pairwise_asymmetric_median", "pairwise_asymmetric_max"];
+        error(self.symmetric, symmetric)
+            .chain(error(self.asymmetric, asymmetric))
+            .chain([("pairwise_identical", self.identical as f64)])
+            .collect()
     }
 }
 
@@ -138,29 +135,32 @@ pub fn pairwise<E>(
                 pair_errors(raw, decoded, position(i), position(j))
             })
             .collect_into_vec(&mut errors);
-        for error in &errors {
+        identical += errors.iter().filter(|error| error.is_none()).count();
+        for error in errors.iter().flatten() {
             symmetric.push(error.symmetric);
             asymmetric.push(error.asymmetric);
-            identical += usize::from(error.identical);
         }
     }
-    let summaries = summarise(symmetric).zip(summarise(asymmetric));
-    Ok(summaries.map(|(symmetric, asymmetric)| PairMetrics { symmetric, asymmetric, identical }))
+    Ok((pairs > 0).then(|| PairMetrics {
+        symmetric: summarise(symmetric),
+        asymmetric: summarise(asymmetric),
+        identical,
+    }))
 }
 
 struct PairErrors {
     symmetric: f64,
     asymmetric: f64,
-    identical: bool,
 }
 
-/// Both errors of the pair whose rows were gathered at the positions `i` and `j`.
+/// Both errors of the pair whose rows were gathered at the positions `i` and `j`; `None` where these
+/// are identical.
 fn pair_errors(
     raw: ArrayView2<'_, f32>,
     decoded: ArrayView2<'_, f32>,
     i: usize,
     j: usize,
-) -> PairErrors {
+) -> Option<PairErrors> {
     let row = |of: ArrayView2<'_, f32>, at: usize, other: ArrayView2<'_, f32>, other_at: usize| {
         let (a, b) = (of.row(at), other.row(other_at));
         let a = a.as_slice().expect("gathered rows are contiguous");
@@ -168,12 +168,11 @@ fn pair_errors(
         distance::l2_sq(a, b).sqrt()
     };
     let truth = row(raw, i, raw, j);
-    let error = |estimate: f64| (estimate / (truth + EPSILON) - 1.0).abs();
-    PairErrors {
+    let error = |estimate: f64| (estimate / truth - 1.0).abs();
+    (truth > 0.0).then(|| PairErrors {
         symmetric: error(row(decoded, i, decoded, j)),
         asymmetric: error(row(raw, i, decoded, j)),
-        identical: truth == 0.0,
-    }
+    })
 }
 
 fn summarise(mut errors: Vec<f64>) -> Option<PairError> {
@@ -244,23 +243,40 @@ mod tests {
         let sample = PairSample { pairs: vec![(0, 1), (2, 0), (1, 0)] };
         let got = measure(&sample, &x, &decoded).unwrap();
         // Symmetric: 6/3, 4/4, 6/3. Asymmetric: |x0−x̂1| = 6 of 3, |x2−x̂0| = 4 of 4, |x1−x̂0| = 3 of 3.
-        let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-9, "{got} {want}");
-        close(got.symmetric.mean, 2.0 / 3.0);
-        close(got.symmetric.median, 1.0);
-        close(got.symmetric.max, 1.0);
-        close(got.asymmetric.mean, 1.0 / 3.0);
-        close(got.asymmetric.median, 0.0);
-        close(got.asymmetric.max, 1.0);
+        let (symmetric, asymmetric) = (got.symmetric.unwrap(), got.asymmetric.unwrap());
+        let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{got} {want}");
+        close(symmetric.mean, 2.0 / 3.0);
+        close(symmetric.median, 1.0);
+        close(symmetric.max, 1.0);
+        close(asymmetric.mean, 1.0 / 3.0);
+        close(asymmetric.median, 0.0);
+        close(asymmetric.max, 1.0);
         assert_eq!(got.identical, 0);
     }
 
     #[test]
-    fn identical_rows_count_one_and_are_counted() {
-        let x = array![[1.0, 1.0], [1.0, 1.0]];
-        let sample = PairSample::new(2, 5, 1);
+    fn identical_rows_are_left_out_and_counted() {
+        let x = array![[1.0, 1.0], [1.0, 1.0], [1.0, 3.0]];
+        let sample = PairSample { pairs: vec![(0, 1), (1, 0), (0, 2)] };
         let got = measure(&sample, &x, &x).unwrap();
-        assert_eq!((got.symmetric.mean, got.asymmetric.max), (1.0, 1.0));
-        assert_eq!(got.identical, 5);
+        assert_eq!((got.symmetric.unwrap().max, got.asymmetric.unwrap().mean), (0.0, 0.0));
+        assert_eq!(got.identical, 2);
+        let same = PairSample { pairs: vec![(0, 1); 5] };
+        let got = measure(&same, &x, &x).unwrap();
+        assert_eq!(got, PairMetrics { symmetric: None, asymmetric: None, identical: 5 });
+        assert_eq!(got.named(), [("pairwise_identical", 5.0)]);
+    }
+
+    #[test]
+    fn scale_changes_no_error() {
+        let x = Array2::from_shape_fn((40, 3), |(i, j)| ((i * 37 + j * 11) % 101) as f32);
+        let decoded = x.mapv(|v| (v / 4.0).round() * 4.0);
+        let sample = PairSample::new(40, 300, 2);
+        let of = |scale: f32| measure(&sample, &(&x * scale), &(&decoded * scale));
+        let plain = of(1.0);
+        for exponent in [-120, -40, 40, 110] {
+            assert_eq!(of(2.0_f32.powi(exponent)), plain, "2^{exponent}");
+        }
     }
 
     #[test]
@@ -283,16 +299,16 @@ mod tests {
             squares.sum::<f64>().sqrt()
         };
         let mut errors: Vec<f64> = (sample.pairs().iter())
-            .map(|&(i, j)| {
-                (distance(&x, i, &decoded, j) / (distance(&x, i, &x, j) + 1e-10) - 1.0).abs()
-            })
+            .filter(|(i, j)| x.row(*i as usize) != x.row(*j as usize))
+            .map(|&(i, j)| (distance(&x, i, &decoded, j) / distance(&x, i, &x, j) - 1.0).abs())
             .collect();
         errors.sort_by(f64::total_cmp);
         let n = errors.len();
-        assert_eq!(got.asymmetric.max, errors[n - 1]);
-        assert_eq!(got.asymmetric.median, errors[n.div_ceil(2) - 1]);
+        let got = got.asymmetric.unwrap();
+        assert_eq!(got.max, errors[n - 1]);
+        assert_eq!(got.median, errors[n.div_ceil(2) - 1]);
         let mean = errors.iter().sum::<f64>() / n as f64;
-        assert!((got.asymmetric.mean / mean - 1.0).abs() < 1e-12);
+        assert!((got.mean / mean - 1.0).abs() < 1e-12);
     }
 
     proptest! {

@@ -194,41 +194,47 @@ fn recall_of(truth: ArrayView1<'_, f64>, found: &[f64], k: usize) -> f64 {
     near.min(k) as f64 / k as f64
 }
 
-/// Measures `kendall_tau@100` and `spearman_rho@100`: do the estimates order the true
-/// neighbours as they are? Empty when there are no queries or fewer than two neighbours.
+/// Measures `kendall_tau@{depth}` and `spearman_rho@{depth}`: do the estimates order the true
+/// neighbours as they are? Empty when there are fewer than `depth` neighbours or than two, and when
+/// every query has its neighbours all at one distance, which have no order: such a query is left out.
 ///
 /// `truth` (queries, m) are the true distances of the exact neighbours and `scores`
-/// (queries, m) the estimates for the same rows, larger is nearer: [`Scanned::watched`]. Of
-/// more than [`RANK_DEPTH`] columns the first are used, of fewer (a small base) all. Constant
-/// estimates, or neighbours all at one distance, have correlation 0; a NaN score ranks last.
-/// O(m²) per query, parallel over queries.
+/// (queries, m) the estimates for the same rows, larger is nearer. Of more than `depth` columns the
+/// first are used. Constant estimates have correlation 0; a NaN score ranks last.
+/// O(depth²) per query, parallel over queries.
 ///
 /// # Panics
 /// When the two differ in shape.
 pub fn rank_agreement(
     truth: ArrayView2<'_, f64>,
-    scores: ArrayView2<'_, f32>,
+    scores: ArrayView2<'_, f64>,
+    depth: usize,
 ) -> Vec<RetrievalMetric> {
     assert_eq!(truth.dim(), scores.dim(), "a score for each neighbour");
-    let depth = truth.ncols().min(RANK_DEPTH);
-    if truth.nrows() == 0 || depth < 2 {
+    if truth.ncols() < depth || depth < 2 {
         return Vec::new();
     }
     let (tau, rho): (Vec<f64>, Vec<f64>) = (0..truth.nrows())
         .into_par_iter()
-        .map(|query| {
+        .filter_map(|query| {
             let truth = truth.row(query).into_iter().take(depth);
             let scores = scores.row(query).into_iter().take(depth);
             let nearness: Vec<f64> = truth.map(|distance| -distance).collect();
+            if nearness.iter().all(|distance| *distance == nearness[0]) {
+                return None;
+            }
             let estimate: Vec<f64> = scores
-                .map(|&score| if score.is_nan() { f64::NEG_INFINITY } else { f64::from(score) })
+                .map(|&score| if score.is_nan() { f64::NEG_INFINITY } else { score })
                 .collect();
-            (kendall_tau_b(&nearness, &estimate), spearman_rho(&nearness, &estimate))
+            Some((kendall_tau_b(&nearness, &estimate), spearman_rho(&nearness, &estimate)))
         })
         .unzip();
+    if tau.is_empty() {
+        return Vec::new();
+    }
     vec![
-        RetrievalMetric::over_queries(format!("kendall_tau@{RANK_DEPTH}"), &tau),
-        RetrievalMetric::over_queries(format!("spearman_rho@{RANK_DEPTH}"), &rho),
+        RetrievalMetric::over_queries(format!("kendall_tau@{depth}"), &tau),
+        RetrievalMetric::over_queries(format!("spearman_rho@{depth}"), &rho),
     ]
 }
 
@@ -460,34 +466,34 @@ mod tests {
     #[test]
     fn perfect_and_reversed_orders_correlate_exactly() {
         let truth = Array2::from_shape_fn((2, 7), |(_, j)| j as f64);
-        let scores = Array2::from_shape_fn((2, 7), |(_, j)| -(j as f32) * 3.5);
-        let got = rank_agreement(truth.view(), scores.view());
-        assert_eq!(value(&got, "kendall_tau@100"), 1.0);
-        assert_eq!(value(&got, "spearman_rho@100"), 1.0);
-        let got = rank_agreement(truth.view(), scores.mapv(|v| -v).view());
-        assert_eq!(value(&got, "kendall_tau@100"), -1.0);
-        assert_eq!(value(&got, "spearman_rho@100"), -1.0);
+        let scores = Array2::from_shape_fn((2, 7), |(_, j)| -(j as f64) * 3.5);
+        let got = rank_agreement(truth.view(), scores.view(), 7);
+        assert_eq!(value(&got, "kendall_tau@7"), 1.0);
+        assert_eq!(value(&got, "spearman_rho@7"), 1.0);
+        let got = rank_agreement(truth.view(), scores.mapv(|v| -v).view(), 7);
+        assert_eq!(value(&got, "kendall_tau@7"), -1.0);
+        assert_eq!(value(&got, "spearman_rho@7"), -1.0);
     }
 
     #[test]
     fn ties_correlate_as_worked_by_hand() {
         // Nearness 3 2 1 0, estimates with the middle two tied: C = 5, D = 0, one tie of six.
         let truth = array![[0.0, 1.0, 2.0, 3.0]];
-        let scores = array![[3.0_f32, 1.5, 1.5, 0.0]];
-        let got = rank_agreement(truth.view(), scores.view());
+        let scores = array![[3.0, 1.5, 1.5, 0.0]];
+        let got = rank_agreement(truth.view(), scores.view(), 4);
         let close = |name, want: f64| assert!((value(&got, name) - want).abs() < 1e-15);
-        close("kendall_tau@100", 5.0 / 30.0_f64.sqrt());
+        close("kendall_tau@4", 5.0 / 30.0_f64.sqrt());
         // Ranks 4 3 2 1 and 4 2.5 2.5 1: cov 4.5, variances 5 and 4.5.
-        close("spearman_rho@100", 4.5 / 22.5_f64.sqrt());
+        close("spearman_rho@4", 4.5 / 22.5_f64.sqrt());
     }
 
     #[test]
     fn constant_estimates_correlate_with_nothing() {
         let truth = array![[0.0, 1.0, 2.0]];
-        for scores in [array![[7.0_f32, 7.0, 7.0]], array![[f32::NAN, f32::NAN, f32::NAN]]] {
-            let got = rank_agreement(truth.view(), scores.view());
-            assert_eq!(value(&got, "kendall_tau@100"), 0.0);
-            assert_eq!(value(&got, "spearman_rho@100"), 0.0);
+        for scores in [array![[7.0, 7.0, 7.0]], array![[f64::NAN, f64::NAN, f64::NAN]]] {
+            let got = rank_agreement(truth.view(), scores.view(), 3);
+            assert_eq!(value(&got, "kendall_tau@3"), 0.0);
+            assert_eq!(value(&got, "spearman_rho@3"), 0.0);
         }
     }
 
@@ -495,14 +501,23 @@ mod tests {
     fn only_the_true_top_100_are_correlated() {
         let truth = Array2::from_shape_fn((1, 150), |(_, j)| j as f64);
         let scores =
-            Array2::from_shape_fn((1, 150), |(_, j)| if j < 100 { -(j as f32) } else { 9.0 });
-        let got = rank_agreement(truth.view(), scores.view());
+            Array2::from_shape_fn((1, 150), |(_, j)| if j < 100 { -(j as f64) } else { 9.0 });
+        let got = rank_agreement(truth.view(), scores.view(), 100);
         assert_eq!(value(&got, "kendall_tau@100"), 1.0);
     }
 
     #[test]
-    fn one_neighbour_has_no_order() {
-        assert!(rank_agreement(array![[1.0]].view(), array![[1.0_f32]].view()).is_empty());
+    fn what_has_no_order_or_too_few_neighbours_is_not_correlated() {
+        let one = array![[1.0]];
+        assert!(rank_agreement(one.view(), one.view(), 1).is_empty());
+        let three = array![[0.0, 1.0, 2.0]];
+        assert!(rank_agreement(three.view(), three.view(), 4).is_empty());
+        let equal = array![[5.0, 5.0, 5.0]];
+        assert!(rank_agreement(equal.view(), three.view(), 3).is_empty());
+        // The query whose neighbours tie does not count.
+        let two = array![[5.0, 5.0, 5.0], [0.0, 1.0, 2.0]];
+        let got = rank_agreement(two.view(), two.mapv(|v| -v).view(), 3);
+        assert_eq!(value(&got, "kendall_tau@3"), 1.0);
     }
 
     #[test]
@@ -596,11 +611,12 @@ mod tests {
             let m = distances.len();
             let shape = (1, m);
             let truth = Array2::from_shape_fn(shape, |(_, j)| f64::from(distances[j]));
-            let scores = Array2::from_shape_fn(shape, |(_, j)| f32::from(scores[j]));
-            let before = rank_agreement(truth.view(), scores.view());
+            let scores = Array2::from_shape_fn(shape, |(_, j)| f64::from(scores[j]));
+            let before = rank_agreement(truth.view(), scores.view(), m);
             let after = rank_agreement(
                 truth.mapv(|v| v * v + 1.0).view(),
                 scores.mapv(|v| v * 0.5 - 3.0).view(),
+                m,
             );
             prop_assert_eq!(&before, &after);
             prop_assert!(before.iter().all(|metric| metric.value.abs() <= 1.0));

@@ -13,7 +13,7 @@ use super::codec::{Codec, round_trip};
 use super::fault::HostFault;
 use super::protocol::{Measured, Measurement};
 use super::reporter::{Failure, Reporter};
-use super::search::{self, Finding, Revisit, exact};
+use super::search::{self, Visits, exact};
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
@@ -23,6 +23,7 @@ use crate::metric::{
 use crate::record::MetricValue;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use std::time::{Duration, Instant};
+use vq_kernels::knn::Knn;
 use vq_plugin_api::handle::{Guarded, Method};
 use vq_plugin_api::{Metric as PluginMetric, Space};
 
@@ -221,51 +222,37 @@ impl<'a> Bench<'a> {
 
         // One walk decompresses everything once.
         let headline = scored.is_none();
-        let keep = search::with_margin(if headline { most } else { most_k }, rows);
-        let mut by_decoded = Scan::watching(watched, keep);
-        let mut by_symmetric = Scan::new(self.queries.nrows(), search::with_margin(most_k, rows));
+        let metric = self.data.metric;
+        let k = if headline { most } else { most_k };
+        let mut by_decoded = Knn::new(self.queries.view(), metric.into(), k, &self.data.mean);
         self.part("compress", 0, 0, 1);
         let decoded_queries = round_trip(self.codec, self.queries.view())?;
+        let mut by_symmetric =
+            Knn::new(decoded_queries.view(), metric.into(), most_k, &self.data.mean);
+        let watched: Vec<_> = watched.rows().into_iter().map(|ids| ids.to_vec()).collect();
+        let mut neighbours = headline.then(|| Visits::new(&watched));
         let mut reconstruction = Reconstruction::new(&self.data.mean);
         let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
-        let mut panels = None;
-        self.walk(
-            codes,
-            "decompress",
-            |_, _| true,
-            |first, raw, decoded| {
-                // Two searches, with raw and with decompressed queries.
-                let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
-                self.part("search", from, from + len, all);
-                reconstruction.push(raw, decoded);
-                let metric = self.data.metric;
-                search::scan_rows(
-                    &mut by_decoded,
-                    metric,
-                    self.queries.view(),
-                    decoded,
-                    first,
-                    &mut panels,
-                );
-                self.part("search", from + len, from + 2 * len, all);
-                let symmetric = decoded_queries.view();
-                search::scan_rows(
-                    &mut by_symmetric,
-                    metric,
-                    symmetric,
-                    decoded,
-                    first,
-                    &mut panels,
-                );
-                for pair in pairs.in_rows(first, raw.nrows()) {
-                    let query = row(self.queries.view(), pair.query as usize)?;
-                    let at = pair.row as usize - first;
-                    true_values.push(self.value(exact(metric, query, row(raw, at)?)));
-                    estimates.push(self.value(exact(metric, query, row(decoded, at)?)));
-                }
-                Ok(())
-            },
-        )?;
+        self.walk(codes, |first, raw, decoded| {
+            // Two searches, with raw and with decompressed queries.
+            let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
+            self.part("search", from, from + len, all);
+            reconstruction.push(raw, decoded);
+            // Rows of a prepared base are numbered by u32.
+            by_decoded.push(first as u32, decoded);
+            self.part("search", from + len, from + 2 * len, all);
+            by_symmetric.push(first as u32, decoded);
+            if let Some(neighbours) = &mut neighbours {
+                neighbours.pass(metric, self.queries.view(), first, decoded)?;
+            }
+            for pair in pairs.in_rows(first, raw.nrows()) {
+                let query = row(self.queries.view(), pair.query as usize)?;
+                let at = pair.row as usize - first;
+                true_values.push(self.value(exact(metric, query, row(raw, at)?)));
+                estimates.push(self.value(exact(metric, query, row(decoded, at)?)));
+            }
+            Ok(())
+        })?;
         let reconstruction = reconstruction.finish();
         if let Some(of) = &reconstruction {
             metrics.add_named(of.named(), "")?;
@@ -274,16 +261,13 @@ impl<'a> Bench<'a> {
             wasted.map_or(Ok(()), |bits| metrics.add("bits_wasted", bits))?;
         }
 
-        let by_decoded = by_decoded.finish();
-        let (order, scored_findings) = match &scored {
-            Some(scored) => (&scored.watched, Some(Finding::new(scored.ranked.clone(), None))),
-            None => (&by_decoded.watched, None),
+        let order = match (&scored, neighbours) {
+            (Some(scored), _) => scored.watched.mapv(f64::from),
+            (None, Some(neighbours)) => -nearness(&neighbours.finish(), RANK_DEPTH),
+            (None, None) => Array2::zeros((0, 0)),
         };
-        // Like any k, the 100 of these needs as many rows.
-        if rows >= RANK_DEPTH {
-            let truth = search::left(&self.truth.distances, RANK_DEPTH);
-            metrics.add_retrieval(rank_agreement(truth, order.view()), "")?;
-        }
+        let truth = search::left(&self.truth.distances, RANK_DEPTH);
+        metrics.add_retrieval(rank_agreement(truth, order.view(), RANK_DEPTH), "")?;
         if let Some(scored) = &scored {
             let of = estimator(&true_values, &scored.estimates, scored.bounds.as_deref());
             of.map_or(Ok(()), |of| metrics.add_named(of.named(), ""))?;
@@ -292,37 +276,44 @@ impl<'a> Bench<'a> {
         let of = estimator(&true_values, &estimates, None);
         of.map_or(Ok(()), |of| metrics.add_named(of.named(), suffix))?;
 
-        let mut findings = vec![
-            Finding::new(by_decoded.ranked, Some(self.queries.clone())),
-            Finding::new(by_symmetric.finish().ranked, Some(decoded_queries)),
-        ];
-        findings.extend(scored_findings);
-        drop(scored);
-        self.recall(codes, findings, metrics, most, most_k)
+        let ids = |knn: Knn<'_>| -> Vec<Vec<u32>> {
+            let rows = knn.finish().into_iter();
+            rows.map(|found| found.nearest.iter().map(|n| n.id).collect()).collect()
+        };
+        let mut found = vec![ids(by_decoded), ids(by_symmetric)];
+        found.extend(scored.map(|scored| {
+            let rows = scored.ranked.into_iter();
+            rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
+        }));
+        self.recall(&found, metrics, most, most_k)
     }
 
-    /// Ranks what was found by exact distances and measures recall of it. `findings`: decoded,
-    /// symmetric, and the scorer's if there is one.
+    /// Measures recall of the rows found, per query best first. `found`: decoded, symmetric, and the
+    /// scorer's if there is one.
     fn recall(
         &self,
-        codes: &[u8],
-        findings: Vec<Finding>,
+        found: &[Vec<Vec<u32>>],
         metrics: &mut Metrics,
         most: usize,
         most_k: usize,
     ) -> Result<(), Failure> {
-        let mut revisit = Revisit::new(findings);
-        let wanted: Vec<bool> =
-            self.blocks().map(|(first, len)| revisit.wants(first, len)).collect();
-        let wants = |first: usize, _: usize| wanted[first / self.block_rows];
-        self.walk(codes, "re-rank", wants, |first, raw, decoded| {
-            revisit.pass(self.data.metric, self.queries.view(), first, raw, decoded)
-        })?;
-        let mut findings = revisit.finish().into_iter();
-        let (decoded, symmetric, scored) = (findings.next(), findings.next(), findings.next());
+        let mut visits: Vec<Visits> = found.iter().map(|found| Visits::new(found)).collect();
+        let mut raw = Array2::zeros((self.block_rows, self.data.dim));
+        for (first, len) in self.blocks() {
+            self.rows("re-rank", first, len);
+            if visits.iter().any(|visits| visits.wants(first, len)) {
+                let mut raw = raw.slice_mut(s![..len, ..]);
+                self.base.read(first, raw.view_mut())?;
+                for visits in &mut visits {
+                    visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
+                }
+            }
+        }
+        let mut distances = visits.into_iter().map(Visits::finish);
+        let (decoded, symmetric, scored) = (distances.next(), distances.next(), distances.next());
         let evaluation = &self.cell.evaluation;
-        let judge = |found: Finding, keep: usize, rerank: &[usize]| {
-            let found = found.ranked_truth(keep);
+        let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
+            found.iter_mut().for_each(|found| found.truncate(keep));
             let truth = self.truth.distances.view();
             retrieval(truth, &found, self.data.base.rows, &evaluation.k, rerank)
                 .map_err(Failure::failed)
@@ -359,20 +350,18 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Calls `visit(first, raw, decoded)` for the blocks that are wanted, in order.
+    /// Calls `visit(first, raw, decoded)` for every block, in order.
     fn walk(
         &self,
         codes: &[u8],
-        stage: &str,
-        wanted: impl Fn(usize, usize) -> bool,
         mut visit: impl FnMut(usize, ArrayView2<'_, f32>, ArrayView2<'_, f32>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let codes = self.codec.matrix(codes)?;
         let mut raw = Array2::zeros((self.block_rows, self.data.dim));
         let mut decoded = raw.clone();
         let mut buffer = Guarded::rows();
-        for (first, len) in self.blocks().filter(|(first, len)| wanted(*first, *len)) {
-            self.rows(stage, first, len);
+        for (first, len) in self.blocks() {
+            self.rows("decompress", first, len);
             let mut raw = raw.slice_mut(s![..len, ..]);
             let mut decoded = decoded.slice_mut(s![..len, ..]);
             self.base.read(first, raw.view_mut())?;
@@ -572,6 +561,12 @@ fn row<'r>(of: ArrayView2<'r, f32>, at: usize) -> Result<&'r [f32], Failure> {
     of.index_axis_move(Axis(0), at)
         .to_slice()
         .ok_or_else(|| Failure::failed("a block is not contiguous"))
+}
+
+/// `distances` as a matrix (queries, m): the nearest `m` of every query, or as many as there are.
+fn nearness(distances: &[Vec<f64>], m: usize) -> Array2<f64> {
+    let m = distances.iter().map(Vec::len).min().unwrap_or(0).min(m);
+    Array2::from_shape_fn((distances.len(), m), |(query, i)| distances[query][i])
 }
 
 /// The highest resident memory this process had.

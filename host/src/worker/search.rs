@@ -1,198 +1,89 @@
-//! Exhaustive search over codes: which rows each query finds, in which order, and how far they
-//! truly are.
+//! What searches over codes find, and how far that truly is.
 //!
-//! Three ways to look: by the method's own scorer, by raw queries against decompressed rows, by
-//! decompressed queries against decompressed rows. Decompressed rows are first ranked by f32
-//! scores, keeping a margin, then the kept ones are ranked again by f64 distances, so that a
-//! lossless method finds exactly the true neighbours.
+//! Three ways to search: by the method's own scorer, by raw queries against decompressed rows, by
+//! decompressed queries against decompressed rows. The latter two are exact
+//! ([`vq_kernels::knn`]), so that a lossless method finds just the true neighbours.
 
 use super::reporter::Failure;
 use crate::data::Metric;
-use crate::metric::Scan;
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
-use vq_kernels::distance;
-use vq_kernels::panels::Panels;
-
-/// Bytes of the score matrix of one step.
-const SCORE_BYTES: usize = 8 << 20;
-/// Queries that one task scores.
-const QUERIES_PER_TASK: usize = 16;
+use vq_kernels::knn::Distance;
 
 /// "Smaller is nearer": l2_sq, or −inner product.
 pub(super) fn exact(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
-    match metric {
-        Metric::L2 => distance::l2_sq(a, b),
-        Metric::Ip | Metric::Cosine => -distance::dot(a, b),
-    }
+    Distance::from(metric).of(a, b)
 }
 
-/// How many rows to keep so that ranking again by f64 cannot miss one of the best `wanted`: f32
-/// scores only confuse rows that are nearly tied.
-pub(super) fn with_margin(wanted: usize, rows: usize) -> usize {
-    (wanted + wanted / 8 + 32).min(rows)
-}
-
-/// Pushes the scores of `rows` (n, d), the rows from `first` on, for all `queries` (q, d).
-pub(super) fn scan_rows(
-    scan: &mut Scan,
-    metric: Metric,
-    queries: ArrayView2<'_, f32>,
-    rows: ArrayView2<'_, f32>,
-    first: usize,
-    panels: &mut Option<Panels>,
-) {
-    let step = (SCORE_BYTES / 4 / queries.nrows().max(1)).clamp(64, 8192);
-    for (i, rows) in rows.axis_chunks_iter(Axis(0), step).enumerate() {
-        let panels = match (panels.as_mut(), metric) {
-            (Some(panels), Metric::L2) => {
-                panels.pack_l2(rows);
-                panels
-            }
-            (Some(panels), _) => {
-                panels.pack_ip(rows);
-                panels
-            }
-            (None, Metric::L2) => panels.insert(Panels::for_l2(rows)),
-            (None, _) => panels.insert(Panels::for_ip(rows)),
-        };
-        let mut scores = Array2::zeros((queries.nrows(), rows.nrows()));
-        scores
-            .axis_chunks_iter_mut(Axis(0), QUERIES_PER_TASK)
-            .into_par_iter()
-            .zip(queries.axis_chunks_iter(Axis(0), QUERIES_PER_TASK).into_par_iter())
-            .for_each(|(scores, queries)| panels.scores(queries, scores));
-        scan.push_scores((first + i * step) as u32, scores.view());
-    }
-}
-
-/// What one way of searching found, being ranked again.
-pub(super) struct Finding {
-    /// Per query, the rows found, best first.
-    rows: Vec<Vec<u32>>,
-    /// Per query, the true distance of each row found.
-    truth: Vec<Vec<f64>>,
-    /// Per query, the distance by which to rank again; empty where the scan's order stands.
-    rank: Vec<Vec<f64>>,
-    /// Where `rank` comes from: raw or decompressed queries.
-    by: Option<Array2<f32>>,
-}
-
-impl Finding {
-    /// From a scan's ranking. With `queries`, the rows found are ranked again by the distance
-    /// between these and the decompressed rows.
-    pub(super) fn new(ranked: Vec<Vec<(f32, u32)>>, queries: Option<Array2<f32>>) -> Self {
-        let rows: Vec<Vec<u32>> = ranked
-            .into_iter()
-            .map(|found| found.into_iter().map(|(_, row)| row).collect())
-            .collect();
-        let blank = |on: bool| -> Vec<Vec<f64>> {
-            rows.iter()
-                .map(|rows| if on { vec![f64::NAN; rows.len()] } else { Vec::new() })
-                .collect()
-        };
-        Finding { truth: blank(true), rank: blank(queries.is_some()), by: queries, rows }
-    }
-
-    /// Per query the true distances, in final order, of the best `keep` rows found.
-    pub(super) fn ranked_truth(mut self, keep: usize) -> Vec<Vec<f64>> {
-        for ((rows, truth), rank) in self.rows.iter().zip(&mut self.truth).zip(&self.rank) {
-            if !rank.is_empty() {
-                let mut order: Vec<usize> = (0..rows.len()).collect();
-                order.sort_by(|&a, &b| rank[a].total_cmp(&rank[b]).then(rows[a].cmp(&rows[b])));
-                *truth = order.into_iter().map(|i| truth[i]).collect();
-            }
-            truth.truncate(keep);
-        }
-        self.truth
-    }
-}
-
-/// One row found by one query, to be visited when the walk passes it.
+/// A row that is to be measured for a query, when the walk over the rows passes it.
 struct Visit {
     row: u32,
-    finding: u32,
     query: u32,
+    /// Among the rows of its query.
     position: u32,
 }
 
-/// A second walk over the base, to the rows that were found.
-pub(super) struct Revisit {
-    findings: Vec<Finding>,
+/// Rows to be measured for each query (queries, any number).
+pub(super) struct Visits {
+    /// Ascending by row.
     visits: Vec<Visit>,
+    /// Per query and position the distance; NaN until it is known.
+    distances: Vec<Vec<f64>>,
 }
 
-impl Revisit {
-    pub(super) fn new(findings: Vec<Finding>) -> Self {
+impl Visits {
+    /// `rows[query]` are those of a query.
+    pub(super) fn new<R: AsRef<[u32]>>(rows: &[R]) -> Self {
         let mut visits = Vec::new();
-        for (finding, found) in findings.iter().enumerate() {
-            for (query, rows) in found.rows.iter().enumerate() {
-                visits.extend(rows.iter().enumerate().map(|(position, row)| Visit {
-                    row: *row,
-                    finding: finding as u32,
-                    query: query as u32,
-                    position: position as u32,
-                }));
-            }
+        for (query, rows) in (0..).zip(rows) {
+            let of_query = rows.as_ref().iter().zip(0..);
+            visits.extend(of_query.map(|(row, position)| Visit { row: *row, query, position }));
         }
-        visits.par_sort_unstable_by_key(|v| (v.row, v.finding, v.query));
-        Revisit { findings, visits }
+        visits.par_sort_unstable_by_key(|v| (v.row, v.query, v.position));
+        let blank = rows.iter().map(|rows| vec![f64::NAN; rows.as_ref().len()]);
+        Visits { visits, distances: blank.collect() }
     }
 
-    /// True if a row of the `len` rows from `first` was found by anyone.
+    /// True if one of the `len` rows from `first` is to be measured.
     pub(super) fn wants(&self, first: usize, len: usize) -> bool {
-        !self.of(first, len).is_empty()
+        !self.visits[self.range(first, len)].is_empty()
     }
 
-    fn of(&self, first: usize, len: usize) -> &[Visit] {
+    fn range(&self, first: usize, len: usize) -> std::ops::Range<usize> {
         let before = |row: usize| self.visits.partition_point(|v| (v.row as usize) < row);
-        &self.visits[before(first)..before(first + len)]
+        before(first)..before(first + len)
     }
 
-    /// Takes the exact distances to rows from `first` on: `raw` (n, d) and `decoded` (n, d).
+    /// Measures from `queries` (q, d) to those of `rows` (n, d), from row `first` on, that are wanted.
     pub(super) fn pass(
         &mut self,
         metric: Metric,
         queries: ArrayView2<'_, f32>,
         first: usize,
-        raw: ArrayView2<'_, f32>,
-        decoded: ArrayView2<'_, f32>,
+        rows: ArrayView2<'_, f32>,
     ) -> Result<(), Failure> {
         let contiguous = || Failure::failed("a block is not contiguous");
-        let dim = raw.ncols();
-        let raw_values = raw.as_slice().ok_or_else(contiguous)?;
-        let decoded_values = decoded.as_slice().ok_or_else(contiguous)?;
+        let dim = rows.ncols();
+        let values = rows.as_slice().ok_or_else(contiguous)?;
         let queries = queries.as_slice().ok_or_else(contiguous)?;
-        let row_of = |values: &'_ [f32], row: usize| row * dim..row * dim + dim.min(values.len());
-        let distances: Vec<(f64, f64)> = self
-            .of(first, raw.nrows())
+        let here = self.range(first, rows.nrows());
+        let measured: Vec<f64> = self.visits[here.clone()]
             .par_iter()
             .map(|visit| {
-                let here = row_of(raw_values, visit.row as usize - first);
-                let query = &queries[row_of(queries, visit.query as usize)];
-                let truth = exact(metric, query, &raw_values[here.clone()]);
-                let by = self.findings[visit.finding as usize].by.as_ref();
-                let rank = by.and_then(|by| by.as_slice()).map_or(f64::NAN, |by| {
-                    exact(metric, &by[row_of(by, visit.query as usize)], &decoded_values[here])
-                });
-                (truth, rank)
+                let row = visit.row as usize - first;
+                let query = visit.query as usize;
+                exact(metric, &queries[query * dim..][..dim], &values[row * dim..][..dim])
             })
             .collect();
-        let before = |row: usize| self.visits.partition_point(|v| (v.row as usize) < row);
-        let range = before(first)..before(first + raw.nrows());
-        for (visit, (truth, rank)) in self.visits[range].iter().zip(distances) {
-            let finding = &mut self.findings[visit.finding as usize];
-            let (query, position) = (visit.query as usize, visit.position as usize);
-            finding.truth[query][position] = truth;
-            if let Some(place) = finding.rank[query].get_mut(position) {
-                *place = rank;
-            }
+        for (visit, distance) in self.visits[here].iter().zip(measured) {
+            self.distances[visit.query as usize][visit.position as usize] = distance;
         }
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Vec<Finding> {
-        self.findings
+    /// Per query the distances, in the order in which its rows were given.
+    pub(super) fn finish(self) -> Vec<Vec<f64>> {
+        self.distances
     }
 }
 
