@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod metric;
+pub mod output;
 pub mod plan;
 pub mod plugin;
 pub mod record;

@@ -14,7 +14,6 @@ use crate::suggest::nearest_name;
 use crate::sweep::{MethodUse, Sweep, SweepSource};
 use crate::worker::protocol::Evaluation;
 use miette::{NamedSource, SourceSpan};
-use serde::Serialize;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -78,21 +77,18 @@ impl<'a> Chosen<'a> {
 }
 
 /// One configuration on one data set with one seed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Cell {
     /// BLAKE3 over everything that decides the result; cells of two data sets with one content
     /// share it and are measured once.
     pub key: String,
     /// Position of the data set in the sweep.
-    #[serde(skip)]
     pub dataset: usize,
     /// The data set's name.
-    #[serde(rename = "dataset")]
     pub dataset_name: String,
     /// The method and the library it comes from.
     pub method: MethodInfo,
     /// All parameters.
-    #[serde(serialize_with = "plain")]
     pub config: Config,
     /// `m=8 bits=4`.
     pub label: String,
@@ -102,10 +98,6 @@ pub struct Cell {
     pub code_bytes: Option<usize>,
     /// The same as bits per dimension.
     pub bits_per_dim: Option<f64>,
-}
-
-fn plain<S: serde::Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Error> {
-    config_json(config).serialize(to)
 }
 
 impl Cell {
@@ -122,7 +114,7 @@ impl Cell {
 }
 
 /// A combination that will not be measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Skip {
     /// The data set's name.
     pub dataset: String,
@@ -135,7 +127,7 @@ pub struct Skip {
 }
 
 /// Everything a sweep asks for.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// In the order of the sweep.
     pub cells: Vec<Cell>,

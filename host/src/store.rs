@@ -1,11 +1,15 @@
 //! The store: every record of a sweep in one SQLite file.
 //!
 //! ```text
-//! runs     one row per call of `run`: sweep, version, machine
-//! cells    one row per cell, primary key = the cell's key
-//! metrics  one row per cell and metric: value, min, max
-//! results  a view for people, one row per cell: SELECT * FROM results
+//! stored_runs     one row per call of `run`: sweep, version, machine
+//! stored_cells    one row per cell, the last record of it
+//! stored_metrics  one row per cell and metric: value, min, max
+//! stored_texts    what many cells say, once; stored_names the same for metrics
+//! stored_tally    how many there are, and the sum of their checksums
+//! runs, cells, metrics, results   views for people: SELECT * FROM results
 //! ```
+//!
+//! Every record and run has a checksum, which is verified whenever it is read.
 //!
 //! A record is one transaction, so a kill at any moment loses the cell under way and nothing
 //! finished. One [`Store`] writes to a file at a time; any number of [`Reader`]s look on.
@@ -17,24 +21,31 @@
 //! power cut may bring the journal back and undo the last record. A record takes about 20 ms that
 //! way on a busy disk, measured; a cell takes longer.
 
+mod create;
 mod lock;
+mod reason;
 mod row;
+mod scan;
 mod schema;
+mod seal;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior,
-};
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
 use self::lock::WriterLock;
-use self::row::{insert_record, insert_run, parsed, read_cell, read_metric, read_run};
-use self::schema::{APPLICATION_ID, MIGRATIONS, create_results_view, prepare_for_writing};
+pub use self::reason::Reason;
+use self::row::{Known, insert_record, insert_run};
+pub use self::scan::Damage;
+use self::scan::{Found, scan};
+use self::schema::{APPLICATION_ID, MIGRATIONS, create_results_view, migrate, prepare_for_writing};
 use crate::record::{Filter, Outcome, Record, RunInfo, cell_key};
 
 /// How long to wait for another process that is inside a transaction of its own.
@@ -44,12 +55,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The store's folder cannot be made.
-    #[error("cannot create the folder `{}`", path.display())]
+    #[error("cannot create the folder `{}`: {reason}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: Reason,
+    },
+    /// The store's file cannot be made.
+    #[error("cannot make the store `{}`: {reason}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: Reason,
     },
     /// There is no such file to read.
     #[error("there is no store at `{}`", path.display())]
@@ -68,13 +87,32 @@ pub enum OpenError {
         /// The other process, if it left its number.
         pid: Option<u32>,
     },
+    /// The file beside the store that is locked cannot be made.
+    #[error("cannot write beside the store, to `{}`: {reason}", path.display())]
+    Beside {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        reason: Reason,
+    },
     /// The lock beside the store cannot be taken.
-    #[error("cannot lock `{}`; does its file system support locks?", path.display())]
+    #[error("cannot lock `{}`: {reason}; does its file system support locks?", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: Reason,
+    },
+    /// The store's file may only be read.
+    #[error(
+        "the store `{}` cannot be written: {reason}; name another store with --store",
+        path.display()
+    )]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: Reason,
     },
     /// The file is something else.
     #[error("`{}` is not a vq-host store; name another store or move that file away", path.display())]
@@ -106,26 +144,21 @@ pub enum OpenError {
         /// The newest one this build knows.
         known: usize,
     },
-    /// The file needs an upgrade, which reading must not do.
-    #[error(
-        "the store `{}` has schema version {found} and is read as version {known}; the next run that writes to it upgrades it",
-        path.display()
-    )]
-    Older {
+    /// Another program is writing for longer than the minute we wait.
+    #[error("the store `{}` is held by another program{}; close it", path.display(), process(*.pid))]
+    Busy {
         /// The file.
         path: PathBuf,
-        /// Its schema version; 0 when nothing was ever stored.
-        found: usize,
-        /// The one this build reads.
-        known: usize,
+        /// The other process, where the system tells it.
+        pid: Option<u32>,
     },
     /// Anything else SQLite refuses.
-    #[error("cannot open the store `{}`", path.display())]
+    #[error("cannot open the store `{}`: {reason}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
+        /// What the system or SQLite said.
+        reason: Reason,
     },
 }
 
@@ -167,25 +200,17 @@ pub enum WriteError {
         started_at: String,
     },
     /// A reader kept the file for longer than the minute we wait.
-    #[error("the store `{}` is held by another program; close what reads it", path.display())]
+    #[error(
+        "the store `{}` is held by another program{}; close what reads it",
+        path.display(), process(*.pid)
+    )]
     Busy {
         /// The file.
         path: PathBuf,
+        /// The other process, where the system tells it.
+        pid: Option<u32>,
     },
-    /// Anything else SQLite refuses: a full disk, a file gone read-only.
-    #[error("cannot write to the store `{}`", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-}
-
-/// Why a store cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// A page or a value that no vq-host wrote.
+    /// A page that no vq-host wrote.
     #[error(
         "the store `{0}` is damaged ({detail}); try `sqlite3 {0} .recover`, or move it away and run again",
         path.display()
@@ -196,14 +221,66 @@ pub enum ReadError {
         /// What SQLite found.
         detail: String,
     },
-    /// Anything else SQLite refuses.
-    #[error("cannot read the store `{}`", path.display())]
+    /// Anything else: a full disk, a file gone read-only.
+    #[error("cannot write to the store `{}`: {reason}", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
+        /// What the system or SQLite said.
+        reason: Reason,
     },
+}
+
+/// Why a store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A page that no vq-host wrote.
+    #[error(
+        "the store `{0}` is damaged ({detail}); try `sqlite3 {0} .recover`, or move it away and run again",
+        path.display()
+    )]
+    Corrupted {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        detail: String,
+    },
+    /// A record or a run that is not what was written.
+    #[error(
+        "in the store `{}` {damage}{}; `vq-host run` measures again what is damaged",
+        path.display(), and_more(*.more)
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The first damage.
+        damage: Damage,
+        /// How many there are beside it.
+        more: usize,
+    },
+    /// Another program is writing for longer than the minute we wait.
+    #[error("the store `{}` is held by another program{}; close it", path.display(), process(*.pid))]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// The other process, where the system tells it.
+        pid: Option<u32>,
+    },
+    /// Anything else SQLite refuses.
+    #[error("cannot read the store `{}`: {reason}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What the system or SQLite said.
+        reason: Reason,
+    },
+}
+
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    }
 }
 
 /// Why two stores cannot be merged; the one written to is as it was before.
@@ -230,6 +307,24 @@ pub struct Merged {
     pub kept: usize,
 }
 
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// The records that are what was written, in the order they started; metrics sorted by name.
+    pub records: Vec<Record>,
+    /// What is not.
+    pub damage: Vec<Damage>,
+}
+
+/// The cells of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// How each recorded cell ended. A cell whose record is damaged is not among them.
+    pub outcomes: HashMap<String, Outcome>,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+}
+
 /// A store that is read; it takes no lock and sees whole records only.
 #[derive(Debug)]
 pub struct Reader {
@@ -241,8 +336,8 @@ pub struct Reader {
 #[derive(Debug)]
 pub struct Store {
     reader: Reader,
-    /// The metrics that `results` has columns for.
-    columns: BTreeSet<String>,
+    /// What is in the file; none until the first write, and after one that failed.
+    known: Option<Known>,
     // Last, since fields drop in this order: the file is closed before another may write it.
     _lock: WriterLock,
 }
@@ -257,47 +352,66 @@ impl Deref for Store {
 
 impl Store {
     /// Opens the store at `path` for writing; makes the file and its folders if there are none
-    /// and upgrades an older schema.
+    /// and upgrades an older schema. An empty file is a new store.
     ///
     /// # Errors
     /// [`OpenError::Locked`] while another process writes there; [`OpenError::NotAStore`],
     /// [`OpenError::Corrupted`] or [`OpenError::Newer`] for a file to be left alone.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
-                .map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+        let target = create::target(&path);
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).map_err(|error| OpenError::Folder {
+                path: folder.to_owned(),
+                reason: error.into(),
+            })?;
         }
-        let lock = WriterLock::acquire(&path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut reader = Reader::connect(path, flags)?;
+        let lock = WriterLock::acquire(&path, &target)?;
+        create::ensure(&target)?;
+        let mut reader = Reader::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // Also rolls back what a kill left, which may be all there is.
         let found = reader.schema_version()?;
-        let columns = prepare_for_writing(&mut reader.connection, found)
-            .map_err(|source| open_error(&reader.path, source))?;
-        Ok(Self { reader, columns, _lock: lock })
+        if reader.connection.is_readonly(MAIN_DB).unwrap_or(false) {
+            let error = ErrorCode::ReadOnly;
+            let reason = reader.reason(&sqlite_error(error));
+            return Err(OpenError::ReadOnly { path: reader.path, reason });
+        }
+        prepare_for_writing(&mut reader.connection, found)
+            .map_err(|source| reader.open_error(&source))?;
+        Ok(Self { reader, known: None, _lock: lock })
     }
 
-    /// Opens the store at `path` to be read only, while another process may be writing it.
+    /// Opens the store at `path` to be read only, while another process may be writing it. A file
+    /// of an older schema is read as it would be after an upgrade, and stays as it is; an empty
+    /// one is a store without records.
     ///
     /// # Errors
     /// [`OpenError`]; [`OpenError::Missing`] if there is no such file.
     pub fn open_read_only(path: impl Into<PathBuf>) -> Result<Reader, OpenError> {
         let path = path.into();
-        if !path.exists() {
-            return Err(OpenError::Missing { path });
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::Missing { path });
+            }
+            Err(error) => return Err(OpenError::Sqlite { path, reason: error.into() }),
+            Ok(_) => {}
         }
         // Not SQLITE_OPEN_READ_ONLY: after a kill, the first to open the file has to roll the
         // journal back, reader or not. SQLite itself falls back to reading where it may not
         // write, and `query_only` keeps our own statements from writing.
         let reader = Reader::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let found = reader.schema_version()?;
-        if found < MIGRATIONS.len() {
-            return Err(OpenError::Older { path: reader.path, found, known: MIGRATIONS.len() });
-        }
+        let (reader, found) = match reader.schema_version() {
+            Ok(found) => (reader, found),
+            Err(error) => reader.rolled_back_elsewhere().ok_or(error)?,
+        };
+        let reader = match found < MIGRATIONS.len() {
+            true => reader.upgraded_in_memory(found)?,
+            false => reader,
+        };
         reader
             .connection
             .execute_batch("PRAGMA query_only = ON;")
-            .map_err(|source| open_error(&reader.path, source))?;
+            .map_err(|source| reader.open_error(&source))?;
         Ok(reader)
     }
 
@@ -306,12 +420,10 @@ impl Store {
     /// # Errors
     /// [`WriteError::RepeatedRun`] if it is there already.
     pub fn begin_run(&mut self, run: &RunInfo) -> Result<(), WriteError> {
-        let added = insert_run(&self.reader.connection, run)
-            .map_err(|source| write_error(&self.reader.path, source))?;
-        match added {
+        self.write(|writing| match writing.begin_run(run)? {
             true => Ok(()),
             false => Err(WriteError::RepeatedRun { run_id: run.run_id.clone() }),
-        }
+        })
     }
 
     /// Stores a record in a transaction of its own; it takes the place of an earlier record with
@@ -323,29 +435,62 @@ impl Store {
         self.write(|writing| writing.insert(record))
     }
 
+    /// Takes out what is damaged, so that its cells are measured again, and says what it was. A
+    /// run whose description is damaged keeps its records and loses the description.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the store is as it was then.
+    pub fn discard_damaged(&mut self) -> Result<Vec<Damage>, WriteError> {
+        let damaged = self.write(|writing| {
+            let connection: &Connection = &writing.transaction;
+            let failed = |source| write_error(writing.path, connection, &source);
+            let damaged = damaged(connection).map_err(failed)?;
+            if !damaged.is_empty() {
+                scan::discard(connection, &damaged).map_err(failed)?;
+                if let Some((damage, _)) = self::damaged(connection).map_err(failed)?.first() {
+                    let path = writing.path.to_owned();
+                    return Err(WriteError::Corrupted { path, detail: damage.to_string() });
+                }
+                writing.known = Known::load(connection).map_err(failed)?;
+            }
+            Ok(damaged)
+        })?;
+        if !damaged.is_empty() {
+            // Rows whose place in their table was damaged get one again.
+            let _ = self.reader.connection.execute_batch("VACUUM");
+        }
+        Ok(damaged.into_iter().map(|(damage, _)| damage).collect())
+    }
+
     /// Takes over the runs and cells of `other` in one transaction. Where both have a cell, an ok
     /// record wins over one that is not; otherwise the one that started later wins, so the result
     /// does not depend on the order of merging.
     ///
     /// # Errors
-    /// [`MergeError`]; nothing is taken over then.
+    /// [`MergeError`]; nothing is taken over then, also when `other` is damaged.
     pub fn merge_from(&mut self, other: &Reader) -> Result<Merged, MergeError> {
-        let runs = other.runs()?;
         self.write(|writing| {
             let mut merged = Merged::default();
-            for run in &runs {
-                merged.runs += usize::from(writing.begin_run(run)?);
-            }
-            other.for_each_record(&Filter::default(), |theirs| {
-                match writing.rank(&theirs.key)? {
-                    None => merged.added += 1,
-                    Some(ours) if Rank::of(&theirs)? > ours => merged.replaced += 1,
-                    Some(_) => {
-                        merged.kept += 1;
-                        return Ok::<(), MergeError>(());
+            other.scan(|found| {
+                match found {
+                    Found::Run(run) => merged.runs += usize::from(writing.begin_run(&run)?),
+                    Found::Record(theirs) => {
+                        match writing.rank(&theirs.key)? {
+                            None => merged.added += 1,
+                            Some(ours) if Rank::of(&theirs)? > ours => merged.replaced += 1,
+                            Some(_) => {
+                                merged.kept += 1;
+                                return Ok::<(), MergeError>(());
+                            }
+                        }
+                        writing.insert(&theirs)?;
+                    }
+                    Found::Damage(damage, _) => {
+                        let path = other.path.clone();
+                        return Err(ReadError::Damaged { path, damage, more: 0 }.into());
                     }
                 }
-                Ok(writing.insert(&theirs)?)
+                Ok(())
             })?;
             Ok(merged)
         })
@@ -358,18 +503,23 @@ impl Store {
     ) -> Result<T, E> {
         let Reader { path, connection } = &mut self.reader;
         let path: &Path = path;
-        let failed = |source| write_error(path, source);
         // Immediate: a transaction that first reads and then writes may not be made to wait.
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let mut writing = Writing { path, transaction, columns: self.columns.clone() };
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+            .map_err(|source| write_error(path, connection, &source))?;
+        let failed = |source| write_error(path, connection, &source);
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => Known::load(&transaction).map_err(failed)?,
+        };
+        let columns = known.names.len();
+        let mut writing = Writing { path, transaction, known };
         let value = body(&mut writing)?;
-        let Writing { transaction, columns, .. } = writing;
-        if columns != self.columns {
-            create_results_view(&transaction, &columns).map_err(failed)?;
+        let Writing { transaction, known, .. } = writing;
+        if known.names.len() > columns {
+            create_results_view(&transaction, &known.names).map_err(failed)?;
         }
         transaction.commit().map_err(failed)?;
-        self.columns = columns;
+        self.known = Some(known);
         Ok(value)
     }
 }
@@ -378,17 +528,27 @@ impl Store {
 struct Writing<'a> {
     path: &'a Path,
     transaction: Transaction<'a>,
-    columns: BTreeSet<String>,
+    known: Known,
 }
 
 impl Writing<'_> {
-    fn begin_run(&self, run: &RunInfo) -> Result<bool, WriteError> {
-        insert_run(&self.transaction, run).map_err(|source| write_error(self.path, source))
+    fn failed(&self, source: &rusqlite::Error) -> WriteError {
+        write_error(self.path, &self.transaction, source)
+    }
+
+    /// False if the run is there already.
+    fn begin_run(&mut self, run: &RunInfo) -> Result<bool, WriteError> {
+        if self.known.runs.contains_key(&run.run_id) {
+            return Ok(false);
+        }
+        insert_run(&self.transaction, &mut self.known, run)
+            .map_err(|source| self.failed(&source))?;
+        Ok(true)
     }
 
     fn insert(&mut self, record: &Record) -> Result<(), WriteError> {
         let key = || record.key.clone();
-        let mut names = BTreeSet::new();
+        let mut names = std::collections::BTreeSet::new();
         for metric in &record.metrics {
             if !names.insert(metric.name()) {
                 return Err(WriteError::RepeatedMetric {
@@ -398,41 +558,29 @@ impl Writing<'_> {
             }
         }
         Rank::of(record)?;
-        let known = self
-            .transaction
-            .prepare_cached("SELECT 1 FROM runs WHERE run_id = ?1")
-            .and_then(|mut statement| statement.exists([&record.run_id]))
-            .map_err(|source| write_error(self.path, source))?;
-        if !known {
+        let Some(run) = self.known.runs.get(&record.run_id).copied() else {
             return Err(WriteError::UnknownRun { key: key(), run_id: record.run_id.clone() });
-        }
-        insert_record(&self.transaction, record)
-            .map_err(|source| write_error(self.path, source))?;
-        for name in names {
-            if !self.columns.contains(name) {
-                self.columns.insert(name.to_owned());
-            }
-        }
-        Ok(())
+        };
+        insert_record(&self.transaction, &mut self.known, run, record)
+            .map_err(|source| self.failed(&source))
     }
 
     /// The rank of the stored cell with this key.
     fn rank(&self, key: &str) -> Result<Option<Rank>, WriteError> {
-        let stored = self
+        let Some(row) = self.known.cells.get(key) else { return Ok(None) };
+        let (outcome, started_at, run_id) = self
             .transaction
-            .prepare_cached("SELECT outcome, started_at, run_id FROM cells WHERE key = ?1")
+            .prepare_cached(
+                "SELECT outcome, c.started_at, run_id FROM stored_cells AS c \
+                 JOIN stored_runs AS r ON r.id = c.run WHERE c.id = ?1",
+            )
             .and_then(|mut statement| {
-                let row = |row: &Row<'_>| {
+                statement.query_row([row], |row| {
                     Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?))
-                };
-                statement.query_row([key], row).optional()
+                })
             })
-            .map_err(|source| write_error(self.path, source))?;
-        stored
-            .map(|(outcome, started_at, run_id)| {
-                Rank::new(key, outcome == Outcome::Ok.as_str(), &started_at, run_id)
-            })
-            .transpose()
+            .map_err(|source| self.failed(&source))?;
+        Rank::new(key, outcome == Outcome::Ok.as_str(), &started_at, run_id).map(Some)
     }
 }
 
@@ -465,17 +613,23 @@ impl Reader {
         &self.path
     }
 
-    /// Every stored cell and how it ended.
+    /// Every recorded cell and how it ended, each record held against its checksum.
     ///
     /// # Errors
-    /// [`ReadError`].
-    pub fn finished(&self) -> Result<HashMap<String, Outcome>, ReadError> {
-        let read = || -> rusqlite::Result<HashMap<String, Outcome>> {
-            let mut statement = self.connection.prepare("SELECT key, outcome FROM cells")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, parsed(row, "outcome")?)))?;
-            rows.collect()
-        };
-        read().map_err(|source| read_error(&self.path, source))
+    /// [`ReadError`]; damaged records are no error, they are named in the answer.
+    pub fn finished(&self) -> Result<Finished, ReadError> {
+        let mut finished = Finished::default();
+        self.scan(|found| {
+            match found {
+                Found::Run(_) => {}
+                Found::Record(record) => {
+                    finished.outcomes.insert(record.key, record.outcome);
+                }
+                Found::Damage(damage, _) => finished.damage.push(damage),
+            }
+            Ok::<(), ReadError>(())
+        })?;
+        Ok(finished)
     }
 
     /// The names of the data sets and the ids of the methods that there are records of, sorted.
@@ -483,60 +637,46 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn names(&self) -> Result<(Vec<String>, Vec<String>), ReadError> {
-        let read = |sql| -> rusqlite::Result<Vec<String>> {
-            self.connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        let names = |column| -> rusqlite::Result<Vec<String>> {
+            let sql = format!(
+                "SELECT text FROM stored_texts WHERE id IN (SELECT {column} FROM stored_cells) \
+                 ORDER BY text"
+            );
+            self.connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
         };
-        let datasets = read("SELECT DISTINCT dataset FROM cells ORDER BY dataset");
-        let both = datasets.and_then(|datasets| {
-            Ok((datasets, read("SELECT DISTINCT method FROM cells ORDER BY method")?))
-        });
-        both.map_err(|source| read_error(&self.path, source))
+        let both = names("dataset").and_then(|datasets| Ok((datasets, names("method")?)));
+        both.map_err(|source| self.read_error(&source))
     }
 
     /// The records that `filter` wants, in the order they started; metrics sorted by name.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// [`ReadError`]; [`ReadError::Damaged`] when anything in the store is.
     pub fn records(&self, filter: &Filter) -> Result<Vec<Record>, ReadError> {
-        let mut records = Vec::new();
-        self.for_each_record(filter, |record| {
-            records.push(record);
-            Ok::<(), ReadError>(())
-        })?;
-        Ok(records)
+        let Contents { records, damage } = self.contents(filter)?;
+        let more = damage.len().saturating_sub(1);
+        match damage.into_iter().next() {
+            Some(damage) => Err(ReadError::Damaged { path: self.path.clone(), damage, more }),
+            None => Ok(records),
+        }
     }
 
-    /// Calls `visit` with each record that `filter` wants, one in memory at a time.
+    /// As [`Reader::records`], but what is damaged is left out and named, whatever the filter.
     ///
     /// # Errors
-    /// [`ReadError`], or the first error of `visit`.
-    pub fn for_each_record<E: From<ReadError>>(
-        &self,
-        filter: &Filter,
-        mut visit: impl FnMut(Record) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let failed = |source| read_error(&self.path, source);
-        let mut cells = self
-            .connection
-            .prepare("SELECT * FROM cells ORDER BY started_at, key")
-            .map_err(failed)?;
-        let mut metrics = self
-            .connection
-            .prepare("SELECT name, value, min, max FROM metrics WHERE cell_key = ?1 ORDER BY name")
-            .map_err(failed)?;
-        let mut rows = cells.query([]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            let mut record = read_cell(row).map_err(failed)?;
-            if !filter.wants(&record) {
-                continue;
+    /// [`ReadError`].
+    pub fn contents(&self, filter: &Filter) -> Result<Contents, ReadError> {
+        let mut contents = Contents::default();
+        self.scan(|found| {
+            match found {
+                Found::Record(record) if filter.wants(&record) => contents.records.push(record),
+                Found::Record(_) | Found::Run(_) => {}
+                Found::Damage(damage, _) => contents.damage.push(damage),
             }
-            record.metrics = metrics
-                .query_map([&record.key], read_metric)
-                .and_then(Iterator::collect)
-                .map_err(failed)?;
-            visit(record)?;
-        }
-        Ok(())
+            Ok::<(), ReadError>(())
+        })?;
+        contents.records.sort_by(|a, b| (&a.started_at, &a.key).cmp(&(&b.started_at, &b.key)));
+        Ok(contents)
     }
 
     /// Every run, in the order they started.
@@ -544,17 +684,24 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn runs(&self) -> Result<Vec<RunInfo>, ReadError> {
-        let read = || -> rusqlite::Result<Vec<RunInfo>> {
-            let mut statement =
-                self.connection.prepare("SELECT * FROM runs ORDER BY started_at, run_id")?;
-            statement.query_map([], read_run)?.collect()
-        };
-        read().map_err(|source| read_error(&self.path, source))
+        let mut runs = Vec::new();
+        self.scan(|found| {
+            match found {
+                Found::Run(run) => runs.push(run),
+                Found::Damage(damage @ Damage::Run { .. }, _) => {
+                    return Err(ReadError::Damaged { path: self.path.clone(), damage, more: 0 });
+                }
+                Found::Record(_) | Found::Damage(..) => {}
+            }
+            Ok(())
+        })?;
+        runs.sort_by(|a, b| (&a.started_at, &a.run_id).cmp(&(&b.started_at, &b.run_id)));
+        Ok(runs)
     }
 
-    /// Looks for damage: pages and indexes, rows that belong to nothing, records that do not read
-    /// back and keys that are not their cell's digest. One line per finding, none for a sound
-    /// file. Reads the whole file.
+    /// Looks for damage: pages and indexes, rows that belong to nothing, records that are not what
+    /// was written and keys that are not their cell's digest. One line per finding, none for a
+    /// sound file. Reads the whole file.
     ///
     /// # Errors
     /// [`ReadError`] when the file cannot even be searched.
@@ -577,21 +724,19 @@ impl Reader {
             for line in orphans {
                 findings.push(line?);
             }
-            let mut statement = self.connection.prepare("SELECT * FROM cells")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                match read_cell(row) {
-                    Ok(record) if record.key == cell_key(&record.key_parts()) => {}
-                    Ok(record) => findings.push(format!("cell {} has another's key", record.key)),
-                    Err(error) => findings.push(format!(
-                        "cell {} does not read back: {error}",
-                        row.get::<_, String>("key")?
-                    )),
-                }
-            }
             Ok(())
         };
-        read(&mut findings).map_err(|source| read_error(&self.path, source))?;
+        read(&mut findings).map_err(|source| self.read_error(&source))?;
+        self.scan(|found| {
+            match found {
+                Found::Record(record) if record.key != cell_key(&record.key_parts()) => {
+                    findings.push(format!("cell {} has another's key", record.key));
+                }
+                Found::Record(_) | Found::Run(_) => {}
+                Found::Damage(damage, _) => findings.push(damage.to_string()),
+            }
+            Ok::<(), ReadError>(())
+        })?;
         Ok(findings)
     }
 
@@ -599,6 +744,33 @@ impl Reader {
     #[cfg(test)]
     pub(crate) fn identity_columns(&self) -> Vec<&'static str> {
         schema::IDENTITY.split(", ").collect()
+    }
+
+    /// Shows `visit` everything as it is at one moment.
+    fn scan<E: From<ReadError>>(
+        &self,
+        mut visit: impl FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        /// Either's error.
+        enum Failed<E> {
+            Read(rusqlite::Error),
+            Visit(E),
+        }
+        impl<E> From<rusqlite::Error> for Failed<E> {
+            fn from(error: rusqlite::Error) -> Self {
+                Self::Read(error)
+            }
+        }
+        let read = || -> Result<(), Failed<E>> {
+            // Ends without a trace when it is dropped.
+            let _moment = self.connection.unchecked_transaction()?;
+            scan(&self.connection, |found| visit(found).map_err(Failed::Visit))
+        };
+        let mut read = read;
+        read().map_err(|failed| match failed {
+            Failed::Read(source) => self.read_error(&source).into(),
+            Failed::Visit(error) => error,
+        })
     }
 
     fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, OpenError> {
@@ -612,7 +784,7 @@ impl Reader {
         };
         match connect() {
             Ok(connection) => Ok(Self { path, connection }),
-            Err(source) => Err(open_error(&path, source)),
+            Err(source) => Err(open_error(&path, None, &source)),
         }
     }
 
@@ -625,7 +797,7 @@ impl Reader {
             Ok((id, version, pragma("SELECT count(*) FROM sqlite_schema")?))
         };
         let path = || self.path.clone();
-        let (id, version, entries) = header().map_err(|source| open_error(&self.path, source))?;
+        let (id, version, entries) = header().map_err(|source| self.open_error(&source))?;
         if (id, version, entries) == (0, 0, 0) {
             return Ok(0);
         }
@@ -638,38 +810,147 @@ impl Reader {
         }
         Ok(found)
     }
+
+    /// A store whose last writer was killed and that we may not write cannot be rolled back where
+    /// it is: a copy of it can.
+    fn rolled_back_elsewhere(&self) -> Option<(Self, usize)> {
+        let journal = beside(&self.path, "-journal");
+        if !journal.exists() {
+            return None;
+        }
+        let folder = tempfile::tempdir().ok()?;
+        let copy = folder.path().join("store.db");
+        fs::copy(&self.path, &copy).ok()?;
+        fs::copy(&journal, beside(&copy, "-journal")).ok()?;
+        // A copy has the rights of what it was copied from.
+        for file in [&copy, &beside(&copy, "-journal")] {
+            set_writable(file).ok()?;
+        }
+        let copied = Self::connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()?;
+        let found = copied.schema_version().ok()?;
+        let reader = Self { path: self.path.clone(), connection: copied.in_memory().ok()? };
+        Some((reader, found))
+    }
+
+    /// A copy of the store in memory, brought to our schema; the file stays as it is.
+    fn upgraded_in_memory(&self, found: usize) -> Result<Self, OpenError> {
+        let upgraded = || {
+            let mut connection = match found {
+                0 => Connection::open_in_memory()?,
+                _ => self.in_memory()?,
+            };
+            migrate(&mut connection, found)?;
+            Ok(connection)
+        };
+        match upgraded() {
+            Ok(connection) => Ok(Self { path: self.path.clone(), connection }),
+            Err(source) => Err(self.open_error(&source)),
+        }
+    }
+
+    fn in_memory(&self) -> rusqlite::Result<Connection> {
+        let mut copy = Connection::open_in_memory()?;
+        Backup::new(&self.connection, &mut copy)?.run_to_completion(
+            std::ffi::c_int::MAX,
+            Duration::from_millis(50),
+            None,
+        )?;
+        Ok(copy)
+    }
+
+    fn reason(&self, source: &rusqlite::Error) -> Reason {
+        Reason::of(source, &self.path, Some(&self.connection))
+    }
+
+    fn open_error(&self, source: &rusqlite::Error) -> OpenError {
+        open_error(&self.path, Some(&self.connection), source)
+    }
+
+    fn read_error(&self, source: &rusqlite::Error) -> ReadError {
+        let path = self.path.clone();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                ReadError::Busy { pid: reason::holder(&path), path }
+            }
+            _ if is_corruption(source) => ReadError::Corrupted { path, detail: source.to_string() },
+            _ => ReadError::Sqlite { path, reason: self.reason(source) },
+        }
+    }
 }
 
-fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
+/// Everything damaged, with its row.
+fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(Damage, Option<i64>)>> {
+    let mut damaged = Vec::new();
+    scan(connection, |found| {
+        if let Found::Damage(damage, row) = found {
+            damaged.push((damage, row));
+        }
+        Ok::<(), rusqlite::Error>(())
+    })?;
+    Ok(damaged)
+}
+
+/// `path` with more at its end: a file that belongs to it.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+fn set_writable(file: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+}
+
+fn sqlite_error(code: ErrorCode) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error { code, extended_code: 0 }, None)
+}
+
+/// True for what only a damaged file answers to our own statements.
+fn is_corruption(source: &rusqlite::Error) -> bool {
+    match source {
+        rusqlite::Error::SqliteFailure(error, _) => {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+            )
+        }
+        // No such table or column, no such text, a value of another type.
+        _ => true,
+    }
+}
+
+fn open_error(path: &Path, connection: Option<&Connection>, source: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotAStore { path },
-        Some(ErrorCode::DatabaseCorrupt) => {
-            OpenError::Corrupted { path, detail: source.to_string() }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            OpenError::Busy { pid: reason::holder(&path), path }
         }
-        _ => OpenError::Sqlite { path, source },
+        _ if is_corruption(source) => OpenError::Corrupted { path, detail: source.to_string() },
+        _ => {
+            let reason = Reason::of(source, &path, connection);
+            OpenError::Sqlite { path, reason }
+        }
     }
 }
 
-fn write_error(path: &Path, source: rusqlite::Error) -> WriteError {
+fn write_error(path: &Path, connection: &Connection, source: &rusqlite::Error) -> WriteError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => WriteError::Busy { path },
-        _ => WriteError::Sqlite { path, source },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            WriteError::Busy { pid: reason::holder(&path), path }
+        }
+        _ if is_corruption(source) => WriteError::Corrupted { path, detail: source.to_string() },
+        _ => {
+            let reason = Reason::of(source, &path, Some(connection));
+            WriteError::Sqlite { path, reason }
+        }
     }
 }
 
-fn read_error(path: &Path, source: rusqlite::Error) -> ReadError {
-    let path = path.to_owned();
-    let damaged = matches!(
-        source.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    ) || matches!(source, rusqlite::Error::FromSqlConversionFailure(..));
-    match damaged {
-        true => ReadError::Corrupted { path, detail: source.to_string() },
-        false => ReadError::Sqlite { path, source },
-    }
-}
+#[cfg(test)]
+mod faults;
 
 #[cfg(test)]
 mod tests {
@@ -683,12 +964,12 @@ mod tests {
     use crate::record::MetricValue;
     use crate::record::tests::sample;
 
-    fn run(id: &str) -> RunInfo {
+    pub(super) fn run(id: &str) -> RunInfo {
         RunInfo { run_id: id.to_owned(), ..RunInfo::begin("first-look", "[sweep]\n") }
     }
 
     /// A store with the run `run-1`, in a folder that does not exist yet.
-    fn fresh() -> (TempDir, PathBuf, Store) {
+    pub(super) fn fresh() -> (TempDir, PathBuf, Store) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("deep/er/store.db");
         let mut store = Store::open(&path).unwrap();
@@ -696,7 +977,7 @@ mod tests {
         (folder, path, store)
     }
 
-    fn all(store: &Reader) -> Vec<Record> {
+    pub(super) fn all(store: &Reader) -> Vec<Record> {
         store.records(&Filter::default()).unwrap()
     }
 
@@ -721,7 +1002,10 @@ mod tests {
         let reader = Store::open_read_only(&path).unwrap();
         assert_eq!(all(&reader), [record.clone()]);
         assert_eq!(reader.runs().unwrap(), runs);
-        assert_eq!(reader.finished().unwrap(), HashMap::from([(record.key, Outcome::Invalid)]));
+        assert_eq!(
+            reader.finished().unwrap().outcomes,
+            HashMap::from([(record.key, Outcome::Invalid)])
+        );
     }
 
     #[test]
@@ -827,7 +1111,9 @@ mod tests {
         let kept = sample("a", "x", &[("mse", 1.0)]);
         store.insert(&kept).unwrap();
         store.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-        insert_record(&store.connection, &sample("b", "x", &[("sse", 1.0)])).unwrap();
+        let mut known = Known::load(&store.connection).unwrap();
+        let lost = sample("b", "x", &[("sse", 1.0)]);
+        insert_record(&store.connection, &mut known, 1, &lost).unwrap();
         drop(store);
         assert_eq!(all(&Store::open(&path).unwrap()), [kept]);
     }
@@ -840,10 +1126,11 @@ mod tests {
         let kept = sample("a", "x", &[("mse", 1.0)]);
         store.insert(&kept).unwrap();
         store.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE").unwrap();
+        let mut known = Known::load(&store.connection).unwrap();
         for i in 0..200 {
             let mut record = sample("b", &i.to_string(), &[("mse", 1.0)]);
             record.log = Some("x".repeat(4000));
-            insert_record(&store.connection, &record).unwrap();
+            insert_record(&store.connection, &mut known, 1, &record).unwrap();
         }
         let expected = [kept];
         for name in ["reader", "writer"] {
@@ -1010,7 +1297,9 @@ mod tests {
         let path = folder.path().join("none.db");
         assert!(matches!(Store::open_read_only(&path), Err(OpenError::Missing { .. })));
         fs::write(&path, "").unwrap();
-        assert!(matches!(Store::open_read_only(&path), Err(OpenError::Older { found: 0, .. })));
+        assert_eq!(all(&Store::open_read_only(&path).unwrap()), [], "an empty file is a new store");
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        Store::open(&path).unwrap().begin_run(&run("run-1")).unwrap();
     }
 
     #[test]

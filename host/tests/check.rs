@@ -56,7 +56,7 @@ fn reports(ended: &Ended) -> Vec<Value> {
 
 #[track_caller]
 fn expect_fault(report: &Value, (id, rule, function, words): Fault) {
-    assert_eq!(report["method"], id);
+    assert_eq!(report["id"], id);
     let findings = report["findings"].as_array().expect("a list of findings");
     let rules: BTreeSet<String> = findings.iter().map(|f| text(&f["rule"])).collect();
     assert_eq!(rules, [rule.to_owned()].into(), "one fault breaks one rule: {report:#}");
@@ -85,7 +85,7 @@ fn every_fault_is_named_and_none_hides_the_next() {
         let crashed = fault.1 == "survives";
         let input = text(&report["findings"][0]["input"]);
         assert!(!crashed || input == "round-trip (default configuration, d = 32, L2)", "{input}");
-        assert_eq!(crashed, report["skipped"].to_string().contains("the process had ended"));
+        assert_eq!(crashed, report["skips"].to_string().contains("the process had ended"));
     }
 }
 
@@ -110,7 +110,7 @@ fn what_was_found_before_the_end_of_the_process_is_kept() {
     let rules: Vec<String> = findings.iter().map(|f| text(&f["rule"])).collect();
     assert_eq!(rules, ["ratio", "survives"], "{report:#}");
     assert_eq!(findings[1]["function"], "save");
-    assert_eq!(report["skipped"][0]["rule"], "what comes after", "{report:#}");
+    assert_eq!(report["skips"][0]["rule"], "what comes after", "{report:#}");
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn a_parameter_may_be_fixed_for_what_is_fitted() {
 fn a_rule_that_cannot_be_checked_is_one_line_and_each_place_is_in_the_json() {
     let Some(plugin) = C_SQ8.as_ref() else { return };
     let json = &reports(&check(plugin, &["--format", "json"]).expect_code(0))[0];
-    let skipped = json["skipped"].as_array().expect("a list");
+    let skipped = json["skips"].as_array().expect("a list");
     let rules: BTreeSet<String> = skipped.iter().map(|skip| text(&skip["rule"])).collect();
     let table = check(plugin, &[]).expect_code(0).stdout;
     assert_eq!(table.matches("  not checked: ").count(), rules.len(), "{table}");
-    assert!(skipped.iter().all(|skip| skip["why"].is_string() && skip["place"].is_string()));
+    assert!(skipped.iter().all(|skip| skip["reason"].is_string() && skip["place"].is_string()));
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn follow_the_printed_steps(args: &[&str], prepare: impl FnOnce(&Path)) {
     let checked = vq_host(&project, &["check", library, "--format", "json"]);
     let checked: serde_json::Value = serde_json::from_str(&expect_ok("check", &checked)).unwrap();
     let method = &checked["methods"][0];
-    assert_eq!(method["method"], "my-method", "{checked}");
+    assert_eq!(method["id"], "my-method", "{checked}");
     assert_eq!(method["findings"], serde_json::json!([]), "{checked}");
 
     write_fbin(&project.join("rows.fbin"));

@@ -8,6 +8,7 @@ use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use vq_host::output;
 use vq_host::plugin::LibraryDescription;
 use vq_host::report::results::Format;
 use vq_host::report::{fit, plain};
@@ -74,7 +75,7 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let mut out = say::out();
     match args.format {
         Format::Json => {
-            serde_json::to_writer_pretty(&mut out, &checked).into_diagnostic()?;
+            serde_json::to_writer_pretty(&mut out, &output::check(&checked)).into_diagnostic()?;
             writeln!(out).into_diagnostic()?;
         }
         _ => {

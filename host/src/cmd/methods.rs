@@ -5,6 +5,7 @@ use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::process::ExitCode;
+use vq_host::output;
 use vq_host::plugin::{Catalog, Found, config_json};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
@@ -20,7 +21,7 @@ pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
             return Err(miette!("methods has no CSV form; use --format table or json"));
         }
         (None, Format::Json) => {
-            serde_json::to_writer_pretty(&mut out, &catalog).into_diagnostic()?;
+            serde_json::to_writer_pretty(&mut out, &output::catalog(&catalog)).into_diagnostic()?;
             writeln!(out).into_diagnostic()?;
         }
         (None, Format::Table) => list(&catalog, args.verbose, &mut out).into_diagnostic()?,
@@ -37,7 +38,8 @@ pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
             })?;
             match format {
                 Format::Json => {
-                    serde_json::to_writer_pretty(&mut out, found.method).into_diagnostic()?;
+                    serde_json::to_writer_pretty(&mut out, &output::method(found.method))
+                        .into_diagnostic()?;
                     writeln!(out).into_diagnostic()?;
                 }
                 _ => show(found, &mut out).into_diagnostic()?,

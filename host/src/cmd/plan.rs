@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vq_host::data::{self, Blame, DataError, PrepareError, Prepared};
 use vq_host::metric::retrieval::RANK_DEPTH;
+use vq_host::output;
 use vq_host::plan::{self, Cell, Plan, PlanError};
 use vq_host::plugin::Catalog;
 use vq_host::record::Outcome;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
-use vq_host::store::Store;
+use vq_host::store::{Damage, OpenError, Store};
 use vq_host::sweep::{self, Dataset, RunArguments, Sweep};
 use vq_host::worker::ask::{self, ExpandError};
 
@@ -133,12 +134,16 @@ pub(super) fn prepare(
     progress: &(dyn Fn(&str, data::Progress) + Sync),
 ) -> miette::Result<Planned> {
     let sweep = read_sweep(selection)?;
-    let done = match sweep.run.store.exists() {
-        true => {
-            let store = Store::open_read_only(&sweep.run.store).into_diagnostic()?;
-            store.finished().into_diagnostic()?
+    let done = match Store::open_read_only(&sweep.run.store) {
+        Err(OpenError::Missing { .. }) => HashMap::new(),
+        opened => {
+            let finished = opened.into_diagnostic()?.finished().into_diagnostic()?;
+            for line in Damage::lines(&finished.damage) {
+                let store = sweep.run.store.display();
+                say::warning(&format!("{store}: {line}; what is damaged counts as not done"));
+            }
+            finished.outcomes
         }
-        false => HashMap::new(),
     };
     let catalog = find_plugins(&selection.places, false)?;
     let chosen = plan::choose(&sweep, &catalog)?;
@@ -295,12 +300,11 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
                 .cells()
                 .zip(&states)
                 .map(|(cell, state)| {
-                    let mut json = serde_json::to_value(cell).unwrap_or_default();
-                    json["state"] = state.to_string().into();
-                    json
+                    output::cell(cell, &planned.datasets[cell.dataset], &state.to_string())
                 })
                 .collect();
-            let json = serde_json::json!({ "cells": cells, "skips": planned.plan.skips });
+            let skips: Vec<_> = planned.plan.skips.iter().map(output::skip).collect();
+            let json = serde_json::json!({ "cells": cells, "skips": skips });
             serde_json::to_writer_pretty(&mut out, &json).into_diagnostic()?;
             writeln!(out).into_diagnostic()?;
         }

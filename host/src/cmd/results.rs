@@ -1,6 +1,6 @@
 //! `vq-host results`: what a store holds.
 
-use super::{say, style};
+use super::{SOME_FAILED, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vq_host::record::Filter;
 use vq_host::report::results::{Request, write_results};
-use vq_host::store::Store;
+use vq_host::store::{Contents, Damage, Store};
 use vq_host::suggest;
 use vq_host::sweep::Sweep;
 
@@ -33,7 +33,7 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
     let (datasets, methods) = reader.names().into_diagnostic()?;
     known("data set", &args.dataset, &datasets, &store)?;
     known("method", &args.method, &methods, &store)?;
-    let records = reader.records(&filter).into_diagnostic()?;
+    let Contents { records, damage } = reader.contents(&filter).into_diagnostic()?;
     let request = Request {
         metrics: args.metric.clone(),
         sort: args.sort.clone(),
@@ -44,7 +44,14 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
     let mut out = say::out();
     write_results(&records, &request, style(), &mut out).into_diagnostic()?;
     out.flush().into_diagnostic()?;
-    Ok(ExitCode::SUCCESS)
+    if damage.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for line in Damage::lines(&damage) {
+        say::warning(&format!("{line}; it is left out"));
+    }
+    say::line("`vq-host run` measures anew what is damaged");
+    Ok(ExitCode::from(SOME_FAILED))
 }
 
 /// Refuses what the store has no record of, with the nearest name that it has.

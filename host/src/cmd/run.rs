@@ -66,6 +66,8 @@ fn run_cells(
 ) -> miette::Result<()> {
     let options = &planned.sweep.run;
     let mut store = Store::open(&planned.store).into_diagnostic()?;
+    // Named when the cells were planned.
+    store.discard_damaged().into_diagnostic()?;
     let run = RunInfo::begin(&planned.sweep.name, planned.sweep.source.text());
     store.begin_run(&run).into_diagnostic()?;
     let jobs = args.jobs.unwrap_or(options.jobs);
@@ -112,8 +114,7 @@ fn run_cells(
         RunError::Event(error) => miette!(
             help =
                 "free the disk or choose another --store, then run again: finished cells are kept",
-            "cannot write to {}: {error}",
-            planned.store.display()
+            "{error}"
         ),
     })
 }
@@ -121,7 +122,8 @@ fn run_cells(
 /// Ends with the best trade-offs of the selected cells, and says by the exit code how it went.
 fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
     let store = Store::open_read_only(&planned.store).into_diagnostic()?;
-    let records = as_planned(planned, store.records(&Filter::default()).into_diagnostic()?);
+    let contents = store.contents(&Filter::default()).into_diagnostic()?;
+    let records = as_planned(planned, contents.records);
     let mut out = say::out();
     match args.format {
         Format::Table => {

@@ -28,7 +28,7 @@ pub struct LibraryDescription {
 }
 
 /// One library that can be used.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Library {
     /// Canonical path.
     pub path: PathBuf,
@@ -41,7 +41,7 @@ pub struct Library {
 }
 
 /// A candidate that cannot be used.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Refusal {
     /// As found.
     pub path: PathBuf,
@@ -52,7 +52,7 @@ pub struct Refusal {
 }
 
 /// Everything the search found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// Usable libraries in search order.
     pub libraries: Vec<Library>,
@@ -164,7 +164,8 @@ pub fn config_json(config: &Config) -> serde_json::Value {
     serde_json::Value::Object(fields.collect())
 }
 
-fn value_json(value: &Value) -> serde_json::Value {
+/// A parameter's value as plain JSON.
+pub(crate) fn value_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Bool(v) => (*v).into(),
         Value::Int(v) => (*v).into(),

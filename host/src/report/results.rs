@@ -179,7 +179,7 @@ impl Field {
 type Read = fn(&Record) -> Field;
 
 /// The columns that identify rows, in the order of the store's view.
-const IDENTITY: [(&str, Read); 21] = [
+const IDENTITY: [(&str, Read); 23] = [
     ("dataset", |record| Field::Text(record.dataset.name.clone())),
     ("method", |record| Field::Text(record.method.id.clone())),
     ("label", |record| Field::Text(record.label.clone())),
@@ -197,10 +197,14 @@ const IDENTITY: [(&str, Read); 21] = [
     ("threads", |record| Field::Whole(record.timing.threads.into())),
     ("jobs", |record| Field::Whole(record.timing.jobs.into())),
     ("exclusive", |record| Field::Whole(record.timing.exclusive.into())),
+    ("threads_used", |record| record.timing.threads_used.map_or(Field::Missing, Field::Real)),
     ("started_at", |record| Field::Text(record.started_at.clone())),
     ("wall_s", |record| Field::Real(record.wall_s)),
     ("method_version", |record| Field::Text(record.method.version.clone())),
     ("plugin_digest", |record| Field::Text(record.method.plugin_digest.clone())),
+    ("needs_digest", |record| {
+        record.method.needs_digest.clone().map_or(Field::Missing, Field::Text)
+    }),
     ("params", |record| Field::Text(canonical_json(&record.params))),
     ("run_id", |record| Field::Text(record.run_id.clone())),
     ("key", |record| Field::Text(record.key.clone())),

@@ -1,11 +1,10 @@
 //! One writer per store: an exclusive lock on a file beside it.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::{OpenError, beside};
 
 /// The right to write a store: an exclusive lock on `<store>.lock` beside it, which the system
 /// gives back however the process ends.
@@ -16,21 +15,20 @@ pub(super) struct WriterLock {
 }
 
 impl WriterLock {
-    pub(super) fn acquire(store: &Path) -> Result<Self, OpenError> {
-        // A link to a store is locked where the store is.
-        let mut name =
-            fs::canonicalize(store).unwrap_or_else(|_| store.to_owned()).into_os_string();
-        name.push(OsString::from(".lock"));
-        let path = PathBuf::from(name);
+    /// Locks the store called `store`, whose file is or will be `target`: a link to a store is
+    /// locked where the store is.
+    pub(super) fn acquire(store: &Path, target: &Path) -> Result<Self, OpenError> {
+        let path = beside(target, ".lock");
         loop {
-            let failed = |source| OpenError::Lock { path: path.clone(), source };
+            let failed =
+                |error: io::Error| OpenError::Lock { path: path.clone(), reason: error.into() };
             let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .open(&path)
-                .map_err(failed)?;
+                .map_err(|error| OpenError::Beside { path: path.clone(), reason: error.into() })?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -39,14 +37,14 @@ impl WriterLock {
                     let pid = pid.and_then(|_| holder.trim().parse().ok());
                     return Err(OpenError::Locked { path: store.to_owned(), pid });
                 }
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             // Between our opening and our locking, its last holder may have removed the file.
             if !is_file_at(&file, &path) {
                 continue;
             }
-            file.set_len(0).map_err(failed)?;
-            writeln!(file, "{}", std::process::id()).map_err(failed)?;
+            // For the message of whoever comes next; a full disk may have no room for it.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             return Ok(Self { path, file });
         }
     }

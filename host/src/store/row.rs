@@ -1,28 +1,102 @@
 //! Records and runs as rows: what is written for each, and how it reads back.
 
+use std::collections::{BTreeMap, HashMap};
+
 use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Row, ToSql, named_params, params};
 
+use super::seal;
 use crate::record::{
     DatasetInfo, MethodInfo, MetricValue, Record, RunInfo, TimingInfo, canonical_json,
 };
 
-const INSERT_CELL: &str = "INSERT OR REPLACE INTO cells (key, run_id, dataset, dataset_digest, n, \
-    dim, queries, metric, method, method_version, plugin_path, plugin_digest, sdk, abi, params, \
-    label, seed, evaluation, outcome, error, log, sandbox, threads, jobs, exclusive, load_average, \
-    block_rows, started_at, wall_s) VALUES (:key, :run_id, :dataset, :dataset_digest, :n, :dim, \
-    :queries, :metric, :method, :method_version, :plugin_path, :plugin_digest, :sdk, :abi, \
-    :params, :label, :seed, :evaluation, :outcome, :error, :log, :sandbox, :threads, :jobs, :exclusive, \
-    :load_average, :block_rows, :started_at, :wall_s)";
+const INSERT_RUN: &str = "INSERT INTO stored_runs (run_id, started_at, host_version, sweep_name, \
+    sweep_text, cpu_model, cpu_features, cores, memory_bytes, os, environment, checksum) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// Adds a run; false if its id is there already.
-pub(super) fn insert_run(connection: &Connection, run: &RunInfo) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO runs (run_id, started_at, host_version, sweep_name, sweep_text, cpu_model, \
-         cpu_features, cores, memory_bytes, os) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-         ON CONFLICT (run_id) DO NOTHING",
-    )?;
-    let added = statement.execute(params![
+const INSERT_CELL: &str = "INSERT INTO stored_cells (key, run, dataset, dataset_digest, n, dim, \
+    queries, metric, method, method_version, plugin_path, plugin_digest, needs_digest, sdk, abi, \
+    params, label, seed, evaluation, outcome, error, log, sandbox, threads, jobs, exclusive, \
+    load_average, block_rows, threads_used, started_at, wall_s, checksum) VALUES (:key, :run, \
+    :dataset, :dataset_digest, :n, :dim, :queries, :metric, :method, :method_version, \
+    :plugin_path, :plugin_digest, :needs_digest, :sdk, :abi, :params, :label, :seed, \
+    :evaluation, :outcome, :error, :log, :sandbox, :threads, :jobs, :exclusive, :load_average, \
+    :block_rows, :threads_used, :started_at, :wall_s, :checksum)";
+
+/// What is in the file, as far as writing has to know it.
+///
+/// There is no index for it in the file: with one writer it is not needed, it would be a third of
+/// the file, and a flipped bit in it would keep the next record from being written.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The row of each run, by its id.
+    pub(super) runs: HashMap<String, i64>,
+    /// The row of each cell, by its key.
+    pub(super) cells: HashMap<String, i64>,
+    /// The metrics that `results` has columns for.
+    pub(super) names: BTreeMap<String, i64>,
+    texts: HashMap<String, i64>,
+}
+
+impl Known {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let read = |sql| -> rusqlite::Result<HashMap<String, i64>> {
+            let mut statement = connection.prepare(sql)?;
+            let mut rows = statement.query([])?;
+            let mut known = HashMap::new();
+            let mut times: HashMap<i64, usize> = HashMap::new();
+            while let Some(row) = rows.next()? {
+                // A text that a flipped bit made unreadable is nobody's.
+                if let (Ok(text), Ok(id)) = (row.get(0), row.get(1)) {
+                    known.insert(text, id);
+                    *times.entry(id).or_default() += 1;
+                }
+            }
+            // Nor is a number that a flipped bit made another's.
+            known.retain(|_, id| times[id] == 1);
+            Ok(known)
+        };
+        Ok(Self {
+            runs: read("SELECT run_id, id FROM stored_runs")?,
+            cells: read("SELECT key, id FROM stored_cells")?,
+            names: read("SELECT name, id FROM stored_names")?.into_iter().collect(),
+            texts: read("SELECT text, id FROM stored_texts")?,
+        })
+    }
+
+    fn text(&mut self, connection: &Connection, text: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.texts.get(text) {
+            return Ok(*id);
+        }
+        connection
+            .prepare_cached("INSERT INTO stored_texts (text) VALUES (?1)")?
+            .execute([text])?;
+        let id = connection.last_insert_rowid();
+        self.texts.insert(text.to_owned(), id);
+        Ok(id)
+    }
+
+    fn name(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.names.get(name) {
+            return Ok(*id);
+        }
+        connection
+            .prepare_cached("INSERT INTO stored_names (name) VALUES (?1)")?
+            .execute([name])?;
+        let id = connection.last_insert_rowid();
+        self.names.insert(name.to_owned(), id);
+        Ok(id)
+    }
+}
+
+/// Adds a run that is not there yet.
+pub(super) fn insert_run(
+    connection: &Connection,
+    known: &mut Known,
+    run: &RunInfo,
+) -> rusqlite::Result<()> {
+    let checksum = seal::of_run(run);
+    connection.prepare_cached(INSERT_RUN)?.execute(params![
         run.run_id,
         run.started_at,
         run.host_version,
@@ -33,56 +107,106 @@ pub(super) fn insert_run(connection: &Connection, run: &RunInfo) -> rusqlite::Re
         run.cores,
         run.memory_bytes.map(Count),
         run.os,
+        canonical_json(&serde_json::json!(run.environment)),
+        checksum,
     ])?;
-    Ok(added == 1)
+    known.runs.insert(run.run_id.clone(), connection.last_insert_rowid());
+    add_to_tally(connection, 1, 0, checksum)
 }
 
-pub(super) fn insert_record(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+/// Puts `record` of the run in row `run` in the place of an earlier record of its cell.
+pub(super) fn insert_record(
+    connection: &Connection,
+    known: &mut Known,
+    run: i64,
+    record: &Record,
+) -> rusqlite::Result<()> {
+    if let Some(earlier) = known.cells.get(&record.key) {
+        remove_cell(connection, *earlier)?;
+    }
     let Record { dataset, method, timing, .. } = record;
+    let checksum = seal::of_record(record);
+    let mut text = |text: &str| known.text(connection, text);
+    let needs = method.needs_digest.as_deref().map(&mut text).transpose()?;
+    let sandbox = record.sandbox.as_ref().map(ToString::to_string);
+    let sandbox = sandbox.as_deref().map(&mut text).transpose()?;
     connection.prepare_cached(INSERT_CELL)?.execute(named_params! {
         ":key": record.key,
-        ":run_id": record.run_id,
-        ":dataset": dataset.name,
-        ":dataset_digest": dataset.digest,
+        ":run": run,
+        ":dataset": text(&dataset.name)?,
+        ":dataset_digest": text(&dataset.digest)?,
         ":n": Count(dataset.n),
         ":dim": Count(dataset.dim),
         ":queries": Count(dataset.queries),
-        ":metric": record.metric,
-        ":method": method.id,
-        ":method_version": method.version,
-        ":plugin_path": method.plugin_path,
-        ":plugin_digest": method.plugin_digest,
-        ":sdk": method.sdk,
-        ":abi": method.abi,
-        ":params": canonical_json(&record.params),
-        ":label": record.label,
+        ":metric": text(&record.metric)?,
+        ":method": text(&method.id)?,
+        ":method_version": text(&method.version)?,
+        ":plugin_path": text(&method.plugin_path)?,
+        ":plugin_digest": text(&method.plugin_digest)?,
+        ":needs_digest": needs,
+        ":sdk": text(&method.sdk)?,
+        ":abi": text(&method.abi)?,
+        ":params": text(&canonical_json(&record.params))?,
+        ":label": text(&record.label)?,
         ":seed": Count(record.seed),
-        ":evaluation": canonical_json(&record.evaluation),
+        ":evaluation": text(&canonical_json(&record.evaluation))?,
         ":outcome": record.outcome.as_str(),
         ":error": record.error,
         ":log": record.log,
-        ":sandbox": record.sandbox.as_ref().map(ToString::to_string),
+        ":sandbox": sandbox,
         ":threads": timing.threads,
         ":jobs": timing.jobs,
         ":exclusive": timing.exclusive,
         ":load_average": timing.load_average,
         ":block_rows": timing.block_rows.map(Count),
+        ":threads_used": timing.threads_used,
         ":started_at": record.started_at,
         ":wall_s": record.wall_s,
+        ":checksum": checksum,
     })?;
-    // The metrics of a replaced cell went with it, by ON DELETE CASCADE.
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO metrics (cell_key, name, value, min, max) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
+    let cell = connection.last_insert_rowid();
+    known.cells.insert(record.key.clone(), cell);
+    let mut metrics = Vec::with_capacity(record.metrics.len());
     for metric in &record.metrics {
-        statement.execute(params![
-            record.key,
-            metric.name(),
-            metric.value(),
-            metric.min(),
-            metric.max()
-        ])?;
+        metrics.push((known.name(connection, metric.name())?, metric));
     }
+    // In the order of the table, which fills its pages better.
+    metrics.sort_unstable_by_key(|(name, _)| *name);
+    let mut statement = connection.prepare_cached(
+        "INSERT OR REPLACE INTO stored_metrics (cell, name, value, min, max) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (name, metric) in metrics {
+        statement.execute(params![cell, name, metric.value(), metric.min(), metric.max()])?;
+    }
+    add_to_tally(connection, 0, 1, checksum)
+}
+
+/// Removes a cell and its metrics.
+fn remove_cell(connection: &Connection, row: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM stored_metrics WHERE cell = ?1")?.execute([row])?;
+    let checksum: i64 = connection
+        .prepare_cached("DELETE FROM stored_cells WHERE id = ?1 RETURNING checksum")?
+        .query_row([row], |row| row.get(0))?;
+    add_to_tally(connection, 0, -1, checksum.wrapping_neg())
+}
+
+/// The tally counts runs and cells and adds up their checksums, so that a row which a damaged page
+/// no longer shows is missed.
+fn add_to_tally(
+    connection: &Connection,
+    runs: i64,
+    cells: i64,
+    checksum: i64,
+) -> rusqlite::Result<()> {
+    // Added here: SQLite turns a sum beyond 64 bits into a float.
+    let sum: i64 = connection
+        .prepare_cached("SELECT checksum FROM stored_tally")?
+        .query_row([], |row| row.get(0))?;
+    connection
+        .prepare_cached(
+            "UPDATE stored_tally SET runs = runs + ?1, cells = cells + ?2, checksum = ?3",
+        )?
+        .execute([runs, cells, sum.wrapping_add(checksum)])?;
     Ok(())
 }
 
@@ -116,68 +240,110 @@ fn optional_count(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> 
     }
 }
 
-/// A text column read by the type's own `FromStr`.
+/// A text read by the type's own `FromStr`.
+fn parsed_text<T>(text: &str) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error: T::Err| {
+        rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into())
+    })
+}
+
+/// As [`parsed_text`], for a column.
 pub(super) fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let text: String = row.get(column)?;
-    let index = row.as_ref().column_index(column)?;
-    text.parse().map_err(|error: T::Err| {
-        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into())
-    })
+    parsed_text(&row.get::<_, String>(column)?)
 }
 
-/// As [`parsed`], for a column that may hold nothing.
-fn optional<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
-where
-    T: std::str::FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    match row.get::<_, Option<String>>(column)? {
-        None => Ok(None),
-        Some(_) => parsed(row, column).map(Some),
+/// The texts that cells and metrics share, by their numbers.
+pub(super) struct Texts {
+    runs: HashMap<i64, String>,
+    texts: HashMap<i64, String>,
+    names: HashMap<i64, String>,
+}
+
+impl Texts {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let read = |sql| -> rusqlite::Result<HashMap<i64, String>> {
+            let mut statement = connection.prepare(sql)?;
+            let mut rows = statement.query([])?;
+            let mut texts = HashMap::new();
+            while let Some(row) = rows.next()? {
+                // What refers to an unreadable one is found damaged when it is read.
+                if let (Ok(id), Ok(text)) = (row.get(0), row.get(1)) {
+                    texts.insert(id, text);
+                }
+            }
+            Ok(texts)
+        };
+        Ok(Self {
+            runs: read("SELECT id, run_id FROM stored_runs")?,
+            texts: read("SELECT id, text FROM stored_texts")?,
+            names: read("SELECT id, name FROM stored_names")?,
+        })
+    }
+
+    fn run(&self, row: &Row<'_>) -> rusqlite::Result<&str> {
+        found(&self.runs, row.get("run")?)
+    }
+
+    pub(super) fn text(&self, row: &Row<'_>, column: &str) -> rusqlite::Result<&str> {
+        found(&self.texts, row.get(column)?)
+    }
+
+    fn optional(&self, row: &Row<'_>, column: &str) -> rusqlite::Result<Option<&str>> {
+        row.get::<_, Option<i64>>(column)?.map(|id| found(&self.texts, id)).transpose()
     }
 }
 
-/// A row of `cells`, without its metrics.
-pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
+fn found(texts: &HashMap<i64, String>, id: i64) -> rusqlite::Result<&str> {
+    texts.get(&id).map(String::as_str).ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+/// A row of `stored_cells`, without its metrics.
+pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record> {
+    let text = |column| texts.text(row, column);
+    let owned = |column| text(column).map(str::to_owned);
     Ok(Record {
         key: row.get("key")?,
-        run_id: row.get("run_id")?,
+        run_id: texts.run(row)?.to_owned(),
         dataset: DatasetInfo {
-            name: row.get("dataset")?,
-            digest: row.get("dataset_digest")?,
+            name: owned("dataset")?,
+            digest: owned("dataset_digest")?,
             n: count(row, "n")?,
             dim: count(row, "dim")?,
             queries: count(row, "queries")?,
         },
-        metric: row.get("metric")?,
+        metric: owned("metric")?,
         method: MethodInfo {
-            id: row.get("method")?,
-            version: row.get("method_version")?,
-            plugin_path: row.get("plugin_path")?,
-            plugin_digest: row.get("plugin_digest")?,
-            needs_digest: None,
-            sdk: row.get("sdk")?,
-            abi: row.get("abi")?,
+            id: owned("method")?,
+            version: owned("method_version")?,
+            plugin_path: owned("plugin_path")?,
+            plugin_digest: owned("plugin_digest")?,
+            needs_digest: texts.optional(row, "needs_digest")?.map(str::to_owned),
+            sdk: owned("sdk")?,
+            abi: owned("abi")?,
         },
-        params: parsed(row, "params")?,
-        label: row.get("label")?,
+        params: parsed_text(text("params")?)?,
+        label: owned("label")?,
         seed: count(row, "seed")?,
-        evaluation: parsed(row, "evaluation")?,
+        evaluation: parsed_text(text("evaluation")?)?,
         outcome: parsed(row, "outcome")?,
         error: row.get("error")?,
         log: row.get("log")?,
-        sandbox: optional(row, "sandbox")?,
+        sandbox: texts.optional(row, "sandbox")?.map(parsed_text).transpose()?,
         timing: TimingInfo {
             threads: row.get("threads")?,
             jobs: row.get("jobs")?,
             exclusive: row.get("exclusive")?,
             load_average: row.get("load_average")?,
             block_rows: optional_count(row, "block_rows")?,
-            threads_used: None,
+            threads_used: row.get("threads_used")?,
         },
         started_at: row.get("started_at")?,
         wall_s: row.get("wall_s")?,
@@ -185,13 +351,16 @@ pub(super) fn read_cell(row: &Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-pub(super) fn read_metric(row: &Row<'_>) -> rusqlite::Result<MetricValue> {
-    MetricValue::checked(row.get("name")?, row.get("value")?, row.get("min")?, row.get("max")?)
+/// A row `name, value, min, max` of `stored_metrics`.
+pub(super) fn read_metric(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<MetricValue> {
+    let name = found(&texts.names, row.get(0)?)?.to_owned();
+    MetricValue::checked(name, row.get(1)?, row.get(2)?, row.get(3)?)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Real, error.into()))
 }
 
 pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
     let features: String = row.get("cpu_features")?;
+    let environment: String = row.get("environment")?;
     Ok(RunInfo {
         run_id: row.get("run_id")?,
         started_at: row.get("started_at")?,
@@ -203,6 +372,8 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
         cores: row.get("cores")?,
         memory_bytes: optional_count(row, "memory_bytes")?,
         os: row.get("os")?,
-        environment: std::collections::BTreeMap::new(),
+        environment: serde_json::from_str(&environment).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into())
+        })?,
     })
 }

@@ -1,17 +1,19 @@
-//! The file's schema: tables, how an older file becomes a newer one, and the view for people.
+//! The file's schema: tables, how an older file becomes a newer one, and the views for people.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::scan;
 use crate::record::natural_key;
 
 /// Written into the file's header, so that other people's SQLite files are told apart ("vqho").
 pub(super) const APPLICATION_ID: i32 = 0x7671_686f;
 
 /// Step `i` brings a file from schema version `i` to `i + 1`. Released steps never change.
-pub(super) const MIGRATIONS: [&str; 1] = ["
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE runs (
         run_id       TEXT    NOT NULL PRIMARY KEY,
         started_at   TEXT    NOT NULL,
@@ -64,41 +66,238 @@ pub(super) const MIGRATIONS: [&str; 1] = ["
         max      REAL,
         PRIMARY KEY (cell_key, name)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    DROP VIEW IF EXISTS results;
+    CREATE TABLE stored_runs (
+        id           INTEGER NOT NULL PRIMARY KEY,
+        run_id       TEXT    NOT NULL,
+        started_at   TEXT    NOT NULL,
+        host_version TEXT    NOT NULL,
+        sweep_name   TEXT    NOT NULL,
+        sweep_text   TEXT    NOT NULL,
+        cpu_model    TEXT,
+        cpu_features TEXT    NOT NULL, -- separated by spaces
+        cores        INTEGER NOT NULL,
+        memory_bytes INTEGER,
+        os           TEXT    NOT NULL,
+        environment  TEXT    NOT NULL, -- JSON
+        checksum     INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE stored_texts (
+        id   INTEGER NOT NULL PRIMARY KEY,
+        text TEXT    NOT NULL
+    ) STRICT;
+    CREATE TABLE stored_cells (
+        id             INTEGER NOT NULL PRIMARY KEY,
+        key            TEXT    NOT NULL,
+        run            INTEGER NOT NULL REFERENCES stored_runs (id),
+        dataset        INTEGER NOT NULL, -- a text, as all that say so
+        dataset_digest INTEGER NOT NULL, -- text
+        n              INTEGER NOT NULL,
+        dim            INTEGER NOT NULL,
+        queries        INTEGER NOT NULL,
+        metric         INTEGER NOT NULL, -- text
+        method         INTEGER NOT NULL, -- text
+        method_version INTEGER NOT NULL, -- text
+        plugin_path    INTEGER NOT NULL, -- text
+        plugin_digest  INTEGER NOT NULL, -- text
+        needs_digest   INTEGER,          -- text
+        sdk            INTEGER NOT NULL, -- text
+        abi            INTEGER NOT NULL, -- text
+        params         INTEGER NOT NULL, -- text, JSON
+        label          INTEGER NOT NULL, -- text
+        seed           ANY     NOT NULL, -- decimal text from 2^63 on
+        evaluation     INTEGER NOT NULL, -- text, JSON
+        outcome        TEXT    NOT NULL,
+        error          TEXT,
+        log            TEXT,
+        sandbox        INTEGER,          -- text
+        threads        INTEGER NOT NULL,
+        jobs           INTEGER NOT NULL,
+        exclusive      INTEGER NOT NULL,
+        load_average   REAL,
+        block_rows     INTEGER,
+        threads_used   REAL,
+        started_at     TEXT    NOT NULL,
+        wall_s         REAL    NOT NULL,
+        checksum       INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE stored_names (
+        id   INTEGER NOT NULL PRIMARY KEY,
+        name TEXT    NOT NULL
+    ) STRICT;
+    CREATE TABLE stored_metrics (
+        cell  INTEGER NOT NULL REFERENCES stored_cells (id),
+        name  INTEGER NOT NULL REFERENCES stored_names (id),
+        value REAL    NOT NULL,
+        min   REAL,
+        max   REAL,
+        PRIMARY KEY (cell, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE stored_tally (
+        runs     INTEGER NOT NULL,
+        cells    INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO stored_tally VALUES (0, 0, 0);
+    INSERT INTO stored_runs SELECT NULL, run_id, started_at, host_version, sweep_name, sweep_text,
+        cpu_model, cpu_features, cores, memory_bytes, os, '{}', 0
+        FROM runs ORDER BY started_at, run_id;
+    INSERT INTO stored_texts (text)
+        SELECT dataset FROM cells UNION SELECT dataset_digest FROM cells
+        UNION SELECT metric FROM cells UNION SELECT method FROM cells
+        UNION SELECT method_version FROM cells UNION SELECT plugin_path FROM cells
+        UNION SELECT plugin_digest FROM cells UNION SELECT sdk FROM cells
+        UNION SELECT abi FROM cells UNION SELECT params FROM cells
+        UNION SELECT label FROM cells UNION SELECT evaluation FROM cells
+        UNION SELECT sandbox FROM cells WHERE sandbox IS NOT NULL;
+    INSERT INTO stored_names (name) SELECT DISTINCT name FROM metrics ORDER BY name;
+    CREATE INDEX texts_to_ids ON stored_texts (text);
+    CREATE INDEX runs_to_ids ON stored_runs (run_id);
+    INSERT INTO stored_cells SELECT NULL, key,
+        (SELECT id FROM stored_runs AS r WHERE r.run_id = c.run_id),
+        (SELECT id FROM stored_texts WHERE text = c.dataset),
+        (SELECT id FROM stored_texts WHERE text = c.dataset_digest),
+        n, dim, queries,
+        (SELECT id FROM stored_texts WHERE text = c.metric),
+        (SELECT id FROM stored_texts WHERE text = c.method),
+        (SELECT id FROM stored_texts WHERE text = c.method_version),
+        (SELECT id FROM stored_texts WHERE text = c.plugin_path),
+        (SELECT id FROM stored_texts WHERE text = c.plugin_digest),
+        NULL,
+        (SELECT id FROM stored_texts WHERE text = c.sdk),
+        (SELECT id FROM stored_texts WHERE text = c.abi),
+        (SELECT id FROM stored_texts WHERE text = c.params),
+        (SELECT id FROM stored_texts WHERE text = c.label),
+        seed,
+        (SELECT id FROM stored_texts WHERE text = c.evaluation),
+        outcome, error, log,
+        (SELECT id FROM stored_texts WHERE text = c.sandbox),
+        threads, jobs, exclusive, load_average, block_rows, NULL, started_at, wall_s, 0
+        FROM cells AS c ORDER BY started_at, key;
+    CREATE INDEX cells_to_ids ON stored_cells (key);
+    INSERT INTO stored_metrics SELECT c.id, n.id, value, min, max
+        FROM metrics AS m JOIN stored_cells AS c ON c.key = m.cell_key
+        JOIN stored_names AS n ON n.name = m.name;
+    DROP INDEX texts_to_ids;
+    DROP INDEX runs_to_ids;
+    DROP INDEX cells_to_ids;
+    DROP TABLE metrics;
+    DROP TABLE cells;
+    DROP TABLE runs;
+",
+];
+
+/// The schema version from which on records carry checksums.
+const FIRST_SEALED: usize = 2;
+
+/// The columns of `stored_cells` whose texts stand in `stored_texts`, once for all records.
+pub(super) const SHARED_TEXTS: [&str; 14] = [
+    "dataset",
+    "dataset_digest",
+    "metric",
+    "method",
+    "method_version",
+    "plugin_path",
+    "plugin_digest",
+    "needs_digest",
+    "sdk",
+    "abi",
+    "params",
+    "label",
+    "evaluation",
+    "sandbox",
+];
+
+/// The columns of the view `cells`.
+const CELLS: &str = "key, run_id, dataset, dataset_digest, n, dim, queries, metric, method, \
+    method_version, plugin_path, plugin_digest, needs_digest, sdk, abi, params, label, seed, \
+    evaluation, outcome, error, log, sandbox, threads, jobs, exclusive, load_average, block_rows, \
+    threads_used, started_at, wall_s";
+
+/// The columns of the view `runs`.
+const RUNS: &str = "run_id, started_at, host_version, sweep_name, sweep_text, cpu_model, \
+    cpu_features, cores, memory_bytes, os, environment";
 
 /// The first columns of the view `results`, before its metrics.
 pub(super) const IDENTITY: &str = "dataset, method, label, seed, outcome, metric, n, dim, queries, error, \
-    sandbox, threads, jobs, exclusive, started_at, wall_s, method_version, plugin_digest, params, run_id, \
-    key";
+    sandbox, threads, jobs, exclusive, threads_used, started_at, wall_s, method_version, \
+    plugin_digest, needs_digest, params, run_id, key";
 
 /// Metrics beyond this many stay out of the view; SQLite knows no wider result than 2000 columns.
 pub(super) const VIEW_METRICS: usize = 1900;
 
-/// Sets up a connection that writes, upgrades the schema from version `found` and returns the
-/// metrics that the view shows.
+/// Sets up a connection that writes and upgrades the schema from version `found`.
 pub(super) fn prepare_for_writing(
     connection: &mut Connection,
     found: usize,
-) -> rusqlite::Result<BTreeSet<String>> {
+) -> rusqlite::Result<()> {
     // Answers with the mode it chose; a file in write-ahead mode is brought back.
     connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
-    connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = ON;")?;
-    for (version, step) in (1..).zip(MIGRATIONS).skip(found) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        // The view spells out columns of `cells`, so every step ends with a fresh one.
-        let names = stored_metrics(&transaction)?;
-        create_results_view(&transaction, &names)?;
-        transaction.commit()?;
+    // Without foreign keys: this program writes no row that belongs to nothing, and to look them up
+    // in a damaged table would keep the next record from being written.
+    connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = OFF;")?;
+    migrate(connection, found)?;
+    if (1..MIGRATIONS.len()).contains(&found) {
+        // What the old tables held is free now. A disk too full for it costs nothing but space.
+        let _ = connection.execute_batch("VACUUM");
     }
-    stored_metrics(connection)
+    Ok(())
 }
 
-fn stored_metrics(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-    let mut statement = connection.prepare("SELECT DISTINCT name FROM metrics")?;
-    statement.query_map([], |row| row.get(0))?.collect()
+/// Brings the schema from version `found` to ours, in one transaction.
+pub(super) fn migrate(connection: &mut Connection, found: usize) -> rusqlite::Result<()> {
+    if found == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in MIGRATIONS.iter().skip(found) {
+        transaction.execute_batch(step)?;
+    }
+    if found < FIRST_SEALED {
+        scan::seal_all(&transaction)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    create_views(&transaction)?;
+    transaction.commit()
+}
+
+/// The metrics that the view shows, with their numbers.
+pub(super) fn stored_names(connection: &Connection) -> rusqlite::Result<BTreeMap<String, i64>> {
+    let mut statement = connection.prepare("SELECT name, id FROM stored_names")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Where a column of a view comes from.
+fn source(column: &str) -> String {
+    match column {
+        "run_id" => "(SELECT run_id FROM stored_runs WHERE id = c.run) AS run_id".to_owned(),
+        text if SHARED_TEXTS.contains(&text) => {
+            format!("(SELECT text FROM stored_texts WHERE id = c.{text}) AS {text}")
+        }
+        own => format!("c.{own} AS {own}"),
+    }
+}
+
+fn sources(columns: &str) -> String {
+    columns.split(", ").map(source).collect::<Vec<_>>().join(", ")
+}
+
+/// Makes every view anew.
+fn create_views(connection: &Connection) -> rusqlite::Result<()> {
+    let cells = sources(CELLS);
+    connection.execute_batch(&format!(
+        "DROP VIEW IF EXISTS runs; DROP VIEW IF EXISTS cells; DROP VIEW IF EXISTS metrics;
+         CREATE VIEW runs AS SELECT {RUNS} FROM stored_runs;
+         CREATE VIEW cells AS SELECT {cells} FROM stored_cells AS c;
+         CREATE VIEW metrics AS SELECT c.key AS cell_key, n.name AS name, m.value AS value,
+             m.min AS min, m.max AS max
+             FROM stored_metrics AS m JOIN stored_cells AS c ON c.id = m.cell
+             JOIN stored_names AS n ON n.id = m.name;"
+    ))?;
+    create_results_view(connection, &stored_names(connection)?)
 }
 
 /// Makes `results` anew with one column per name, in natural order: `recall@2` before
@@ -108,20 +307,21 @@ fn stored_metrics(connection: &Connection) -> rusqlite::Result<BTreeSet<String>>
 /// and a join of all metrics would end at 64 tables.
 pub(super) fn create_results_view(
     connection: &Connection,
-    names: &BTreeSet<String>,
+    names: &BTreeMap<String, i64>,
 ) -> rusqlite::Result<()> {
-    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-    names.sort_by_cached_key(|name| natural_key(name));
-    let mut sql = format!("DROP VIEW IF EXISTS results; CREATE VIEW results AS SELECT {IDENTITY}");
-    for name in names.into_iter().take(VIEW_METRICS) {
-        let (text, column) = (name.replace('\'', "''"), name.replace('"', "\"\""));
+    let mut names: Vec<(&str, i64)> = names.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+    names.sort_by_cached_key(|(name, _)| natural_key(name));
+    let identity = sources(IDENTITY);
+    let mut sql = format!("DROP VIEW IF EXISTS results; CREATE VIEW results AS SELECT {identity}");
+    for (name, id) in names.into_iter().take(VIEW_METRICS) {
+        let column = name.replace('"', "\"\"");
         write!(
             sql,
-            ", (SELECT value FROM metrics WHERE cell_key = cells.key AND name = '{text}') \
+            ", (SELECT value FROM stored_metrics WHERE cell = c.id AND name = {id}) \
              AS \"{column}\""
         )
         .expect("writing to a String cannot fail");
     }
-    sql.push_str(" FROM cells;");
+    sql.push_str(" FROM stored_cells AS c;");
     connection.execute_batch(&sql)
 }

@@ -8,7 +8,7 @@ use vq_host::record::Outcome;
 fn every_method(site: &Site) -> Vec<String> {
     let catalog = site.vq(&["methods", "--format", "json"]).expect_code(0).json();
     let libraries = catalog["libraries"].as_array().expect("libraries").iter();
-    let methods = libraries.flat_map(|l| l["about"]["methods"].as_array().expect("methods"));
+    let methods = libraries.flat_map(|l| l["methods"].as_array().expect("methods"));
     methods.map(|method| text(&method["id"])).collect()
 }
 

@@ -9,6 +9,7 @@ mod damage;
 mod equal;
 mod errors;
 mod faults;
+mod output;
 mod plugins;
 mod runs;
 mod sources;

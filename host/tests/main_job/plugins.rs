@@ -201,7 +201,7 @@ fn shipped_plugins_are_found_beside_the_executable() {
     let catalog: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let libraries = catalog["libraries"].as_array().expect("libraries");
     assert_eq!(libraries.len(), 1, "{catalog}");
-    assert_eq!(libraries[0]["about"]["methods"][0]["id"], "sq");
+    assert_eq!(libraries[0]["methods"][0]["id"], "sq");
 }
 
 /// Only cells of the file that is not what it was are left, with one line, to the next run.
@@ -241,7 +241,7 @@ fn the_host_names_no_method() {
     let catalog = site.vq(&["methods", "--format", "json"]).expect_code(0).json();
     let mut ids: BTreeSet<String> = shipped().keys().cloned().collect();
     for library in catalog["libraries"].as_array().expect("libraries") {
-        for method in library["about"]["methods"].as_array().expect("methods") {
+        for method in library["methods"].as_array().expect("methods") {
             ids.insert(text(&method["id"]));
         }
     }

@@ -1,0 +1,603 @@
+//! What happens to stores: bits flip, disks fill up, processes are killed, files are old.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+
+use super::schema::{APPLICATION_ID, MIGRATIONS};
+use super::tests::{all, fresh, run};
+use super::*;
+use crate::record::tests::sample;
+use crate::record::{MetricValue, Sandbox, canonical_json};
+
+/// A record as the default sweep has them: its texts and metrics are as many and as long.
+fn usual(i: usize) -> Record {
+    let label = format!("m={} bits=8", 1 + i % 26);
+    let mut record = sample("pq", &label, &[]);
+    record.dataset.name = if i < 26 { "clustered" } else { "glove" }.to_owned();
+    record.dataset.digest = blake3::hash(record.dataset.name.as_bytes()).to_hex().to_string();
+    record.method.plugin_path = "/home/someone/vq-host/target/release/libvq_pq.so".to_owned();
+    record.method.plugin_digest = blake3::hash(b"libvq_pq.so").to_hex().to_string();
+    record.params = serde_json::json!({ "m": 1 + i % 26, "bits": 8, "iterations": 25 });
+    record.evaluation = serde_json::json!({
+        "definitions": 1, "k": [1, 10, 100], "pairs": 10_000, "repeats": 3, "rerank": [1, 2, 4, 10],
+    });
+    record.started_at = format!("2025-11-22T20:31:{:02}.{:03}Z", i / 10 % 60, i);
+    for m in 0..69u32 {
+        let value = 1.0 / f64::from(1 + m) + i as f64;
+        record.metrics.push(
+            match m % 24 {
+                0 => MetricValue::with_range(
+                    format!("step_{m}_per_s"),
+                    value,
+                    value - 0.1,
+                    value + 0.1,
+                ),
+                1 => MetricValue::new(format!("size_{m}_bytes"), f64::from(m)),
+                _ => MetricValue::new(format!("recall@{m}/rerank={}", m % 4), value),
+            }
+            .unwrap(),
+        );
+    }
+    record.metrics.sort_by(|a, b| a.name().cmp(b.name()));
+    record.key = cell_key(&record.key_parts());
+    record
+}
+
+/// A store of schema version 1, written as vq-host 0.1 wrote it.
+fn version_1(path: &Path, runs: &[RunInfo], records: &[Record]) {
+    let mut store = Connection::open(path).unwrap();
+    let transaction = store.transaction().unwrap();
+    transaction.execute_batch(MIGRATIONS[0]).unwrap();
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    transaction.pragma_update(None, "user_version", 1).unwrap();
+    transaction.execute_batch("CREATE VIEW results AS SELECT dataset, key FROM cells").unwrap();
+    for run in runs {
+        let features = run.cpu_features.join(" ");
+        let memory = run.memory_bytes.map(|bytes| bytes as i64);
+        transaction
+            .execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                params![
+                    run.run_id,
+                    run.started_at,
+                    run.host_version,
+                    run.sweep_name,
+                    run.sweep_text,
+                    run.cpu_model,
+                    features,
+                    run.cores,
+                    memory,
+                    run.os
+                ],
+            )
+            .unwrap();
+    }
+    for record in records {
+        let Record { dataset, method, timing, .. } = record;
+        let marks = ["?"; 29].join(", ");
+        transaction
+            .execute(
+                &format!("INSERT INTO cells VALUES ({marks})"),
+                params![
+                    record.key,
+                    record.run_id,
+                    dataset.name,
+                    dataset.digest,
+                    dataset.n as i64,
+                    dataset.dim as i64,
+                    dataset.queries as i64,
+                    record.metric,
+                    method.id,
+                    method.version,
+                    method.plugin_path,
+                    method.plugin_digest,
+                    method.sdk,
+                    method.abi,
+                    canonical_json(&record.params),
+                    record.label,
+                    record.seed as i64,
+                    canonical_json(&record.evaluation),
+                    record.outcome.as_str(),
+                    record.error,
+                    record.log,
+                    record.sandbox.as_ref().map(Sandbox::to_string),
+                    timing.threads,
+                    timing.jobs,
+                    timing.exclusive,
+                    timing.load_average,
+                    timing.block_rows.map(|rows| rows as i64),
+                    record.started_at,
+                    record.wall_s
+                ],
+            )
+            .unwrap();
+        for metric in &record.metrics {
+            let MetricValue { .. } = metric;
+            transaction
+                .execute(
+                    "INSERT INTO metrics VALUES (?, ?, ?, ?, ?)",
+                    params![record.key, metric.name(), metric.value(), metric.min(), metric.max()],
+                )
+                .unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+/// Records of every kind: with errors, logs, no sandbox.
+fn several() -> Vec<Record> {
+    let mut records: Vec<Record> = (0..6).map(usual).collect();
+    records[1].outcome = Outcome::Failed;
+    records[1].error = Some("no room for 7 sub-spaces".to_owned());
+    records[1].metrics.clear();
+    records[2].log = Some("line\n".repeat(1500));
+    records[2].sandbox = None;
+    records[3].timing.block_rows = None;
+    records[3].timing.load_average = None;
+    records
+}
+
+#[test]
+fn a_store_of_every_schema_version_is_read_and_upgraded() {
+    let folder = TempDir::new().unwrap();
+    let runs = [run("run-1"), run("run-2")];
+    let records = several();
+    for version in 0..=MIGRATIONS.len() {
+        let path = folder.path().join(format!("{version}.db"));
+        let expected: &[Record] = if version == 0 { &[] } else { &records };
+        match version {
+            0 => fs::write(&path, "").unwrap(),
+            1 => version_1(&path, &runs, &records),
+            2 => {
+                let mut store = Store::open(&path).unwrap();
+                runs.iter().for_each(|run| store.begin_run(run).unwrap());
+                records.iter().for_each(|record| store.insert(record).unwrap());
+            }
+            _ => panic!("this test needs a store of schema version {version}"),
+        }
+        let before = fs::read(&path).unwrap();
+        let reader = Store::open_read_only(&path).unwrap();
+        assert_eq!(all(&reader), expected, "version {version}");
+        assert_eq!(reader.finished().unwrap().outcomes.len(), expected.len());
+        let told = if version == 0 { vec![] } else { runs.to_vec() };
+        assert_eq!(reader.runs().unwrap(), told, "version {version}");
+        drop(reader);
+        assert_eq!(fs::read(&path).unwrap(), before, "to read is not to write");
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(all(&store), expected, "version {version}");
+        assert_eq!(store.check().unwrap(), Vec::<String>::new());
+        store.begin_run(&run("run-3")).unwrap();
+        let mut more = usual(40);
+        more.run_id = "run-3".to_owned();
+        store.insert(&more).unwrap();
+        assert_eq!(all(&store).len(), expected.len() + 1);
+    }
+}
+
+#[test]
+fn a_record_takes_a_third_of_the_bytes_that_version_1_took() {
+    let folder = TempDir::new().unwrap();
+    let records: Vec<Record> = (0..52).map(usual).collect();
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let old = folder.path().join("old.db");
+    version_1(&old, &[run("run-1")], &records);
+    let (_folder, path, mut store) = fresh();
+    let names: BTreeMap<&str, f64> = records[0].metrics.iter().map(|m| (m.name(), 1.0)).collect();
+    assert_eq!(names.len(), 69, "as many metrics as the default sweep has");
+    for record in &records {
+        store.insert(record).unwrap();
+    }
+    let (old, new) = (size(&old) / 52, size(&path) / 52);
+    println!("{new} bytes a record, {old} in version 1");
+    assert!(3 * new <= old, "{new} bytes a record, {old} in version 1");
+    assert!(new <= 2700, "{new} bytes a record");
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_never_read_as_another_number() {
+    let (folder, path, mut store) = fresh();
+    let records = several();
+    for record in &records {
+        store.insert(record).unwrap();
+    }
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let runs = Store::open_read_only(&path).unwrap().runs().unwrap();
+    let page = 4096;
+    // In every page: its first bytes, where its structure stands, and places drawn from the rest.
+    let mut places = Vec::new();
+    let mut state = 1u64;
+    let mut draw = |n: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    for start in (0..whole.len()).step_by(page) {
+        places.extend((0..16).map(|at| (start + at, draw(8))));
+        places.extend((0..60).map(|_| (start + draw(page), draw(8))));
+    }
+    assert!(places.len() > 500, "{} places", places.len());
+    let (mut same, mut named, mut healed) = (0, 0, 0);
+    let copy = folder.path().join("copy.db");
+    for (at, bit) in places {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        fs::write(&copy, &bytes).unwrap();
+        let what = format!("bit {bit} of byte {at}");
+        let read =
+            Store::open_read_only(&copy).map_err(|error| error.to_string()).and_then(|reader| {
+                let contents =
+                    reader.contents(&Filter::default()).map_err(|error| error.to_string());
+                Ok((contents?, reader.records(&Filter::default()), reader.runs()))
+            });
+        let Ok((contents, strict, told)) = read.inspect_err(|error| {
+            assert!(error.contains("copy.db"), "{what}: {error}");
+        }) else {
+            named += 1;
+            continue;
+        };
+        for record in &contents.records {
+            assert!(records.contains(record), "{what} gives other numbers");
+        }
+        match contents.damage.is_empty() {
+            true => {
+                assert_eq!(contents.records, records, "{what}");
+                assert_eq!(strict.unwrap(), records, "{what}");
+                assert_eq!(told.unwrap(), runs, "{what}");
+                same += 1;
+            }
+            false => {
+                let error = strict.unwrap_err().to_string();
+                assert!(error.contains("copy.db"), "{what}: {error}");
+                assert!(told.is_err() || told.unwrap() == runs, "{what}");
+                named += 1;
+            }
+        }
+        // The next run measures anew what is damaged, and all is well again.
+        if !contents.damage.is_empty() {
+            match measured_again(&copy, &records) {
+                Ok(()) => healed += 1,
+                // The shape of a page is damaged, which SQLite finds.
+                Err(error) => assert!(error.contains("copy.db` is damaged"), "{what}: {error}"),
+            }
+        }
+    }
+    println!("{same} the same, {named} named; {healed} healed by a run");
+    assert!(named > 100 && healed > 100, "{same} the same, {named} named, {healed} healed");
+}
+
+/// What a run does with a store in which something is damaged: measures it again.
+fn measured_again(path: &Path, records: &[Record]) -> Result<(), String> {
+    let said = |error: WriteError| error.to_string();
+    let mut store = Store::open(path).map_err(|error| error.to_string())?;
+    assert!(!store.discard_damaged().map_err(said)?.is_empty());
+    let left = store.records(&Filter::default()).map_err(|error| error.to_string())?;
+    match store.begin_run(&run("run-1")) {
+        Ok(()) | Err(WriteError::RepeatedRun { .. }) => {}
+        Err(error) => return Err(said(error)),
+    }
+    for record in records.iter().filter(|record| !left.contains(record)) {
+        store.insert(record).map_err(said)?;
+    }
+    let all = store.records(&Filter::default()).map_err(|error| error.to_string())?;
+    assert_eq!(all, records);
+    Ok(())
+}
+
+#[test]
+fn a_damaged_record_is_named_and_its_cell_is_not_done() {
+    let (_folder, path, mut store) = fresh();
+    let records = several();
+    records.iter().for_each(|record| store.insert(record).unwrap());
+    store
+        .connection
+        .execute_batch("UPDATE stored_metrics SET value = value + 1 WHERE cell = 1 AND name = 7")
+        .unwrap();
+    drop(store);
+    let reader = Store::open_read_only(&path).unwrap();
+    let Contents { records: sound, damage } = reader.contents(&Filter::default()).unwrap();
+    assert_eq!(sound, records[1..]);
+    assert_eq!(Damage::lines(&damage).len(), 1);
+    let line = damage[0].to_string();
+    assert!(line.contains("clustered pq m=1 bits=8 seed=42"), "{line}");
+    assert!(line.contains(&records[0].key), "{line}");
+    assert!(!reader.finished().unwrap().outcomes.contains_key(&records[0].key));
+    assert!(matches!(reader.records(&Filter::default()), Err(ReadError::Damaged { more: 0, .. })));
+}
+
+#[test]
+fn rows_that_vanish_are_missed() {
+    let (_folder, path, mut store) = fresh();
+    several().iter().for_each(|record| store.insert(record).unwrap());
+    store.connection.execute_batch("DELETE FROM stored_cells WHERE id = 2").unwrap();
+    drop(store);
+    let contents = Store::open_read_only(&path).unwrap().contents(&Filter::default()).unwrap();
+    assert_eq!(contents.damage, [Damage::Rows]);
+}
+
+#[test]
+fn a_full_disk_is_named_and_loses_nothing_that_was_stored() {
+    let (_folder, path, mut store) = fresh();
+    let records = several();
+    store.insert(&records[0]).unwrap();
+    store.connection.execute_batch("PRAGMA max_page_count = 20").unwrap();
+    let mut large = usual(7);
+    large.log = Some("x".repeat(200_000));
+    let error = store.insert(&large).unwrap_err().to_string();
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(error.contains("store.db"), "{error}");
+    store.connection.execute_batch("PRAGMA max_page_count = 100000").unwrap();
+    store.insert(&large).unwrap();
+    store.insert(&records[1]).unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(all(&store).len(), 3);
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_creation_and_an_earlier_store_left_behind_is_cleaned_up() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("store.db");
+    fs::write(beside(&path, ".creating"), "half a sto").unwrap();
+    fs::write(beside(&path, ".lock"), "4242\n").unwrap();
+    // The journal of a store that was removed, and not its journal with it.
+    let (_other, other, mut store) = fresh();
+    store.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE").unwrap();
+    let mut known = Known::load(&store.connection).unwrap();
+    for i in 0..50 {
+        let record = Record { log: Some("x".repeat(4000)), ..usual(i) };
+        insert_record(&store.connection, &mut known, 1, &record).unwrap();
+    }
+    fs::copy(beside(&other, "-journal"), beside(&path, "-journal")).unwrap();
+    store.known = None;
+    drop(Store::open(&path).unwrap());
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["store.db"]);
+    assert_eq!(all(&Store::open_read_only(&path).unwrap()), []);
+    assert_eq!(Store::open(&path).unwrap().check().unwrap(), Vec::<String>::new());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_makes_the_store_where_it_leads() {
+    let folder = TempDir::new().unwrap();
+    let (link, file) = (folder.path().join("link.db"), folder.path().join("far/away/store.db"));
+    std::os::unix::fs::symlink("far/away/store.db", &link).unwrap();
+    let store = Store::open(&link).unwrap();
+    assert!(matches!(Store::open(&file), Err(OpenError::Locked { .. })));
+    drop(store);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(all(&Store::open_read_only(&file).unwrap()), []);
+}
+
+#[test]
+fn two_that_make_one_store_make_one_and_the_other_is_told() {
+    let folder = TempDir::new().unwrap();
+    for round in 0..20 {
+        let path = folder.path().join(format!("{round}.db"));
+        let start = std::sync::Barrier::new(4);
+        let ended: Vec<_> = std::thread::scope(|scope| {
+            let open = || {
+                start.wait();
+                let store = Store::open(&path);
+                start.wait();
+                store.map(|_| ())
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(ended.iter().filter(|made| made.is_ok()).count(), 1, "{ended:?}");
+        let refused = ended.iter().filter(|made| matches!(made, Err(OpenError::Locked { .. })));
+        assert_eq!(refused.count(), 3, "{ended:?}");
+        assert_eq!(all(&Store::open_read_only(&path).unwrap()), []);
+    }
+}
+
+/// Opened only for reading, SQLite cannot roll back.
+#[test]
+fn a_reader_that_may_not_write_rolls_a_killed_writer_back_in_a_copy() {
+    let (folder, path, mut store) = fresh();
+    let kept = usual(0);
+    store.insert(&kept).unwrap();
+    store.connection.execute_batch("PRAGMA cache_size = 1; BEGIN IMMEDIATE").unwrap();
+    let mut known = Known::load(&store.connection).unwrap();
+    for i in 1..50 {
+        let record = Record { log: Some("x".repeat(4000)), ..usual(i) };
+        insert_record(&store.connection, &mut known, 1, &record).unwrap();
+    }
+    let copy = folder.path().join("copy.db");
+    fs::copy(&path, &copy).unwrap();
+    fs::copy(beside(&path, "-journal"), beside(&copy, "-journal")).unwrap();
+    let before = fs::read(&copy).unwrap();
+    let reader = Reader::connect(copy.clone(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let error = reader.schema_version().unwrap_err();
+    assert!(matches!(error, OpenError::Sqlite { .. }), "{error:?}");
+    let (reader, found) = reader.rolled_back_elsewhere().expect("a copy");
+    assert_eq!((found, all(&reader)), (MIGRATIONS.len(), vec![kept]));
+    assert_eq!(fs::read(&copy).unwrap(), before);
+}
+
+#[test]
+fn what_the_system_refuses_is_said_in_its_words() {
+    let folder = TempDir::new().unwrap();
+    let error = Store::open_read_only(folder.path()).unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("is a directory"), "{error}");
+    fs::write(folder.path().join("file"), "x").unwrap();
+    let error = Store::open(folder.path().join("file/store.db")).unwrap_err().to_string();
+    assert!(error.contains("Not a directory") || error.contains("File exists"), "{error}");
+    // Even root may not make files here.
+    let error = Store::open("/proc/store.db").unwrap_err().to_string();
+    assert!(error.contains("/proc/store.db.lock`: No such file or directory"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_holds_the_file_is_named() {
+    if Command::new("sqlite3").arg("-version").output().is_err() {
+        println!("skipped: there is no sqlite3 program to hold the file");
+        return;
+    }
+    let (_folder, path, mut store) = fresh();
+    let mut other = Command::new("sqlite3")
+        .arg(&path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = other.stdin.take().unwrap();
+    stdin.write_all(b"BEGIN EXCLUSIVE;\nSELECT 'begun';\n").unwrap();
+    let mut line = String::new();
+    io::BufRead::read_line(&mut io::BufReader::new(other.stdout.as_mut().unwrap()), &mut line)
+        .unwrap();
+    store.connection.busy_timeout(Duration::from_millis(20)).unwrap();
+    let error = store.insert(&usual(0)).unwrap_err().to_string();
+    assert!(error.contains(&format!("(process {})", other.id())), "{error}");
+    drop(stdin);
+    other.wait().unwrap();
+    store.insert(&usual(0)).unwrap();
+}
+
+const CHILD: &str = "store::faults::child_that_makes_a_store_and_writes_a_record";
+
+/// The child of the next two tests. Alone, it does nothing.
+#[test]
+fn child_that_makes_a_store_and_writes_a_record() {
+    let Some(path) = std::env::var_os("VQ_HOST_TEST_NEW_STORE") else {
+        return;
+    };
+    let made = Store::open(PathBuf::from(path)).map_err(|error| error.to_string());
+    let written = made.and_then(|mut store| {
+        store.begin_run(&run("run-1")).map_err(|error| error.to_string())?;
+        store.insert(&usual(0)).map_err(|error| error.to_string())
+    });
+    let mut stderr = io::stderr().lock();
+    match written {
+        Ok(()) => writeln!(stderr, "stored").unwrap(),
+        Err(error) => writeln!(stderr, "refused: {error}").unwrap(),
+    }
+}
+
+/// Runs the child with the `n`th of `calls` in `folder` answered by `fault`; none where the
+/// system does not let us.
+fn injected(folder: &Path, calls: &str, fault: &str, n: usize) -> Option<Output> {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    // Only calls that reach the store's folder.
+    for name in ["", "store.db", "store.db.creating", "store.db.lock", "store.db-journal"] {
+        strace.arg("-P").arg(folder.join(name));
+    }
+    strace.args(["-e", &format!("inject={calls}:{fault}:when={n}")]);
+    strace
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", CHILD])
+        .env("VQ_HOST_TEST_NEW_STORE", folder.join("store.db"))
+        .output()
+        .ok()
+}
+
+/// True when strace can do it here; says why the test is skipped otherwise.
+fn can_inject() -> bool {
+    let folder = TempDir::new().unwrap();
+    let works = injected(folder.path(), "fsync,fdatasync", "signal=KILL", 1)
+        .is_some_and(|output| !String::from_utf8_lossy(&output.stderr).contains("stored"));
+    if !works {
+        println!("skipped: strace is not installed, or may not trace here");
+    }
+    works
+}
+
+/// Whatever `fault` left in the folder, the next run is done as if nothing had been.
+fn expect_next_run_succeeds(folder: &Path, what: &str) {
+    let path = folder.join("store.db");
+    match Store::open_read_only(&path) {
+        Ok(reader) => assert!(all(&reader).len() <= 1, "{what}"),
+        Err(error) => assert!(matches!(error, OpenError::Missing { .. }), "{what}: {error}"),
+    }
+    let mut store = Store::open(&path).unwrap_or_else(|error| panic!("{what}: {error}"));
+    match store.begin_run(&run("run-1")) {
+        Ok(()) | Err(WriteError::RepeatedRun { .. }) => {}
+        Err(error) => panic!("{what}: {error}"),
+    }
+    store.insert(&usual(0)).unwrap();
+    assert_eq!(all(&store), [usual(0)], "{what}");
+    assert_eq!(store.check().unwrap(), Vec::<String>::new(), "{what}");
+    drop(store);
+    let left: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["store.db"], "{what}");
+}
+
+/// Walks n = 1, 2, … until the child gets through; answers how many faults there were.
+fn walk(calls: &str, fault: &str, look: impl Fn(&str, &str)) -> usize {
+    for n in 1..200 {
+        let folder = TempDir::new().unwrap();
+        let output = injected(folder.path(), calls, fault, n).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let what = format!("{fault} at call {n} of {calls}");
+        if said.contains("stored")
+            && all(&Store::open(folder.path().join("store.db")).unwrap()).len() == 1
+        {
+            let through = n - 1;
+            // One that was answered with a fault and did not matter is not the end.
+            if fault == "signal=KILL" || !said.contains("refused") {
+                return through;
+            }
+        }
+        look(&said, &what);
+        expect_next_run_succeeds(folder.path(), &what);
+    }
+    panic!("no end of {calls}")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_kill_at_any_call_of_a_creation_leaves_what_the_next_run_takes() {
+    if !can_inject() {
+        return;
+    }
+    let syncs = walk("fsync,fdatasync", "signal=KILL", |_, _| ());
+    assert!(syncs >= 8, "{syncs} syncs: two of the creation, the rest of the first records");
+    let calls = "pwrite64,write,ftruncate,rename,renameat,renameat2,unlink,unlinkat";
+    let others = walk(calls, "signal=KILL", |_, _| ());
+    println!("killed at {syncs} syncs and at {others} other calls");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_full_at_any_call_of_a_creation_is_named_and_leaves_what_the_next_run_takes() {
+    if !can_inject() {
+        return;
+    }
+    let look = |said: &str, what: &str| {
+        if let Some((_, error)) = said.split_once("refused: ") {
+            // The file system has room again when the program asks it why SQLite could not open.
+            let opened = ["it opens for reading only", "unable to open database file"];
+            let named = error.contains("No space left on device");
+            assert!(named || opened.iter().any(|words| error.contains(words)), "{what}: {error}");
+            assert!(error.contains("store.db"), "{what}: {error}");
+        }
+    };
+    let mut faults = 0;
+    for calls in ["pwrite64,write", "fsync,fdatasync", "openat"] {
+        for n in 1..40 {
+            let folder = TempDir::new().unwrap();
+            let output = injected(folder.path(), calls, "error=ENOSPC", n).unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let what = format!("ENOSPC at call {n} of {calls}");
+            faults += usize::from(said.contains("refused"));
+            look(&said, &what);
+            expect_next_run_succeeds(folder.path(), &what);
+        }
+    }
+    println!("{faults} faults");
+    assert!(faults >= 20, "{faults} faults");
+}

@@ -1,0 +1,267 @@
+//! Reading everything, each record held against its checksum.
+
+use std::fmt;
+
+use rusqlite::{Connection, ErrorCode, Row, params};
+
+use super::row::{Texts, read_cell, read_metric, read_run};
+use super::seal;
+use crate::record::{MetricValue, Record, RunInfo};
+
+/// A part of a store that is not what was written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A record.
+    Record {
+        /// Its cell's key, as far as it can be read.
+        key: String,
+        /// Data set, method, configuration and seed, as far as they can be read.
+        title: String,
+    },
+    /// What a run says about itself and its machine.
+    Run {
+        /// Its id, as far as it can be read.
+        run_id: String,
+    },
+    /// Rows that were written are not there, or are there twice.
+    Rows,
+}
+
+/// More than these would scroll away what matters.
+const TOLD: usize = 10;
+
+impl Damage {
+    /// A line for each, as far as a person reads on.
+    pub fn lines(damage: &[Self]) -> Vec<String> {
+        let mut lines: Vec<String> = damage.iter().take(TOLD).map(Self::to_string).collect();
+        if damage.len() > TOLD {
+            lines.push(format!("{} more are damaged", damage.len() - TOLD));
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { key, title } => {
+                write!(f, "the record of {title} is damaged (cell {key})")
+            }
+            Self::Run { run_id } => write!(f, "the description of run {run_id} is damaged"),
+            Self::Rows => f.write_str("records are missing, or there twice"),
+        }
+    }
+}
+
+/// What [`scan`] comes by.
+pub(super) enum Found {
+    Run(RunInfo),
+    Record(Record),
+    /// The row of a run or of a cell, or none for what has no row.
+    Damage(Damage, Option<i64>),
+}
+
+/// Shows `visit` every run and then every record, in the order they were written, and at last
+/// whether rows are missing. To be called in a transaction.
+pub(super) fn scan<E: From<rusqlite::Error>>(
+    connection: &Connection,
+    mut visit: impl FnMut(Found) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut runs, mut cells, mut sum) = (0i64, 0i64, 0i64);
+    let mut broken = false;
+    let mut statement = connection.prepare("SELECT * FROM stored_runs ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let checksum = row.get("checksum").unwrap_or(0);
+        (runs, sum) = (runs + 1, sum.wrapping_add(checksum));
+        match read_run(row) {
+            Ok(run) if seal::of_run(&run) == checksum => visit(Found::Run(run))?,
+            _ => {
+                broken = true;
+                let damage = Damage::Run { run_id: lossy(row, "run_id") };
+                visit(Found::Damage(damage, row.get("id").ok()))?;
+            }
+        }
+    }
+    let texts = Texts::load(connection)?;
+    let mut statement = connection.prepare("SELECT * FROM stored_cells ORDER BY id")?;
+    let mut metrics = connection.prepare(
+        "SELECT name, value, min, max FROM stored_metrics WHERE cell = ?1 ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let checksum = row.get("checksum").unwrap_or(0);
+        (cells, sum) = (cells + 1, sum.wrapping_add(checksum));
+        let record = read_cell(row, &texts).and_then(|mut record| {
+            record.metrics = metrics
+                .query_map([row.get::<_, i64>("id")?], |row| read_metric(row, &texts))?
+                .collect::<rusqlite::Result<_>>()?;
+            record.metrics.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+            Ok(record)
+        });
+        match record {
+            Ok(record) if seal::of_record(&record) == checksum => visit(Found::Record(record))?,
+            Err(error) if !is_damage(&error) => return Err(error.into()),
+            _ => {
+                broken = true;
+                let key = lossy(row, "key");
+                visit(Found::Damage(
+                    Damage::Record { key, title: title(row, &texts) },
+                    row.get("id").ok(),
+                ))?;
+            }
+        }
+    }
+    let told: (i64, i64, i64) =
+        connection.query_row("SELECT runs, cells, checksum FROM stored_tally", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    // A damaged row may have a damaged checksum, with which no sum can be right.
+    let missing = (runs, cells) != (told.0, told.1) || (sum != told.2 && !broken);
+    if missing {
+        visit(Found::Damage(Damage::Rows, None))?;
+    }
+    Ok(())
+}
+
+/// Gives every run and record its checksum and makes the tally anew. What cannot be read gets
+/// none, and so stays damaged.
+pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
+    let mut seals = Vec::new();
+    let mut statement = connection.prepare("SELECT * FROM stored_runs")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Ok(run) = read_run(row) {
+            seals.push((row.get::<_, i64>("id")?, seal::of_run(&run)));
+        }
+    }
+    let mut update = connection.prepare("UPDATE stored_runs SET checksum = ?2 WHERE id = ?1")?;
+    for (id, checksum) in seals.drain(..) {
+        update.execute([id, checksum])?;
+    }
+    let texts = Texts::load(connection)?;
+    let mut statement = connection.prepare("SELECT * FROM stored_cells")?;
+    let mut metrics =
+        connection.prepare("SELECT name, value, min, max FROM stored_metrics WHERE cell = ?1")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get("id")?;
+        let read: rusqlite::Result<Vec<MetricValue>> =
+            metrics.query_map([id], |row| read_metric(row, &texts))?.collect();
+        if let (Ok(record), Ok(metrics)) = (read_cell(row, &texts), read) {
+            seals.push((id, seal::of_record(&Record { metrics, ..record })));
+        }
+    }
+    let mut update = connection.prepare("UPDATE stored_cells SET checksum = ?2 WHERE id = ?1")?;
+    for (id, checksum) in seals {
+        update.execute([id, checksum])?;
+    }
+    tally_anew(connection)
+}
+
+/// Counts what is there.
+pub(super) fn tally_anew(connection: &Connection) -> rusqlite::Result<()> {
+    let mut sums = [(0i64, 0i64); 2];
+    for (sum, table) in sums.iter_mut().zip(["stored_runs", "stored_cells"]) {
+        let mut statement = connection.prepare(&format!("SELECT checksum FROM {table}"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            *sum = (sum.0 + 1, sum.1.wrapping_add(row.get(0).unwrap_or(0)));
+        }
+    }
+    let [(runs, first), (cells, second)] = sums;
+    connection.execute("DELETE FROM stored_tally", [])?;
+    connection.execute(
+        "INSERT INTO stored_tally VALUES (?1, ?2, ?3)",
+        params![runs, cells, first.wrapping_add(second)],
+    )?;
+    Ok(())
+}
+
+/// Takes the damaged rows out, so that their cells are not done.
+pub(super) fn discard(
+    connection: &Connection,
+    damaged: &[(Damage, Option<i64>)],
+) -> rusqlite::Result<()> {
+    for (damage, row) in damaged {
+        if let (Damage::Record { .. }, Some(row)) = (damage, row) {
+            connection.execute("DELETE FROM stored_metrics WHERE cell = ?1", [row])?;
+            connection.execute("DELETE FROM stored_cells WHERE id = ?1", [row])?;
+        }
+    }
+    // The others are put in order again: a row that stands at a wrong place in its table would be
+    // in the way of the next record. Not those of cells that a damaged page no longer shows.
+    connection.execute_batch(
+        "CREATE TEMP TABLE sound AS SELECT * FROM stored_metrics
+             WHERE cell IN (SELECT id FROM stored_cells);
+         DELETE FROM stored_metrics;
+         INSERT OR IGNORE INTO stored_metrics SELECT * FROM sound ORDER BY cell, name;
+         DROP TABLE sound;",
+    )?;
+    for (damage, row) in damaged {
+        if let (Damage::Run { .. }, Some(row)) = (damage, row) {
+            describe_anew(connection, *row)?;
+        }
+    }
+    tally_anew(connection)
+}
+
+/// A run whose description is damaged keeps its id, which its records know by their checksums,
+/// and says nothing else; without records it goes.
+fn describe_anew(connection: &Connection, row: i64) -> rusqlite::Result<()> {
+    let used = connection.prepare("SELECT 1 FROM stored_cells WHERE run = ?1")?.exists([row])?;
+    if !used {
+        connection.execute("DELETE FROM stored_runs WHERE id = ?1", [row])?;
+        return Ok(());
+    }
+    let run_id: String =
+        connection
+            .query_row("SELECT run_id FROM stored_runs WHERE id = ?1", [row], |row| row.get(0))?;
+    let run = RunInfo {
+        started_at: String::new(),
+        host_version: String::new(),
+        sweep_name: "(damaged)".to_owned(),
+        sweep_text: String::new(),
+        cpu_model: None,
+        cpu_features: Vec::new(),
+        cores: 0,
+        memory_bytes: None,
+        os: String::new(),
+        environment: std::collections::BTreeMap::new(),
+        run_id,
+    };
+    connection.execute(
+        "UPDATE stored_runs SET started_at = '', host_version = '', sweep_name = '(damaged)', \
+         sweep_text = '', cpu_model = NULL, cpu_features = '', cores = 0, memory_bytes = NULL, \
+         os = '', environment = '{}', checksum = ?2 WHERE id = ?1",
+        params![row, seal::of_run(&run)],
+    )?;
+    Ok(())
+}
+
+/// True for what a damaged file may cause; the rest is the system's.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        None => true,
+        Some(code) => {
+            matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+        }
+    }
+}
+
+fn lossy(row: &Row<'_>, column: &str) -> String {
+    let value = row.get_ref(column).ok();
+    let bytes = value.and_then(|value| value.as_bytes().ok()).unwrap_or_default();
+    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect()
+}
+
+fn title(row: &Row<'_>, texts: &Texts) -> String {
+    let text = |column| texts.text(row, column).ok().map(str::to_owned);
+    let seed = row.get::<_, i64>("seed").ok().map(|seed| format!("seed={seed}"));
+    let parts = [text("dataset"), text("method"), text("label"), seed];
+    let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    match parts.is_empty() {
+        true => "an unknown cell".to_owned(),
+        false => parts.join(" "),
+    }
+}

@@ -1,0 +1,152 @@
+//! Checksums over all that a record or a run says, so that what came back from the disk is known
+//! to be what was written.
+//!
+//! SQLite checks the shape of its pages and not what stands on them: a bit that flips in a number
+//! gives another number. A field without a value adds nothing, so a column that comes later leaves
+//! the checksums of older records as they are.
+
+use crate::record::{MetricValue, Record, RunInfo, Sandbox, canonical_json};
+
+/// The fields so far, each with its name and its length.
+struct Seal(blake3::Hasher);
+
+impl Seal {
+    fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        for part in [name.as_bytes(), bytes] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.bytes(name, text.as_bytes());
+    }
+
+    fn maybe(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(name, text);
+        }
+    }
+
+    fn whole(&mut self, name: &str, whole: u64) {
+        self.bytes(name, &whole.to_le_bytes());
+    }
+
+    fn real(&mut self, name: &str, real: Option<f64>) {
+        if let Some(real) = real {
+            // SQLite may give 0 for −0; they are the same number.
+            self.bytes(name, &(real + 0.0).to_bits().to_le_bytes());
+        }
+    }
+
+    /// 64 bits, as SQLite's integers have.
+    fn end(self) -> i64 {
+        let mut first = [0; 8];
+        self.0.finalize_xof().fill(&mut first);
+        i64::from_le_bytes(first)
+    }
+}
+
+/// The checksum of a record.
+pub(super) fn of_record(record: &Record) -> i64 {
+    let Record {
+        key,
+        run_id,
+        dataset,
+        metric,
+        method,
+        params,
+        label,
+        seed,
+        evaluation,
+        outcome,
+        error,
+        log,
+        sandbox,
+        timing,
+        started_at,
+        wall_s,
+        metrics,
+    } = record;
+    let mut seal = Seal::new();
+    seal.text("key", key);
+    seal.text("run_id", run_id);
+    seal.text("dataset", &dataset.name);
+    seal.text("dataset_digest", &dataset.digest);
+    seal.whole("n", dataset.n);
+    seal.whole("dim", dataset.dim);
+    seal.whole("queries", dataset.queries);
+    seal.text("metric", metric);
+    seal.text("method", &method.id);
+    seal.text("method_version", &method.version);
+    seal.text("plugin_path", &method.plugin_path);
+    seal.text("plugin_digest", &method.plugin_digest);
+    seal.maybe("needs_digest", method.needs_digest.as_deref());
+    seal.text("sdk", &method.sdk);
+    seal.text("abi", &method.abi);
+    seal.text("params", &canonical_json(params));
+    seal.text("label", label);
+    seal.whole("seed", *seed);
+    seal.text("evaluation", &canonical_json(evaluation));
+    seal.text("outcome", outcome.as_str());
+    seal.maybe("error", error.as_deref());
+    seal.maybe("log", log.as_deref());
+    seal.maybe("sandbox", sandbox.as_ref().map(Sandbox::to_string).as_deref());
+    seal.whole("threads", timing.threads.into());
+    seal.whole("jobs", timing.jobs.into());
+    seal.whole("exclusive", timing.exclusive.into());
+    seal.real("load_average", timing.load_average);
+    if let Some(rows) = timing.block_rows {
+        seal.whole("block_rows", rows);
+    }
+    seal.real("threads_used", timing.threads_used);
+    seal.text("started_at", started_at);
+    seal.real("wall_s", Some(*wall_s));
+    let mut metrics: Vec<&MetricValue> = metrics.iter().collect();
+    metrics.sort_unstable_by_key(|metric| metric.name());
+    for metric in metrics {
+        seal.text("name", metric.name());
+        seal.real("value", Some(metric.value()));
+        seal.real("min", metric.min());
+        seal.real("max", metric.max());
+    }
+    seal.end()
+}
+
+/// The checksum of a run.
+pub(super) fn of_run(run: &RunInfo) -> i64 {
+    let RunInfo {
+        run_id,
+        started_at,
+        host_version,
+        sweep_name,
+        sweep_text,
+        cpu_model,
+        cpu_features,
+        cores,
+        memory_bytes,
+        os,
+        environment,
+    } = run;
+    let mut seal = Seal::new();
+    seal.text("run_id", run_id);
+    seal.text("started_at", started_at);
+    seal.text("host_version", host_version);
+    seal.text("sweep_name", sweep_name);
+    seal.text("sweep_text", sweep_text);
+    seal.maybe("cpu_model", cpu_model.as_deref());
+    seal.text("cpu_features", &cpu_features.join(" "));
+    seal.whole("cores", (*cores).into());
+    if let Some(bytes) = memory_bytes {
+        seal.whole("memory_bytes", *bytes);
+    }
+    seal.text("os", os);
+    for (name, value) in environment {
+        seal.text(name, value);
+    }
+    seal.end()
+}
