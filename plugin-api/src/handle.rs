@@ -12,6 +12,7 @@ use crate::abi::{
 use crate::error::ErrorKind;
 use crate::params::{Config, Param, check};
 use crate::quantizer::{cartesian, label, meets_rate};
+use crate::thread_state::{Change, Changed, Float, ThreadState};
 use crate::wire::{self, Lent};
 use crate::{GridRequest, GridSink, Level, Space};
 use core::ffi::c_void;
@@ -22,9 +23,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// More methods than any library has.
-const MAX_METHODS: usize = 1024;
+const MAX_METHODS: usize = 256;
 /// More parameters than any method has.
-const MAX_PARAMS: usize = 1024;
+const MAX_PARAMS: usize = 256;
+/// More choices, or values of a default grid, than any parameter has.
+const MAX_VALUES: usize = 4096;
+/// Characters of a description, a paper, an author list that are kept.
+const LONG_TEXT: usize = 2000;
+/// Characters of a name, a version, a label that are kept.
+const SHORT_TEXT: usize = 200;
 /// More configurations than anybody sweeps.
 const MAX_CONFIGS: usize = 100_000;
 /// Bytes of error text that are kept.
@@ -105,6 +112,7 @@ pub struct Plugin {
     sdk: String,
     abi: (u32, u32),
     methods: Vec<Method>,
+    changed: Arc<Changed>,
 }
 
 /// One method, ready to be called.
@@ -113,6 +121,7 @@ pub struct Method {
     raw: &'static VqMethod,
     about: Descriptor,
     watch: Option<Watch>,
+    changed: Arc<Changed>,
 }
 
 /// Hears the name of each function of a method before it is called, on the thread that calls.
@@ -150,22 +159,24 @@ impl Plugin {
             return Err(DescribeError::Table(format!("it offers {} methods", raw.n_methods)));
         }
         // SAFETY: the plugin's static text.
-        let sdk = unsafe { raw.sdk.text() }.map_err(table)?.to_owned();
+        let sdk = cut(unsafe { raw.sdk.text() }.map_err(table)?, SHORT_TEXT);
         // SAFETY: `n_methods` pointers, says the table.
         let pointers = unsafe { wire::slice(raw.methods, raw.n_methods) }.map_err(table)?;
+        let changed = Arc::new(Changed::default());
         let mut methods: Vec<Method> = Vec::with_capacity(pointers.len());
         for (i, pointer) in pointers.iter().enumerate() {
             // SAFETY: null or a static table of the plugin.
             let method = unsafe { pointer.as_ref() }
                 .ok_or_else(|| DescribeError::Table(format!("its method {i} is NULL")))?;
             size("vq_method", method.struct_size, size_of::<VqMethod>())?;
-            let about = describe(method, i)?;
+            let about = describe(method, i, &changed)?;
             if methods.iter().any(|m| m.about.id == about.id) {
                 return Err(DescribeError::Table(format!("it offers {} twice", about.id)));
             }
-            methods.push(Method { raw: method, about, watch: None });
+            let changed = Arc::clone(&changed);
+            methods.push(Method { raw: method, about, watch: None, changed });
         }
-        Ok(Plugin { sdk, abi: (raw.abi_major, raw.abi_minor), methods })
+        Ok(Plugin { sdk, abi: (raw.abi_major, raw.abi_minor), methods, changed })
     }
 
     /// A plugin linked into this program, for an author's own tests.
@@ -187,6 +198,12 @@ impl Plugin {
         self.abi
     }
 
+    /// What its functions have left changed in the threads that called them, so far. All of it
+    /// was put back when the call returned.
+    pub fn changed(&self) -> Change {
+        self.changed.so_far()
+    }
+
     /// Its methods, in its order.
     pub fn methods(&self) -> &[Method] {
         &self.methods
@@ -198,16 +215,28 @@ fn size(table: &'static str, found: u32, expected: usize) -> Result<(), Describe
     if found == expected { Ok(()) } else { Err(DescribeError::Size { table, found, expected }) }
 }
 
-fn describe(raw: &'static VqMethod, position: usize) -> Result<Descriptor, DescribeError> {
+/// The first `most` characters of `text`, with an ellipsis where it has more.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn describe(
+    raw: &'static VqMethod,
+    position: usize,
+    changed: &Arc<Changed>,
+) -> Result<Descriptor, DescribeError> {
     let wrong =
         |method: &str, reason: String| DescribeError::Method { method: method.into(), reason };
-    let text = |what: &str, text: VqStr| {
+    let text = |what: &str, text: VqStr, most: usize| {
         // SAFETY: the plugin's static text.
         let text = unsafe { text.text() };
-        text.map(str::to_owned)
+        text.map(|text| cut(text, most))
             .map_err(|e| wrong(&format!("number {position}"), format!("{what}: {e}")))
     };
-    let id = text("id", raw.id)?;
+    let id = text("id", raw.id, SHORT_TEXT)?;
     if !is_name(&id, "-_") {
         return Err(wrong(
             &format!("number {position}"),
@@ -239,7 +268,15 @@ fn describe(raw: &'static VqMethod, position: usize) -> Result<Descriptor, Descr
         let param = unsafe { wire::read_param(raw) }.map_err(|e| wrong(&id, e.to_string()))?;
         let name = &param.name;
         if !is_name(name, "_") {
+            let name = cut(name, SHORT_TEXT);
             return Err(wrong(&id, format!("parameter {name:?} is not [a-z][a-z0-9_]*")));
+        }
+        let values = param.choices.len().max(param.grid.len());
+        if values > MAX_VALUES {
+            return Err(wrong(
+                &id,
+                format!("parameter {name} has {values} choices or grid values"),
+            ));
         }
         if params.iter().any(|p| p.name == *name) {
             return Err(wrong(&id, format!("parameter {name} stands twice")));
@@ -247,21 +284,25 @@ fn describe(raw: &'static VqMethod, position: usize) -> Result<Descriptor, Descr
         param
             .check(&param.default)
             .and_then(|()| param.grid.iter().try_for_each(|value| param.check(value)))
-            .map_err(|reason| wrong(&id, format!("parameter {name}, default or grid: {reason}")))?;
-        params.push(param);
+            .map_err(|reason| {
+                let reason = cut(&reason, LONG_TEXT);
+                wrong(&id, format!("parameter {name}, default or grid: {reason}"))
+            })?;
+        params.push(Param { help: cut(&param.help, LONG_TEXT), ..param });
     }
     let method = Method {
         raw,
         watch: None,
+        changed: Arc::clone(changed),
         about: Descriptor {
-            name: text("name", raw.name)?,
-            version: text("version", raw.version)?,
-            description: text("description", raw.description)?,
-            paper: text("paper", raw.paper)?,
-            authors: text("authors", raw.authors)?,
-            license: text("license", raw.license)?,
-            homepage: text("homepage", raw.homepage)?,
-            tags: text("tags", raw.tags)?,
+            name: text("name", raw.name, SHORT_TEXT)?,
+            version: text("version", raw.version, SHORT_TEXT)?,
+            description: text("description", raw.description, LONG_TEXT)?,
+            paper: text("paper", raw.paper, LONG_TEXT)?,
+            authors: text("authors", raw.authors, LONG_TEXT)?,
+            license: text("license", raw.license, SHORT_TEXT)?,
+            homepage: text("homepage", raw.homepage, LONG_TEXT)?,
+            tags: text("tags", raw.tags, LONG_TEXT)?,
             needs_training: raw.flags & flag::NEEDS_TRAINING != 0,
             deterministic: raw.flags & flag::DETERMINISTIC != 0,
             thread_safe: raw.flags & flag::THREAD_SAFE != 0,
@@ -331,10 +372,9 @@ fn call(
     function: &'static str,
     run: impl FnOnce(*mut VqBuf) -> i32,
 ) -> Result<(), CallError> {
-    method.about_to_call(function);
     let mut text = vec![0u8; ERROR_BYTES];
     let mut buf = VqBuf::over(&mut text);
-    let code = run(&mut buf);
+    let code = method.guarded(function, || run(&mut buf));
     if code == rc::OK {
         return Ok(());
     }
@@ -391,13 +431,13 @@ struct Proposals(Vec<(Config, Result<String, String>)>);
 
 impl GridSink for Proposals {
     fn emit(&mut self, config: &Config, label: &str) -> bool {
-        self.0.push((config.clone(), Ok(one_line(label))));
+        self.0.push((config.clone(), Ok(cut(&one_line(label), SHORT_TEXT))));
         self.0.len() < MAX_CONFIGS
     }
 
     fn skip(&mut self, config: &Config, reason: &str) {
         if self.0.len() < MAX_CONFIGS {
-            self.0.push((config.clone(), Err(one_line(reason))));
+            self.0.push((config.clone(), Err(cut(&one_line(reason), LONG_TEXT))));
         }
     }
 }
@@ -446,10 +486,16 @@ impl Method {
         Method { watch: Some(watch), ..self.clone() }
     }
 
-    fn about_to_call(&self, function: &'static str) {
+    /// Runs a call into the plugin: whoever watches hears of it first, and what it leaves changed
+    /// in this thread is put back.
+    fn guarded<T>(&self, function: &'static str, call: impl FnOnce() -> T) -> T {
         if let Some(watch) = &self.watch {
             watch(function);
         }
+        let before = ThreadState::take();
+        let answer = call();
+        self.changed.note(before.restore());
+        answer
     }
 
     /// The configurations for `request`: the generator's, or the cartesian product where the
@@ -545,8 +591,10 @@ impl Method {
 
     fn scorer_table(&self) -> Result<Option<&'static VqScorerV1>, String> {
         let Some(get_extension) = self.raw.get_extension else { return Ok(None) };
+        let before = ThreadState::take();
         // SAFETY: the table is the plugin's own; the id lives during the call.
         let table = unsafe { get_extension(VqStr::new(SCORER_V1)) };
+        self.changed.note(before.restore());
         // SAFETY: null or, by the id's meaning, a static vq_scorer_v1.
         let Some(table) = (unsafe { table.cast::<VqScorerV1>().as_ref() }) else { return Ok(None) };
         let (found, expected) = (table.struct_size as usize, size_of::<VqScorerV1>());
@@ -627,8 +675,11 @@ unsafe extern "C" fn ctx_parallel_for(
     let context = TaskContext(task_ctx);
     let context = &context;
     let run = |i: usize| {
+        let before = Float::take();
         // SAFETY: the plugin's function with the plugin's context, as it asked.
-        unsafe { (task.run)(context.0, i) }
+        unsafe { (task.run)(context.0, i) };
+        // The next task of this thread rounds as this one was to.
+        before.restore();
     };
     caller.pool.install(|| (0..n).into_par_iter().for_each(run));
 }
@@ -725,9 +776,10 @@ unsafe impl Sync for Instance {}
 impl Drop for Instance {
     fn drop(&mut self) {
         if let Some(destroy) = self.method.raw.destroy {
-            self.method.about_to_call("destroy");
-            // SAFETY: `this` came from `create` and is given up here.
-            unsafe { destroy(self.this) }
+            self.method.guarded("destroy", || {
+                // SAFETY: `this` came from `create` and is given up here.
+                unsafe { destroy(self.this) }
+            });
         }
     }
 }
@@ -746,25 +798,29 @@ impl Instance {
     /// Stored bytes per vector; 0 where the method does not know before training.
     pub fn code_bytes(&self) -> usize {
         let Some(code_bytes) = self.method.raw.code_bytes else { return 0 };
-        self.method.about_to_call("code_bytes");
-        // SAFETY: `this` is this method's instance.
-        unsafe { code_bytes(self.this) }
+        self.method.guarded("code_bytes", || {
+            // SAFETY: `this` is this method's instance.
+            unsafe { code_bytes(self.this) }
+        })
     }
 
     /// Bytes of state that decoding needs; `None` where the method does not state them.
     pub fn model_bytes(&self) -> Option<u64> {
         let model_bytes = self.method.raw.model_bytes?;
-        self.method.about_to_call("model_bytes");
-        // SAFETY: `this` is this method's instance.
-        Some(unsafe { model_bytes(self.this) }).filter(|bytes| *bytes != MODEL_BYTES_UNKNOWN)
+        let bytes = self.method.guarded("model_bytes", || {
+            // SAFETY: `this` is this method's instance.
+            unsafe { model_bytes(self.this) }
+        });
+        Some(bytes).filter(|bytes| *bytes != MODEL_BYTES_UNKNOWN)
     }
 
     /// The method's own claim; `None` where it makes none.
     pub fn ratio(&self) -> Option<f64> {
         let ratio = self.method.raw.ratio?;
-        self.method.about_to_call("ratio");
-        // SAFETY: `this` is this method's instance.
-        Some(unsafe { ratio(self.this) })
+        Some(self.method.guarded("ratio", || {
+            // SAFETY: `this` is this method's instance.
+            unsafe { ratio(self.this) }
+        }))
     }
 
     /// Learns from `train` (n, d).
@@ -919,9 +975,10 @@ impl Scorer<'_> {
             return Ok(codes.iter().copied().collect());
         };
         let ctx = caller.raw();
-        self.instance.method.about_to_call("packed_bytes");
-        // SAFETY: `this` is this method's instance.
-        let len = unsafe { packed_bytes(self.instance.this, codes.nrows()) };
+        let len = self.instance.method.guarded("packed_bytes", || {
+            // SAFETY: `this` is this method's instance.
+            unsafe { packed_bytes(self.instance.this, codes.nrows()) }
+        });
         if len > codes.len().saturating_mul(16).saturating_add(1 << 20) {
             return Err(CallError::broke(
                 "packed_bytes",

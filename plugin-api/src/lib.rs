@@ -18,6 +18,7 @@ pub mod model;
 pub mod params;
 pub mod quantizer;
 pub mod scorer;
+pub mod thread_state;
 mod wire;
 
 pub use context::{Context, Level};

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use vq_plugin_api::abi::{VqBuf, VqCodesMut, VqCtx, VqMat, VqMatMut, VqMethod, VqPlugin, rc};
+use vq_plugin_api::abi::{
+    VqBuf, VqCodesMut, VqCtx, VqMat, VqMatMut, VqMethod, VqParam, VqPlugin, VqStr, VqValue, rc,
+};
 use vq_plugin_api::conformance::{self, Event, Report, Severity};
 use vq_plugin_api::handle::Plugin;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
@@ -697,4 +699,41 @@ fn rules_have_distinct_ids_and_a_sentence() {
     let ids: BTreeSet<&str> = conformance::RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(ids.len(), conformance::RULES.len());
     assert!(conformance::RULES.iter().all(|rule| rule.contract.ends_with('.')));
+}
+
+/// Texts are shown to people, and some of what shows them is quadratic in a word's length.
+#[test]
+fn endless_texts_are_cut_and_too_many_values_refused() {
+    let plugin = ladder::<{ Fault::None as u8 }>();
+    // SAFETY: the table's own pointer.
+    let method = unsafe { *plugin.methods };
+    // SAFETY: likewise.
+    let method: &VqMethod = unsafe { &*method };
+    let big: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
+    let huge = VqMethod { description: VqStr::new(big), name: VqStr::new(big), ..*method };
+    let table = |method: VqMethod| -> &'static VqPlugin {
+        let method: *const VqMethod = Box::leak(Box::new(method));
+        let methods: &'static [*const VqMethod] = Box::leak(Box::new([method]));
+        Box::leak(Box::new(VqPlugin { methods: methods.as_ptr(), n_methods: 1, ..*plugin }))
+    };
+    let read = Plugin::linked(table(huge)).unwrap();
+    let about = read.methods()[0].about();
+    assert_eq!(about.description.chars().count(), 2001);
+    assert!(about.description.ends_with('…') && about.name.chars().count() == 201);
+    let nameless = VqMethod { id: VqStr::new(big), ..*method };
+    let refused = Plugin::linked(table(nameless)).unwrap_err().to_string();
+    assert!(refused.len() < 500, "{} bytes", refused.len());
+    // SAFETY: the table's own pointer.
+    let param = unsafe { &*method.params };
+    let values = vec![param.default_value; 5000].leak();
+    let choices = VqValue {
+        kind: vq_plugin_api::abi::kind::LIST,
+        items: values.as_ptr(),
+        n_items: values.len(),
+        ..VqValue::NULL
+    };
+    let params: &'static [VqParam] = Box::leak(Box::new([VqParam { choices, ..*param }]));
+    let many = VqMethod { params: params.as_ptr(), n_params: 1, ..*method };
+    let refused = Plugin::linked(table(many)).unwrap_err().to_string();
+    assert!(refused.contains("has 5000 choices or grid values"), "{refused}");
 }
