@@ -346,7 +346,7 @@ pub fn assemble(
             version: method.version.clone(),
             plugin_path: library.path.display().to_string(),
             plugin_digest: library.digest.clone(),
-            needs_digest: None,
+            needs_digest: library.needs_digest.clone(),
             sdk: library.about.sdk.clone(),
             abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
         };

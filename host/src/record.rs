@@ -113,6 +113,14 @@ pub struct TimingInfo {
     pub threads_used: Option<f64>,
 }
 
+impl TimingInfo {
+    /// True when the plugin's calls took more CPU time than its threads have, by more than what
+    /// threads take to come and go: its speeds are those of more threads than it was given.
+    pub fn over_budget(&self) -> bool {
+        self.threads_used.is_some_and(|used| used > 1.1 * f64::from(self.threads))
+    }
+}
+
 /// What held the plugin in its place while the cell ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -583,7 +591,7 @@ impl RunInfo {
             cores: u32::try_from(cores).unwrap_or(u32::MAX),
             memory_bytes: memory_bytes(&meminfo),
             os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            environment: BTreeMap::new(),
+            environment: crate::worker::environment::recorded(),
         }
     }
 }

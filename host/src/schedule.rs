@@ -2,8 +2,8 @@
 
 use crate::data::Prepared;
 use crate::plan::Cell;
-use crate::plugin::config_json;
-use crate::record::{DatasetInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
+use crate::plugin::{Digests, config_json};
+use crate::record::{DatasetInfo, MethodInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
 use crate::worker::fault::HostFault;
 use crate::worker::protocol::{Answer, Evaluation, Job, Measurement};
 use crate::worker::supervise::{self, Ended, Limits};
@@ -215,8 +215,9 @@ fn run_cell(
         block_rows: schedule.block_rows,
     }));
     let library = Path::new(&cell.method.plugin_path);
-    let digest = Some(cell.method.plugin_digest.as_str());
-    let ended = supervise::run(library, digest, job, &schedule.limits, cancel, on_progress);
+    let MethodInfo { plugin_digest, needs_digest, .. } = &cell.method;
+    let digests = Digests { file: plugin_digest.clone(), needs: needs_digest.clone() };
+    let ended = supervise::run(library, Some(digests), job, &schedule.limits, cancel, on_progress);
     if let Err(HostFault::Data { .. }) = ended {
         // What cannot be read may be a source that was cut, and is then told as that.
         data.unchanged()?;
@@ -224,8 +225,10 @@ fn run_cell(
     }
     let ended = ended?;
     let Ended { answer, log, sandbox, peak_rss_bytes, wall_s, .. } = ended;
+    let mut threads_used = None;
     let (outcome, error, metrics, block_rows) = match answer {
         Answer::Measured(mut of) => {
+            threads_used = of.threads_used.filter(|threads| threads.is_finite());
             of.metrics.extend(MetricValue::new("overhead_s", wall_s - of.measured_s));
             (Outcome::Ok, None, of.metrics, Some(of.block_rows as u64))
         }
@@ -265,7 +268,7 @@ fn run_cell(
             exclusive: schedule.jobs == 1,
             load_average,
             block_rows,
-            threads_used: None,
+            threads_used,
         },
         started_at,
         wall_s,

@@ -40,6 +40,7 @@ impl Place {
             .arg(here.join("tests/sandbox/trespass.c"))
             .arg("-o")
             .arg(folder.path().join("plugins/libtrespass.so"))
+            .args(["-lm", "-lrt"])
             .status();
         match built {
             Ok(status) => assert!(status.success(), "the test's plugin does not build"),
@@ -181,7 +182,7 @@ fn a_library_is_confined_before_its_initialisers_run() {
     let written = place.path("home/written");
     for verb in [&["methods"][..], &["check", "plugins/libtrespass.so"]] {
         for (options, expected) in [(&[][..], false), (&["--no-sandbox"], true)] {
-            let output = place.vq_host(verb, options).env("TRESPASS_AT_LOAD", &written).output();
+            let output = place.vq_host(verb, options).env("VQ_TRESPASS_AT_LOAD", &written).output();
             let output = output.unwrap();
             let printed = String::from_utf8_lossy(&output.stdout);
             assert!(printed.contains("trespass"), "{verb:?} {options:?}: {printed}");
@@ -209,7 +210,7 @@ fn libraries_that_a_plugin_names_relative_to_itself_are_found() {
     let source = here.join("tests/sandbox/trespass.c").display().to_string();
     let include = format!("-I{}", here.join("../plugin-api/include").display());
     let origin = "-Wl,-rpath,$ORIGIN/../engine";
-    let links = ["-Lengine", "-lengine", origin, "-o", "plugins/libtrespass.so"];
+    let links = ["-Lengine", "-lengine", origin, "-o", "plugins/libtrespass.so", "-lm", "-lrt"];
     cc(&[&[source.as_str(), &include][..], &links].concat());
     let output = place.vq_host(&["methods"], &[]).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -218,6 +219,192 @@ fn libraries_that_a_plugin_names_relative_to_itself_are_found() {
     let (_, records) = place.run(&[("read", secret)], &[]);
     if !matches!(sandbox::offered(), Sandbox::Off { .. }) {
         assert_eq!(records["read"].outcome, Outcome::Failed);
+    }
+}
+
+/// Compiles `arguments` into a shared library, in the folder of `place`.
+fn shared(place: &Place, arguments: &[&str]) {
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-Wl,--no-as-needed"]).args(arguments).current_dir(&place.folder);
+    assert!(cc.status().unwrap().success(), "{arguments:?}");
+}
+
+/// Builds the test's plugin with more for the linker.
+fn plugin_with(place: &Place, links: &[&str]) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = here.join("tests/sandbox/trespass.c").display().to_string();
+    let include = format!("-I{}", here.join("../plugin-api/include").display());
+    let of = [source.as_str(), &include, "-o", "plugins/libtrespass.so", "-lm", "-lrt"];
+    shared(place, &[&of[..], links].concat());
+}
+
+/// By full path, by the RUNPATH of a library that is itself found by one, and behind a link to a
+/// file that is not called a library: as package managers lay them out.
+#[test]
+fn what_the_loader_finds_without_the_sandbox_it_finds_within() {
+    let Some(place) = Place::new() else { return };
+    for folder in ["a/deep", "store", "farm"] {
+        fs::create_dir_all(place.path(folder)).unwrap();
+    }
+    fs::write(place.path("deep.c"), "int deep(void) { return 7; }").unwrap();
+    fs::write(place.path("near.c"), "int deep(void); int near(void) { return deep(); }").unwrap();
+    shared(&place, &["deep.c", "-o", "a/deep/libdeep.so"]);
+    let origin = ["-La/deep", "-ldeep", "-Wl,-rpath,$ORIGIN/deep"];
+    shared(&place, &[&["near.c", "-o", "a/libnear.so"][..], &origin].concat());
+    shared(&place, &["deep.c", "-o", "store/0a1b2c"]);
+    std::os::unix::fs::symlink("../store/0a1b2c", place.path("farm/libfarm.so")).unwrap();
+    let full = place.path("a/deep/libdeep.so").display().to_string();
+    let near = ["-La", "-lnear", "-Wl,-rpath-link,a/deep", "-Wl,-rpath,$ORIGIN/../a"];
+    let farm = ["-Lfarm", "-lfarm", "-Wl,-rpath,$ORIGIN/../farm"];
+    for links in [&[full.as_str()][..], &near, &farm] {
+        plugin_with(&place, links);
+        for options in [&[][..], &["--no-sandbox"]] {
+            let output = place.vq_host(&["methods"], options).output().unwrap();
+            let printed = String::from_utf8_lossy(&output.stdout);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(printed.contains("trespass"), "{links:?} {options:?}: {printed}{said}");
+        }
+        let (output, records) = place.run(&[("system", String::new())], &["--force"]);
+        assert_eq!(output.status.code(), Some(0), "{links:?}: {records:?}");
+    }
+}
+
+#[test]
+fn a_library_that_a_plugin_brings_along_is_part_of_its_cells_keys() {
+    let Some(place) = Place::new() else { return };
+    fs::create_dir(place.path("engine")).unwrap();
+    let engine = |value: &str| {
+        let source = format!("int engine(void) {{ return {value}; }}");
+        fs::write(place.path("engine.c"), source).unwrap();
+        shared(&place, &["engine.c", "-o", "engine/libengine.so"]);
+    };
+    let acts = [("nothing", String::new())];
+    let runs = |expected: &str| {
+        let output = place.prepare(&acts, &[]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(expected), "{expected} is missing in: {said}");
+        let store = Store::open_read_only(place.path("results/s.db")).unwrap();
+        store.records(&Filter::default()).unwrap()
+    };
+    let alone = runs("1 cell to run, 0 done already");
+    assert_eq!(alone[0].method.needs_digest, None, "the system's libraries do not count");
+    engine("7");
+    plugin_with(&place, &["-Lengine", "-lengine", "-Wl,-rpath,$ORIGIN/../engine"]);
+    runs("1 cell to run, 0 done already");
+    runs("1 cells are done");
+    engine("8");
+    let records = runs("1 cell to run, 0 done already");
+    let digests = |of: &dyn Fn(&Record) -> String| {
+        records.iter().map(of).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert_eq!(records.len(), 3);
+    assert_eq!(digests(&|r| r.method.plugin_digest.clone()), 2);
+    assert_eq!(digests(&|r| format!("{:?}", r.method.needs_digest)), 3);
+    // Where it lies does not matter.
+    fs::rename(place.path("engine"), place.path("motor")).unwrap();
+    let mut run = place.prepare(&acts, &[]);
+    let output = run.env("LD_LIBRARY_PATH", place.path("motor")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("are done"), "{said}");
+}
+
+/// With a mount namespace of its own, and where the kernel allows none.
+#[test]
+fn openmp_runtimes_register_in_shared_memory_and_nobody_else_sees_it() {
+    let Some(place) = Place::new() else { return };
+    if matches!(sandbox::offered(), Sandbox::Off { .. }) {
+        return eprintln!("skipped: this kernel has no sandbox");
+    }
+    let left = || {
+        let entries = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        entries.filter(|e| e.file_name().to_string_lossy().starts_with("__KMP_REG")).count()
+    };
+    let mark = PathBuf::from(format!("/tmp/vq-trespass-{}", std::process::id()));
+    let acts = [("register", String::new()), ("write", mark.display().to_string())];
+    let before = left();
+    let (_, own) = place.run(&acts, &[]);
+    assert_eq!(own["register"].outcome, Outcome::Ok, "{:?}", own["register"].error);
+    assert!(!mark.exists());
+    let mut alone = place.prepare(&acts, &["--force"]);
+    without(&mut alone, libc::SYS_unshare);
+    let (_, lent) = place.finish(alone);
+    assert_eq!(lent["register"].outcome, Outcome::Ok, "{:?}", lent["register"].error);
+    let error = lent["write"].error.as_deref().unwrap_or_default();
+    assert!(error.contains("Permission denied"), "the folder itself is not lent: {error}");
+    assert!(!mark.exists());
+    assert_eq!(left(), before, "registrations are left");
+}
+
+#[test]
+fn shared_memory_of_a_worker_ends_where_its_memory_does() {
+    let Some(place) = Place::new() else { return };
+    if matches!(sandbox::offered(), Sandbox::Off { .. }) {
+        return eprintln!("skipped: this kernel has no sandbox");
+    }
+    let (_, records) = place.run(&[("fill", "300".into())], &["--memory", "256MiB"]);
+    let error = records["fill"].error.as_deref().unwrap_or_default();
+    // Where there is no folder of its own, there is nothing to fill.
+    assert!(["No space left", "Permission denied"].iter().any(|e| error.contains(e)), "{error}");
+}
+
+#[test]
+fn a_plugin_sees_the_variables_that_libraries_read_and_no_others() {
+    let Some(place) = Place::new() else { return };
+    let names = ["OMP_PLACES", "LC_ALL", "VQ_TEST_SITE", "AWS_SECRET_ACCESS_KEY", "MY_OWN"];
+    for sandbox in [&[][..], &["--no-sandbox"]] {
+        for (i, name) in names.iter().enumerate() {
+            let options = [sandbox, &["--force"]].concat();
+            let mut run = place.prepare(&[("environment", (*name).to_owned())], &options);
+            for name in names {
+                run.env(name, "C");
+            }
+            run.output().unwrap();
+            let store = Store::open_read_only(place.path("results/s.db")).unwrap();
+            let records = store.records(&Filter::default()).unwrap();
+            let record = records.iter().find(|r| r.params["target"] == **name).unwrap();
+            let expected = if i < 3 { Outcome::Ok } else { Outcome::Failed };
+            assert_eq!(record.outcome, expected, "{name}: {:?}", record.error);
+        }
+    }
+}
+
+#[test]
+fn rounding_and_processors_that_a_plugin_changes_are_put_back_and_told() {
+    let Some(place) = Place::new() else { return };
+    let kept = |record: &Record| -> BTreeMap<String, u64> {
+        let timed = |name: &str| {
+            name.contains("_per_s") || name.ends_with("_s") || name.ends_with("_rss_bytes")
+        };
+        let metrics = record.metrics.iter().filter(|metric| !timed(metric.name()));
+        metrics.map(|metric| (metric.name().to_owned(), metric.value().to_bits())).collect()
+    };
+    let (_, honest) = place.run(&[("nothing", String::new())], &[]);
+    let honest = kept(&honest["nothing"]);
+    let one_processor = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+    for (change, told) in [
+        ("rounding", "the floating-point environment"),
+        ("flushing", "the floating-point environment"),
+        ("pinning", "the processors of its thread"),
+    ] {
+        let nothing_to_change = match change {
+            "flushing" => !cfg!(target_arch = "x86_64"),
+            "pinning" => one_processor,
+            _ => false,
+        };
+        if nothing_to_change {
+            eprintln!("skipped: {change} is nothing on this machine");
+            continue;
+        }
+        let (_, in_fit) = place.run(&[("change", change.to_owned())], &["--force"]);
+        let mut at_load = place.prepare(&[("nothing", String::new())], &["--force"]);
+        at_load.env("VQ_TRESPASS_CHANGES", change);
+        let (_, at_load) = place.finish(at_load);
+        for record in [&in_fit["change"], &at_load["nothing"]] {
+            assert_eq!(record.outcome, Outcome::Ok, "{:?}", record.error);
+            assert_eq!(kept(record), honest, "{change}");
+            let log = record.log.as_deref().unwrap_or_default();
+            assert!(log.contains(told) && log.contains("put it back"), "{change}: {log}");
+        }
     }
 }
 
@@ -294,7 +481,7 @@ fn a_confined_worker_ends_with_its_parent() {
     };
     let worker = wait_for(&mut || {
         let scratch = fs::read_dir(place.path("scratches")).unwrap().flatten().next()?;
-        let pid = fs::read_to_string(scratch.path().join("pid")).ok()?;
+        let pid = fs::read_to_string(scratch.path().join("work/pid")).ok()?;
         pid.ends_with('\n').then(|| pid.trim().to_owned())
     });
     run.kill().unwrap();

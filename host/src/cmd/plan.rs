@@ -253,7 +253,7 @@ fn expand(
         let found = chosen[ask_for.method].found();
         let answer = ask::expand(
             &found.library.path,
-            &found.library.digest,
+            found.library.digests(),
             &found.method.id,
             ask_for.requests.clone(),
             sandbox,

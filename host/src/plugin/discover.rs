@@ -1,5 +1,6 @@
 //! Finds plugin libraries without running their code.
 
+use super::needs::Needs;
 use super::{Catalog, Library, LibraryDescription, Refusal};
 use crate::worker::fault::HostFault;
 use object::Object;
@@ -99,13 +100,13 @@ pub fn discover(
                 continue;
             }
             let described = match inspect(&canonical) {
-                Ok(digest) => describe(&canonical)?.map(|about| (digest, about)),
+                Ok((digest, needs)) => describe(&canonical)?.map(|about| (digest, needs, about)),
                 Err(refusal) => Err(refusal),
             };
             match described {
-                Ok((digest, about)) => {
+                Ok((digest, needs_digest, about)) => {
                     let found_in = place.display().to_string();
-                    catalog.add(Library { path: canonical, digest, found_in, about });
+                    catalog.add(Library { path: canonical, digest, needs_digest, found_in, about });
                 }
                 Err(refusal) => catalog.refused.push(refusal),
             }
@@ -132,8 +133,9 @@ fn is_world_writable(_path: &Path) -> bool {
     false
 }
 
-/// Reads the file as an object file that exports the entry symbol; answers its digest.
-fn inspect(path: &Path) -> Result<String, Refusal> {
+/// Reads the file as an object file that exports the entry symbol; answers its digest and that of
+/// the libraries it needs.
+fn inspect(path: &Path) -> Result<(String, Option<String>), Refusal> {
     let refuse = |reason: String, remedy: &str| Refusal {
         path: path.to_owned(),
         reason,
@@ -166,13 +168,15 @@ fn inspect(path: &Path) -> Result<String, Refusal> {
             "export it (Rust: export_plugin!, C: vq_plugin.h), or move the file elsewhere",
         ));
     }
-    Ok(blake3::hash(&bytes).to_hex().to_string())
+    // One that is there and cannot be read is one that the loader cannot read either.
+    let needs = Needs::of(path).digest().map_err(io)?;
+    Ok((blake3::hash(&bytes).to_hex().to_string(), needs))
 }
 
 impl Catalog {
     /// Adds a library unless an equal file is there; tells of methods it does not get to serve.
     fn add(&mut self, library: Library) {
-        if self.libraries.iter().any(|known| known.digest == library.digest) {
+        if self.libraries.iter().any(|known| known.digests() == library.digests()) {
             return;
         }
         for method in &library.about.methods {

@@ -9,6 +9,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use vq_plugin_api::abi::{self, VqRootRef};
 use vq_plugin_api::handle::{DescribeError, Plugin};
+use vq_plugin_api::thread_state::{Change, ThreadState};
 
 /// A library that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,8 @@ pub struct Loaded {
     pub plugin: Plugin,
     /// A Rust plugin whose types were compared with ours.
     pub layout_checked: bool,
+    /// What opening it had changed in this thread; it was put back.
+    pub changed: Change,
     /// Where it came from.
     pub path: PathBuf,
 }
@@ -67,6 +70,7 @@ impl Loaded {
 /// # Errors
 /// The loader's refusal, a missing symbol, another layout, another version.
 pub fn open(path: &Path) -> Result<Loaded, LoadError> {
+    let before = ThreadState::take();
     // SAFETY: opening runs the library's initialisers; that is what a worker process is for.
     let opened = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     let library = ManuallyDrop::new(opened.map_err(|e| LoadError::Open {
@@ -81,7 +85,8 @@ pub fn open(path: &Path) -> Result<Loaded, LoadError> {
     let table = unsafe { entry(abi::ABI_MAJOR, abi::ABI_MINOR) };
     // SAFETY: the library stays loaded, and this is what its entry function answered.
     let plugin = unsafe { Plugin::read(table) }?;
-    Ok(Loaded { plugin, layout_checked, path: path.to_owned() })
+    let changed = before.restore();
+    Ok(Loaded { plugin, layout_checked, changed, path: path.to_owned() })
 }
 
 /// Compares a Rust plugin's types with ours; `false` for a plugin without an abi_stable module.

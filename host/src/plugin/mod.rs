@@ -5,6 +5,7 @@
 
 pub mod discover;
 pub mod load;
+pub mod needs;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -34,10 +35,29 @@ pub struct Library {
     pub path: PathBuf,
     /// BLAKE3 of the file, hex.
     pub digest: String,
+    /// BLAKE3 over the libraries outside the system's folders that it names as needed, hex; `None`
+    /// where it names no such library.
+    pub needs_digest: Option<String>,
     /// The place of the search order it was found in.
     pub found_in: String,
     /// What it says of itself.
     pub about: LibraryDescription,
+}
+
+impl Library {
+    /// What tells it from every other.
+    pub fn digests(&self) -> Digests {
+        Digests { file: self.digest.clone(), needs: self.needs_digest.clone() }
+    }
+}
+
+/// What a library is, wherever it lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digests {
+    /// Of the file.
+    pub file: String,
+    /// Of what it brings along; see [`Library::needs_digest`].
+    pub needs: Option<String>,
 }
 
 /// A candidate that cannot be used.

@@ -40,6 +40,8 @@ pub struct DatasetTradeoffs {
     pub configurations: usize,
     /// False when other cells ran beside some of them, so that times compare badly.
     pub exclusive: bool,
+    /// Configurations of them that used more threads than they were given.
+    pub over_budget: usize,
     /// The best of them, by bits per dimension.
     pub best: Vec<Tradeoff>,
 }
@@ -89,10 +91,11 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
     let first = records.first()?;
     let names = records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name());
     let k = headline_recall(names);
-    let all: Vec<Tradeoff> = Configuration::of(records.iter().copied())
-        .iter()
-        .filter_map(|configuration| tradeoff(configuration, k))
-        .collect();
+    let configurations = Configuration::of(records.iter().copied());
+    let over = |of: &&Configuration<'_>| of.records.iter().any(|r| r.timing.over_budget());
+    let over_budget = configurations.iter().filter(over).count();
+    let all: Vec<Tradeoff> =
+        configurations.iter().filter_map(|configuration| tradeoff(configuration, k)).collect();
     let front = |quality: &dyn Fn(&Tradeoff) -> Option<f64>| {
         let points: Vec<_> = all.iter().map(|one| (one.bits_per_dim, quality(one))).collect();
         pareto_front(&points)
@@ -112,6 +115,7 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
         k,
         configurations: all.len(),
         exclusive: records.iter().all(|record| record.timing.exclusive),
+        over_budget,
         best,
     })
 }
@@ -187,6 +191,15 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     }
     if !of.exclusive {
         notes.push("other cells ran beside: times do not compare".to_owned());
+    }
+    match of.over_budget {
+        0 => {}
+        1 => notes.push(
+            "1 configuration used more threads than it was given: its speeds do not compare".into(),
+        ),
+        n => notes.push(format!(
+            "{n} configurations used more threads than they were given: their speeds do not compare"
+        )),
     }
     if !left_out.is_empty() {
         notes.push(format!("a wider terminal also shows {}", left_out.join(", ")));

@@ -3,7 +3,7 @@
 use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
 use super::supervise::{Limits, run};
-use crate::plugin::{LibraryDescription, Refusal};
+use crate::plugin::{Digests, LibraryDescription, Refusal};
 use crate::record::Outcome;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -70,7 +70,7 @@ pub fn describe(
 /// How the generator failed; or what has nothing to do with it.
 pub fn expand(
     library: &Path,
-    digest: &str,
+    digests: Digests,
     method: &str,
     requests: Vec<GridRequest>,
     sandbox: bool,
@@ -79,7 +79,7 @@ pub fn expand(
     let expected = requests.len();
     let job = Job::Expand { method: method.to_owned(), requests };
     let limits = limits(PATIENCE, sandbox);
-    match run(library, Some(digest), job, &limits, cancel, &mut |_, _| ())?.answer {
+    match run(library, Some(digests), job, &limits, cancel, &mut |_, _| ())?.answer {
         Answer::Expanded(answers) if answers.len() == expected => Ok(answers),
         Answer::Failed { error, .. } => Err(ExpandError::Method(error)),
         Answer::Replaced { how } => Err(ExpandError::Replaced { library: library.into(), how }),

@@ -3,6 +3,7 @@
 
 use super::fault::HostFault;
 use super::reporter::{Failure, Reporter};
+use super::usage::Usage;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use std::time::Instant;
@@ -23,6 +24,7 @@ pub(super) struct Codec<'a> {
     seed: u64,
     pool: rayon::ThreadPool,
     reporter: &'a Reporter,
+    usage: &'a Usage,
 }
 
 impl<'a> Codec<'a> {
@@ -33,6 +35,7 @@ impl<'a> Codec<'a> {
         threads: usize,
         seed: u64,
         reporter: &'a Reporter,
+        usage: &'a Usage,
     ) -> Result<(Self, f64), Failure> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -40,7 +43,9 @@ impl<'a> Codec<'a> {
             .map_err(|e| HostFault::Threads { threads, reason: e.to_string() })?;
         let before = instance.code_bytes();
         let started = Instant::now();
-        lend("fit", threads, seed, &pool, reporter, |caller| instance.fit(train, caller))?;
+        usage.during("fit", || {
+            lend("fit", threads, seed, &pool, reporter, |caller| instance.fit(train, caller))
+        })?;
         let fit_s = started.elapsed().as_secs_f64();
         let (code_bytes, dim) = (instance.code_bytes(), instance.space().dim);
         if before != 0 && before != code_bytes {
@@ -54,7 +59,7 @@ impl<'a> Codec<'a> {
                 4 * dim
             )));
         }
-        Ok((Codec { instance, code_bytes, threads, seed, pool, reporter }, fit_s))
+        Ok((Codec { instance, code_bytes, threads, seed, pool, reporter, usage }, fit_s))
     }
 
     pub(super) fn code_bytes(&self) -> usize {
@@ -82,6 +87,11 @@ impl<'a> Codec<'a> {
 
     /// Runs `body` with what the host lends to a call at `stage`.
     pub(super) fn lend<T>(&self, stage: &str, body: impl FnOnce(&Caller<'_>) -> T) -> T {
+        self.usage.during(stage, || self.lend_timed(stage, body))
+    }
+
+    /// The same for a call of which many are timed as one: the caller sees to its CPU time.
+    pub(super) fn lend_timed<T>(&self, stage: &str, body: impl FnOnce(&Caller<'_>) -> T) -> T {
         lend(stage, self.threads, self.seed, &self.pool, self.reporter, body)
     }
 

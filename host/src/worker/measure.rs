@@ -14,6 +14,7 @@ use super::fault::HostFault;
 use super::protocol::{Measured, Measurement};
 use super::reporter::{Failure, Reporter};
 use super::search::{self, Visits, exact};
+use super::usage::Usage;
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
@@ -66,6 +67,19 @@ pub fn measure(
     cell: &Measurement,
     reporter: &Reporter,
 ) -> Result<Measured, Failure> {
+    let usage = Usage::default();
+    // All of it, so that threads that work on after a call are seen too.
+    let mut measured = usage.during("all", || measure_all(method, cell, reporter, &usage))?;
+    measured.threads_used = usage.most_threads();
+    Ok(measured)
+}
+
+fn measure_all(
+    method: &Method,
+    cell: &Measurement,
+    reporter: &Reporter,
+    usage: &Usage,
+) -> Result<Measured, Failure> {
     let started = Instant::now();
     // The host's own parallel loops run in the global pool; the plugin has its own.
     rayon::ThreadPoolBuilder::new()
@@ -77,9 +91,9 @@ pub fn measure(
     let instance = method.create(&cell.config, space)?;
     let (codec, fit_s) = {
         let train = data.train.open()?.read_all()?;
-        Codec::fit(instance, train.view(), cell.threads, cell.seed, reporter)?
+        Codec::fit(instance, train.view(), cell.threads, cell.seed, reporter, usage)?
     };
-    let bench = Bench::new(cell, &codec, reporter)?;
+    let bench = Bench::new(cell, &codec, reporter, usage)?;
     let codes = bench.encode()?;
     let mut metrics = Metrics::default();
     bench.size(&mut metrics)?;
@@ -91,7 +105,8 @@ pub fn measure(
         metrics.add("peak_rss_bytes", bytes as f64)?;
     }
     let measured_s = started.elapsed().as_secs_f64();
-    Ok(Measured { metrics: metrics.0, block_rows: bench.block_rows, measured_s })
+    let block_rows = bench.block_rows;
+    Ok(Measured { metrics: metrics.0, block_rows, measured_s, threads_used: None })
 }
 
 /// The metrics of a cell as they come together.
@@ -138,6 +153,7 @@ struct Bench<'a> {
     truth: Truth,
     block_rows: usize,
     reporter: &'a Reporter,
+    usage: &'a Usage,
 }
 
 impl<'a> Bench<'a> {
@@ -145,6 +161,7 @@ impl<'a> Bench<'a> {
         cell: &'a Measurement,
         codec: &'a Codec<'a>,
         reporter: &'a Reporter,
+        usage: &'a Usage,
     ) -> Result<Self, Failure> {
         let data = &cell.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(256, 1 << 16);
@@ -157,6 +174,7 @@ impl<'a> Bench<'a> {
             truth: data.truth.read()?,
             block_rows: cell.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             reporter,
+            usage,
         })
     }
 
@@ -485,7 +503,7 @@ impl<'a> Bench<'a> {
         }
         self.timed("time compress", "compress_vectors_per_s", rows, metrics, |rows| {
             let raw = raw.slice(s![..rows, ..]);
-            self.codec.lend("time compress", |caller| {
+            self.codec.lend_timed("time compress", |caller| {
                 self.codec.instance().compress(raw, width, caller, &mut buffer)
             })?;
             Ok(rows)
@@ -494,7 +512,7 @@ impl<'a> Bench<'a> {
         let mut buffer = Guarded::rows();
         self.timed("time decompress", "decompress_vectors_per_s", rows, metrics, |rows| {
             let codes = matrix.slice(s![..rows, ..]);
-            self.codec.lend("time decompress", |caller| {
+            self.codec.lend_timed("time decompress", |caller| {
                 self.codec.instance().decompress(codes, caller, &mut buffer)
             })?;
             Ok(rows)
@@ -506,7 +524,7 @@ impl<'a> Bench<'a> {
         let most = QUERIES_PER_SCORE.min(self.queries.nrows());
         self.timed("time score", "score_codes_per_s", most, metrics, |queries| {
             let queries = self.queries.slice(s![..queries, ..]);
-            self.codec.lend("time score", |caller| {
+            self.codec.lend_timed("time score", |caller| {
                 scorer.score(queries, &packed, n, caller, &mut buffer, None)
             })?;
             Ok(queries.nrows() * n)
@@ -537,12 +555,15 @@ impl<'a> Bench<'a> {
         let mut rates = Vec::new();
         for repeat in 1..all {
             self.part(stage, repeat, repeat, all);
-            let started = Instant::now();
-            let mut did = 0;
-            for _ in 0..rounds as usize {
-                did += run(items)?;
-            }
-            rates.push(did as f64 / started.elapsed().as_secs_f64());
+            let rate = self.usage.during(stage, || {
+                let started = Instant::now();
+                let mut did = 0;
+                for _ in 0..rounds as usize {
+                    did += run(items)?;
+                }
+                Ok::<_, Failure>(did as f64 / started.elapsed().as_secs_f64())
+            })?;
+            rates.push(rate);
         }
         metrics.add_timed(name, rates)
     }

@@ -3,11 +3,15 @@
 
 pub mod ask;
 mod codec;
+pub mod environment;
 pub mod fault;
 pub mod measure;
+mod memory;
 pub mod protocol;
 pub mod reporter;
 pub mod sandbox;
+mod scratch;
 mod search;
 pub mod supervise;
+mod usage;
 pub mod work;

@@ -3,7 +3,7 @@
 
 use super::fault::HostFault;
 use crate::data::Prepared;
-use crate::plugin::LibraryDescription;
+use crate::plugin::{Digests, LibraryDescription};
 use crate::record::{MetricValue, Outcome, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -41,8 +41,8 @@ pub enum Job {
 pub struct Order {
     /// The library's path.
     pub library: PathBuf,
-    /// BLAKE3 that the file must have; `None` before it is known.
-    pub digest: Option<String>,
+    /// What the library must be; `None` before it is known.
+    pub digests: Option<Digests>,
     /// Bytes of memory the child may take; `None`: no limit.
     pub memory: Option<u64>,
     /// Process id of the parent, to notice that it is gone.
@@ -212,6 +212,8 @@ pub struct Measured {
     pub block_rows: usize,
     /// Wall time of the measuring; the rest of the cell's is the host's own.
     pub measured_s: f64,
+    /// CPU seconds per second of wall time, the most of any stage.
+    pub threads_used: Option<f64>,
 }
 
 #[cfg(test)]

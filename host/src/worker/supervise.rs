@@ -1,14 +1,17 @@
 //! The parent's side of a worker: spawns itself as a child, feeds it one job, survives whatever
 //! the plugin does to it, and says how it ended.
 
+use super::environment;
 use super::fault::HostFault;
+use super::memory::{Container, machine_bytes};
 use super::protocol::{Answer, CheckFinding, Job, Message, Order};
+use super::scratch::Scratch;
+use crate::plugin::Digests;
 use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -16,7 +19,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use vq_plugin_api::Level;
 use vq_plugin_api::conformance::Skip;
 use wait4::Wait4;
@@ -109,7 +111,7 @@ impl Drop for UnderWay {
 /// What the host could not do: the plugin has nothing to do with it.
 pub fn run(
     library: &Path,
-    digest: Option<&str>,
+    digests: Option<Digests>,
     job: Job,
     limits: &Limits,
     cancel: &AtomicBool,
@@ -122,24 +124,32 @@ pub fn run(
         return Ok(interrupted(started));
     }
     // Gone when this function returns: the child and all it started are dead by then.
-    let scratch = limits.sandbox.then(scratch_folder).transpose()?;
+    let scratch = limits.sandbox.then(Scratch::make).transpose()?;
+    let container = Container::look();
+    let trained_on = trained_on(&job);
     let order = Order {
         library: library.to_owned(),
-        digest: digest.map(str::to_owned),
+        digests,
         memory: limits.memory,
         parent: std::process::id(),
-        scratch: scratch.as_ref().map(|folder| folder.path().to_owned()),
+        scratch: scratch.as_ref().map(Scratch::work),
         job,
     };
     let program = executable();
     let child = spawn(&program, &order, limits).map_err(|error| {
         // A working directory that is gone shows as a program that is not there.
-        match scratch.as_ref().filter(|folder| !folder.path().exists()) {
-            Some(gone) => HostFault::scratch(gone.path(), &error),
+        match scratch.as_ref().map(Scratch::work).filter(|folder| !folder.exists()) {
+            Some(gone) => HostFault::scratch(&gone, &error),
             None => HostFault::start(&program, &error),
         }
     })?;
-    let ended = watch(child, limits, cancel, on_progress, started)?;
+    if let Some(scratch) = &scratch {
+        scratch.belongs_to(child.id());
+    }
+    let mut ended = watch(child, limits, &container, cancel, on_progress, started)?;
+    if let Answer::Failed { outcome: Outcome::OutOfMemory, error } = &mut ended.answer {
+        advise(error, trained_on, limits.memory);
+    }
     let confined = scratch.is_some();
     drop(scratch);
     // A plugin whose scratch folder was taken away, or lies on a full disk, is not to blame for
@@ -147,7 +157,7 @@ pub fn run(
     if confined
         && matches!(&ended.answer, Answer::Failed { outcome, .. } if *outcome != Outcome::Cancelled)
     {
-        scratch_folder()?;
+        drop(Scratch::make()?);
     }
     Ok(ended)
 }
@@ -164,19 +174,6 @@ fn interrupted(started: Instant) -> Ended {
     }
 }
 
-/// A fresh folder that nobody else may enter, on a disk that takes data.
-fn scratch_folder() -> Result<TempDir, HostFault> {
-    let private = fs::Permissions::from_mode(0o700);
-    let made = tempfile::Builder::new().prefix("vq-host-").permissions(private).tempdir();
-    made.and_then(|folder| {
-        let probe = folder.path().join("probe");
-        fs::write(&probe, [1; 4096])?;
-        fs::remove_file(probe)?;
-        Ok(folder)
-    })
-    .map_err(|error| HostFault::scratch(&std::env::temp_dir(), &error))
-}
-
 /// This very program, even if the file was replaced since it started.
 fn executable() -> PathBuf {
     let this = PathBuf::from("/proc/self/exe");
@@ -188,12 +185,11 @@ fn spawn(program: &Path, order: &Order, limits: &Limits) -> std::io::Result<std:
     let threads = limits.threads.max(1).to_string();
     let job = serde_json::to_string(order)?;
     let mut command = Command::new(program);
-    if let Some(scratch) = &order.scratch {
-        command.current_dir(scratch).env("TMPDIR", scratch);
-    }
     command
         .arg0("vq-host")
         .arg("worker")
+        .env_clear()
+        .envs(environment::passed())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -210,6 +206,12 @@ fn spawn(program: &Path, order: &Order, limits: &Limits) -> std::io::Result<std:
             .map(|name| (name, &threads)),
         )
         .env("RUST_BACKTRACE", "0");
+    if let Some(place) = std::env::var_os("TMPDIR") {
+        command.env("TMPDIR", place);
+    }
+    if let Some(scratch) = &order.scratch {
+        command.current_dir(scratch).env("TMPDIR", scratch);
+    }
     // A thread that waits by spinning takes the core that the thread it waits for needs, as soon
     // as anything else runs on the machine (docs/methodology.md has what that cost).
     if std::env::var_os(WAIT_POLICY).is_none() {
@@ -226,6 +228,7 @@ fn spawn(program: &Path, order: &Order, limits: &Limits) -> std::io::Result<std:
 fn watch(
     mut child: std::process::Child,
     limits: &Limits,
+    container: &Container,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
     started: Instant,
@@ -321,7 +324,10 @@ fn watch(
             let most = peak_anonymous.max(max_rss.saturating_sub(PROGRAM_PAGES)) as f64;
             let room = [limits.memory, machine_bytes()].into_iter().flatten().min();
             let near = room.is_some_and(|room| most > NEAR_LIMIT * room as f64);
-            let (outcome, error) = cause(status, &stage, &printed, near, limits.memory);
+            let (outcome, error) = match out_of_container(status, &stage, container) {
+                Some(error) => (Outcome::OutOfMemory, error),
+                None => cause(status, &stage, &printed, near, limits.memory),
+            };
             // It says that it is confined before it opens the library.
             if sandbox.is_none() {
                 let printed = if printed.is_empty() { printed } else { format!(" ({printed})") };
@@ -343,11 +349,43 @@ fn watch(
     })
 }
 
-/// All the memory there is.
-fn machine_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
+/// The rows a cell's method learns from and their bytes, all of which are in memory until fit is
+/// over.
+fn trained_on(job: &Job) -> Option<(usize, u64)> {
+    let Job::Measure(cell) = job else { return None };
+    let train = &cell.data.train;
+    Some((train.rows, train.rows as u64 * train.dim as u64 * 4))
+}
+
+/// Adds what to do where the training rows alone take much of the memory.
+fn advise(error: &mut String, trained_on: Option<(usize, u64)>, memory: Option<u64>) {
+    let Some((rows, bytes)) = trained_on else { return };
+    let room = [memory, machine_bytes()].into_iter().flatten().min().unwrap_or(u64::MAX);
+    let learning = ["at load", "at fit"].iter().any(|stage| error.contains(stage));
+    if learning && bytes > room / 8 {
+        let fewer = (rows as u128 * u128::from(room) / 8 / u128::from(bytes.max(1))).max(1);
+        *error += &format!(
+            "; its {rows} training rows take {}: train = {{ sample = {fewer} }} in the sweep takes \
+             an eighth of the memory",
+            size(bytes)
+        );
+    }
+}
+
+/// What to say of a child that the kernel killed because its container was full.
+fn out_of_container(
+    status: Option<ExitStatus>,
+    stage: &str,
+    container: &Container,
+) -> Option<String> {
+    if status?.signal() != Some(Signal::SIGKILL as i32) || !container.killed_since() {
+        return None;
+    }
+    let within = container.limit().map_or_else(
+        || "this machine's memory".to_owned(),
+        |limit| format!("the container's memory limit of {}", size(limit)),
+    );
+    Some(format!("killed by the system at {stage}: out of {within}"))
 }
 
 /// Why a child ended without an answer.

@@ -6,6 +6,7 @@ use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, 
 use super::reporter::{Failure, Reporter};
 use super::{measure, sandbox};
 use crate::plugin::load::{self, Loaded};
+use crate::plugin::needs::Needs;
 use nix::sys::resource::{Resource, setrlimit};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use vq_plugin_api::conformance::{Event, Finding, Severity};
 use vq_plugin_api::handle::Method;
 use vq_plugin_api::params::Config;
-use vq_plugin_api::{GridRequest, conformance};
+use vq_plugin_api::thread_state::Change;
+use vq_plugin_api::{GridRequest, Level, conformance};
 
 /// How long text on its way through a pipe of this process is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -43,14 +45,15 @@ pub fn main() -> ExitCode {
         fail(&reporter, HostFault::Begin { reason }.into());
         return ExitCode::FAILURE;
     }
-    match sandbox::enter(&order) {
+    let needs = Needs::of(&order.library);
+    match sandbox::enter(&order, &needs) {
         Ok(held) => reporter.send(&Message::Confined(held)),
         Err(error) => {
             fail(&reporter, HostFault::Confine { reason: error.to_string() }.into());
             return ExitCode::FAILURE;
         }
     }
-    match work(&order, &reporter) {
+    match work(&order, &needs, &reporter) {
         Ok(answer) => reporter.send(&Message::Answer(Box::new(answer))),
         Err(failure) => fail(&reporter, failure),
     }
@@ -105,26 +108,44 @@ fn confine(order: &Order) -> nix::Result<()> {
     Ok(())
 }
 
-fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
+fn work(order: &Order, needs: &Needs, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
-    if let Some(expected) = &order.digest {
+    if let Some(expected) = &order.digests {
+        let gone = |e| Failure::Replaced { how: format!("cannot be read any more: {e}") };
         let mut digest = blake3::Hasher::new();
         std::fs::File::open(&order.library)
             .and_then(|file| digest.update_reader(file).map(drop))
-            .map_err(|e| Failure::Replaced { how: format!("cannot be read any more: {e}") })?;
-        if digest.finalize().to_hex().as_str() != expected {
+            .map_err(gone)?;
+        if digest.finalize().to_hex().as_str() != expected.file {
             return Err(Failure::Replaced { how: "has other contents".into() });
+        }
+        if needs.digest().map_err(gone)? != expected.needs {
+            return Err(Failure::Replaced { how: "needs other libraries".into() });
         }
     }
     let loaded = load::open(&order.library).map_err(Failure::failed)?;
+    note(reporter, "opening the library", loaded.changed);
+    let answer = answer(order, &loaded, reporter);
+    note(reporter, "a call of the library", loaded.plugin.changed());
+    answer
+}
+
+/// Tells what plugin code left behind in a thread of ours.
+fn note(reporter: &Reporter, what: &str, changed: Change) {
+    if !changed.is_none() {
+        reporter.log(Level::Warn, &format!("{what} changed {changed}, and vq-host put it back"));
+    }
+}
+
+fn answer(order: &Order, loaded: &Loaded, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     match &order.job {
         Job::Describe => Ok(Answer::Described(loaded.describe())),
-        Job::Expand { method, requests } => expand(find(&loaded, method)?, requests, reporter),
+        Job::Expand { method, requests } => expand(find(loaded, method)?, requests, reporter),
         Job::Check { method, fixed } => {
-            check(find(&loaded, method)?, fixed, reporter).map(Answer::Checked)
+            check(find(loaded, method)?, fixed, reporter).map(Answer::Checked)
         }
         Job::Measure(cell) => {
-            let method = find(&loaded, &cell.method)?;
+            let method = find(loaded, &cell.method)?;
             measure::measure(method, cell, reporter).map(Answer::Measured)
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::fixture::{MISBEHAVING, Site, ZLATTICE, shipped, sweep};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use std::fmt::Write;
 use std::fs;
 use std::io;
@@ -210,4 +211,29 @@ fn too_few_file_descriptors_are_the_machines_fault_and_no_cells() {
     assert!(named > 0, "no limit was one that stops a worker");
     site.expect_no_scratch();
     site.vq(&["run", "s.toml"]).expect_code(0);
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_the_next() {
+    let site = long_site();
+    let mut run = site.start(&["run", "s.toml", "--jobs", "2"]);
+    run.wait_for_cells(1);
+    // Two cells are under way at almost any moment.
+    run.signal(Signal::SIGKILL);
+    run.end().expect_signal(Signal::SIGKILL);
+    site.expect_nothing_left();
+    site.vq(&["methods"]).expect_code(0);
+    site.expect_no_scratch();
+}
+
+#[test]
+fn out_of_memory_with_all_training_rows_advises_a_sample() {
+    let site = Site::with(&[MISBEHAVING.clone()]);
+    let wide = sweep("[1]", "[[method]]\nuse = \"bad_hog\"\n");
+    site.write("s.toml", &wide.replace("n = 600, dim = 16", "n = 40000, dim = 512"));
+    site.vq(&["run", "s.toml", "--memory", "256MiB"]).expect_code(3);
+    let records = site.records();
+    let error = records[0].error.clone().unwrap_or_default();
+    assert_eq!(records[0].outcome, OutOfMemory, "{error}");
+    assert!(error.contains("train = { sample = "), "{error}");
 }

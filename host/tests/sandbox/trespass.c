@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fenv.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +102,48 @@ static int asks_the_system(void) {
   return kill(getpid(), 0);
 }
 
+/* As the OpenMP runtimes of Intel and LLVM register. */
+static int registers(void) {
+  char name[100];
+  snprintf(name, sizeof name, "/__KMP_REGISTERED_LIB_%d_%d", (int)getpid(), (int)getuid());
+  int fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600), made = fd >= 0;
+  if (!made && errno == EEXIST && getenv("KMP_DUPLICATE_LIB_OK")) fd = shm_open(name, O_RDWR, 0600);
+  if (fd < 0 || (made && ftruncate(fd, 1024))) return -1;
+  char *text = mmap(NULL, 1024, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (text == MAP_FAILED) return -1;
+  strcpy(text, "registered");
+  return close(fd); /* it is left behind: not every runtime ends well */
+}
+
+/* Writes so many MiB into shared memory. */
+static int fills(const char *megabytes) {
+  static char block[1 << 20];
+  int fd = shm_open("/vq-trespass-fills", O_CREAT | O_RDWR, 0600);
+  if (fd < 0) return -1;
+  for (int i = 0; i < atoi(megabytes); i++)
+    if (write(fd, block, sizeof block) != sizeof block) return -1;
+  return 0;
+}
+
+/* What a library leaves behind in the thread that called it. */
+static int leaves_changed(const char *what) {
+  if (!strcmp(what, "rounding")) return fesetround(FE_UPWARD);
+#ifdef __SSE2__
+  if (!strcmp(what, "flushing")) return __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040), 0;
+#endif
+  if (!strcmp(what, "pinning")) {
+    cpu_set_t set, one;
+    if (sched_getaffinity(0, sizeof set, &set)) return -1;
+    CPU_ZERO(&one);
+    for (int i = 0; i < CPU_SETSIZE; i++)
+      if (CPU_ISSET(i, &set)) {
+        CPU_SET(i, &one);
+        return sched_setaffinity(0, sizeof one, &one);
+      }
+  }
+  return 0;
+}
+
 static int act(const char *act, const char *target) {
   if (!strcmp(act, "nothing")) return 0;
   if (!strcmp(act, "scratch")) return lives_in_scratch();
@@ -118,14 +162,19 @@ static int act(const char *act, const char *target) {
   if (!strcmp(act, "survive")) return prctl(PR_SET_PDEATHSIG, 0);
   if (!strcmp(act, "stay")) return stays();
   if (!strcmp(act, "leave")) return leaves_group();
+  if (!strcmp(act, "register")) return registers();
+  if (!strcmp(act, "fill")) return fills(target);
+  if (!strcmp(act, "change")) return leaves_changed(target);
+  if (!strcmp(act, "environment")) return errno = ENOENT, getenv(target) ? 0 : -1;
   errno = EINVAL;
   return -1;
 }
 
 /* Before anybody asked: what the loader runs, the sandbox must hold as well. */
 __attribute__((constructor)) static void at_load(void) {
-  const char *path = getenv("TRESPASS_AT_LOAD");
+  const char *path = getenv("VQ_TRESPASS_AT_LOAD"), *change = getenv("VQ_TRESPASS_CHANGES");
   if (path) opens(path, O_CREAT | O_WRONLY);
+  if (change) leaves_changed(change);
 }
 
 static vq_rc create(const vq_config *config, const vq_space *space, vq_instance **out, vq_buf *err) {

@@ -1,41 +1,21 @@
 //! Files, by Landlock: all access is denied but to what stands here.
 
+use super::private::Private;
+use crate::plugin::needs::{Needs, SYSTEM_FOLDERS};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
-use object::elf::{DT_RPATH, DT_RUNPATH};
-use object::read::elf::{ElfFile64, FileHeader};
-use object::{Endianness, ReadCache};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The newest interface whose every access we ask for; older kernels enforce what they know.
 const NEWEST: ABI = ABI::V6;
 
-/// Folders of libraries and of the data that libraries bring along.
-const LIBRARIES: [&str; 16] = [
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/usr/lib",
-    "/usr/lib32",
-    "/usr/lib64",
-    "/usr/libx32",
-    "/usr/local/lib",
-    "/usr/local/lib32",
-    "/usr/local/lib64",
-    "/usr/share/zoneinfo",
-    // Where a system keeps all its packages; readable to all by design.
-    "/nix/store",
-    "/gnu/store",
-    "/run/current-system/sw/lib",
-    "/run/opengl-driver/lib",
-];
-
 /// What the dynamic loader, allocators, thread pools and clocks look at.
-const SYSTEM: [&str; 18] = [
+const SYSTEM: [&str; 19] = [
+    "/usr/share/zoneinfo",
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
     "/etc/localtime",
@@ -99,10 +79,13 @@ pub(super) fn support() -> Support {
 
 /// Leaves this process `readable` and `scratch`, of files, beside what every library needs.
 /// Without effect, and without error, where the kernel has no Landlock.
-pub(super) fn restrict(readable: &[&Path], scratch: &Path) -> Result<(), RulesetError> {
+pub(super) fn restrict(
+    readable: &[PathBuf],
+    scratch: &Path,
+    own: &Private,
+) -> Result<(), RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let drive = read | AccessFs::WriteFile | AccessFs::IoctlDev;
-    let libraries = readable.first().map(|library| beside(library)).unwrap_or_default();
     let gpus = gpu_devices();
     let facts: &[&str] = if gpus.is_empty() { &[] } else { &GPU_FACTS };
     // The kernel makes a process's own folder anew once nobody uses it, and the rule would be
@@ -116,8 +99,7 @@ pub(super) fn restrict(readable: &[&Path], scratch: &Path) -> Result<(), Ruleset
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rules(path_beneath_rules(readable, read))?
-        .add_rules(path_beneath_rules(libraries, read))?
-        .add_rules(path_beneath_rules(LIBRARIES, read))?
+        .add_rules(path_beneath_rules(SYSTEM_FOLDERS, read))?
         .add_rules(path_beneath_rules(configured_folders(), read))?
         .add_rules(path_beneath_rules(SYSTEM, read))?
         .add_rules(path_beneath_rules(["/proc/self"], read))?
@@ -125,6 +107,8 @@ pub(super) fn restrict(readable: &[&Path], scratch: &Path) -> Result<(), Ruleset
         .add_rules(path_beneath_rules(gpus, drive))?
         .add_rules(path_beneath_rules(facts, read))?
         .add_rules(path_beneath_rules([scratch], in_scratch()))?
+        .add_rules(path_beneath_rules(&own.folders, in_scratch()))?
+        .add_rules(path_beneath_rules(&own.files, AccessFs::ReadFile | AccessFs::WriteFile))?
         .restrict_self()?;
     Ok(())
 }
@@ -160,19 +144,15 @@ fn gpu_devices() -> Vec<PathBuf> {
     nvidia.chain(others).collect()
 }
 
-/// The shared libraries of the folders that the loader searches for `library`: those it names
-/// itself and those of LD_LIBRARY_PATH.
+/// The libraries that `needs` names, and all others of the folders that are named for libraries:
+/// a plugin may look for more while it runs.
 ///
 /// Libraries only, not their folders: a plugin that names the user's home as a library folder
 /// gets to read nothing else there.
-fn beside(library: &Path) -> Vec<PathBuf> {
-    let mut folders = named_folders(library).unwrap_or_default();
-    if let Some(paths) = std::env::var_os("LD_LIBRARY_PATH") {
-        folders.extend(std::env::split_paths(&paths));
-    }
-    let absolute = folders.into_iter().filter(|folder| folder.is_absolute());
-    let entries = absolute.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| is_library(path)).collect()
+pub(super) fn libraries(needs: &Needs) -> Vec<PathBuf> {
+    let entries = needs.folders().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let beside = entries.flatten().map(|entry| entry.path()).filter(|path| is_library(path));
+    needs.files().map(Path::to_owned).chain(beside).collect()
 }
 
 /// True for `lib*.so` and `lib*.so.1.2`, links to such included.
@@ -182,27 +162,17 @@ fn is_library(path: &Path) -> bool {
         let digits = |version: &str| version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         name.ends_with(".so") || name.split_once(".so.").is_some_and(|(_, v)| digits(v))
     };
-    // A link called libx.so may lead to anything: what it leads to must be called so as well.
-    named(path) && path.canonicalize().is_ok_and(|to| named(&to) && to.is_file())
+    // A link called libx.so may lead to anything: what it leads to must be called so as well, or
+    // be a library, as in stores that call their files by what they hold.
+    named(path)
+        && path.canonicalize().is_ok_and(|to| to.is_file() && (named(&to) || is_object(&to)))
 }
 
-/// RUNPATH and RPATH of `library`, with `$ORIGIN` replaced.
-fn named_folders(library: &Path) -> object::Result<Vec<PathBuf>> {
-    let Ok(file) = fs::File::open(library) else { return Ok(Vec::new()) };
-    let data = &ReadCache::new(file);
-    let elf = ElfFile64::<Endianness, _>::parse(data)?;
-    let endian = elf.elf_header().endian()?;
-    let table = elf.elf_section_table().dynamic_table(endian, data)?;
-    let origin = library.parent().unwrap_or(Path::new("/")).display().to_string();
-    let mut folders = Vec::new();
-    for entry in &table {
-        if entry.tag == DT_RUNPATH || entry.tag == DT_RPATH {
-            let text = String::from_utf8_lossy(table.string(entry)?);
-            let text = text.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
-            folders.extend(text.split(':').map(PathBuf::from));
-        }
-    }
-    Ok(folders)
+/// True for what begins as object files do.
+fn is_object(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"\x7fELF"
 }
 
 #[cfg(test)]
@@ -219,6 +189,8 @@ mod tests {
         }
         symlink(path("libb.so.1.2"), path("libb.so")).unwrap();
         symlink(path("notes"), path("libnotes.so")).unwrap();
+        fs::write(path("0a1b"), b"\x7fELF and so on").unwrap();
+        symlink(path("0a1b"), path("libfarm.so")).unwrap();
         fs::create_dir(path("folder.so")).unwrap();
         let mut lent: Vec<String> = fs::read_dir(folder.path())
             .unwrap()
@@ -227,16 +199,7 @@ mod tests {
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
         lent.sort();
-        assert_eq!(lent, ["liba.so", "libb.so", "libb.so.1.2"]);
-    }
-
-    #[test]
-    fn a_file_that_is_no_library_names_no_folders() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("libtext.so");
-        fs::write(&file, "not an object file").unwrap();
-        assert!(named_folders(&file).is_err());
-        assert!(named_folders(&folder.path().join("absent.so")).unwrap().is_empty());
+        assert_eq!(lent, ["liba.so", "libb.so", "libb.so.1.2", "libfarm.so"]);
     }
 
     #[test]

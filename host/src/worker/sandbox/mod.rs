@@ -3,7 +3,8 @@
 //! ```text
 //! read     its own library · the system's libraries · what allocators, thread pools and clocks
 //!          ask the system · the data of its cell
-//! write    its scratch folder, which is also TMPDIR and the working directory
+//! write    its scratch folder, which is also TMPDIR and the working directory · shared memory and
+//!          /tmp of its own
 //! never    sockets · programs · signals, memory and limits of other processes · rights, owners
 //!          and times of files
 //! ```
@@ -19,12 +20,20 @@
 mod calls;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(target_os = "linux")]
+mod private;
 
 #[cfg(target_os = "linux")]
 use super::protocol::Job;
 use super::protocol::Order;
+use crate::plugin::needs::Needs;
 use crate::record::Sandbox;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
+
+#[cfg(target_os = "linux")]
+pub(super) use private::registrations;
 
 /// A worker that could not be confined although the kernel offers it.
 #[derive(Debug, thiserror::Error)]
@@ -59,18 +68,21 @@ pub fn offered() -> Sandbox {
 ///
 /// # Errors
 /// The kernel refused what it offers: nothing of the plugin may run then.
-pub(super) fn enter(order: &Order) -> Result<Sandbox, EnterError> {
+pub(super) fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, EnterError> {
     match &order.scratch {
         None => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
-        Some(scratch) => confine(order, scratch),
+        Some(scratch) => confine(order, needs, scratch),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn confine(order: &Order, scratch: &Path) -> Result<Sandbox, EnterError> {
+fn confine(order: &Order, needs: &Needs, scratch: &Path) -> Result<Sandbox, EnterError> {
     let calls = calls::supported();
     let held = described(files::support(), calls);
-    files::restrict(&readable(order), scratch)?;
+    let mut readable: Vec<PathBuf> = readable(order).into_iter().map(Path::to_owned).collect();
+    readable.extend(files::libraries(needs));
+    let own = private::enter(&readable, scratch, order.memory);
+    files::restrict(&readable, scratch, &own)?;
     if calls {
         calls::restrict()?;
     }
@@ -78,7 +90,7 @@ fn confine(order: &Order, scratch: &Path) -> Result<Sandbox, EnterError> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn confine(_order: &Order, _scratch: &Path) -> Result<Sandbox, EnterError> {
+fn confine(_order: &Order, _needs: &Needs, _scratch: &Path) -> Result<Sandbox, EnterError> {
     Ok(offered())
 }
 
