@@ -131,7 +131,7 @@ pub fn run<E>(
         for slot in 0..schedule.jobs.min(schedule.cells.len()) {
             let (events, shared) = (events.clone(), &shared);
             // The worker process lives no longer than this thread, as it must (see supervise).
-            scope.spawn(move || {
+            let work = move || {
                 while !cancel.load(Ordering::Relaxed) && !shared.stop.load(Ordering::Relaxed) {
                     let cell = shared.next.fetch_add(1, Ordering::Relaxed);
                     let Some(of) = schedule.cells.get(cell) else { break };
@@ -151,7 +151,12 @@ pub fn run<E>(
                         Err(fault) => shared.fail(fault),
                     }
                 }
-            });
+            };
+            // Those that run already go on; with none, nothing would.
+            if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
+                shared.fail(HostFault::thread(&error));
+                break;
+            }
         }
         drop(events);
         let mut outcome = Ok(());

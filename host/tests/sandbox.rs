@@ -26,7 +26,8 @@ struct Place {
 impl Place {
     /// `None`, with a line that says why, where there is no C compiler.
     fn new() -> Option<Place> {
-        let folder = tempfile::tempdir().unwrap();
+        // Not in /tmp, which a worker has its own of: what is denied here is denied by name.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         for name in ["plugins", "home", "results", "scratches"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -291,7 +292,7 @@ fn a_library_that_a_plugin_brings_along_is_part_of_its_cells_keys() {
     engine("7");
     plugin_with(&place, &["-Lengine", "-lengine", "-Wl,-rpath,$ORIGIN/../engine"]);
     runs("1 cell to run, 0 done already");
-    runs("1 cells are done");
+    runs("nothing to run");
     engine("8");
     let records = runs("1 cell to run, 0 done already");
     let digests = |of: &dyn Fn(&Record) -> String| {
@@ -305,7 +306,7 @@ fn a_library_that_a_plugin_brings_along_is_part_of_its_cells_keys() {
     let mut run = place.prepare(&acts, &[]);
     let output = run.env("LD_LIBRARY_PATH", place.path("motor")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("are done"), "{said}");
+    assert!(said.contains("nothing to run"), "{said}");
 }
 
 /// With a mount namespace of its own, and where the kernel allows none.

@@ -81,6 +81,11 @@ impl HostFault {
         HostFault::Scratch { folder: folder.to_owned(), reason: error.to_string() }
     }
 
+    /// This process cannot have another thread.
+    pub(crate) fn thread(error: &io::Error) -> Self {
+        HostFault::start(&std::env::current_exe().unwrap_or_default(), error)
+    }
+
     pub(super) fn start(program: &Path, error: &io::Error) -> Self {
         let remedy = match error.raw_os_error() {
             Some(nix::libc::EMFILE | nix::libc::ENFILE) => {

@@ -33,8 +33,12 @@ const OUTPUT_TAIL: usize = 8 * 1024;
 const MAX_LINE: u64 = 256 << 20;
 /// How OpenMP's threads wait for each other; read when its library is loaded.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
-/// Log lines kept per cell.
+/// Log lines kept per cell, and about how many bytes of them.
 const MAX_LOG_LINES: usize = 200;
+const MAX_LOG_BYTES: usize = 64 * 1024;
+/// Characters of a log line or an error, and of a stage, that are kept.
+const MAX_TEXT: usize = 4096;
+const MAX_STAGE: usize = 400;
 /// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
 /// which a death counts as out of memory.
 const NEAR_LIMIT: f64 = 0.85;
@@ -235,19 +239,31 @@ fn watch(
 ) -> Result<Ended, HostFault> {
     let pid = child.id();
     let (events, inbox) = mpsc::channel();
-    let output = child.stderr.take().map(|pipe| thread::spawn(move || tail(pipe)));
-    if let Some(pipe) = child.stdout.take() {
-        let events = events.clone();
-        thread::spawn(move || read_lines(pipe, &events));
-    }
-    thread::spawn(move || {
-        let _ = events.send(Event::Exited(child.wait4()));
-    });
+    let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
+    let lines = events.clone();
+    let listening = thread::Builder::new()
+        .spawn(move || stderr.map(tail).unwrap_or_default())
+        .and_then(|output| {
+            let listen = move || stdout.into_iter().for_each(|pipe| read_lines(pipe, &lines));
+            thread::Builder::new().spawn(listen)?;
+            Ok(output)
+        })
+        .and_then(|output| {
+            let wait = move || drop(events.send(Event::Exited(child.wait4())));
+            thread::Builder::new().spawn(wait)?;
+            Ok(output)
+        });
+    let output = listening.map_err(|error| {
+        // It ends; that nobody waits for it costs an entry in a table until this process ends.
+        kill_group(pid);
+        HostFault::start(&executable(), &error)
+    })?;
 
     let mut answer = None;
     let mut sandbox = None;
     let mut checked = (Vec::new(), Vec::new());
     let mut log: Vec<String> = Vec::new();
+    let mut log_bytes = 0;
     let mut stage = String::from("start");
     let mut killed: Option<(Outcome, String)> = None;
     let mut exited: Option<(Option<ExitStatus>, u64)> = None;
@@ -262,13 +278,18 @@ fn watch(
                 sandbox.get_or_insert(held);
             }
             Ok(Event::Line(Message::Progress { stage: now, fraction })) => {
+                let now = capped(now, MAX_STAGE);
                 on_progress(&now, fraction);
                 stage = now;
             }
             Ok(Event::Line(Message::Found(finding))) => checked.0.push(finding),
             Ok(Event::Line(Message::Skipped(skip))) => checked.1.push(skip),
-            Ok(Event::Line(Message::Log { level, text })) if log.len() < MAX_LOG_LINES => {
-                log.push(format!("{}: {text}", name(level)));
+            Ok(Event::Line(Message::Log { level, text }))
+                if log.len() < MAX_LOG_LINES && log_bytes < MAX_LOG_BYTES =>
+            {
+                let line = format!("{}: {}", name(level), capped(text, MAX_TEXT));
+                log_bytes += line.len();
+                log.push(line);
             }
             Ok(Event::Line(Message::Log { .. }) | Event::Garbage) => {}
             Ok(Event::Closed) => closed = true,
@@ -308,10 +329,13 @@ fn watch(
             killed = verdict;
         }
     }
-    let printed = output.and_then(|thread| join_within(thread, DRAIN)).unwrap_or_default();
+    let printed = join_within(output, DRAIN).unwrap_or_default();
     let (status, max_rss) = exited.unwrap_or((None, 0));
     let answer = match (killed, answer) {
         (_, Some(Answer::HostFailed(fault))) => return Err(fault),
+        (_, Some(Answer::Failed { outcome, error })) => {
+            Answer::Failed { outcome, error: capped(error, MAX_TEXT) }
+        }
         // An answer that was on its way when the limit struck is worth more than the limit.
         (_, Some(answer)) => answer,
         (Some((outcome, error)), None) => {
@@ -418,6 +442,15 @@ fn cause(
         }
         (None, None) => (Outcome::Crashed, format!("ended at {stage}, nobody saw how")),
     }
+}
+
+/// The first `most` characters of a text that came from a child.
+fn capped(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn size(bytes: u64) -> String {
