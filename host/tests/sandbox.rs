@@ -25,6 +25,7 @@ struct Place {
 
 impl Place {
     /// `None`, with a line that says why, where there is no C compiler.
+    #[expect(clippy::print_stderr, reason = "a test that skips says so")]
     fn new() -> Option<Place> {
         // Not in /tmp, which a worker has its own of: what is denied here is denied by name.
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
