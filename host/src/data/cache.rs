@@ -254,8 +254,13 @@ impl Cache<'_> {
 }
 
 /// The first `bytes` bytes of the file at `path`, which are only read if they may have changed
-/// since they were read last.
-pub(super) fn contents(cache: &Path, path: &Path, bytes: u64) -> Result<Seen, DataError> {
+/// since they were read last; `report` hears how many are.
+pub(super) fn contents(
+    cache: &Path,
+    path: &Path,
+    bytes: u64,
+    report: &dyn Fn(u64),
+) -> Result<Seen, DataError> {
     let name = blake3::hash(format!("{bytes} {}", path.display()).as_bytes()).to_hex();
     let folder = cache.join(SOURCES);
     let place = folder.join(format!("{}.json", &name[..16]));
@@ -266,7 +271,7 @@ pub(super) fn contents(cache: &Path, path: &Path, bytes: u64) -> Result<Seen, Da
     {
         return Ok(known);
     }
-    let seen = Seen::read(path, bytes)?;
+    let seen = Seen::read(path, bytes, report)?;
     // Only a short cut: a cache without room for it, or without writing rights, reads again.
     let text = serde_json::to_vec_pretty(&seen).expect("text and numbers have a JSON form");
     let _kept = fs::create_dir_all(&folder).and_then(|()| {

@@ -20,6 +20,9 @@ use super::{DataError, Prepared};
 /// less than this before it was read may have changed again unseen.
 const TICK: Duration = Duration::from_secs(2);
 
+/// Bytes after which a reader is told of: what is read in an instant is not.
+const REPORTED: u64 = 1 << 26;
+
 const BEING_PREPARED: &str = "changed while it was being prepared";
 const SINCE: &str = "changed since it was prepared";
 const GONE: &str = "was removed since it was prepared";
@@ -72,13 +75,21 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Reads the first `bytes` bytes of the file.
-    pub(super) fn read(path: &Path, bytes: u64) -> Result<Self, DataError> {
+    /// Reads the first `bytes` bytes of the file; `report` hears, now and then, how many are read.
+    pub(super) fn read(path: &Path, bytes: u64, report: &dyn Fn(u64)) -> Result<Self, DataError> {
         let file = File::open(path).map_err(io("open", path))?;
         let stat = || file.metadata().map_err(io("inspect", path)).map(|of| Stat::new(&of));
         let (moment, before) = (SystemTime::now(), stat()?);
         let mut digest = blake3::Hasher::new();
-        digest.update_reader((&file).take(bytes)).map_err(io("read", path))?;
+        let mut left = (&file).take(bytes);
+        loop {
+            let before = digest.count();
+            digest.update_reader((&mut left).take(REPORTED)).map_err(io("read", path))?;
+            if digest.count() - before < REPORTED {
+                break;
+            }
+            report(digest.count());
+        }
         if digest.count() != bytes || stat()? != before {
             return Err(DataError::Changed { path: path.into(), how: BEING_PREPARED });
         }
@@ -116,7 +127,7 @@ impl Seen {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(fault(GONE)),
             Err(error) => return Err(io("inspect", &self.path)(error)),
         }
-        match Self::read(&self.path, self.bytes) {
+        match Self::read(&self.path, self.bytes, &|_| {}) {
             Ok(now) if now.digest == self.digest => *self = now,
             Ok(_) | Err(DataError::Changed { .. }) => return Err(fault(changed)),
             Err(error) => return Err(error),
@@ -202,7 +213,7 @@ mod tests {
 
     /// A file that was written long ago, as far as `Seen` is told.
     fn settled(path: &Path) -> Sources {
-        let mut seen = Seen::read(path, path.metadata().unwrap().len()).unwrap();
+        let mut seen = Seen::read(path, path.metadata().unwrap().len(), &|_| {}).unwrap();
         seen.settled = true;
         Sources::new(vec![seen])
     }
@@ -219,7 +230,7 @@ mod tests {
         let times = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_hours(400_000));
         File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
         // Settled or not: clocks may not have ticked since.
-        let young = Sources::new(vec![Seen::read(&path, 3).unwrap()]);
+        let young = Sources::new(vec![Seen::read(&path, 3, &|_| {}).unwrap()]);
         assert_eq!((check(&young), check(&young)), (Ok(()), Ok(())));
         fs::write(&path, "two").unwrap();
         File::options().write(true).open(&path).unwrap().set_times(times).unwrap();

@@ -16,7 +16,7 @@ use super::unfinished::{Unfinished, remove_abandoned};
 /// One folder of a cache.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Kept {
-    /// `base`, `queries`, `train`, `neighbours`, or `old` for what no version of today reads.
+    /// `base`, `queries`, `train`, `neighbours`, or `old` for what this version does not read.
     pub part: String,
     /// The file or what stands for it.
     pub from: String,
@@ -146,7 +146,7 @@ fn kept(path: &Path, manifest: Option<&Manifest>) -> Option<Kept> {
             let from = fs::read_to_string(path.join(ABOUT)).unwrap_or_default();
             ("neighbours".into(), from)
         }
-        None => ("old".into(), String::new()),
+        None => ("old".into(), "an earlier version's".into()),
     };
     Some(Kept {
         part,

@@ -9,7 +9,7 @@ use ndarray::{Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::cache::{Cache, Entry, Manifest, Origin, Recipe, canonical, contents};
+use super::cache::{Cache, Manifest, Origin, Recipe, canonical, contents};
 use super::error::{cache_io, io};
 use super::identity::Sources;
 use super::rows::{RowSink, normalise};
@@ -72,6 +72,23 @@ pub fn prepare(
     cache: &Path,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Prepared, PrepareError> {
+    match attempt(spec, truth_k, cache, progress) {
+        // Found while it was read, since it is large: an entry without the digests of its blocks
+        // is made anew.
+        Err(PrepareError { error: DataError::Damaged { path, .. }, .. }) => {
+            let _removed = fs::remove_file(path.with_extension("blocks"));
+            attempt(spec, truth_k, cache, progress)
+        }
+        ended => ended,
+    }
+}
+
+fn attempt(
+    spec: &DatasetSpec,
+    truth_k: usize,
+    cache: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Prepared, PrepareError> {
     if truth_k == 0 {
         return Err(about(Blame::Base)(DataError::Zero { what: "truth k" }));
     }
@@ -80,7 +97,7 @@ pub fn prepare(
     fs::create_dir_all(cache).map_err(cache_io("create", cache)).map_err(about(Blame::Cache))?;
     let folder = canonical(cache).map_err(about(Blame::Cache))?;
     remove_abandoned(&folder);
-    let origins = Origins::read(spec, &asked, &folder)?;
+    let origins = Origins::read(spec, &asked, &folder, progress)?;
     let mut kept = Cache { folder, sources: &origins.watched, notices: Vec::new() };
     let unit = spec.metric == Metric::Cosine;
 
@@ -91,7 +108,7 @@ pub fn prepare(
         .find_or_make(&recipe, |key, folder| {
             fill_base(&asked.base, asked.rows, held_out, unit, key, folder, progress)
         })
-        .map_err(about(Blame::Base))?;
+        .map_err(asked.about(Blame::Base))?;
     let base = base_entry.rows(asked.base.path());
     let digests = &base_entry.manifest;
 
@@ -103,14 +120,15 @@ pub fn prepare(
         })
     };
     let query_entry = match (&asked.queries, &origins.queries) {
-        (Some(reader), Some(from)) => {
-            Some(entry_of(from, reader, "queries", "read queries").map_err(about(Blame::Queries))?)
-        }
+        (Some(reader), Some(from)) => Some(
+            entry_of(from, reader, "queries", "read queries")
+                .map_err(asked.about(Blame::Queries))?,
+        ),
         _ => None,
     };
     let mut train_entry = match (&asked.train, &origins.train) {
         (Some(reader), Some(from)) => {
-            Some(entry_of(from, reader, "train", "read train").map_err(about(Blame::Train))?)
+            Some(entry_of(from, reader, "train", "read train").map_err(asked.about(Blame::Train))?)
         }
         _ => None,
     };
@@ -122,7 +140,7 @@ pub fn prepare(
         let sampled = kept.find_or_make(&recipe, |key, folder| {
             fill_sample(&base.open()?, count, from, key, folder, progress)
         });
-        train_entry = Some(sampled.map_err(about(Blame::Train))?);
+        train_entry = Some(sampled.map_err(asked.about(Blame::Train))?);
     }
     let (queries, queries_digest) = match (&query_entry, base_entry.held(), &digests.held) {
         (Some(entry), ..) => {
@@ -148,24 +166,22 @@ pub fn prepare(
         let place = truth::Place { cache: &mut kept, key: &truth_key, from: &digests.from };
         truth::find(&base, &queries, spec.metric, k, place, progress)
     })();
-    let (truth, identical, lock) = found.map_err(about(Blame::Base))?;
-    origins.watched.unchanged_so_far().map_err(about(Blame::Base))?;
+    let (truth, identical, lock) = found.map_err(asked.about(Blame::Base))?;
+    origins.watched.unchanged_so_far().map_err(asked.about(Blame::Base))?;
 
-    let mut notes = asked.notes;
-    let zeros = |notes: &mut Vec<String>, entry: &Entry, of: usize, what: &str| {
-        let zeros = entry.manifest.zeros;
+    let mut notes = asked.notes.clone();
+    let sampled = matches!(spec.train, Train::Sample(_));
+    for (entry, rows, what) in [
+        (Some(&base_entry), asked.rows, "source rows"),
+        (query_entry.as_ref(), queries.rows, "queries"),
+        (train_entry.as_ref().filter(|_| !sampled), train.rows, "training rows"),
+    ] {
+        let zeros = entry.map_or(0, |entry| entry.manifest.zeros);
         if zeros > 0 {
             notes.push(format!(
-                "{zeros} of {of} {what} are zero and have no direction: they stay zero"
+                "{zeros} of {rows} {what} are zero and have no direction: they stay zero"
             ));
         }
-    };
-    zeros(&mut notes, &base_entry, asked.rows, "source rows");
-    if let Some(entry) = &query_entry {
-        zeros(&mut notes, entry, queries.rows, "queries");
-    }
-    if let (Some(entry), Train::File(_)) = (&train_entry, &spec.train) {
-        zeros(&mut notes, entry, train.rows, "training rows");
     }
     if digests.spectrum.is_none() {
         notes.push(format!("no covariance spectrum: {} dimensions are too many", base.dim));
@@ -217,6 +233,25 @@ struct Asked {
 }
 
 impl Asked {
+    /// Says what a failure is about; a file that changed while another was at work says it itself.
+    fn about(&self, blame: Blame) -> impl Fn(DataError) -> PrepareError + use<'_> {
+        move |error| {
+            let changed = |reader: &Option<Reader>| match (&error, reader) {
+                (
+                    DataError::Changed { path: changed, .. },
+                    Some(Reader::File { path, written, .. }),
+                ) => changed == path || changed == written,
+                _ => false,
+            };
+            let blame = match () {
+                () if changed(&self.queries) => Blame::Queries,
+                () if changed(&self.train) => Blame::Train,
+                () => blame,
+            };
+            about(blame)(error)
+        }
+    }
+
     fn open(spec: &DatasetSpec) -> Result<Self, PrepareError> {
         let (base, what) = match &spec.source {
             Source::File(path) => (Reader::open(path), path.display().to_string()),
@@ -283,12 +318,22 @@ struct Origins {
 }
 
 impl Origins {
-    fn read(spec: &DatasetSpec, asked: &Asked, cache: &Path) -> Result<Self, PrepareError> {
+    fn read(
+        spec: &DatasetSpec,
+        asked: &Asked,
+        cache: &Path,
+        progress: OnProgress<'_>,
+    ) -> Result<Self, PrepareError> {
         let mut watched = Vec::new();
-        let mut of = |reader: &Reader, rows| match reader {
+        let mut of = |reader: &Reader, rows: usize, stage| match reader {
             Reader::Synthetic(_) => Ok(None),
             Reader::File { file, path, written } => {
-                let seen = contents(cache, path, file.bytes(rows))?;
+                let (bytes, total) = (file.bytes(rows), rows as u64);
+                let report = |read: u64| {
+                    let done = (u128::from(total) * u128::from(read) / u128::from(bytes)) as u64;
+                    progress(Progress { stage, done, total });
+                };
+                let seen = contents(cache, path, bytes, &report)?;
                 let digest = seen.digest.clone();
                 // A link may be made to lead elsewhere.
                 if written != path {
@@ -298,7 +343,7 @@ impl Origins {
                 Ok(Some(Origin::File { digest, format: file.layout() }))
             }
         };
-        let file = of(&asked.base, asked.rows).map_err(about(Blame::Base))?;
+        let file = of(&asked.base, asked.rows, "digest base").map_err(about(Blame::Base))?;
         let base = match (file, &spec.source) {
             (None, Source::Synthetic(synthetic)) => {
                 Origin::Synthetic(Synthetic { n: asked.rows, ..synthetic.clone() })
@@ -308,12 +353,12 @@ impl Origins {
                 return Err(about(Blame::Base)(DataError::NotAFile { path: path.clone() }));
             }
         };
-        let mut of = |reader: &Option<Reader>, part| match reader {
-            Some(reader) => of(reader, reader.rows()).map_err(about(part)),
+        let mut of = |reader: &Option<Reader>, stage, blame| match reader {
+            Some(reader) => of(reader, reader.rows(), stage).map_err(about(blame)),
             None => Ok(None),
         };
-        let queries = of(&asked.queries, Blame::Queries)?;
-        let train = of(&asked.train, Blame::Train)?;
+        let queries = of(&asked.queries, "digest queries", Blame::Queries)?;
+        let train = of(&asked.train, "digest train", Blame::Train)?;
         Ok(Self { base, queries, train, watched: Sources::new(watched) })
     }
 }
@@ -577,7 +622,7 @@ fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::testing::{small_integers, spec, write_fbin};
+    use crate::data::testing::{VERIFIED_WHOLE, small_integers, spec, write_fbin};
     use crate::data::unfinished::UNFINISHED;
     use crate::data::{RowFile, Synthetic, SyntheticKind};
     use ndarray::Axis;
@@ -969,6 +1014,34 @@ mod tests {
         spec.limit = Some(1);
         let error = place.prepare(&spec).unwrap_err();
         assert!(matches!(error, DataError::HoldOut { hold_out: 1, rows: 1 }));
+    }
+
+    #[test]
+    fn large_rows_that_are_damaged_are_found_when_they_are_read_and_made_again() {
+        VERIFIED_WHOLE.set(1000);
+        let place = Place::new();
+        let spec = place.spec();
+        let prepared = place.prepare(&spec).unwrap();
+        assert!(prepared.base.blocks.is_some() && prepared.queries.blocks.is_none());
+        let whole = place.kept();
+        let damage = || {
+            let mut bytes = fs::read(&prepared.base.path).unwrap();
+            bytes[5000] ^= 1;
+            fs::write(&prepared.base.path, bytes).unwrap();
+        };
+        // A cell finds it: the host asks, and the next preparation mends it.
+        damage();
+        assert_eq!(place.prepare_counting(&spec).1, 0, "nothing is read");
+        assert!(prepared.base.open().unwrap().read_all().is_err());
+        let error = prepared.discard_damaged().unwrap_err();
+        assert!(matches!(error, DataError::Damaged { .. }), "{error}");
+        assert_eq!(place.prepare(&spec).unwrap().notices.len(), 1);
+        prepared.discard_damaged().unwrap();
+        // The preparation itself finds it, where it needs the rows.
+        damage();
+        fs::remove_file(&prepared.truth.path).unwrap();
+        assert_eq!(place.prepare(&spec).unwrap().notices.len(), 1);
+        assert!(place.kept() == whole);
     }
 
     #[test]

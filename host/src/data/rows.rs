@@ -18,7 +18,7 @@ use super::error::{cache_io, io};
 /// Bytes decoded at a time: stays in the first-level caches.
 const CHUNK_BYTES: usize = 1 << 16;
 /// Rows that take more bytes than this are verified block by block.
-const VERIFIED_WHOLE: u64 = 4 << 30;
+pub(super) const VERIFIED_WHOLE: u64 = 4 << 30;
 /// Bytes of such a block; small, since a single row costs one.
 const BLOCK_BYTES: usize = CHUNK_BYTES;
 /// Bytes of a block's digest: what damages a file by accident does not meet it.
@@ -283,6 +283,9 @@ impl Part {
         }
         if let Some(path) = &place.blocks {
             let blocks = place.end().div_ceil(BLOCK_BYTES as u128);
+            if !path.exists() {
+                return Err(damaged("the digests of its blocks are gone"));
+            }
             if u128::from(length(&open(path)?)?) != blocks * BLOCK_DIGEST_BYTES as u128 {
                 return Err(damaged("the digests of its blocks have the wrong length"));
             }
@@ -303,6 +306,13 @@ fn finished(mut digest: blake3::Hasher, rows: &RowFile) -> String {
         digest.update(&(size as u64).to_le_bytes());
     }
     digest.finalize().to_hex().to_string()
+}
+
+fn verified_whole() -> u64 {
+    #[cfg(test)]
+    return super::testing::VERIFIED_WHOLE.get();
+    #[cfg(not(test))]
+    VERIFIED_WHOLE
 }
 
 /// Receives rows in order: digests them, sums their columns and, unless they stay
@@ -362,7 +372,7 @@ impl RowSink {
             written: PathBuf::new(),
             place: RowFile { path: PathBuf::new(), offset, rows: 0, dim, blocks: None },
             digest: blake3::Hasher::new(),
-            blocks: Blocks { digests: Vec::new(), open: Vec::new(), from: VERIFIED_WHOLE },
+            blocks: Blocks { digests: Vec::new(), open: Vec::new(), from: verified_whole() },
             sums: vec![0.0; dim],
             bytes: Vec::new(),
         }

@@ -1,12 +1,18 @@
 //! Small datasets and files for this module's tests.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView2};
 
-use super::rows::RowSink;
+use super::rows::{self, RowSink};
 use super::{DatasetSpec, Metric, Queries, Rows, Source, Train};
+
+thread_local! {
+    /// Stands in for [`rows::VERIFIED_WHOLE`]: no test writes as much.
+    pub(super) static VERIFIED_WHOLE: Cell<u64> = const { Cell::new(rows::VERIFIED_WHOLE) };
+}
 
 /// Rows (n, d) of small integers, so that sums are exact and ties are common.
 pub(super) fn small_integers(n: usize, d: usize, seed: u64) -> Array2<f32> {
