@@ -49,6 +49,12 @@ pub enum DataError {
         /// Its extension, possibly empty.
         extension: String,
     },
+    /// Not even a header.
+    #[error("{path} is empty")]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// The header cannot be understood.
     #[error("{path}: bad header: {reason}")]
     Header {
@@ -210,6 +216,7 @@ impl DataError {
             Self::Length { .. } => {
                 "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
             }
+            Self::EmptyFile { .. } => "write or copy it again",
             Self::Header { .. } | Self::Ragged { .. } => {
                 "check that the extension names the file's real format"
             }

@@ -544,7 +544,7 @@ mod tests {
     #[test]
     fn a_file_shorter_than_its_header_is_an_error() {
         for name in ["a.fbin", "a.u8bin", "a.fvecs", "a.bvecs", "a.npy"] {
-            for length in 0..4 {
+            for length in 1..4 {
                 let error = open(name, &[1; 4][..length]).unwrap_err();
                 assert!(matches!(error, DataError::Header { .. }), "{name}: {error}");
             }
@@ -697,7 +697,7 @@ mod tests {
     fn an_empty_file_is_called_empty() {
         for name in ["a.fbin", "a.fvecs", "a.npy"] {
             let error = open(name, &[]).unwrap_err().to_string();
-            assert!(error.ends_with("bad header: the file is empty"), "{error}");
+            assert!(error.ends_with(" is empty"), "{error}");
         }
     }
 

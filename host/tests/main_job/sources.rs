@@ -2,6 +2,7 @@
 
 use crate::fixture::{Ended, Site, shipped};
 use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -73,22 +74,34 @@ fn other_rows_of_equal_size_time_and_inode_are_measured() {
 #[test]
 fn a_source_that_changes_under_a_run_ends_it_and_leaves_no_ok() {
     let seeds = "[sweep]\nseeds = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]\n";
-    for replaced in [false, true] {
+    let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [1, 2, 3, 4, 5, 6, 7, 8]\n";
+    let overwrite = |site: &Site| {
+        let file = File::options().write(true).open(site.path("base.fbin")).expect("a file");
+        file.write_all_at(&fbin(3000, 3), 0).expect("a write");
+    };
+    let replace = |site: &Site| {
+        fs::write(site.path("new"), fbin(3000, 3)).expect("a site is writable");
+        fs::rename(site.path("new"), site.path("base.fbin")).expect("a rename");
+    };
+    let cut = |site: &Site| {
+        let file = File::options().write(true).open(site.path("base.fbin")).expect("a file");
+        file.set_len(5000).expect("a cut");
+    };
+    let remove = |site: &Site| fs::remove_file(site.path("base.fbin")).expect("a file");
+    for (change, told) in [
+        (&overwrite as &dyn Fn(&Site), "changed"),
+        (&replace, "changed"),
+        (&cut, "changed"),
+        (&remove, "was removed"),
+    ] {
         let site = site(3000, "");
         let text = fs::read_to_string(site.path("s.toml")).expect("just written");
-        let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [1, 2, 3, 4, 5, 6, 7, 8]\n";
         site.write("s.toml", &format!("{seeds}{text}{QUICK}{methods}"));
+        let before = fs::read(site.path("base.fbin")).expect("a file");
         let mut run = site.start(&["run", "s.toml"]);
         run.wait_for_cells(2);
-        let before = fs::read(site.path("base.fbin")).expect("a file");
-        if replaced {
-            fs::write(site.path("new"), fbin(3000, 3)).expect("a site is writable");
-            fs::rename(site.path("new"), site.path("base.fbin")).expect("a rename");
-        } else {
-            let file = File::options().write(true).open(site.path("base.fbin")).expect("a file");
-            std::os::unix::fs::FileExt::write_all_at(&file, &fbin(3000, 3), 0).expect("a write");
-        }
-        run.end().expect_code(1).says("base.fbin changed since it was prepared");
+        change(&site);
+        run.end().expect_code(1).says(&format!("base.fbin {told} since it was prepared"));
         let records = site.records();
         assert!(records.len() < 128, "the run goes on");
         assert!(records.iter().all(|record| record.outcome == Outcome::Ok), "nobody is blamed");
