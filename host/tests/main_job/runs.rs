@@ -249,7 +249,7 @@ fn one_method_on_one_file_needs_no_sweep() {
     let labels: Vec<&str> = records.iter().map(|r| r.label.as_str()).collect();
     assert_eq!(labels, ["bits=4", "bits=8"]);
     assert!(records.iter().all(|r| r.outcome == Outcome::Ok && r.dataset.name == "words"));
-    assert!(records.iter().all(|r| r.metric == "cosine" && r.dataset.n == 200));
+    assert!(records.iter().all(|r| r.metric == "cosine" && r.dataset.n == 630));
     site.vq(&["run", "--data", "words.fbin"]).expect_code(2).says("--method");
     site.vq(&["run"]).expect_code(2);
     site.vq(&["run", "--data", "words.fbin", "--method", "sq", "--param", "bits=many"])
