@@ -338,6 +338,8 @@ pub struct Store {
     reader: Reader,
     /// What is in the file; none until the first write, and after one that failed.
     known: Option<Known>,
+    /// The file was not there before.
+    made: bool,
     // Last, since fields drop in this order: the file is closed before another may write it.
     _lock: WriterLock,
 }
@@ -367,7 +369,7 @@ impl Store {
             })?;
         }
         let lock = WriterLock::acquire(&path, &target)?;
-        create::ensure(&target)?;
+        let made = create::ensure(&target)?;
         let mut reader = Reader::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // Also rolls back what a kill left, which may be all there is.
         let found = reader.schema_version()?;
@@ -378,7 +380,7 @@ impl Store {
         }
         prepare_for_writing(&mut reader.connection, found)
             .map_err(|source| reader.open_error(&source))?;
-        Ok(Self { reader, known: None, _lock: lock })
+        Ok(Self { reader, known: None, made, _lock: lock })
     }
 
     /// Opens the store at `path` to be read only, while another process may be writing it. A file
@@ -415,6 +417,17 @@ impl Store {
         Ok(reader)
     }
 
+    /// Closes the store. One that [`open`](Self::open) made, and in which no run was begun, is
+    /// removed: nothing came of it.
+    pub fn abandon(self) {
+        let Self { reader, made, _lock, .. } = self;
+        if made && reader.runs().is_ok_and(|runs| runs.is_empty()) {
+            let target = create::target(&reader.path);
+            drop(reader);
+            let _ = fs::remove_file(target);
+        }
+    }
+
     /// Adds a run, to which the records that follow belong.
     ///
     /// # Errors
@@ -433,6 +446,14 @@ impl Store {
     /// [`WriteError`]; nothing of the record is stored then.
     pub fn insert(&mut self, record: &Record) -> Result<(), WriteError> {
         self.write(|writing| writing.insert(record))
+    }
+
+    /// As [`insert`](Self::insert) of each, in one transaction: all are stored or none.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing is stored then.
+    pub fn insert_all(&mut self, records: &[Record]) -> Result<(), WriteError> {
+        self.write(|writing| records.iter().try_for_each(|record| writing.insert(record)))
     }
 
     /// Takes out what is damaged, so that its cells are measured again, and says what it was. A

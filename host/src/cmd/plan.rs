@@ -128,11 +128,26 @@ pub(super) fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
     Ok(sweep)
 }
 
-/// Does everything that comes before the first cell. `progress` hears of data preparation.
-pub(super) fn prepare(
-    selection: &Selection,
-    progress: &(dyn Fn(&str, data::Progress) + Sync),
-) -> miette::Result<Planned> {
+/// A sweep, read and held against plugins and store, before any data is looked at.
+pub(super) struct Asked {
+    pub(super) sweep: Sweep,
+    catalog: Catalog,
+    cache: PathBuf,
+    /// See [`Planned::done`].
+    done: HashMap<String, Outcome>,
+}
+
+impl Asked {
+    /// Whether data is prepared, and cells are recorded: whether all may be done already.
+    pub(super) fn may_be_done(&self) -> bool {
+        let prepared =
+            |of: &Dataset| data::is_prepared(&of.spec, neighbours(&self.sweep), &self.cache);
+        !self.done.is_empty() && self.sweep.datasets.iter().all(prepared)
+    }
+}
+
+/// Reads what is asked for and refuses what cannot be, as far as no data is needed.
+pub(super) fn ask(selection: &Selection) -> miette::Result<Asked> {
     let sweep = read_sweep(selection)?;
     let done = match Store::open_read_only(&sweep.run.store) {
         Err(OpenError::Missing { .. }) => HashMap::new(),
@@ -146,8 +161,19 @@ pub(super) fn prepare(
         }
     };
     let catalog = find_plugins(&selection.places, false)?;
-    let chosen = plan::choose(&sweep, &catalog)?;
+    plan::choose(&sweep, &catalog)?;
     let cache = cache_dir(selection.cache_dir.as_ref())?;
+    Ok(Asked { sweep, catalog, cache, done })
+}
+
+/// Prepares the data and expands the grids. `progress` hears of data preparation.
+pub(super) fn prepare(
+    asked: Asked,
+    selection: &Selection,
+    progress: &(dyn Fn(&str, data::Progress) + Sync),
+) -> miette::Result<Planned> {
+    let Asked { sweep, catalog, cache, done } = asked;
+    let chosen = plan::choose(&sweep, &catalog)?;
     let datasets: Vec<Prepared> = sweep
         .datasets
         .iter()
@@ -177,15 +203,19 @@ pub(super) fn prepare(
     Ok(Planned { sweep, datasets, plan, selected, done, store })
 }
 
+/// Exact neighbours that are needed for each query.
+fn neighbours(sweep: &Sweep) -> usize {
+    sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH)
+}
+
 fn prepare_data(
     sweep: &Sweep,
     dataset: &Dataset,
     cache: &Path,
     progress: &(dyn Fn(&str, data::Progress) + Sync),
 ) -> miette::Result<Prepared> {
-    let k = sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH);
     let name = &dataset.spec.name;
-    let prepared = data::prepare(&dataset.spec, k, cache, &|p| progress(name, p));
+    let prepared = data::prepare(&dataset.spec, neighbours(sweep), cache, &|p| progress(name, p));
     let prepared = prepared.map_err(|PrepareError { blame, error }| -> miette::Report {
         let mut text = error.to_string();
         if let Some(cause) = std::error::Error::source(&error) {
@@ -282,7 +312,9 @@ fn expand(
 
 pub(super) fn plan(args: &cli::Plan) -> miette::Result<ExitCode> {
     let display = Display::only_bars();
-    let planned = prepare(&args.selection, &|name, progress| display.preparing(name, progress))?;
+    let asked = ask(&args.selection)?;
+    let progress = |name: &str, progress| display.preparing(name, progress);
+    let planned = prepare(asked, &args.selection, &progress)?;
     display.finish();
     show(&planned, &args.selection, args.format)?;
     Ok(ExitCode::SUCCESS)

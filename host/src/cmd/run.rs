@@ -14,17 +14,35 @@ use vq_host::record::{Filter, Record, RunInfo};
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
 use vq_host::schedule::{self, Event, RunError, Schedule};
-use vq_host::store::{Store, WriteError};
+use vq_host::store::{ReadError, Store, WriteError};
 use vq_host::worker::supervise::Limits;
 
 pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
     let display = Display::new();
-    let planned =
-        plan::prepare(&args.selection, &|name, progress| display.preparing(name, progress))?;
-    display.prepared();
+    let progress = |name: &str, progress| display.preparing(name, progress);
+    let asked = plan::ask(&args.selection)?;
     if args.dry_run {
+        let planned = plan::prepare(asked, &args.selection, &progress)?;
+        display.prepared();
         plan::show(&planned, &args.selection, args.format)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    // Before data is prepared, which may take long: where nothing can be stored, nothing is done for
+    // it. But a store that can only be read still tells that all is done.
+    let mut store = match Store::open(&asked.sweep.run.store) {
+        Err(error) if !asked.may_be_done() => return Err(error).into_diagnostic(),
+        opened => opened,
+    };
+    let planned = match plan::prepare(asked, &args.selection, &progress) {
+        Ok(planned) => planned,
+        Err(error) => {
+            store.into_iter().for_each(Store::abandon);
+            return Err(error);
+        }
+    };
+    display.prepared();
+    if let Ok(store) = &mut store {
+        rename(store, &planned).into_diagnostic()?;
     }
     let to_run = planned.to_run(&args.selection);
     let selected = planned.selected.len();
@@ -51,7 +69,7 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
         };
         let to_do = counted(to_run.len(), "cell");
         display.say(&format!("{to_do} to run, {done} done already{shared}{skipped}"));
-        run_cells(&args, &planned, to_run, &display)?;
+        run_cells(&args, &planned, to_run, store.into_diagnostic()?, &display)?;
     }
     display.finish();
     report(&args, &planned)
@@ -61,10 +79,10 @@ fn run_cells(
     args: &cli::Run,
     planned: &Planned,
     to_run: Vec<&Cell>,
+    mut store: Store,
     display: &Display,
 ) -> miette::Result<()> {
     let options = &planned.sweep.run;
-    let mut store = Store::open(&planned.store).into_diagnostic()?;
     // Named when the cells were planned.
     store.discard_damaged().into_diagnostic()?;
     let run = RunInfo::begin(&planned.sweep.name, planned.sweep.source.text());
@@ -152,6 +170,38 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
         return Ok(ExitCode::from(SOME_FAILED));
     }
     Ok(if left > 0 { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Gives records the name that their data set has now: the sweep may have renamed it.
+fn rename(store: &mut Store, planned: &Planned) -> Result<(), StoreError> {
+    let (known, _) = store.names()?;
+    let new =
+        |cell: &&Cell| planned.done.contains_key(&cell.key) && !known.contains(&cell.dataset_name);
+    if planned.plan.cells.iter().find(new).is_none() {
+        return Ok(());
+    }
+    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
+    for cell in &planned.plan.cells {
+        names.entry(&cell.key).or_default().push(&cell.dataset_name);
+    }
+    let mut renamed = store.records(&Filter::default())?;
+    // A record of two names keeps the one that it has.
+    renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {
+        Some(names @ [first, ..]) if !names.contains(&record.dataset.name.as_str()) => {
+            (*first).clone_into(&mut record.dataset.name);
+            true
+        }
+        _ => false,
+    });
+    Ok(store.insert_all(&renamed)?)
+}
+
+/// A store that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum StoreError {
+    Read(#[from] ReadError),
+    Write(#[from] WriteError),
 }
 
 /// The records of the selected cells, under the names that the sweep gives their data sets: a

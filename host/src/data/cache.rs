@@ -204,11 +204,17 @@ pub(super) struct Cache<'a> {
     pub(super) folder: PathBuf,
     /// Asked before anything is kept: what was read must be what its key says.
     pub(super) sources: &'a Sources,
+    /// Whether what is missing is made; where not, it is [`DataError::NotPrepared`].
+    pub(super) makes: bool,
     /// What was not as it should be.
     pub(super) notices: Vec<String>,
 }
 
 impl Cache<'_> {
+    pub(super) fn may_make(&self) -> Result<(), DataError> {
+        if self.makes { Ok(()) } else { Err(DataError::NotPrepared) }
+    }
+
     /// The entry of `recipe`; if there is none that is whole, `fill(key, folder)` makes it beside
     /// its place and a rename puts it there.
     pub(super) fn find_or_make(
@@ -228,6 +234,7 @@ impl Cache<'_> {
                 folder.display()
             )),
         }
+        self.may_make()?;
         fs::create_dir_all(&all).map_err(cache_io("create", &all))?;
         let place = Unfinished::new(&self.folder)?;
         let manifest = fill(&key, place.path())?;

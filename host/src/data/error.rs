@@ -199,6 +199,9 @@ pub enum DataError {
         /// Dimensions they have.
         expected: usize,
     },
+    /// Nothing was to be made, and something is missing.
+    #[error("it is not prepared yet")]
+    NotPrepared,
     /// A file of the cache is not what was written.
     #[error("{path} is damaged: {reason}")]
     Damaged {

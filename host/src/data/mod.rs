@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::DataError;
 pub use inventory::{Cleared, Kept, clear, inventory};
-pub use prepare::{Blame, PrepareError, prepare};
+pub use prepare::{Blame, PrepareError, is_prepared, prepare};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};

@@ -72,21 +72,28 @@ pub fn prepare(
     cache: &Path,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Prepared, PrepareError> {
-    match attempt(spec, truth_k, cache, progress) {
+    match attempt(spec, truth_k, cache, true, progress) {
         // Found while it was read, since it is large: an entry without the digests of its blocks
         // is made anew.
         Err(PrepareError { error: DataError::Damaged { path, .. }, .. }) => {
             let _removed = fs::remove_file(path.with_extension("blocks"));
-            attempt(spec, truth_k, cache, progress)
+            attempt(spec, truth_k, cache, true, progress)
         }
         ended => ended,
     }
+}
+
+/// Whether [`prepare`] would find everything in the cache. Nothing is made; a source whose times changed
+/// is read.
+pub fn is_prepared(spec: &DatasetSpec, truth_k: usize, cache: &Path) -> bool {
+    cache.is_dir() && attempt(spec, truth_k, cache, false, &|_| {}).is_ok()
 }
 
 fn attempt(
     spec: &DatasetSpec,
     truth_k: usize,
     cache: &Path,
+    makes: bool,
     progress: OnProgress<'_>,
 ) -> Result<Prepared, PrepareError> {
     if truth_k == 0 {
@@ -98,7 +105,7 @@ fn attempt(
     let folder = canonical(cache).map_err(about(Blame::Cache))?;
     remove_abandoned(&folder);
     let origins = Origins::read(spec, &asked, &folder, progress)?;
-    let mut kept = Cache { folder, sources: &origins.watched, notices: Vec::new() };
+    let mut kept = Cache { folder, sources: &origins.watched, makes, notices: Vec::new() };
     let unit = spec.metric == Metric::Cosine;
 
     let held_out = asked.held_out.unwrap_or(0);

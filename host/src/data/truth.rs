@@ -80,6 +80,7 @@ pub(super) fn find(
     if let Some(found) = stored(&folder, queries.rows(), k, &mut cache.notices)? {
         return Ok(found);
     }
+    cache.may_make()?;
     let (truth, identical) = exact_neighbours(base, queries, metric, k, progress)?;
     cache.sources.unchanged_so_far()?;
     fs::create_dir_all(&folder).map_err(cache_io("create", &folder))?;
@@ -361,7 +362,7 @@ mod tests {
     fn kept(folder: &Path, base: &Rows, queries: &Rows, k: usize) -> (Found, Vec<String>) {
         let sources = Sources::default();
         let folder = folder.to_path_buf();
-        let mut cache = Cache { folder, sources: &sources, notices: Vec::new() };
+        let mut cache = Cache { folder, sources: &sources, makes: true, notices: Vec::new() };
         let key = "0123456789abcdef";
         let place = Place { cache: &mut cache, key, from: "here" };
         let found = find(base, queries, Metric::L2, k, place, &|_| {}).unwrap();

@@ -14,15 +14,15 @@ use super::{OpenError, beside};
 /// store's lock held; what an earlier call left behind when it was killed goes first.
 ///
 /// The file is made in memory, written beside its place, synced, and then renamed: whoever looks
-/// sees no file or a whole one.
-pub(super) fn ensure(path: &Path) -> Result<(), OpenError> {
+/// sees no file or a whole one. True if it was made where no file was.
+pub(super) fn ensure(path: &Path) -> Result<bool, OpenError> {
     let failed =
         |source: io::Error| OpenError::Create { path: path.to_owned(), reason: source.into() };
     let aside = beside(path, ".creating");
     remove(&aside).map_err(failed)?;
     let empty = match fs::metadata(path) {
         Ok(about) if about.len() == 0 && about.is_file() => Some(about.permissions()),
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
@@ -34,6 +34,7 @@ pub(super) fn ensure(path: &Path) -> Result<(), OpenError> {
         path: path.to_owned(),
         reason: Reason::of(&source, path, None),
     })?;
+    let made = empty.is_none();
     let written = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(&aside)?;
         if let Some(permissions) = empty {
@@ -47,7 +48,8 @@ pub(super) fn ensure(path: &Path) -> Result<(), OpenError> {
     written().map_err(|error| {
         let _ = remove(&aside);
         failed(error)
-    })
+    })?;
+    Ok(made)
 }
 
 /// The bytes of a store without records.

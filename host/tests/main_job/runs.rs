@@ -119,6 +119,36 @@ fn a_renamed_data_set_is_told_under_its_new_name() {
     assert!(!again.stdout.contains("old"), "{}", again.stdout);
     let csv = site.vq(&["run", "s.toml", "--format", "csv"]).expect_code(0);
     assert_eq!(csv.stdout.lines().filter(|line| line.starts_with("new,")).count(), 4);
+    // The store knows the new name, too, and each cell is one record still.
+    assert_eq!(site.records().len(), 4);
+    let results = site.vq(&["results", "results.db", "--dataset", "new"]).expect_code(0);
+    assert!(!results.stdout.contains("old"), "{}", results.stdout);
+}
+
+#[test]
+fn where_nothing_can_be_stored_no_data_is_prepared() {
+    let site = eight_cells();
+    site.write("file", "");
+    let run = site.vq(&["run", "s.toml", "--store", "file/results.db"]).expect_code(1);
+    assert!(run.stderr.contains("file"), "{}", run.stderr);
+    assert!(!run.stderr.contains("preparing"), "{}", run.stderr);
+    assert!(!site.path("cache").exists(), "nothing was prepared");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_tells_all_the_same_that_all_is_done() {
+    let site = eight_cells();
+    let first = site.vq(&["run", "s.toml"]).expect_code(0);
+    // Stands for a file system that can only be read, which root may write all the same.
+    let lock = fs::File::create(site.path("results.db.lock")).expect("a site is writable");
+    lock.lock().expect("nobody else has it");
+    let again = site.vq(&["run", "s.toml"]).expect_code(0).says("nothing to run");
+    assert_eq!(again.stdout, first.stdout);
+    site.write("s.toml", &sweep("[1, 2, 3]", TWO_METHODS));
+    site.vq(&["run", "s.toml"]).expect_code(1).says("is being written by another vq-host");
+    fs::remove_dir_all(site.path("cache")).expect("a cache");
+    let cold = site.vq(&["run", "s.toml"]).expect_code(1).says("is being written");
+    assert!(!cold.stderr.contains("preparing"), "{}", cold.stderr);
 }
 
 #[test]
