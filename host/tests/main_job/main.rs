@@ -13,3 +13,4 @@ mod output;
 mod plugins;
 mod runs;
 mod sources;
+mod store;
