@@ -98,14 +98,14 @@ pub(super) fn holder(path: &Path) -> Option<u32> {
         let inode = fs::metadata(path).ok()?.ino().to_string();
         let locks = fs::read_to_string("/proc/locks").ok()?;
         // `1: POSIX  ADVISORY  READ 4242 fe:01:131 1073741826 1073742335`
-        let others = locks.lines().filter_map(|line| {
+        let mut others = locks.lines().filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let [_, "POSIX", _, _, pid, file, ..] = fields[..] else { return None };
             let pid = pid.parse().ok()?;
             let same = file.rsplit(':').next() == Some(&inode);
             (same && pid != std::process::id()).then_some(pid)
         });
-        others.last()
+        others.next()
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -54,6 +54,7 @@ impl fmt::Display for Damage {
 }
 
 /// What [`scan`] comes by.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and most are records")]
 pub(super) enum Found {
     Run(RunInfo),
     Record(Record),
