@@ -363,6 +363,10 @@ fn a_plugin_sees_the_variables_that_libraries_read_and_no_others() {
             let record = records.iter().find(|r| r.params["target"] == **name).unwrap();
             let expected = if i < 3 { Outcome::Ok } else { Outcome::Failed };
             assert_eq!(record.outcome, expected, "{name}: {:?}", record.error);
+            for run in store.runs().unwrap() {
+                assert_eq!(run.environment.get("OMP_PLACES").map(String::as_str), Some("C"));
+                assert!(!run.environment.contains_key("AWS_SECRET_ACCESS_KEY"));
+            }
         }
     }
 }

@@ -263,6 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn speeds_of_more_threads_than_were_given_are_marked() {
+        let honest = point("a", "x", 1.0, 0.5, 0.5);
+        let mut greedy = point("b", "y", 2.0, 0.9, 0.1);
+        assert!(!drawn(&[honest.clone(), greedy.clone()], 100).contains("more threads"));
+        // What threads take to come and go is no cheating.
+        greedy.timing.threads_used = Some(1.05 * f64::from(greedy.timing.threads));
+        assert!(!greedy.timing.over_budget());
+        greedy.timing.threads_used = Some(1.5 * f64::from(greedy.timing.threads));
+        let text = drawn(&[honest, greedy], 200);
+        let note = "1 configuration used more threads than it was given: its speeds do not compare";
+        assert!(text.contains(note), "{text}");
+    }
+
+    #[test]
     fn the_table_shows_the_best_and_only_them() {
         let mut crashed = point("c", "m=4", 1.0, 0.5, 0.5);
         crashed.outcome = Outcome::Crashed;
