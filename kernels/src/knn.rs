@@ -525,8 +525,7 @@ impl Step<'_, '_, '_> {
             }
             let full = kept.len() == keep && keep < self.block.rows.nrows();
             let worst = kept.last().map_or(f32::NEG_INFINITY, |(score, _)| *score);
-            // Written so that a NaN is open.
-            if full && !(worst < self.least(start + i, &found[i], estimate)) {
+            if full && !surely_below(worst, self.least(start + i, &found[i], estimate)) {
                 let mut measured: Vec<u32> = kept.into_iter().map(|(_, place)| place).collect();
                 measured.sort_unstable();
                 open.push((i, measured));
@@ -547,8 +546,7 @@ impl Step<'_, '_, '_> {
             let (i, measured) = &open[query];
             for (at, &score) in scores.iter().enumerate() {
                 let place = slot.first + at;
-                // Written so that a NaN, which only an overflow makes, is measured.
-                if !(score < floors[query])
+                if !surely_below(score, floors[query])
                     && measured.binary_search(&(place as u32)).is_err()
                     && self.measure(start + i, place, &mut found[*i])
                 {
@@ -623,6 +621,11 @@ impl Step<'_, '_, '_> {
         };
         lower(exact - wrong)
     }
+}
+
+/// False for a NaN, which only an overflow makes: such a row is measured.
+fn surely_below(score: f32, floor: f32) -> bool {
+    score < floor
 }
 
 fn slice<'a>(row: &'a ndarray::ArrayView1<'_, f32>) -> &'a [f32] {

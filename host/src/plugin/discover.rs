@@ -53,6 +53,9 @@ fn user_data_dir() -> Option<PathBuf> {
     etcetera::choose_base_strategy().ok().map(|dirs| dirs.data_dir())
 }
 
+/// What a library offers, or why it cannot be used.
+pub type Described = Result<LibraryDescription, Refusal>;
+
 /// Searches `path`; `describe` asks a child process what a library offers, or says in a clause
 /// why it cannot.
 ///
@@ -60,7 +63,7 @@ fn user_data_dir() -> Option<PathBuf> {
 /// What the host could not do: the libraries have nothing to do with it.
 pub fn discover(
     path: &SearchPath,
-    describe: &mut dyn FnMut(&Path) -> Result<Result<LibraryDescription, Refusal>, HostFault>,
+    describe: &mut dyn FnMut(&Path) -> Result<Described, HostFault>,
 ) -> Result<Catalog, HostFault> {
     let mut catalog = Catalog::default();
     let mut seen = BTreeSet::new();

@@ -13,7 +13,7 @@ use vq_plugin_api::Value;
 use vq_plugin_api::handle::Descriptor;
 use vq_plugin_api::params::Config;
 
-pub use discover::{SearchPath, discover};
+pub use discover::{Described, SearchPath, discover};
 
 /// What a library says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
 use super::supervise::{Limits, run};
-use crate::plugin::{Digests, LibraryDescription, Refusal};
+use crate::plugin::{Described, Digests, Refusal};
 use crate::record::Outcome;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -26,11 +26,7 @@ fn limits(timeout: Duration, sandbox: bool) -> Limits {
 ///
 /// # Errors
 /// Why it cannot be used, and what to do; or what the host could not do.
-pub fn describe(
-    path: &Path,
-    sandbox: bool,
-    cancel: &AtomicBool,
-) -> Result<Result<LibraryDescription, Refusal>, HostFault> {
+pub fn describe(path: &Path, sandbox: bool, cancel: &AtomicBool) -> Result<Described, HostFault> {
     let limits = limits(PATIENCE, sandbox);
     let ended = run(path, None, Job::Describe, &limits, cancel, &mut |_, _| ())?;
     let (outcome, error) = match ended.answer {
