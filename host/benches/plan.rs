@@ -5,6 +5,8 @@
 //! cargo build --release && cargo bench -p vq-host --bench plan
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a benchmark is read where it is run")]
+
 use serde_json::Value;
 use std::error::Error;
 use std::path::Path;

@@ -338,10 +338,17 @@ pub struct Store {
     reader: Reader,
     /// What is in the file; none until the first write, and after one that failed.
     known: Option<Known>,
-    /// The file was not there before.
-    made: bool,
+    /// The file, where there was none before.
+    made: Option<Made>,
     // Last, since fields drop in this order: the file is closed before another may write it.
     _lock: WriterLock,
+}
+
+/// What [`Store::open`] made.
+#[derive(Debug)]
+struct Made {
+    file: PathBuf,
+    folder: Option<PathBuf>,
 }
 
 impl Deref for Store {
@@ -362,14 +369,16 @@ impl Store {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         let target = create::target(&path);
+        let mut new_folder = None;
         if let Some(folder) = target.parent() {
+            new_folder = (!folder.exists()).then(|| folder.to_owned());
             fs::create_dir_all(folder).map_err(|error| OpenError::Folder {
                 path: folder.to_owned(),
                 reason: error.into(),
             })?;
         }
         let lock = WriterLock::acquire(&path, &target)?;
-        let made = create::ensure(&target)?;
+        let made = create::ensure(&target)?.then_some(Made { file: target, folder: new_folder });
         let mut reader = Reader::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // Also rolls back what a kill left, which may be all there is.
         let found = reader.schema_version()?;
@@ -418,13 +427,15 @@ impl Store {
     }
 
     /// Closes the store. One that [`open`](Self::open) made, and in which no run was begun, is
-    /// removed: nothing came of it.
+    /// removed with the folder that was made for it: nothing came of it.
     pub fn abandon(self) {
         let Self { reader, made, _lock, .. } = self;
-        if made && reader.runs().is_ok_and(|runs| runs.is_empty()) {
-            let target = create::target(&reader.path);
-            drop(reader);
-            let _ = fs::remove_file(target);
+        let unused = reader.runs().is_ok_and(|runs| runs.is_empty());
+        drop(reader);
+        if let (Some(made), true) = (made, unused) {
+            let _ = fs::remove_file(made.file);
+            drop(_lock);
+            made.folder.map(fs::remove_dir);
         }
     }
 

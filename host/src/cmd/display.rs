@@ -449,12 +449,12 @@ mod tests {
 
     #[test]
     fn a_long_name_hides_neither_method_nor_stage_at_any_width() {
-        let mut slot = slot(&"a-data-set-of-a-rather-long-name".repeat(3), "pq m=8 bits=4");
+        let mut slot = slot(&"a-data-set-of-a-rather-long-name".repeat(3), "ab m=8 bits=4");
         slot.reach("time decompress", 0.456);
         for width in [60, 80, 100, 200] {
             let line = slot.line(width, 110, Instant::now());
             assert!(columns(&line) <= width, "{width}: {line}");
-            for part in ["pq m=8 bits=4", "time decompress", "46%", "0s", "█"] {
+            for part in ["ab m=8 bits=4", "time decompress", "46%", "0s", "█"] {
                 assert!(line.contains(part), "{width}: `{part}` is missing in {line}");
             }
         }
@@ -516,10 +516,10 @@ mod tests {
 
     #[test]
     fn titles_are_shortened_in_the_middle_and_the_data_set_gives_way_first() {
-        assert_eq!(title("glove", "pq m=8", 20), "glove pq m=8");
-        assert_eq!(title("a-very-long-data-set", "pq m=8", 16), "a-ve…-set pq m=8");
-        let both = title("a-very-long-data-set", "pq levels=[0,2,4,6,8] bits=12", 20);
-        assert!(both.starts_with("a-v…et pq ") && both.ends_with("its=12"), "{both}");
+        assert_eq!(title("glove", "ab m=8", 20), "glove ab m=8");
+        assert_eq!(title("a-very-long-data-set", "ab m=8", 16), "a-ve…-set ab m=8");
+        let both = title("a-very-long-data-set", "ab levels=[0,2,4,6,8] bits=12", 20);
+        assert!(both.starts_with("a-v…et ab ") && both.ends_with("its=12"), "{both}");
         assert!(columns(&both) <= 20);
     }
 }

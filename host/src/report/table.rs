@@ -334,7 +334,9 @@ fn broken(text: &str, width: usize) -> String {
                 add(part, std::mem::take(&mut space));
                 piece = &piece[part.len()..];
             }
-            add(piece, std::mem::take(&mut space));
+            if !piece.is_empty() {
+                add(piece, std::mem::take(&mut space));
+            }
         }
     }
     lines

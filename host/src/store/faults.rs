@@ -18,7 +18,7 @@ use crate::record::{MetricValue, Sandbox, canonical_json};
 /// A record as the default sweep has them: its texts and metrics are as many and as long.
 fn usual(i: usize) -> Record {
     let label = format!("m={} bits=8", 1 + i % 26);
-    let mut record = sample("pq", &label, &[]);
+    let mut record = sample("a", &label, &[]);
     record.dataset.name = if i < 26 { "clustered" } else { "glove" }.to_owned();
     record.dataset.digest = blake3::hash(record.dataset.name.as_bytes()).to_hex().to_string();
     record.method.plugin_path = "/home/someone/vq-host/target/release/libvq_pq.so".to_owned();
@@ -165,7 +165,11 @@ fn a_store_of_every_schema_version_is_read_and_upgraded() {
         let reader = Store::open_read_only(&path).unwrap();
         assert_eq!(all(&reader), expected, "version {version}");
         assert_eq!(reader.finished().unwrap().outcomes.len(), expected.len());
-        let told = if version == 0 { vec![] } else { runs.to_vec() };
+        let mut told = if version == 0 { vec![] } else { runs.to_vec() };
+        if version == 1 {
+            // It had no place for them.
+            told.iter_mut().for_each(|run| run.environment.clear());
+        }
         assert_eq!(reader.runs().unwrap(), told, "version {version}");
         drop(reader);
         assert_eq!(fs::read(&path).unwrap(), before, "to read is not to write");
@@ -305,7 +309,7 @@ fn a_damaged_record_is_named_and_its_cell_is_not_done() {
     assert_eq!(sound, records[1..]);
     assert_eq!(Damage::lines(&damage).len(), 1);
     let line = damage[0].to_string();
-    assert!(line.contains("clustered pq m=1 bits=8 seed=42"), "{line}");
+    assert!(line.contains("clustered a m=1 bits=8 seed=42"), "{line}");
     assert!(line.contains(&records[0].key), "{line}");
     assert!(!reader.finished().unwrap().outcomes.contains_key(&records[0].key));
     assert!(matches!(reader.records(&Filter::default()), Err(ReadError::Damaged { more: 0, .. })));

@@ -100,7 +100,7 @@ fn ctrl_c_keeps_what_is_done_and_runs_the_interrupted_cell_next_time() {
 fn sigterm_ends_a_run_as_ctrl_c_does() {
     let (site, run) = hanging();
     run.signal(Signal::SIGTERM);
-    run.end().expect_code(130);
+    run.end().expect_code(143);
     assert_eq!(site.records().len(), 4);
     site.expect_nothing_left();
 }

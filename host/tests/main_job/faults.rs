@@ -209,8 +209,9 @@ fn too_few_file_descriptors_are_the_machines_fault_and_no_cells() {
         named += usize::from(said.contains("ulimit -n"));
     }
     assert!(named > 0, "no limit was one that stops a worker");
-    site.expect_no_scratch();
+    // Without a descriptor nothing can be removed: that is left to the next run.
     site.vq(&["run", "s.toml"]).expect_code(0);
+    site.expect_no_scratch();
 }
 
 #[test]
