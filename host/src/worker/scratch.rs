@@ -90,8 +90,17 @@ fn remove(folder: &Path, note: &str) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = note;
-    // Nothing is lost if some of it stays: the next run tries again.
-    let _ = fs::remove_dir_all(folder);
+    // The lock last, by which the next run knows what is left: to remove a folder that holds something
+    // takes a file descriptor, and there may be none.
+    let work = folder.join("work");
+    if fs::remove_dir(&work).is_err() {
+        let _ = fs::remove_dir_all(&work);
+    }
+    if !work.exists() {
+        let _ = fs::remove_file(folder.join("probe"));
+        let _ = fs::remove_file(folder.join("lock"));
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 /// Removes the folders in `place` whose owner is this user and whose lock is free.

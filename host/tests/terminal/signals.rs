@@ -72,12 +72,13 @@ fn a_second_signal_ends_at_once() {
 
 /// Has `command` start with `ignored`, as `nohup` and `trap '' SIGNAL` do.
 fn ignoring(command: &mut Command, ignored: Signal) -> &mut Command {
+    let ignore = move || {
+        // SAFETY: no handler is installed, and none of ours is replaced.
+        let before = unsafe { signal(ignored, SigHandler::SigIgn) };
+        before.map(drop).map_err(std::io::Error::from)
+    };
     // SAFETY: signal() may be called between fork and exec.
-    unsafe {
-        command.pre_exec(move || {
-            signal(ignored, SigHandler::SigIgn).map(drop).map_err(std::io::Error::from)
-        })
-    }
+    unsafe { command.pre_exec(ignore) }
 }
 
 #[test]
