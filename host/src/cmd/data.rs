@@ -32,7 +32,7 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
         let cleared = data::clear(&folder, args.older_than).map_err(|e| told(&e))?;
         let kept = match cleared.in_use {
             0 => String::new(),
-            n => format!("; {} in use and stays", counted(n, "entry").replace("entrys", "entries")),
+            n => format!("; {} in use and stays", counted(n, "entry")),
         };
         writeln!(
             out,
@@ -82,7 +82,7 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
                 table::write(&columns, 1, style(), &mut out).into_diagnostic()?;
                 writeln!(out).into_diagnostic()?;
             }
-            let entries = counted(entries.len(), "entry").replace("entrys", "entries");
+            let entries = counted(entries.len(), "entry");
             writeln!(out, "{entries}, {} in {}", ByteSize::b(bytes), folder.display())
                 .into_diagnostic()?;
         }

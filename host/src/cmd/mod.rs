@@ -83,9 +83,13 @@ fn note_sandbox(wanted: bool) {
     }
 }
 
-/// `1 cell`, `2 cells`.
+/// `1 cell`, `2 cells`, `2 entries`.
 fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    match (n, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{n} {stem}ies"),
+        (_, None) => format!("{n} {what}s"),
+    }
 }
 
 /// How tables look on this stdout.

@@ -95,6 +95,8 @@ fn every_key_and_column_that_is_printed_is_explained_with_its_type_and_the_other
     let ran = site.vq(&["run", "s.toml", "--format", "json"]).expect_code(3).json();
     let results = site.vq(&["results", "results.db", "--format", "json"]).expect_code(0).json();
     compare("Records", &[ran, results.clone()]);
+    let cache = site.vq(&["data", "cache", "--format", "json"]).expect_code(0).json();
+    compare("Cache", &[cache]);
 
     let csv = site.vq(&["results", "results.db", "--format", "csv"]).expect_code(0).stdout;
     let head: Vec<&str> = csv.lines().next().unwrap_or_default().split(',').collect();
