@@ -302,7 +302,7 @@ impl Task {
                 let started = Instant::now();
                 let found = team
                     .pool
-                    .install(|| exact_neighbours(base, queries, Metric::L2, *top, &|_| ()));
+                    .install(|| exact_neighbours(base, queries, Metric::L2, *top, &|_| Ok(())));
                 let spent = started.elapsed();
                 *ids = Some(found?.0.ids);
                 Ok(spent)
@@ -378,7 +378,8 @@ fn spin(times: usize) {
 
 /// The first `rows` rows of an `.fbin` file, as the host's search reads them.
 fn file_rows(path: &Path, rows: usize, dim: usize) -> Result<FileRows, Failure> {
-    Ok(RowFile { path: path.to_owned(), offset: matrix::HEADER_BYTES, rows, dim }.open()?)
+    let offset = matrix::HEADER_BYTES;
+    Ok(RowFile { path: path.to_owned(), offset, rows, dim, blocks: None }.open()?)
 }
 
 fn round_trip(

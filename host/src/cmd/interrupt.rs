@@ -23,9 +23,9 @@ static CAME: AtomicI32 = AtomicI32::new(0);
 static RECORDING: AtomicBool = AtomicBool::new(false);
 /// The user was told.
 static SAID: AtomicBool = AtomicBool::new(false);
-/// For the command to end by itself, once no worker runs any more. What it does then (preparing
-/// data, say) leaves nothing half done behind when the process ends in its middle.
-const GRACE: Duration = Duration::from_millis(100);
+/// For the command to end by itself, once no worker runs any more, and to take away what it has half
+/// done: data is prepared in steps of less than that, but for a slow disk or very wide rows.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Begins to listen.
 pub(super) fn listen() -> miette::Result<()> {

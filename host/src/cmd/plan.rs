@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use vq_host::data::{self, Blame, DataError, PrepareError, Prepared};
 use vq_host::metric::retrieval::RANK_DEPTH;
 use vq_host::output;
@@ -215,7 +216,10 @@ fn prepare_data(
     progress: &(dyn Fn(&str, data::Progress) + Sync),
 ) -> miette::Result<Prepared> {
     let name = &dataset.spec.name;
-    let prepared = data::prepare(&dataset.spec, neighbours(sweep), cache, &|p| progress(name, p));
+    let prepared = data::prepare(&dataset.spec, neighbours(sweep), cache, &|now| {
+        progress(name, now);
+        !CANCEL.load(Ordering::Relaxed)
+    });
     let prepared = prepared.map_err(|PrepareError { blame, error }| -> miette::Report {
         let mut text = error.to_string();
         if let Some(cause) = std::error::Error::source(&error) {

@@ -14,7 +14,7 @@ use vq_host::record::{Filter, Record, RunInfo};
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
 use vq_host::schedule::{self, Event, RunError, Schedule};
-use vq_host::store::{ReadError, Store, WriteError};
+use vq_host::store::{OpenError, ReadError, Store, WriteError};
 use vq_host::worker::supervise::Limits;
 
 pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
@@ -30,6 +30,14 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
     // Before data is prepared, which may take long: where nothing can be stored, nothing is done for
     // it. But a store that can only be read still tells that all is done.
     let mut store = match Store::open(&asked.sweep.run.store) {
+        Err(error @ (OpenError::Beside { .. } | OpenError::ReadOnly { .. }))
+            if !asked.may_be_done() =>
+        {
+            return Err(miette!(
+                help = "name another with --store; `vq-host results` reads a store without writing",
+                "{error}"
+            ));
+        }
         Err(error) if !asked.may_be_done() => return Err(error).into_diagnostic(),
         opened => opened,
     };
@@ -174,17 +182,14 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
 
 /// Gives records the name that their data set has now: the sweep may have renamed it.
 fn rename(store: &mut Store, planned: &Planned) -> Result<(), StoreError> {
-    let (known, _) = store.names()?;
-    let new =
-        |cell: &&Cell| planned.done.contains_key(&cell.key) && !known.contains(&cell.dataset_name);
-    if planned.plan.cells.iter().find(new).is_none() {
+    if planned.done.is_empty() {
         return Ok(());
     }
     let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
     for cell in &planned.plan.cells {
         names.entry(&cell.key).or_default().push(&cell.dataset_name);
     }
-    let mut renamed = store.records(&Filter::default())?;
+    let mut renamed = store.contents(&Filter::default())?.records;
     // A record of two names keeps the one that it has.
     renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {
         Some(names @ [first, ..]) if !names.contains(&record.dataset.name.as_str()) => {
@@ -193,7 +198,7 @@ fn rename(store: &mut Store, planned: &Planned) -> Result<(), StoreError> {
         }
         _ => false,
     });
-    Ok(store.insert_all(&renamed)?)
+    if renamed.is_empty() { Ok(()) } else { Ok(store.insert_all(&renamed)?) }
 }
 
 /// A store that cannot be read or written.

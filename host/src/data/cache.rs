@@ -28,7 +28,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::error::{cache_io, io};
-use super::identity::{Seen, Sources};
+use super::identity::{OnRead, Seen, Sources};
 use super::rows::Part;
 use super::unfinished::Unfinished;
 use super::{DataError, RowFile, Synthetic};
@@ -266,7 +266,7 @@ pub(super) fn contents(
     cache: &Path,
     path: &Path,
     bytes: u64,
-    report: &dyn Fn(u64),
+    report: OnRead<'_>,
 ) -> Result<Seen, DataError> {
     let name = blake3::hash(format!("{bytes} {}", path.display()).as_bytes()).to_hex();
     let folder = cache.join(SOURCES);

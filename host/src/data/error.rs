@@ -199,6 +199,9 @@ pub enum DataError {
         /// Dimensions they have.
         expected: usize,
     },
+    /// Whoever listened to the progress wants no more of it.
+    #[error("interrupted")]
+    Interrupted,
     /// Nothing was to be made, and something is missing.
     #[error("it is not prepared yet")]
     NotPrepared,

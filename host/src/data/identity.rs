@@ -74,9 +74,12 @@ pub(super) struct Seen {
     pub(super) digest: String,
 }
 
+/// Hears how many bytes are read; its error ends the reading.
+pub(super) type OnRead<'a> = &'a dyn Fn(u64) -> Result<(), DataError>;
+
 impl Seen {
     /// Reads the first `bytes` bytes of the file; `report` hears, now and then, how many are read.
-    pub(super) fn read(path: &Path, bytes: u64, report: &dyn Fn(u64)) -> Result<Self, DataError> {
+    pub(super) fn read(path: &Path, bytes: u64, report: OnRead<'_>) -> Result<Self, DataError> {
         let file = File::open(path).map_err(io("open", path))?;
         let stat = || file.metadata().map_err(io("inspect", path)).map(|of| Stat::new(&of));
         let (moment, before) = (SystemTime::now(), stat()?);
@@ -88,7 +91,7 @@ impl Seen {
             if digest.count() - before < REPORTED {
                 break;
             }
-            report(digest.count());
+            report(digest.count())?;
         }
         if digest.count() != bytes || stat()? != before {
             return Err(DataError::Changed { path: path.into(), how: BEING_PREPARED });
@@ -127,7 +130,7 @@ impl Seen {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(fault(GONE)),
             Err(error) => return Err(io("inspect", &self.path)(error)),
         }
-        match Self::read(&self.path, self.bytes, &|_| {}) {
+        match Self::read(&self.path, self.bytes, &|_| Ok(())) {
             Ok(now) if now.digest == self.digest => *self = now,
             Ok(_) | Err(DataError::Changed { .. }) => return Err(fault(changed)),
             Err(error) => return Err(error),
@@ -213,7 +216,7 @@ mod tests {
 
     /// A file that was written long ago, as far as `Seen` is told.
     fn settled(path: &Path) -> Sources {
-        let mut seen = Seen::read(path, path.metadata().unwrap().len(), &|_| {}).unwrap();
+        let mut seen = Seen::read(path, path.metadata().unwrap().len(), &|_| Ok(())).unwrap();
         seen.settled = true;
         Sources::new(vec![seen])
     }
@@ -230,7 +233,7 @@ mod tests {
         let times = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_hours(400_000));
         File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
         // Settled or not: clocks may not have ticked since.
-        let young = Sources::new(vec![Seen::read(&path, 3, &|_| {}).unwrap()]);
+        let young = Sources::new(vec![Seen::read(&path, 3, &|_| Ok(())).unwrap()]);
         assert_eq!((check(&young), check(&young)), (Ok(()), Ok(())));
         fs::write(&path, "two").unwrap();
         File::options().write(true).open(&path).unwrap().set_times(times).unwrap();

@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(clear(&cache, None).unwrap(), Cleared::default());
         let base = folder.path().join("base.fbin");
         write_fbin(&base, small_integers(50, 4, 1).view());
-        let prepared = prepare(&spec(base.clone()), 5, &cache, &|_| {}).unwrap();
+        let prepared = prepare(&spec(base.clone()), 5, &cache, &|_| true).unwrap();
         // Of the first layout, of a killed process, and of somebody else.
         let old = cache.join("0123456789abcdef");
         for path in [&old, &cache.join("photographs")] {
@@ -218,6 +218,6 @@ mod tests {
         assert_eq!(clear(&cache, None).unwrap().removed, 2);
         assert_eq!(inventory(&cache).unwrap(), []);
         assert!(cache.join("photographs/manifest.json").exists());
-        prepare(&spec(base), 5, &cache, &|_| {}).unwrap();
+        prepare(&spec(base), 5, &cache, &|_| true).unwrap();
     }
 }

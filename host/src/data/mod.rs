@@ -174,7 +174,7 @@ fn block_rows(dim: usize) -> usize {
 }
 
 /// The callback every stage reports to.
-type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
+type OnProgress<'a> = &'a (dyn Fn(Progress) -> Result<(), DataError> + Sync);
 
 #[cfg(test)]
 mod testing;

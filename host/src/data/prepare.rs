@@ -59,7 +59,8 @@ fn about(blame: Blame) -> impl Fn(DataError) -> PrepareError {
 }
 
 /// Prepares `spec` in the folder `cache`, with `truth_k` exact neighbours per query
-/// (all rows of the base when it has fewer). What is there already is used.
+/// (all rows of the base when it has fewer). What is there already is used. `progress`
+/// answers whether to go on; where not, nothing half made stays ([`DataError::Interrupted`]).
 ///
 /// Memory is O(block·d + d² + queries·k); files are as large as what they hold.
 /// Threads: the current rayon pool; every result is the same for any number of them.
@@ -70,8 +71,9 @@ pub fn prepare(
     spec: &DatasetSpec,
     truth_k: usize,
     cache: &Path,
-    progress: &(dyn Fn(Progress) + Sync),
+    progress: &(dyn Fn(Progress) -> bool + Sync),
 ) -> Result<Prepared, PrepareError> {
+    let progress = &|now| if progress(now) { Ok(()) } else { Err(DataError::Interrupted) };
     match attempt(spec, truth_k, cache, true, progress) {
         // Found while it was read, since it is large: an entry without the digests of its blocks
         // is made anew.
@@ -86,7 +88,7 @@ pub fn prepare(
 /// Whether [`prepare`] would find everything in the cache. Nothing is made; a source whose times changed
 /// is read.
 pub fn is_prepared(spec: &DatasetSpec, truth_k: usize, cache: &Path) -> bool {
-    cache.is_dir() && attempt(spec, truth_k, cache, false, &|_| {}).is_ok()
+    cache.is_dir() && attempt(spec, truth_k, cache, false, &|_| Ok(())).is_ok()
 }
 
 fn attempt(
@@ -338,7 +340,7 @@ impl Origins {
                 let (bytes, total) = (file.bytes(rows), rows as u64);
                 let report = |read: u64| {
                     let done = (u128::from(total) * u128::from(read) / u128::from(bytes)) as u64;
-                    progress(Progress { stage, done, total });
+                    progress(Progress { stage, done, total })
                 };
                 let seen = contents(cache, path, bytes, &report)?;
                 let digest = seen.digest.clone();
@@ -457,7 +459,7 @@ impl Reader {
                 zeros += normalise(&mut block);
             }
             each(first, block.as_slice().expect("a block is row-major"))?;
-            progress(Progress { stage, done: (first + count) as u64, total: rows as u64 });
+            progress(Progress { stage, done: (first + count) as u64, total: rows as u64 })?;
         }
         Ok(zeros)
     }
@@ -570,7 +572,7 @@ fn fill_sample(
             stage: "sample train",
             done: (i * step + ids.len()) as u64,
             total: count as u64,
-        });
+        })?;
     }
     Ok(Manifest {
         key: key.into(),
@@ -668,7 +670,7 @@ mod tests {
         }
 
         fn prepare(&self, spec: &DatasetSpec) -> Result<Prepared, DataError> {
-            prepare(spec, 5, &self.path("cache"), &|_| {}).map_err(|error| error.error)
+            prepare(spec, 5, &self.path("cache"), &|_| true).map_err(|error| error.error)
         }
 
         /// Files of the cache with their contents, but for what is known of sources.
@@ -683,6 +685,7 @@ mod tests {
             let steps = AtomicUsize::new(0);
             let count = |_| {
                 steps.fetch_add(1, Ordering::Relaxed);
+                true
             };
             let prepared = prepare(spec, 5, &self.path("cache"), &count).unwrap();
             (prepared, steps.into_inner())
@@ -774,8 +777,8 @@ mod tests {
         let mut spec = place.spec();
         spec.limit = Some(13);
         let prepared = place.prepare(&spec).unwrap();
-        let prepared_3 = prepare(&spec, 3, &place.path("cache"), &|_| {}).unwrap();
-        let prepared_99 = prepare(&spec, 99, &place.path("cache"), &|_| {}).unwrap();
+        let prepared_3 = prepare(&spec, 3, &place.path("cache"), &|_| true).unwrap();
+        let prepared_99 = prepare(&spec, 99, &place.path("cache"), &|_| true).unwrap();
         assert_eq!([prepared_99.truth.k, prepared_3.truth.k], [3, 3]);
         assert_eq!(prepared.truth.read().unwrap().ids.dim(), (10, 3));
     }
@@ -893,7 +896,10 @@ mod tests {
         let first = place.prepare(&spec).unwrap();
         let stages = |spec: &DatasetSpec, k| {
             let stages = std::sync::Mutex::new(Vec::new());
-            let told = |at: Progress| stages.lock().unwrap().push(at.stage);
+            let told = |at: Progress| {
+                stages.lock().unwrap().push(at.stage);
+                true
+            };
             let prepared = prepare(spec, k, &place.path("cache"), &told).unwrap();
             assert_eq!(prepared.base, first.base);
             let mut stages = stages.into_inner().unwrap();
@@ -974,6 +980,7 @@ mod tests {
                 bytes[100] ^= 1;
                 fs::write(place.path("base.fbin"), bytes).unwrap();
             }
+            true
         });
         let error = error.unwrap_err().to_string();
         assert!(error.ends_with("base.fbin changed while it was being prepared"), "{error}");
@@ -995,7 +1002,7 @@ mod tests {
         let again = place.prepare(&place.spec());
         let mut other = place.spec();
         other.limit = Some(99);
-        let refused = prepare(&other, 5, &place.path("cache"), &|_| {});
+        let refused = prepare(&other, 5, &place.path("cache"), &|_| true);
         set(0o755);
         assert_eq!(again.unwrap(), prepared);
         if let Err(error) = refused {
@@ -1142,7 +1149,7 @@ mod tests {
                 let cache = tempfile::tempdir().unwrap();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let prepared =
-                    pool.install(|| prepare(&spec(kind), 10, cache.path(), &|_| {}).unwrap());
+                    pool.install(|| prepare(&spec(kind), 10, cache.path(), &|_| true).unwrap());
                 let truth = prepared.truth.read().unwrap();
                 assert_eq!(prepared.base.rows, 8400);
                 (prepared.digest, prepared.mean, prepared.spectrum, truth)

@@ -61,7 +61,7 @@ pub(super) fn spectrum(
             stage: "sum covariance",
             done: (first + ids.len()) as u64,
             total: sample as u64,
-        });
+        })?;
     }
 
     let covariance = DMatrix::from_fn(dim, dim, |i, j| sum[(i.min(j), i.max(j))] / sample as f64);
@@ -81,7 +81,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rows = prepared_rows(folder.path(), "a", values);
         let mean = values.mapv(f64::from).mean_axis(Axis(0)).unwrap();
-        spectrum(&rows, mean.as_slice().unwrap(), &|_| {}).unwrap().unwrap()
+        spectrum(&rows, mean.as_slice().unwrap(), &|_| Ok(())).unwrap().unwrap()
     }
 
     #[test]

@@ -299,7 +299,7 @@ pub fn exact_neighbours(
             // Rows of a prepared base are numbered by u32.
             knn.push(first as u32, block.view());
             behind += count as u64;
-            progress(Progress { stage: "find neighbours", done: behind, total });
+            progress(Progress { stage: "find neighbours", done: behind, total })?;
         }
         for (query, found) in (first_query..).zip(knn.finish()) {
             identical += u64::from(found.identical);
@@ -365,7 +365,7 @@ mod tests {
         let mut cache = Cache { folder, sources: &sources, makes: true, notices: Vec::new() };
         let key = "0123456789abcdef";
         let place = Place { cache: &mut cache, key, from: "here" };
-        let found = find(base, queries, Metric::L2, k, place, &|_| {}).unwrap();
+        let found = find(base, queries, Metric::L2, k, place, &|_| Ok(())).unwrap();
         (found, cache.notices)
     }
 
@@ -375,7 +375,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base_rows = prepared_rows(folder.path(), "base", base);
         let query_rows = prepared_rows(folder.path(), "queries", queries);
-        let (found, _) = exact_neighbours(&base_rows, &query_rows, metric, k, &|_| {}).unwrap();
+        let (found, _) = exact_neighbours(&base_rows, &query_rows, metric, k, &|_| Ok(())).unwrap();
         assert_eq!(found, by_full_sort(base, queries, metric, k));
     }
 

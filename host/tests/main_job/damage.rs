@@ -97,6 +97,26 @@ fn ctrl_c_keeps_what_is_done_and_runs_the_interrupted_cell_next_time() {
 }
 
 #[test]
+fn ctrl_c_while_data_is_prepared_leaves_nothing_half_made() {
+    let site = Site::shipped();
+    let large = sweep("[1]", "[[method]]\nuse = \"sq\"\n").replace("n = 600", "n = 1000000");
+    site.write("s.toml", &large);
+    for stage in ["read base", "sum covariance"] {
+        let mut run = site.start(&["run", "s.toml"]);
+        run.wait_for(stage);
+        run.signal(Signal::SIGINT);
+        run.end().expect_code(130).says("interrupted");
+        for left in ["results.db", "results.db.lock"] {
+            assert!(!site.path(left).exists(), "{stage}: {left} stays");
+        }
+        let kept = std::fs::read_dir(site.path("cache")).expect("a cache").flatten();
+        let names: Vec<_> = kept.map(|entry| entry.file_name()).collect();
+        let half = names.iter().any(|name| name.to_string_lossy().starts_with(".preparing"));
+        assert!(!half, "{stage}: {names:?}");
+    }
+}
+
+#[test]
 fn sigterm_ends_a_run_as_ctrl_c_does() {
     let (site, run) = hanging();
     run.signal(Signal::SIGTERM);

@@ -126,6 +126,33 @@ fn a_renamed_data_set_is_told_under_its_new_name() {
 }
 
 #[test]
+fn names_that_change_places_do_so_in_the_store() {
+    let site = Site::shipped();
+    let other = named(&["a"], TWO_METHODS).replace("seed = 1 }", "seed = 2 }");
+    let block = |text: &str, name: &str| {
+        let from = text.find("[[dataset]]").expect("a data set");
+        let to = text.find("[evaluate]").expect("what to measure");
+        text[from..to].replace("\"a\"", &format!("{name:?}"))
+    };
+    let one = named(&["a"], TWO_METHODS);
+    let both = |first: &str, second: &str| {
+        let blocks = block(&one, first) + &block(&other, second);
+        one.replace(&block(&one, "a"), &blocks)
+    };
+    site.write("s.toml", &both("d", "e"));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let named_in_store = || -> BTreeSet<(String, String)> {
+        site.records().into_iter().map(|r| (r.dataset.name, r.dataset.digest)).collect()
+    };
+    let before = named_in_store();
+    site.write("s.toml", &both("e", "d"));
+    site.vq(&["run", "s.toml"]).expect_code(0).says("nothing to run");
+    let after = named_in_store();
+    assert_eq!(before.len(), 2);
+    assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+}
+
+#[test]
 fn where_nothing_can_be_stored_no_data_is_prepared() {
     let site = eight_cells();
     site.write("file", "");
