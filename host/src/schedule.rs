@@ -2,6 +2,7 @@
 
 use crate::data::Prepared;
 use crate::plan::Cell;
+use crate::plugin::needs::Needs;
 use crate::plugin::{Digests, config_json};
 use crate::record::{DatasetInfo, MethodInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
 use crate::worker::fault::HostFault;
@@ -222,7 +223,8 @@ fn run_cell(
     let library = Path::new(&cell.method.plugin_path);
     let MethodInfo { plugin_digest, needs_digest, .. } = &cell.method;
     let digests = Digests { file: plugin_digest.clone(), needs: needs_digest.clone() };
-    let ended = supervise::run(library, Some(digests), job, &schedule.limits, cancel, on_progress);
+    let expected = Some(digests.clone());
+    let ended = supervise::run(library, expected, job, &schedule.limits, cancel, on_progress);
     if let Err(HostFault::Data { .. }) = ended {
         // What cannot be read may be a source that was cut, and is then told as that.
         data.unchanged()?;
@@ -244,6 +246,11 @@ fn run_cell(
         Answer::Replaced { how } => return Ok(Ran::Replaced { how }),
         _ => (Outcome::Crashed, Some("the worker answered another question".into()), vec![], None),
     };
+    // The system reads code from its file as it is called: what was overwritten in place ran in
+    // part, and if that crashed, it was not the method that was planned.
+    if let Err(how) = digests.hold(library, &Needs::of(library)) {
+        return Ok(Ran::Replaced { how });
+    }
     // Rows that were overwritten meanwhile were measured in part, and a method that choked on them
     // did no wrong.
     data.unchanged()?;

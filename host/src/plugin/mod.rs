@@ -7,8 +7,10 @@ pub mod discover;
 pub mod load;
 pub mod needs;
 
+use needs::Needs;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use vq_plugin_api::Value;
 use vq_plugin_api::handle::Descriptor;
 use vq_plugin_api::params::Config;
@@ -58,6 +60,25 @@ pub struct Digests {
     pub file: String,
     /// Of what it brings along; see [`Library::needs_digest`].
     pub needs: Option<String>,
+}
+
+impl Digests {
+    /// Whether the file `library`, which needs `needs`, still is what these tell.
+    ///
+    /// # Errors
+    /// How it shows that it is not, after the file's name: `has other contents`.
+    pub fn hold(&self, library: &Path, needs: &Needs) -> Result<(), String> {
+        let gone = |e| format!("cannot be read any more: {e}");
+        let mut file = blake3::Hasher::new();
+        File::open(library).and_then(|of| file.update_reader(of).map(drop)).map_err(gone)?;
+        if file.finalize().to_hex().as_str() != self.file {
+            return Err("has other contents".to_owned());
+        }
+        if needs.digest().map_err(gone)? != self.needs {
+            return Err("needs other libraries".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// A candidate that cannot be used.
@@ -170,7 +191,7 @@ impl Catalog {
 /// `plugin = "file"` may give the file name, the name without `lib` and suffix, or a path.
 fn is_named(library: &Library, file: &str) -> bool {
     let stem = library.path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-    let wanted = std::path::Path::new(file);
+    let wanted = Path::new(file);
     library.path.file_name() == wanted.file_name()
         && (wanted.components().count() == 1
             || wanted.canonicalize().is_ok_and(|path| path == library.path))

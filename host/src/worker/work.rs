@@ -111,17 +111,7 @@ fn confine(order: &Order) -> nix::Result<()> {
 fn work(order: &Order, needs: &Needs, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
     if let Some(expected) = &order.digests {
-        let gone = |e| Failure::Replaced { how: format!("cannot be read any more: {e}") };
-        let mut digest = blake3::Hasher::new();
-        std::fs::File::open(&order.library)
-            .and_then(|file| digest.update_reader(file).map(drop))
-            .map_err(gone)?;
-        if digest.finalize().to_hex().as_str() != expected.file {
-            return Err(Failure::Replaced { how: "has other contents".into() });
-        }
-        if needs.digest().map_err(gone)? != expected.needs {
-            return Err(Failure::Replaced { how: "needs other libraries".into() });
-        }
+        expected.hold(&order.library, needs).map_err(|how| Failure::Replaced { how })?;
     }
     let loaded = load::open(&order.library).map_err(Failure::failed)?;
     note(reporter, "opening the library", loaded.changed);

@@ -2,7 +2,7 @@
 
 use crate::faults::long_site;
 use crate::fixture::{
-    C_SQ8, OTHER_LAYOUT, RESIDUAL, Site, ZLATTICE, shipped, sweep, text, workspace,
+    C_SQ8, MISBEHAVING, OTHER_LAYOUT, RESIDUAL, Site, ZLATTICE, shipped, sweep, text, workspace,
 };
 use object::{Object, ObjectSection};
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use std::env::consts::DLL_SUFFIX;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use vq_host::record::Outcome;
 
 const SQ: &str = "[[method]]\nuse = \"sq\"\nparams.bits = [4, 8]\n\n";
@@ -233,6 +234,25 @@ fn a_plugin_that_changes_or_goes_in_the_middle_leaves_its_cells_to_the_next_run(
         }
         site.vq(&["run", "s.toml"]).expect_code(0);
     }
+}
+
+/// A cell that ends badly because its code was pulled away from under it is nobody's fault.
+#[test]
+fn a_plugin_that_is_overwritten_under_its_cell_is_not_blamed_for_how_that_ends() {
+    let site = Site::with(std::slice::from_ref(&MISBEHAVING));
+    let method = "[[method]]\nuse = \"bad_abort\"\n\n[[method]]\nuse = \"bad_hang\"\n";
+    site.write("s.toml", &sweep("[1]", method));
+    let plugin = site.path("plugins").join(MISBEHAVING.file_name().expect("a name"));
+    let whole = fs::read(&plugin).expect("a plugin");
+    let mut run = site.start(&["run", "s.toml", "--timeout", "4s"]);
+    run.wait_for_cells(1);
+    std::thread::sleep(Duration::from_secs(1));
+    let file = fs::File::options().write(true).open(&plugin).expect("our file");
+    file.set_len(whole.len() as u64 / 2).expect("our file");
+    run.end().expect_code(3).says("has other contents").says("left: run again");
+    let records = site.records();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0].method.id, "bad_abort");
 }
 
 #[test]
