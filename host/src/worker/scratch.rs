@@ -6,6 +6,7 @@
 //! ```
 
 use super::fault::HostFault;
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -33,7 +34,7 @@ impl Scratch {
     /// process also removes what dead ones left.
     pub(super) fn make() -> Result<Self, HostFault> {
         static SWEPT: Once = Once::new();
-        let place = std::env::temp_dir();
+        let place = place(std::env::var_os("TMPDIR"));
         SWEPT.call_once(|| sweep(&place));
         Self::make_in(&place).map_err(|error| HostFault::scratch(&place, &error))
     }
@@ -78,6 +79,14 @@ impl Drop for Scratch {
         let _ = self.lock.rewind();
         remove(&self.folder, io::read_to_string(&self.lock).unwrap_or_default().as_str());
     }
+}
+
+/// Where scratch folders are made: `tmpdir`, or `/tmp` where that is unset or empty. As a full path,
+/// because a worker has another working directory.
+fn place(tmpdir: Option<OsString>) -> PathBuf {
+    let named = tmpdir.filter(|place| !place.is_empty());
+    let place = named.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    std::path::absolute(&place).unwrap_or(place)
 }
 
 /// Removes what `note` names, and then the folder.
@@ -144,6 +153,15 @@ fn host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_has_a_full_path_whatever_tmpdir_is() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(place(Some("some/place".into())), here.join("some/place"));
+        assert_eq!(place(Some("/some/place".into())), Path::new("/some/place"));
+        assert_eq!(place(Some("".into())), Path::new("/tmp"));
+        assert_eq!(place(None), Path::new("/tmp"));
+    }
 
     #[test]
     fn what_a_dead_process_left_is_removed_and_nothing_else() {
