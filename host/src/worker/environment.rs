@@ -61,7 +61,7 @@ const PREFIXES: [&str; 41] = [
 ];
 
 /// Never passed on, whatever a name begins with.
-const SECRETS: [&str; 6] = ["TOKEN", "SECRET", "PASSW", "CREDENTIAL", "_KEY", "_AUTH"];
+const SECRETS: [&str; 7] = ["KEY", "PASS", "SECRET", "TOKEN", "CREDENTIAL", "LICENSE", "_AUTH"];
 
 /// True for a variable that workers get.
 fn passes(name: &str) -> bool {
@@ -86,7 +86,16 @@ mod tests {
 
     #[test]
     fn libraries_are_told_what_they_read_and_nobody_is_told_a_secret() {
-        for name in ["OMP_PROC_BIND", "LD_LIBRARY_PATH", "LC_ALL", "TZ", "VQ_TEST_SITE", "HOME"] {
+        for name in [
+            "OMP_PROC_BIND",
+            "OMP_PLACES",
+            "KMP_AFFINITY",
+            "LD_LIBRARY_PATH",
+            "LC_ALL",
+            "TZ",
+            "VQ_TEST_SITE",
+            "HOME",
+        ] {
             assert!(passes(name), "{name}");
         }
         for name in [
@@ -94,6 +103,10 @@ mod tests {
             "GITHUB_TOKEN",
             "VQ_UPLOAD_TOKEN",
             "CUDA_LICENSE_KEY",
+            "VQ_APIKEY",
+            "VQ_PASSPHRASE",
+            "vq_key",
+            "MKL_LICENSE_FILE",
             "SSH_AUTH_SOCK",
             "HOMEBREW",
             "PS1",
