@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What to do where there are no file descriptors left.
+const MORE_FILES: &str = "raise the limit on open files (`ulimit -n`)";
+
 /// Something of the host's own that failed under a cell.
 #[derive(
     Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, miette::Diagnostic,
@@ -13,15 +16,14 @@ use std::path::{Path, PathBuf};
 pub enum HostFault {
     /// No folder for what a worker writes.
     #[error("no scratch folder can be made in {}: {reason}", folder.display())]
-    #[diagnostic(help(
-        "TMPDIR chooses the place: make that folder again, free space in it, or set TMPDIR to \
-         another; then run again, what is finished is kept"
-    ))]
+    #[diagnostic(help("{remedy}; then run again, what is finished is kept"))]
     Scratch {
         /// Where.
         folder: PathBuf,
         /// The system's words.
         reason: String,
+        /// What to do.
+        remedy: String,
     },
     /// No process for a worker.
     #[error("no worker process can be started from {}: {reason}", program.display())]
@@ -78,7 +80,18 @@ pub enum HostFault {
 
 impl HostFault {
     pub(super) fn scratch(folder: &Path, error: &io::Error) -> Self {
-        HostFault::Scratch { folder: folder.to_owned(), reason: error.to_string() }
+        let remedy = match error.raw_os_error() {
+            Some(nix::libc::EMFILE | nix::libc::ENFILE) => MORE_FILES,
+            _ => {
+                "TMPDIR chooses the place: make that folder again, free space in it, or set TMPDIR \
+                 to another"
+            }
+        };
+        HostFault::Scratch {
+            folder: folder.to_owned(),
+            reason: error.to_string(),
+            remedy: remedy.to_owned(),
+        }
     }
 
     /// This process cannot have another thread.
@@ -88,9 +101,7 @@ impl HostFault {
 
     pub(super) fn start(program: &Path, error: &io::Error) -> Self {
         let remedy = match error.raw_os_error() {
-            Some(nix::libc::EMFILE | nix::libc::ENFILE) => {
-                "raise the limit on open files (`ulimit -n`)"
-            }
+            Some(nix::libc::EMFILE | nix::libc::ENFILE) => MORE_FILES,
             Some(nix::libc::EAGAIN) => "raise the limit on processes (`ulimit -u`), or end some",
             Some(nix::libc::ENOMEM) => "free memory",
             Some(nix::libc::ENOENT | nix::libc::EACCES) => {
@@ -116,10 +127,28 @@ impl From<DataError> for HostFault {
             .and_then(|cause| cause.downcast_ref::<io::Error>())
             .is_some_and(|e| e.raw_os_error() == Some(nix::libc::EMFILE));
         let remedy = match error.remedy() {
-            _ if emfile => "raise the limit on open files (`ulimit -n`)",
+            _ if emfile => MORE_FILES,
             Some(remedy) => remedy,
             None => "see that the file is there and that its disk answers",
         };
         HostFault::Data { reason, remedy: remedy.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_folder_for_which_there_are_no_descriptors_asks_for_descriptors() {
+        let advice = |number: i32| {
+            let error = io::Error::from_raw_os_error(number);
+            let fault = HostFault::scratch(Path::new("/tmp"), &error);
+            miette::Diagnostic::help(&fault).map(|help| help.to_string()).unwrap_or_default()
+        };
+        for number in [nix::libc::EMFILE, nix::libc::ENFILE] {
+            assert!(advice(number).contains("ulimit -n") && !advice(number).contains("TMPDIR"));
+        }
+        assert!(advice(nix::libc::ENOSPC).contains("TMPDIR"));
     }
 }
