@@ -184,7 +184,7 @@ fn a_library_is_confined_before_its_initialisers_run() {
     let written = place.path("home/written");
     for verb in [&["methods"][..], &["check", "plugins/libtrespass.so"]] {
         for (options, expected) in [(&[][..], false), (&["--no-sandbox"], true)] {
-            let output = place.vq_host(verb, options).env("VQ_TRESPASS_AT_LOAD", &written).output();
+            let output = place.vq_host(verb, options).env("VQ_TEST_AT_LOAD", &written).output();
             let output = output.unwrap();
             let printed = String::from_utf8_lossy(&output.stdout);
             assert!(printed.contains("trespass"), "{verb:?} {options:?}: {printed}");
@@ -271,6 +271,22 @@ fn what_the_loader_finds_without_the_sandbox_it_finds_within() {
     }
 }
 
+/// Its advice, to move the file elsewhere, would break the plugin.
+#[test]
+fn a_library_beside_a_plugin_that_needs_it_is_no_reason_for_a_warning() {
+    let Some(place) = Place::new() else { return };
+    fs::write(place.path("part.c"), "int part(void) { return 7; }").unwrap();
+    for name in ["part", "other"] {
+        shared(&place, &["part.c", "-o", &format!("plugins/lib{name}.so")]);
+    }
+    plugin_with(&place, &["-Wl,--no-as-needed", "-Lplugins", "-lpart", "-Wl,-rpath,$ORIGIN"]);
+    let output = place.vq_host(&["methods"], &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("trespass"), "{said}");
+    assert!(said.contains("libother.so is left out: it exports no symbol"), "{said}");
+    assert!(!said.contains("libpart.so"), "{said}");
+}
+
 #[test]
 fn a_library_that_a_plugin_brings_along_is_part_of_its_cells_keys() {
     let Some(place) = Place::new() else { return };
@@ -332,6 +348,9 @@ fn openmp_runtimes_register_in_shared_memory_and_nobody_else_sees_it() {
     assert!(error.contains("Permission denied"), "the folder itself is not lent: {error}");
     assert!(!mark.exists());
     assert_eq!(left(), before, "registrations are left");
+    let (_, free) = place.run(&acts[..1], &["--force", "--no-sandbox"]);
+    assert_eq!(free["register"].outcome, Outcome::Ok, "{:?}", free["register"].error);
+    assert_eq!(left(), before, "registrations of a worker without a sandbox are left");
 }
 
 #[test]
@@ -400,7 +419,7 @@ fn rounding_and_processors_that_a_plugin_changes_are_put_back_and_told() {
         }
         let (_, in_fit) = place.run(&[("change", change.to_owned())], &["--force"]);
         let mut at_load = place.prepare(&[("nothing", String::new())], &["--force"]);
-        at_load.env("VQ_TRESPASS_CHANGES", change);
+        at_load.env("VQ_TEST_CHANGES", change);
         let (_, at_load) = place.finish(at_load);
         for record in [&in_fit["change"], &at_load["nothing"]] {
             assert_eq!(record.outcome, Outcome::Ok, "{:?}", record.error);

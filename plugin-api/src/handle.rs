@@ -498,6 +498,10 @@ impl Method {
         answer
     }
 
+    fn lending<'a>(&'a self, caller: &'a Caller<'a>) -> Lending<'a> {
+        Lending { caller, changed: &self.changed }
+    }
+
     /// The configurations for `request`: the generator's, or the cartesian product where the
     /// method has none. Each is completed with defaults, checked against the schema and tried on
     /// the constructor; what fails becomes a skip with its reason.
@@ -628,11 +632,24 @@ impl fmt::Debug for Caller<'_> {
     }
 }
 
+/// What a call is lent: its caller, and where what its tasks leave changed is noted.
+struct Lending<'a> {
+    caller: &'a Caller<'a>,
+    changed: &'a Changed,
+}
+
 /// # Safety
-/// `host` is the `Caller` that `Caller::raw` lent.
+/// `host` is the `Lending` that `Lending::raw` lent.
+unsafe fn lending<'a>(host: *mut c_void) -> Option<&'a Lending<'a>> {
+    // SAFETY: passed on.
+    unsafe { host.cast::<Lending<'a>>().as_ref() }
+}
+
+/// # Safety
+/// As for `lending`.
 unsafe fn caller<'a>(host: *mut c_void) -> Option<&'a Caller<'a>> {
     // SAFETY: passed on.
-    unsafe { host.cast::<Caller<'a>>().as_ref() }
+    unsafe { lending(host) }.map(|lending| lending.caller)
 }
 
 unsafe extern "C" fn ctx_log(host: *mut c_void, level: u32, text: VqStr) {
@@ -671,29 +688,44 @@ unsafe extern "C" fn ctx_parallel_for(
     task_ctx: *mut c_void,
 ) {
     // SAFETY: the plugin passes back what it was lent.
-    let Some(caller) = (unsafe { caller(host) }) else { return };
+    let Some(Lending { caller, changed }) = (unsafe { lending(host) }) else { return };
     let context = TaskContext(task_ctx);
     let context = &context;
-    let run = |i: usize| {
+    // Once for the tasks that a thread runs in a row: to ask for the processors takes a system
+    // call, and a task may be short.
+    let thread = || PutBack { before: ThreadState::take(), changed };
+    let run = |_: &mut PutBack<'_>, i: usize| {
         let before = Float::take();
         // SAFETY: the plugin's function with the plugin's context, as it asked.
         unsafe { (task.run)(context.0, i) };
         // The next task of this thread rounds as this one was to.
-        before.restore();
+        changed.note(Change { float: before.restore(), processors: false });
     };
-    caller.pool.install(|| (0..n).into_par_iter().for_each(run));
+    caller.pool.install(|| (0..n).into_par_iter().for_each_init(thread, run));
+}
+
+/// Puts the state of its thread back when dropped, and notes what had changed.
+struct PutBack<'a> {
+    before: ThreadState,
+    changed: &'a Changed,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        self.changed.note(self.before.restore());
+    }
 }
 
 unsafe extern "C" fn ctx_get_host_extension(_host: *mut c_void, _id: VqStr) -> *const c_void {
     core::ptr::null()
 }
 
-impl Caller<'_> {
+impl Lending<'_> {
     fn raw(&self) -> VqCtx {
         VqCtx {
             struct_size: size_of::<VqCtx>() as u32,
-            threads: u32::try_from(self.threads).unwrap_or(1).max(1),
-            seed: self.seed,
+            threads: u32::try_from(self.caller.threads).unwrap_or(1).max(1),
+            seed: self.caller.seed,
             host: core::ptr::from_ref(self).cast_mut().cast(),
             log: ctx_log,
             progress: ctx_progress,
@@ -834,7 +866,8 @@ impl Instance {
     ) -> Result<(), CallError> {
         let fit = present("fit", self.method.raw.fit)?;
         let train = wire::lendable(train);
-        let (ctx, train) = (caller.raw(), VqMat::of(&train.view()));
+        let lending = self.method.lending(caller);
+        let (ctx, train) = (lending.raw(), VqMat::of(&train.view()));
         call(&self.method, "fit", |err| {
             // SAFETY: the arguments live during the call, and `&mut self` has the instance alone.
             unsafe { fit(self.this, &ctx, train, err) }
@@ -853,7 +886,8 @@ impl Instance {
         codes: &mut Guarded<u8>,
     ) -> Result<(), CallError> {
         let compress = present("compress", self.method.raw.compress)?;
-        let ctx = caller.raw();
+        let lending = self.method.lending(caller);
+        let ctx = lending.raw();
         let x = wire::lendable(x);
         let out = VqCodesMut::over(codes.reset(x.nrows() * code_bytes), x.nrows(), code_bytes);
         let done = call(&self.method, "compress", |err| {
@@ -874,7 +908,8 @@ impl Instance {
         x: &mut Guarded<f32>,
     ) -> Result<(), CallError> {
         let decompress = present("decompress", self.method.raw.decompress)?;
-        let (ctx, dim) = (caller.raw(), self.space.dim);
+        let lending = self.method.lending(caller);
+        let (ctx, dim) = (lending.raw(), self.space.dim);
         let codes = wire::lendable(codes);
         let out = VqMatMut::over(x.reset(codes.nrows() * dim), codes.nrows(), dim);
         let done = call(&self.method, "decompress", |err| {
@@ -974,7 +1009,8 @@ impl Scorer<'_> {
         let (Some(packed_bytes), Some(pack)) = (self.table.packed_bytes, self.table.pack) else {
             return Ok(codes.iter().copied().collect());
         };
-        let ctx = caller.raw();
+        let lending = self.instance.method.lending(caller);
+        let ctx = lending.raw();
         let len = self.instance.method.guarded("packed_bytes", || {
             // SAFETY: `this` is this method's instance.
             unsafe { packed_bytes(self.instance.this, codes.nrows()) }
@@ -1013,7 +1049,8 @@ impl Scorer<'_> {
     ) -> Result<(), CallError> {
         let score = present("score", self.table.score)?;
         let queries = wire::lendable(queries);
-        let (ctx, rows) = (caller.raw(), queries.nrows());
+        let lending = self.instance.method.lending(caller);
+        let (ctx, rows) = (lending.raw(), queries.nrows());
         let out = VqMatMut::over(estimates.reset(rows * n), rows, n);
         let mut bounds = bounds;
         let bounds_out = match bounds.as_deref_mut() {
@@ -1038,5 +1075,51 @@ impl Scorer<'_> {
         });
         finished("score", estimates, done)?;
         bounds.map_or(Ok(()), |bounds| finished("score", bounds, Ok(())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Leaves its thread flushing small numbers to zero.
+    #[cfg(target_arch = "x86_64")]
+    unsafe extern "C" fn flushes(_context: *mut c_void, _i: usize) {
+        let flushing = 0x9fc0u32;
+        // SAFETY: masks all exceptions and flushes; the caller puts it back.
+        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const flushing) };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_a_task_leaves_changed_is_put_back_and_noted() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let states = || pool.broadcast(|_| ThreadState::take());
+        let (before, changed) = (states(), Changed::default());
+        let caller =
+            Caller { threads: 2, seed: 0, log: &|_, _| (), progress: &|_, _| true, pool: &pool };
+        let lending = Lending { caller: &caller, changed: &changed };
+        let ctx = lending.raw();
+        // SAFETY: the context was lent just now, and the task needs none of its own.
+        unsafe {
+            (ctx.parallel_for)(ctx.host, 8, VqTask { run: flushes }, core::ptr::null_mut());
+        }
+        assert_eq!(states(), before);
+        assert_eq!(changed.so_far(), Change { float: true, processors: false });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_that_a_task_pinned_gets_its_processors_back() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let state = || pool.install(ThreadState::take);
+        let (before, changed) = (state(), Changed::default());
+        let pinned = pool.install(|| {
+            let _put_back = PutBack { before: ThreadState::take(), changed: &changed };
+            crate::thread_state::pin();
+            ThreadState::take() != before
+        });
+        assert_eq!(state(), before);
+        assert_eq!(changed.so_far().processors, pinned);
     }
 }

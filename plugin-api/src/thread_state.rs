@@ -200,6 +200,16 @@ fn processors() -> Option<Box<[u64; MASK_WORDS]>> {
 #[cfg(not(target_os = "linux"))]
 fn set_processors(_mask: &[u64; MASK_WORDS]) {}
 
+/// Leaves the calling thread its first processor only.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn pin() {
+    let all = processors().expect("Linux tells");
+    let first = all.iter().position(|word| *word != 0).expect("a thread has processors");
+    let mut one = Box::new([0; MASK_WORDS]);
+    one[first] = 1 << all[first].trailing_zeros();
+    set_processors(&one);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,12 +231,8 @@ mod tests {
     fn a_thread_that_was_pinned_gets_its_processors_back() {
         std::thread::spawn(|| {
             let before = ThreadState::take();
-            let all = before.processors.clone().unwrap();
-            let first = all.iter().position(|word| *word != 0).unwrap();
-            let mut one = Box::new([0; MASK_WORDS]);
-            one[first] = 1 << all[first].trailing_zeros();
-            set_processors(&one);
-            let alone = *all == *one;
+            pin();
+            let alone = ThreadState::take() == before;
             assert_eq!(before.restore().processors, !alone);
             assert_eq!(ThreadState::take(), before);
         })

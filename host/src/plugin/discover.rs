@@ -115,7 +115,13 @@ pub fn discover(
             }
         }
     }
+    catalog.drop_needed();
     Ok(catalog)
+}
+
+/// Why a library that is no plugin is refused.
+fn no_plugin() -> String {
+    format!("it exports no symbol {ENTRY_SYMBOL}")
 }
 
 /// True for a file that the platform would load as a library.
@@ -167,7 +173,7 @@ fn inspect(path: &Path) -> Result<(String, Option<String>), Refusal> {
     }
     if !has_entry {
         return Err(refuse(
-            format!("it exports no symbol {ENTRY_SYMBOL}"),
+            no_plugin(),
             "export it (Rust: export_plugin!, C: vq_plugin.h), or move the file elsewhere",
         ));
     }
@@ -177,6 +183,19 @@ fn inspect(path: &Path) -> Result<(String, Option<String>), Refusal> {
 }
 
 impl Catalog {
+    /// A library that is no plugin but that a plugin needs is where it belongs.
+    fn drop_needed(&mut self) {
+        let reason = no_plugin();
+        if !self.refused.iter().any(|refused| refused.reason == reason) {
+            return;
+        }
+        let canonical = |file: &Path| file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let needs = self.libraries.iter().map(|library| Needs::of(&library.path));
+        let needed: BTreeSet<PathBuf> =
+            needs.flat_map(|needs| needs.files().map(canonical).collect::<Vec<_>>()).collect();
+        self.refused.retain(|it| it.reason != reason || !needed.contains(&canonical(&it.path)));
+    }
+
     /// Adds a library unless an equal file is there; tells of methods it does not get to serve.
     fn add(&mut self, library: Library) {
         if self.libraries.iter().any(|known| known.digests() == library.digests()) {

@@ -5,6 +5,7 @@ use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
 use super::supervise::{Limits, run};
 use crate::plugin::{Described, Digests, Refusal};
 use crate::record::Outcome;
+use crate::report::plain;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use vq_plugin_api::{GridRequest, conformance};
 
 /// Describing and expanding take milliseconds; a library that needs longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Characters of what a refused library printed that are told.
+const LAST_WORDS: usize = 160;
 /// Memory for questions.
 const MEMORY: u64 = 4 << 30;
 
@@ -50,14 +53,26 @@ pub fn describe(path: &Path, sandbox: bool, cancel: &AtomicBool) -> Result<Descr
             };
             format!("install or link what it misses, or rebuild it on this system{more}")
         }
-        Outcome::Crashed => "copy it again or rebuild it: the file may be cut short".into(),
+        Outcome::Crashed if ["(SIGBUS)", "(SIGSEGV)"].iter().any(|end| error.contains(end)) => {
+            "copy it again or rebuild it: the file may be cut short".into()
+        }
         _ => "report it to the plugin's author, or remove the file".into(),
     };
     Ok(Err(Refusal {
         path: path.to_owned(),
-        reason: error.replace(" at load", " while it was loaded"),
+        reason: error.replace(" at load", " while it was loaded") + &last_words(&ended.printed),
         remedy,
     }))
+}
+
+/// The end of what a library printed before it ended, as a clause; nothing if it printed nothing.
+fn last_words(printed: &str) -> String {
+    let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = match words.char_indices().rev().nth(LAST_WORDS) {
+        Some((at, character)) => format!("…{}", &words[at + character.len_utf8()..]),
+        None => words,
+    };
+    if text.is_empty() { text } else { format!(", having printed: {}", plain(&text)) }
 }
 
 /// The configurations for `requests`, a list each.
@@ -172,4 +187,18 @@ pub enum CheckError {
     /// The host's own part failed.
     #[error(transparent)]
     Host(#[from] HostFault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_what_a_library_printed_is_told_in_one_line() {
+        assert_eq!(last_words(""), "");
+        assert_eq!(last_words("no license\n\tfound\n"), ", having printed: no license found");
+        let long = "é".repeat(LAST_WORDS);
+        assert_eq!(last_words(&long), format!(", having printed: {long}"));
+        assert_eq!(last_words(&format!("a{long}")), format!(", having printed: …{long}"));
+    }
 }

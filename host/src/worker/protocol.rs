@@ -106,6 +106,8 @@ pub enum Message {
         /// The line.
         text: String,
     },
+    /// A line of the host's own about the plugin, for the log.
+    Note(String),
     /// What a check has just found: it counts even if the process ends before the answer.
     Found(CheckFinding),
     /// What a check has just found impossible to check; likewise.

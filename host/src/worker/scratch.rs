@@ -91,14 +91,9 @@ fn place(tmpdir: Option<OsString>) -> PathBuf {
 
 /// Removes what `note` names, and then the folder.
 fn remove(folder: &Path, note: &str) {
-    #[cfg(target_os = "linux")]
     if let Some(pid) = note.lines().nth(1).and_then(|pid| pid.parse().ok()) {
-        for file in super::sandbox::registrations(pid) {
-            let _ = fs::remove_file(file);
-        }
+        remove_registrations(pid);
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = note;
     // The lock last, by which the next run knows what is left: to remove a folder that holds something
     // takes a file descriptor, and there may be none.
     let work = folder.join("work");
@@ -110,6 +105,16 @@ fn remove(folder: &Path, note: &str) {
         let _ = fs::remove_file(folder.join("lock"));
         let _ = fs::remove_dir(folder);
     }
+}
+
+/// Removes what OpenMP runtimes of the dead process `pid` left in shared memory.
+pub(super) fn remove_registrations(pid: u32) {
+    #[cfg(target_os = "linux")]
+    for file in super::sandbox::registrations(pid) {
+        let _ = fs::remove_file(file);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = pid;
 }
 
 /// Removes the folders in `place` whose owner is this user and whose lock is free.

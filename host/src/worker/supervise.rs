@@ -5,7 +5,7 @@ use super::environment;
 use super::fault::HostFault;
 use super::memory::{Container, machine_bytes};
 use super::protocol::{Answer, CheckFinding, Job, Message, Order};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, remove_registrations};
 use crate::plugin::Digests;
 use crate::record::{Outcome, Sandbox};
 use nix::sys::signal::{Signal, killpg};
@@ -36,6 +36,8 @@ const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 /// Log lines kept per cell, and about how many bytes of them.
 const MAX_LOG_LINES: usize = 200;
 const MAX_LOG_BYTES: usize = 64 * 1024;
+/// Lines of the host's own beside them; a worker has a few.
+const MAX_NOTES: usize = 20;
 /// Characters of a log line or an error, and of a stage, that are kept.
 const MAX_TEXT: usize = 4096;
 const MAX_STAGE: usize = 400;
@@ -67,12 +69,57 @@ pub struct Ended {
     pub checked: (Vec<CheckFinding>, Vec<Skip>),
     /// Its log lines and the tail of whatever it printed.
     pub log: Option<String>,
+    /// That tail alone.
+    pub printed: String,
     /// What held the plugin in its place; `None` if the child did not get so far.
     pub sandbox: Option<Sandbox>,
     /// Highest resident memory, bytes.
     pub peak_rss_bytes: u64,
     /// Spawn to end, seconds.
     pub wall_s: f64,
+}
+
+/// What is kept of a child's log lines.
+#[derive(Debug, Default)]
+struct Log {
+    lines: Vec<String>,
+    bytes: usize,
+    /// Lines of the plugin that are not kept.
+    dropped: usize,
+    /// The host's own, which no plugin's lines crowd out.
+    notes: Vec<String>,
+}
+
+impl Log {
+    fn line(&mut self, level: Level, text: String) {
+        if self.lines.len() >= MAX_LOG_LINES || self.bytes >= MAX_LOG_BYTES {
+            self.dropped += 1;
+            return;
+        }
+        let line = format!("{}: {}", name(level), capped(text, MAX_TEXT));
+        self.bytes += line.len();
+        self.lines.push(line);
+    }
+
+    fn note(&mut self, text: String) {
+        if self.notes.len() < MAX_NOTES {
+            self.notes.push(format!("{}: {}", name(Level::Warn), capped(text, MAX_TEXT)));
+        }
+    }
+
+    /// All of it, and what the child `printed`; `None` for nothing.
+    fn text(mut self, printed: &str) -> Option<String> {
+        match self.dropped {
+            0 => {}
+            1 => self.lines.push("(1 more line is not kept)".to_owned()),
+            dropped => self.lines.push(format!("({dropped} more lines are not kept)")),
+        }
+        self.lines.append(&mut self.notes);
+        if !printed.is_empty() {
+            self.lines.push(format!("printed:\n{printed}"));
+        }
+        (!self.lines.is_empty()).then(|| self.lines.join("\n"))
+    }
 }
 
 enum Event {
@@ -147,10 +194,16 @@ pub fn run(
             None => HostFault::start(&program, &error),
         }
     })?;
+    let pid = child.id();
     if let Some(scratch) = &scratch {
-        scratch.belongs_to(child.id());
+        scratch.belongs_to(pid);
     }
-    let mut ended = watch(child, limits, &container, cancel, on_progress, started)?;
+    let ended = watch(child, limits, &container, cancel, on_progress, started);
+    // What is left of it goes with its scratch folder, where it has one.
+    if scratch.is_none() {
+        remove_registrations(pid);
+    }
+    let mut ended = ended?;
     if let Answer::Failed { outcome: Outcome::OutOfMemory, error } = &mut ended.answer {
         advise(error, trained_on, limits.memory);
     }
@@ -172,6 +225,7 @@ fn interrupted(started: Instant) -> Ended {
         answer: Answer::Failed { outcome: Outcome::Cancelled, error: "interrupted".to_owned() },
         checked: (Vec::new(), Vec::new()),
         log: None,
+        printed: String::new(),
         sandbox: None,
         peak_rss_bytes: 0,
         wall_s: started.elapsed().as_secs_f64(),
@@ -262,8 +316,7 @@ fn watch(
     let mut answer = None;
     let mut sandbox = None;
     let mut checked = (Vec::new(), Vec::new());
-    let mut log: Vec<String> = Vec::new();
-    let mut log_bytes = 0;
+    let mut log = Log::default();
     let mut stage = String::from("start");
     let mut killed: Option<(Outcome, String)> = None;
     let mut exited: Option<(Option<ExitStatus>, u64)> = None;
@@ -284,14 +337,9 @@ fn watch(
             }
             Ok(Event::Line(Message::Found(finding))) => checked.0.push(finding),
             Ok(Event::Line(Message::Skipped(skip))) => checked.1.push(skip),
-            Ok(Event::Line(Message::Log { level, text }))
-                if log.len() < MAX_LOG_LINES && log_bytes < MAX_LOG_BYTES =>
-            {
-                let line = format!("{}: {}", name(level), capped(text, MAX_TEXT));
-                log_bytes += line.len();
-                log.push(line);
-            }
-            Ok(Event::Line(Message::Log { .. }) | Event::Garbage) => {}
+            Ok(Event::Line(Message::Log { level, text })) => log.line(level, text),
+            Ok(Event::Line(Message::Note(text))) => log.note(text),
+            Ok(Event::Garbage) => {}
             Ok(Event::Closed) => closed = true,
             Ok(Event::Exited(usage)) => {
                 let usage = usage.ok();
@@ -360,13 +408,11 @@ fn watch(
             Answer::Failed { outcome, error }
         }
     };
-    if !printed.is_empty() {
-        log.push(format!("printed:\n{printed}"));
-    }
     Ok(Ended {
         answer,
         checked,
-        log: (!log.is_empty()).then(|| log.join("\n")),
+        log: log.text(&printed),
+        printed,
         sandbox,
         peak_rss_bytes: max_rss,
         wall_s: started.elapsed().as_secs_f64(),
@@ -528,4 +574,22 @@ fn join_within<T>(thread: thread::JoinHandle<T>, patience: Duration) -> Option<T
         thread::sleep(Duration::from_millis(2));
     }
     if thread.is_finished() { thread.join().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_logs_much_does_not_crowd_out_what_the_host_says_of_it() {
+        let mut log = Log::default();
+        for i in 0..MAX_LOG_LINES + 3 {
+            log.line(Level::Info, format!("line {i}"));
+        }
+        log.note("it changed something".into());
+        let text = log.text("hello").unwrap();
+        let end = "\n(3 more lines are not kept)\nwarning: it changed something\nprinted:\nhello";
+        assert!(text.starts_with("info: line 0\n") && text.ends_with(end), "{text}");
+        assert_eq!(Log::default().text(""), None);
+    }
 }

@@ -17,7 +17,7 @@ use vq_plugin_api::conformance::{Event, Finding, Severity};
 use vq_plugin_api::handle::Method;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::thread_state::Change;
-use vq_plugin_api::{GridRequest, Level, conformance};
+use vq_plugin_api::{GridRequest, conformance};
 
 /// How long text on its way through a pipe of this process is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -123,7 +123,8 @@ fn work(order: &Order, needs: &Needs, reporter: &Arc<Reporter>) -> Result<Answer
 /// Tells what plugin code left behind in a thread of ours.
 fn note(reporter: &Reporter, what: &str, changed: Change) {
     if !changed.is_none() {
-        reporter.log(Level::Warn, &format!("{what} changed {changed}, and vq-host put it back"));
+        let note = format!("{what} changed {changed}, and vq-host put it back");
+        reporter.send(&Message::Note(note));
     }
 }
 

@@ -172,7 +172,7 @@ static int act(const char *act, const char *target) {
 
 /* Before anybody asked: what the loader runs, the sandbox must hold as well. */
 __attribute__((constructor)) static void at_load(void) {
-  const char *path = getenv("VQ_TRESPASS_AT_LOAD"), *change = getenv("VQ_TRESPASS_CHANGES");
+  const char *path = getenv("VQ_TEST_AT_LOAD"), *change = getenv("VQ_TEST_CHANGES");
   if (path) opens(path, O_CREAT | O_WRONLY);
   if (change) leaves_changed(change);
 }
