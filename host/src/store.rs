@@ -120,6 +120,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A pipe or a device.
+    #[error("`{}` is not a regular file; name another store", path.display())]
+    NotAFile {
+        /// What is no file.
+        path: PathBuf,
+    },
     /// The file was a store and is damaged.
     #[error(
         "the store `{0}` is damaged ({detail}); try `sqlite3 {0} .recover`, or move it away and run again",
@@ -160,6 +166,20 @@ pub enum OpenError {
         /// What the system or SQLite said.
         reason: Reason,
     },
+}
+
+impl OpenError {
+    /// True when there is no room for the store.
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            Self::Folder { reason, .. }
+            | Self::Create { reason, .. }
+            | Self::Beside { reason, .. }
+            | Self::Lock { reason, .. }
+            | Self::Sqlite { reason, .. } => reason.is_full_disk(),
+            _ => false,
+        }
+    }
 }
 
 fn process(pid: Option<u32>) -> String {
@@ -210,7 +230,7 @@ pub enum WriteError {
         /// The other process, where the system tells it.
         pid: Option<u32>,
     },
-    /// A page that no vq-host wrote.
+    /// A page that no vq-host wrote, or more damage than a run may take out.
     #[error(
         "the store `{0}` is damaged ({detail}); try `sqlite3 {0} .recover`, or move it away and run again",
         path.display()
@@ -218,7 +238,7 @@ pub enum WriteError {
     Corrupted {
         /// The file.
         path: PathBuf,
-        /// What SQLite found.
+        /// What was found.
         detail: String,
     },
     /// Anything else: a full disk, a file gone read-only.
@@ -229,6 +249,13 @@ pub enum WriteError {
         /// What the system or SQLite said.
         reason: Reason,
     },
+}
+
+impl WriteError {
+    /// True when there is no room for what was to be stored.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Sqlite { reason, .. } if reason.is_full_disk())
+    }
 }
 
 /// Why a store cannot be read.
@@ -369,6 +396,10 @@ impl Store {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         let target = create::target(&path);
+        // Before anything is made beside it.
+        if fs::metadata(&target).is_ok_and(|about| is_no_file(&about)) {
+            return Err(OpenError::NotAFile { path });
+        }
         let mut new_folder = None;
         if let Some(folder) = target.parent() {
             new_folder = (!folder.exists()).then(|| folder.to_owned());
@@ -405,6 +436,7 @@ impl Store {
                 return Err(OpenError::Missing { path });
             }
             Err(error) => return Err(OpenError::Sqlite { path, reason: error.into() }),
+            Ok(about) if is_no_file(&about) => return Err(OpenError::NotAFile { path }),
             Ok(_) => {}
         }
         // Not SQLITE_OPEN_READ_ONLY: after a kill, the first to open the file has to roll the
@@ -471,17 +503,26 @@ impl Store {
     /// run whose description is damaged keeps its records and loses the description.
     ///
     /// # Errors
-    /// [`WriteError`]; the store is as it was then.
+    /// [`WriteError`]; the store is as it was then. [`WriteError::Corrupted`] when most records
+    /// are damaged or missing: that is one fault in what they share, and not theirs.
     pub fn discard_damaged(&mut self) -> Result<Vec<Damage>, WriteError> {
         let damaged = self.write(|writing| {
             let connection: &Connection = &writing.transaction;
             let failed = |source| write_error(writing.path, connection, &source);
-            let damaged = damaged(connection).map_err(failed)?;
+            let refused =
+                |detail| Err(WriteError::Corrupted { path: writing.path.to_owned(), detail });
+            let (sound, damaged) = sound_and_damaged(connection).map_err(failed)?;
             if !damaged.is_empty() {
+                if let Some(most) = most(connection, sound.len(), &damaged).map_err(failed)? {
+                    return refused(most);
+                }
                 scan::discard(connection, &damaged).map_err(failed)?;
-                if let Some((damage, _)) = self::damaged(connection).map_err(failed)?.first() {
-                    let path = writing.path.to_owned();
-                    return Err(WriteError::Corrupted { path, detail: damage.to_string() });
+                let (left, damaged) = sound_and_damaged(connection).map_err(failed)?;
+                if let Some((damage, _)) = damaged.first() {
+                    return refused(damage.to_string());
+                }
+                if left != sound {
+                    return refused("its tables do not keep what is written".to_owned());
                 }
                 writing.known = Known::load(connection).map_err(failed)?;
             }
@@ -711,6 +752,20 @@ impl Reader {
         Ok(contents)
     }
 
+    /// Says how many, where so many records are damaged that
+    /// [`discard_damaged`](Store::discard_damaged) refuses.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn too_damaged(&self) -> Result<Option<String>, ReadError> {
+        let read = || {
+            let _moment = self.connection.unchecked_transaction()?;
+            let (sound, damaged) = sound_and_damaged(&self.connection)?;
+            most(&self.connection, sound.len(), &damaged)
+        };
+        read().map_err(|source| self.read_error(&source))
+    }
+
     /// Every run, in the order they started.
     ///
     /// # Errors
@@ -820,8 +875,12 @@ impl Reader {
         }
     }
 
-    /// The file's schema version, 0 when it is new; refuses what is not ours or newer than us.
+    /// The file's schema version, 0 when it is new; refuses what is not ours, newer than
+    /// us, or has tables that no vq-host made.
     fn schema_version(&self) -> Result<usize, OpenError> {
+        // At one moment: another process may be upgrading the file.
+        let _moment =
+            self.connection.unchecked_transaction().map_err(|source| self.open_error(&source))?;
         let header = || -> rusqlite::Result<(i32, i64, i64)> {
             let pragma = |sql| self.connection.query_row(sql, [], |row| row.get(0));
             let id = self.connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
@@ -840,7 +899,11 @@ impl Reader {
         if found > MIGRATIONS.len() {
             return Err(OpenError::Newer { path: path(), found, known: MIGRATIONS.len() });
         }
-        Ok(found)
+        let other = schema::difference(&self.connection, found);
+        match other.map_err(|source| self.open_error(&source))? {
+            Some(detail) => Err(OpenError::Corrupted { path: path(), detail }),
+            None => Ok(found),
+        }
     }
 
     /// A store whose last writer was killed and that we may not write cannot be rolled back where
@@ -910,16 +973,36 @@ impl Reader {
     }
 }
 
-/// Everything damaged, with its row.
-fn damaged(connection: &Connection) -> rusqlite::Result<Vec<(Damage, Option<i64>)>> {
-    let mut damaged = Vec::new();
+/// The keys of the records that are what was written, and everything damaged, with its row.
+fn sound_and_damaged(
+    connection: &Connection,
+) -> rusqlite::Result<(Vec<String>, Vec<(Damage, Option<i64>)>)> {
+    let (mut sound, mut damaged) = (Vec::new(), Vec::new());
     scan(connection, |found| {
-        if let Found::Damage(damage, row) = found {
-            damaged.push((damage, row));
+        match found {
+            Found::Run(_) => {}
+            Found::Record(record) => sound.push(record.key),
+            Found::Damage(damage, row) => damaged.push((damage, row)),
         }
         Ok::<(), rusqlite::Error>(())
     })?;
-    Ok(damaged)
+    sound.sort_unstable();
+    Ok((sound, damaged))
+}
+
+/// Says how many, where most records are damaged or missing: not by faults of their own, but by
+/// one in what they share. To take them out would lose them for it. Of fewer than four it tells
+/// nothing.
+fn most(
+    connection: &Connection,
+    sound: usize,
+    damaged: &[(Damage, Option<i64>)],
+) -> rusqlite::Result<Option<String>> {
+    let records = damaged.iter().filter(|(damage, _)| matches!(damage, Damage::Record { .. }));
+    let lost = records.count() + scan::missing(connection)?;
+    let all = sound + lost;
+    let most = all >= 4 && 2 * lost > all;
+    Ok(most.then(|| format!("{lost} of {all} records are damaged or missing")))
 }
 
 /// `path` with more at its end: a file that belongs to it.
@@ -927,6 +1010,12 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
+}
+
+/// True for pipes and devices, which may be waited for without end. What is wrong with a folder,
+/// the system says.
+fn is_no_file(about: &fs::Metadata) -> bool {
+    !about.is_file() && !about.is_dir()
 }
 
 fn set_writable(file: &Path) -> io::Result<()> {

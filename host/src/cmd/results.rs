@@ -47,10 +47,24 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
     if damage.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    for line in Damage::lines(&damage) {
+    let of_run = |damage: &Damage| matches!(damage, Damage::Run { .. });
+    let (runs, others): (Vec<Damage>, Vec<Damage>) = damage.into_iter().partition(of_run);
+    for line in Damage::lines(&others) {
         say::warning(&format!("{line}; it is left out"));
     }
-    say::line("`vq-host run` measures anew what is damaged");
+    for line in Damage::lines(&runs) {
+        say::warning(&format!("{line}; its records are not"));
+    }
+    if let Some(most) = reader.too_damaged().into_diagnostic()? {
+        let store = store.display();
+        say::line(&format!(
+            "{most}: try `sqlite3 {store} .recover`, or move the store away and run again"
+        ));
+    } else if others.is_empty() {
+        say::line("`vq-host run` takes a damaged description out and keeps the run's records");
+    } else {
+        say::line("`vq-host run` measures anew what is damaged");
+    }
     Ok(ExitCode::from(SOME_FAILED))
 }
 

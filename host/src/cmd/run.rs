@@ -31,14 +31,16 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
     // it. But a store that can only be read still tells that all is done.
     let mut store = match Store::open(&asked.sweep.run.store) {
         Err(error @ (OpenError::Beside { .. } | OpenError::ReadOnly { .. }))
-            if !asked.may_be_done() =>
+            if !asked.may_be_done() && !error.is_full_disk() =>
         {
             return Err(miette!(
                 help = "name another with --store; `vq-host results` reads a store without writing",
                 "{error}"
             ));
         }
-        Err(error) if !asked.may_be_done() => return Err(error).into_diagnostic(),
+        Err(error) if !asked.may_be_done() => {
+            return Err(with_help(error.is_full_disk(), error));
+        }
         opened => opened,
     };
     let planned = match plan::prepare(asked, &args.selection, &progress) {
@@ -50,6 +52,9 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
     };
     display.prepared();
     if let Ok(store) = &mut store {
+        // Named when the cells were planned. Also where nothing is left to run: what is damaged
+        // may be a run's description, or a record of another sweep.
+        store.discard_damaged().map_err(|error| with_help(error.is_full_disk(), error))?;
         rename(store, &planned).into_diagnostic()?;
     }
     let to_run = planned.to_run(&args.selection);
@@ -77,7 +82,8 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
         };
         let to_do = counted(to_run.len(), "cell");
         display.say(&format!("{to_do} to run, {done} done already{shared}{skipped}"));
-        run_cells(&args, &planned, to_run, store.into_diagnostic()?, &display)?;
+        let store = store.map_err(|error| with_help(error.is_full_disk(), error))?;
+        run_cells(&args, &planned, to_run, store, &display)?;
     }
     display.finish();
     report(&args, &planned)
@@ -91,10 +97,8 @@ fn run_cells(
     display: &Display,
 ) -> miette::Result<()> {
     let options = &planned.sweep.run;
-    // Named when the cells were planned.
-    store.discard_damaged().into_diagnostic()?;
     let run = RunInfo::begin(&planned.sweep.name, planned.sweep.source.text());
-    store.begin_run(&run).into_diagnostic()?;
+    store.begin_run(&run).map_err(|error| with_help(error.is_full_disk(), error))?;
     let jobs = args.jobs.unwrap_or(options.jobs);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = match args.threads.unwrap_or(options.threads) {
@@ -136,12 +140,20 @@ fn run_cells(
     })
     .map_err(|error| match error {
         RunError::Host(fault) => fault.into(),
-        RunError::Event(error) => miette!(
+        RunError::Event(error) => with_help(error.is_full_disk(), error),
+    })
+}
+
+/// What the store refused, and what to do where the disk is full.
+fn with_help(full_disk: bool, error: impl std::fmt::Display) -> miette::Report {
+    match full_disk {
+        true => miette!(
             help =
                 "free the disk or choose another --store, then run again: finished cells are kept",
             "{error}"
         ),
-    })
+        false => miette!("{error}"),
+    }
 }
 
 /// Ends with the best trade-offs of the selected cells, and says by the exit code how it went.

@@ -11,21 +11,31 @@ use rusqlite::{Connection, ErrorCode, ffi};
 /// What the system said: `No space left on device (os error 28)`. SQLite's own words where it is
 /// SQLite that refuses.
 #[derive(Debug)]
-pub struct Reason(Box<str>);
+pub struct Reason {
+    words: Box<str>,
+    full: bool,
+}
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
-        Self(error.to_string().into())
+        let full =
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        Self { words: error.to_string().into(), full }
     }
 }
 
 impl Reason {
+    /// True when the disk is full, or one's share of it.
+    pub fn is_full_disk(&self) -> bool {
+        self.full
+    }
+
     /// Why a call on the store at `path` failed; SQLite itself only says "disk I/O error".
     pub(super) fn of(
         error: &rusqlite::Error,
@@ -48,7 +58,7 @@ impl Reason {
             Some(ErrorCode::ReadOnly) => "it opens for reading only".to_owned(),
             _ => error.to_string(),
         };
-        system.map_or_else(|| Self(words().into()), Self::from)
+        system.map_or_else(|| Self { words: words().into(), full: false }, Self::from)
     }
 }
 

@@ -125,6 +125,18 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
     Ok(())
 }
 
+/// How many records the tally has that a damaged page no longer shows.
+pub(super) fn missing(connection: &Connection) -> rusqlite::Result<usize> {
+    let (cells, sum) =
+        connection.query_row("SELECT cells, checksum FROM stored_tally", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })?;
+    let [(_, first), (shown, second)] = tally(connection)?;
+    // With the right sum all are there, and it is the tally that counts wrong.
+    let all = first.wrapping_add(second) == sum;
+    Ok(if all { 0 } else { usize::try_from(cells.saturating_sub(shown)).unwrap_or(0) })
+}
+
 /// Gives every run and record its checksum and makes the tally anew. What cannot be read gets
 /// none, and so stays damaged.
 pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
@@ -160,8 +172,8 @@ pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
     tally_anew(connection)
 }
 
-/// Counts what is there.
-pub(super) fn tally_anew(connection: &Connection) -> rusqlite::Result<()> {
+/// How many runs and how many cells there are, with the sums of their checksums.
+fn tally(connection: &Connection) -> rusqlite::Result<[(i64, i64); 2]> {
     let mut sums = [(0i64, 0i64); 2];
     for (sum, table) in sums.iter_mut().zip(["stored_runs", "stored_cells"]) {
         let mut statement = connection.prepare(&format!("SELECT checksum FROM {table}"))?;
@@ -170,7 +182,12 @@ pub(super) fn tally_anew(connection: &Connection) -> rusqlite::Result<()> {
             *sum = (sum.0 + 1, sum.1.wrapping_add(row.get(0).unwrap_or(0)));
         }
     }
-    let [(runs, first), (cells, second)] = sums;
+    Ok(sums)
+}
+
+/// Counts what is there.
+pub(super) fn tally_anew(connection: &Connection) -> rusqlite::Result<()> {
+    let [(runs, first), (cells, second)] = tally(connection)?;
     connection.execute("DELETE FROM stored_tally", [])?;
     connection.execute(
         "INSERT INTO stored_tally VALUES (?1, ?2, ?3)",

@@ -1,6 +1,6 @@
 //! The file's schema: tables, how an older file becomes a newer one, and the views for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -262,6 +262,55 @@ pub(super) fn migrate(connection: &mut Connection, found: usize) -> rusqlite::Re
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
     create_views(&transaction)?;
     transaction.commit()
+}
+
+/// What the file's schema says otherwise than version `version` of ours. A bit that flips in the
+/// name of a column leaves a table that SQLite finds sound and of which no record can be read.
+///
+/// What someone else added is left out, and so are the columns of `results`.
+pub(super) fn difference(
+    connection: &Connection,
+    version: usize,
+) -> rusqlite::Result<Option<String>> {
+    let ours = Connection::open_in_memory()?;
+    for step in MIGRATIONS.iter().take(version) {
+        ours.execute_batch(step)?;
+    }
+    if version >= FIRST_SEALED {
+        create_views(&ours)?;
+    }
+    let theirs = entries(connection)?;
+    for entry in entries(&ours)? {
+        if !theirs.contains(&entry) {
+            let [kind, name, ..] = &entry;
+            return Ok(Some(format!("its {kind} `{name}` is not what was made")));
+        }
+    }
+    // Two tables at one place would be read and written as each other.
+    let shared: bool = connection.query_row(
+        "SELECT count(*) > count(DISTINCT rootpage) FROM sqlite_schema WHERE rootpage > 0",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(shared.then(|| "two of its tables are at one place".to_owned()))
+}
+
+/// Kind, name, table and definition of all that the schema names.
+fn entries(connection: &Connection) -> rusqlite::Result<HashSet<[String; 4]>> {
+    let mut statement =
+        connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema")?;
+    let mut rows = statement.query([])?;
+    let mut entries = HashSet::new();
+    while let Some(row) = rows.next()? {
+        let text = |index| -> rusqlite::Result<String> {
+            let bytes = row.get_ref(index)?.as_bytes_or_null()?.unwrap_or_default();
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        };
+        let name = text(1)?;
+        let sql = if name == "results" { String::new() } else { text(3)? };
+        entries.insert([text(0)?, name, text(2)?, sql]);
+    }
+    Ok(entries)
 }
 
 /// The metrics that the view shows, with their numbers.

@@ -47,6 +47,22 @@ fn a_damaged_record_is_named_left_out_and_measured_again() {
     assert_eq!(site.records().len(), 3);
 }
 
+#[test]
+fn a_damaged_description_of_a_run_is_taken_out_where_nothing_is_left_to_run() {
+    let site = site();
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let store = Connection::open(site.store()).expect("a SQLite file");
+    assert_eq!(store.execute("UPDATE stored_runs SET os = 'other'", []).expect("a change"), 1);
+    drop(store);
+    site.vq(&["results", "results.db"])
+        .expect_code(3)
+        .says("is damaged; its records are not")
+        .says("`vq-host run` takes a damaged description out and keeps the run's records");
+    site.vq(&["run", "s.toml"]).expect_code(0).says("nothing to run");
+    site.vq(&["results", "results.db"]).expect_code(0);
+    assert_eq!(site.records().len(), 3);
+}
+
 /// Root may write everything: there, somebody else runs the program.
 const NOBODY: u32 = 65_534;
 
