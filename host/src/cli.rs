@@ -15,13 +15,17 @@ pub(crate) struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  vq-host run sweeps.toml                  measure everything that is not measured yet
-  vq-host plan sweeps.toml                 what would run, what is skipped and why
-  vq-host methods                          which methods are there, and from which files
+  vq-host run sweeps.toml                  measure what is not measured yet
+  vq-host plan sweeps.toml                 what would run, what not, and why
+  vq-host methods                          which methods are there, from where
   vq-host results results/first-look.db    what was measured
 
-Exit codes: 0 all cells ok · 1 could not start or go on · 2 usage · 3 some cells failed ·
-129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM";
+Exit codes:
+  0              all cells ok
+  1              could not start or go on
+  2              wrong usage
+  3              some cells failed
+  129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -71,9 +75,15 @@ const CHECK_EXAMPLES: &str = "Examples:
   vq-host check libmy_methods.so --method METHOD --timeout 30s
   vq-host check libmy_methods.so --method METHOD --param iterations=2
 
-Each method is checked in a process of its own: one that crashes or hangs costs its own checks only.
-Exit codes: 0 keeps the contract · 1 cannot be loaded · 2 usage · 3 breaks a rule ·
-129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM";
+Each method is checked in a process of its own.
+One that crashes or hangs costs its own checks only.
+
+Exit codes:
+  0              keeps the contract
+  1              cannot be loaded
+  2              wrong usage
+  3              breaks a rule
+  129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM";
 
 const NEW_EXAMPLES: &str = "Examples:
   vq-host new my-method
@@ -83,8 +93,8 @@ const NEW_EXAMPLES: &str = "Examples:
 
 const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db
-  vq-host results results/first-look.db --method METHOD --metric mse,recall@10 --sort mse
-  vq-host results results/first-look.db --best
+  vq-host results results/first-look.db --method METHOD --best
+  vq-host results results/first-look.db --metric mse,recall@10 --sort mse
   vq-host results results/first-look.db --outcome failed --verbose
   vq-host results results/first-look.db --format csv > results.csv";
 
@@ -93,8 +103,8 @@ const CACHE_EXAMPLES: &str = "Examples:
   vq-host data cache --clear --older-than 30d
   vq-host data cache --format json | jq .bytes
 
-Prepared data can always be made again, except from a source that is gone. What a running vq-host
-uses stays.";
+Prepared data can be made again, except from a source that is gone.
+What a running vq-host uses stays.";
 
 /// Where plugins and prepared data are.
 #[derive(Debug, Args)]
@@ -350,4 +360,22 @@ pub(crate) struct CacheArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn what_follows_the_options_fits_a_terminal_of_80_columns() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 78, "{}: {line}", command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
 }

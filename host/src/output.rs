@@ -9,10 +9,78 @@ use crate::data::Prepared;
 use crate::plan::{Cell, Skip};
 use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
 use crate::record::DatasetInfo;
+use crate::report::table::moves;
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use serde_json::{Value, json};
+use std::io::{self, Write};
 use vq_plugin_api::handle::Descriptor;
 use vq_plugin_api::params::{Kind, Param};
+
+/// Writes `value` for programs, in such a way that people can look at it in a terminal too:
+/// whatever would move the cursor or the order of reading is written as `\u` and its number.
+///
+/// # Errors
+/// Whatever `out` says.
+pub fn write(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, Plain(PrettyFormatter::new())))?;
+    writeln!(out)
+}
+
+/// Pretty JSON without characters that draw on a terminal.
+struct Plain(PrettyFormatter<'static>);
+
+impl Formatter for Plain {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| moves(*c)) {
+            write!(out, "{}\\u{:04x}", &rest[..at], u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_array(out)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array(out)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(out, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array_value(out)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object(out)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object(out)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(out, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(out)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object_value(out)
+    }
+}
 
 /// What was found, and where.
 pub fn catalog(catalog: &Catalog) -> Value {
@@ -167,4 +235,26 @@ fn checked_method(checked: &CheckedMethod) -> Value {
         "skips": skips,
         "log": log,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_nothing_that_draws_on_a_terminal_and_means_the_same() {
+        let text = "é \u{1b}[31m \u{9b}2J \u{202e}x \u{200f} \u{2069} \u{7f} \"\\";
+        let value = json!({ text: [text, {}, [], [1, { "a": null }]] });
+        let mut out = Vec::new();
+        write(&value, &mut out).unwrap();
+        let written = String::from_utf8(out).unwrap();
+        assert!(written.contains("é \\u001b[31m \\u009b2J \\u202ex"), "{written}");
+        assert!(!written.contains(|c| moves(c) && c != '\n'), "{written}");
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), value);
+        let usual = json!({ "a": [1, { "b": [] }], "c": {} });
+        let mut out = Vec::new();
+        write(&usual, &mut out).unwrap();
+        let pretty = serde_json::to_string_pretty(&usual).unwrap() + "\n";
+        assert_eq!(String::from_utf8(out).unwrap(), pretty);
+    }
 }

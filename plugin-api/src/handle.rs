@@ -10,7 +10,7 @@ use crate::abi::{
     VqTask, flag, rc,
 };
 use crate::error::ErrorKind;
-use crate::params::{Config, Param, check};
+use crate::params::{Config, Param, Value, check};
 use crate::quantizer::{cartesian, label, meets_rate};
 use crate::thread_state::{Change, Changed, Float, ThreadState};
 use crate::wire::{self, Lent};
@@ -30,6 +30,8 @@ const MAX_PARAMS: usize = 256;
 const MAX_VALUES: usize = 4096;
 /// Characters of a description, a paper, an author list that are kept.
 const LONG_TEXT: usize = 2000;
+/// Bytes of a text among a parameter's values. More is refused, as a value cannot be cut.
+const VALUE_BYTES: usize = 4096;
 /// Characters of a name, a version, a label that are kept.
 const SHORT_TEXT: usize = 200;
 /// More configurations than anybody sweeps.
@@ -278,6 +280,13 @@ fn describe(
                 format!("parameter {name} has {values} choices or grid values"),
             ));
         }
+        let values = param.choices.iter().chain(&param.grid).chain([&param.default]);
+        if let Some(bytes) = values.map(longest_text).max().filter(|bytes| *bytes > VALUE_BYTES) {
+            return Err(wrong(
+                &id,
+                format!("parameter {name} has a value of {bytes} bytes, above {VALUE_BYTES}"),
+            ));
+        }
         if params.iter().any(|p| p.name == *name) {
             return Err(wrong(&id, format!("parameter {name} stands twice")));
         }
@@ -314,6 +323,15 @@ fn describe(
     let has_scorer =
         method.scorer_table().map_err(|reason| wrong(&method.about.id, reason))?.is_some();
     Ok(Descriptor { has_scorer, ..method.about })
+}
+
+/// Bytes of the longest text in `value`.
+fn longest_text(value: &Value) -> usize {
+    match value {
+        Value::Str(text) => text.len(),
+        Value::List(items) => items.iter().map(longest_text).max().unwrap_or(0),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+    }
 }
 
 fn is_name(text: &str, also: &str) -> bool {

@@ -736,4 +736,12 @@ fn endless_texts_are_cut_and_too_many_values_refused() {
     let many = VqMethod { params: params.as_ptr(), n_params: 1, ..*method };
     let refused = Plugin::linked(table(many)).unwrap_err().to_string();
     assert!(refused.contains("has 5000 choices or grid values"), "{refused}");
+    let long =
+        VqValue { kind: vq_plugin_api::abi::kind::STRING, s: VqStr::new(big), ..VqValue::NULL };
+    let long = vec![long].leak();
+    let choices = VqValue { items: long.as_ptr(), n_items: 1, ..choices };
+    let params: &'static [VqParam] = Box::leak(Box::new([VqParam { choices, ..*param }]));
+    let endless = VqMethod { params: params.as_ptr(), n_params: 1, ..*method };
+    let refused = Plugin::linked(table(endless)).unwrap_err().to_string();
+    assert!(refused.contains("has a value of 1048576 bytes, above 4096"), "{refused}");
 }

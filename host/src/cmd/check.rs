@@ -75,8 +75,7 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let mut out = say::out();
     match args.format {
         Format::Json => {
-            serde_json::to_writer_pretty(&mut out, &output::check(&checked)).into_diagnostic()?;
-            writeln!(out).into_diagnostic()?;
+            output::write(&output::check(&checked), &mut out).into_diagnostic()?;
         }
         _ => {
             let layout =

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 use vq_host::data::{self, DataError, Kept};
+use vq_host::output;
 use vq_host::report::fit;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
@@ -53,8 +54,7 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
     match args.format {
         Format::Json => {
             let json = serde_json::json!({ "folder": folder, "bytes": bytes, "entries": entries });
-            serde_json::to_writer_pretty(&mut out, &json).into_diagnostic()?;
-            writeln!(out).into_diagnostic()?;
+            output::write(&json, &mut out).into_diagnostic()?;
         }
         Format::Csv => {
             return Err(miette!("data cache has no CSV form; use --format table or json"));
@@ -79,7 +79,7 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
                 }),
             ];
             if !entries.is_empty() {
-                table::write(&columns, 1, style(), &mut out).into_diagnostic()?;
+                table::write(&columns, 2, style(), &mut out).into_diagnostic()?;
                 writeln!(out).into_diagnostic()?;
             }
             let entries = counted(entries.len(), "entry");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use vq_host::data;
 use vq_host::plan::Cell;
 use vq_host::record::{Outcome, Record};
-use vq_host::report::{columns, fit, fit_middle, plain};
+use vq_host::report::{columns, fit, fit_middle, plain, title};
 
 /// A bar is drawn anew at least so often, for its clock.
 const TICK: Duration = Duration::from_millis(125);
@@ -18,6 +18,9 @@ const STAGE: usize = 15;
 const NAMED: usize = 72;
 /// Rows of a terminal that are not for bars of cells.
 const OTHER_ROWS: usize = 7;
+/// Columns of a terminal that bars leave free: it writes `^C` after them, and where that wraps the
+/// bar is no longer where it was.
+const FREE: usize = 3;
 
 /// Bars with ETA on a terminal, plain lines elsewhere; always on stderr.
 pub(super) struct Display {
@@ -229,7 +232,7 @@ fn bar(
     let style = ProgressStyle::with_template("{line}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key("line", move |_: &ProgressState, to: &mut dyn Write| {
-            let _ = to.write_str(&line(say::columns()));
+            let _ = to.write_str(&line(say::columns().saturating_sub(FREE)));
         });
     let bar = ProgressBar::no_length().with_style(style);
     let bar = all.add(bar);
@@ -246,16 +249,6 @@ fn rest(method: &str, label: &str, seed: Option<u64>) -> String {
     let seed = seed.map(|seed| format!("seed={seed}")).unwrap_or_default();
     let parts = [method, label, &seed].into_iter().filter(|part| !part.is_empty());
     plain(&parts.collect::<Vec<_>>().join(" "))
-}
-
-/// A cell's title in at most `room` columns. The data set's name gives way first, then the
-/// configuration, each in its middle, so that the method is always there.
-fn title(dataset: &str, rest: &str, room: usize) -> String {
-    /// Less of a name says nothing.
-    const NAME: usize = 6;
-    let name = fit_middle(dataset, room.saturating_sub(columns(rest) + 1).max(NAME));
-    let free = room.saturating_sub(columns(&name) + 1);
-    fit_middle(&format!("{name} {}", fit_middle(rest, free)), room)
 }
 
 impl Step {
@@ -288,7 +281,7 @@ impl Slot {
         let Some(began) = self.began else { return String::new() };
         let gauge_width = gauge_width(width);
         let room = title_room(width, widest);
-        let title = padded(&title(&self.dataset, &self.rest, room), room);
+        let title = padded(&title(&self.dataset, " ", &self.rest, room), room);
         let stage = padded(&fit(&self.stage, STAGE), STAGE);
         let gauge = gauge(self.fraction, gauge_width);
         let percent = 100.0 * self.fraction;
@@ -348,22 +341,23 @@ impl Run {
         let rest = rest(&method.id, label, self.seeds.then_some(*seed));
         let whole = columns(&name) + 1 + columns(&rest);
         if !outcome.is_ok() {
-            let room = whole.min((width / 3).max(20));
-            let line = format!("{count}{}: {outcome}: {}", title(&name, &rest, room), plain(cause));
-            return fit(&line, width);
+            // The cause is cut first, and the title takes what the rest of the line leaves.
+            let end = format!(": {outcome}: {}", plain(cause));
+            let left = width.saturating_sub(columns(&count) + columns(&end));
+            let room = left.max(width / 3).max(20);
+            return fit(&format!("{count}{}{end}", title(&name, " ", &rest, room)), width);
         }
         // For all lines of the run the same, if titles let it.
         let widest = self.widest.max(whole);
         let room = |names: Names| width.saturating_sub(columns(&count) + 2 + names.most);
-        let names = match width {
-            NAMED.. => {
-                [LONG, SHORT].into_iter().find(|names| room(*names) >= widest).unwrap_or(TERSE)
-            }
-            _ => BARE,
+        let (wanted, least): (&[Names], _) = match width {
+            NAMED.. => (&[LONG, SHORT, BRIEF], TERSE),
+            _ => (&[LISTED], BARE),
         };
+        let names = wanted.iter().copied().find(|names| room(*names) >= widest).unwrap_or(least);
         let end = numbers(record, names);
         let room = width.saturating_sub(columns(&count) + 2 + columns(&end));
-        format!("{count}{}: {end}", title(&name, &rest, room))
+        format!("{count}{}: {end}", title(&name, " ", &rest, room))
     }
 }
 
@@ -380,9 +374,11 @@ struct Names {
 
 const LONG: Names =
     Names { names: ["bits/dim ", "rel. error ", "recall@10 "], between: ", ", most: 58 };
-const SHORT: Names = Names { names: ["bits ", "err ", "recall "], between: ", ", most: 45 };
-const TERSE: Names = Names { names: ["bits ", "err ", "recall "], between: " ", most: 42 };
-const BARE: Names = Names { names: ["", "", ""], between: " ", most: 28 };
+const SHORT: Names = Names { names: ["bits/dim ", "err ", "recall "], between: ", ", most: 49 };
+const BRIEF: Names = Names { names: ["b/d ", "err ", "recall "], between: ", ", most: 44 };
+const TERSE: Names = Names { between: " ", most: 41, ..BRIEF };
+const LISTED: Names = Names { names: ["", "", ""], between: ", ", most: 31 };
+const BARE: Names = Names { between: " ", most: 28, ..LISTED };
 
 fn numbers(record: &Record, Names { names, between, .. }: Names) -> String {
     let metrics = [("bits_per_dim", 3), ("relative_error", 4), ("recall@10", 3)];
@@ -512,14 +508,5 @@ mod tests {
             assert!(columns(&line) <= width && line.contains("find neighbours"), "{line}");
             assert!(line.contains("25%"), "{line}");
         }
-    }
-
-    #[test]
-    fn titles_are_shortened_in_the_middle_and_the_data_set_gives_way_first() {
-        assert_eq!(title("glove", "ab m=8", 20), "glove ab m=8");
-        assert_eq!(title("a-very-long-data-set", "ab m=8", 16), "a-ve…-set ab m=8");
-        let both = title("a-very-long-data-set", "ab levels=[0,2,4,6,8] bits=12", 20);
-        assert!(both.starts_with("a-v…et ab ") && both.ends_with("its=12"), "{both}");
-        assert!(columns(&both) <= 20);
     }
 }

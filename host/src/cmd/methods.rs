@@ -21,8 +21,7 @@ pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
             return Err(miette!("methods has no CSV form; use --format table or json"));
         }
         (None, Format::Json) => {
-            serde_json::to_writer_pretty(&mut out, &output::catalog(&catalog)).into_diagnostic()?;
-            writeln!(out).into_diagnostic()?;
+            output::write(&output::catalog(&catalog), &mut out).into_diagnostic()?;
         }
         (None, Format::Table) => list(&catalog, args.verbose, &mut out).into_diagnostic()?,
         (Some(id), format) => {
@@ -38,9 +37,7 @@ pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
             })?;
             match format {
                 Format::Json => {
-                    serde_json::to_writer_pretty(&mut out, &output::method(found.method))
-                        .into_diagnostic()?;
-                    writeln!(out).into_diagnostic()?;
+                    output::write(&output::method(found.method), &mut out).into_diagnostic()?;
                 }
                 _ => show(found, &mut out).into_diagnostic()?,
             }

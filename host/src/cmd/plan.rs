@@ -341,8 +341,7 @@ pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> 
                 .collect();
             let skips: Vec<_> = planned.plan.skips.iter().map(output::skip).collect();
             let json = serde_json::json!({ "cells": cells, "skips": skips });
-            serde_json::to_writer_pretty(&mut out, &json).into_diagnostic()?;
-            writeln!(out).into_diagnostic()?;
+            output::write(&json, &mut out).into_diagnostic()?;
         }
         Format::Csv => return Err(miette!("plan has no CSV form; use --format table or json")),
         Format::Table => {

@@ -163,6 +163,8 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
     let records = as_planned(planned, contents.records);
     let mut out = say::out();
     match args.format {
+        // Ended before anything was measured.
+        Format::Table if records.is_empty() && interrupt::exit_code().is_some() => {}
         Format::Table => {
             write_tradeoffs(&tradeoffs(&records), style(), &mut out).into_diagnostic()?
         }
@@ -180,7 +182,8 @@ fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
     let left = planned.cells().filter(|cell| !recorded.contains(cell.key.as_str())).count();
     if left > 0 {
         let all = counted(planned.selected.len(), "cell");
-        say::line(&format!("{left} of {all} are left: run again to measure them"));
+        let (are, them) = if left == 1 { ("is", "it") } else { ("are", "them") };
+        say::line(&format!("{left} of {all} {are} left: run again to measure {them}"));
     }
     let failed = records.iter().filter(|r| !r.outcome.is_ok()).count();
     if failed > 0 {

@@ -162,7 +162,10 @@ pub enum DataError {
         found: usize,
     },
     /// Holding out that many queries would leave no base.
-    #[error("hold_out = {hold_out} leaves nothing of {rows} rows")]
+    #[error(
+        "hold_out = {hold_out} leaves nothing of {rows} {}",
+        if *rows == 1 { "row" } else { "rows" }
+    )]
     HoldOut {
         /// Queries asked for.
         hold_out: usize,

@@ -197,7 +197,10 @@ fn attempt(
     }
     if query_entry.is_some() && identical * IDENTICAL_IS_MANY >= queries.rows as u64 {
         let all = queries.rows;
-        notes.push(format!("{identical} of {all} queries are identical to a base row"));
+        notes.push(match all {
+            1 => "the 1 query is identical to a base row".to_owned(),
+            _ => format!("{identical} of {all} queries are identical to a base row"),
+        });
     }
     let digest = digest(
         "vq-host prepared data 1",

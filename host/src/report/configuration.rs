@@ -40,6 +40,11 @@ impl<'a> Configuration<'a> {
         self.records[0]
     }
 
+    /// Whether any of its records used more threads than it was given.
+    pub(super) fn over_budget(&self) -> bool {
+        self.records.iter().any(|record| record.timing.over_budget())
+    }
+
     /// The mean over the seeds that have the metric.
     pub(super) fn mean(&self, metric: &str) -> Option<f64> {
         let values = self.records.iter().filter_map(|record| record.value(metric));

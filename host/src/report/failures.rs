@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Style;
-use super::table::{fit, painted, plain};
+use super::table::{columns, fit, painted, plain, title};
 use crate::record::{Outcome, Record};
 
 /// Lines of a list; the store has the rest.
@@ -54,17 +54,49 @@ pub(super) fn write(failures: &[Failure], style: Style, out: &mut dyn Write) -> 
         n => format!("{n} cells did not go well:"),
     };
     writeln!(out, "{}", painted(&heading, style, "1;31"))?;
-    // The cause comes last and is cut first, so it is given at least half of the line.
+    // The cause comes last and is cut first, so it is given half of the line if it needs that.
     let width = style.columns();
     for failure in failures.iter().take(LINES) {
         let Failure { dataset, method, label, outcome, cause, .. } = failure;
-        let cell = format!("{} · {} {}", plain(dataset), plain(method), plain(label));
+        let configuration = plain(format!("{method} {label}").trim_end());
         let cause = plain(cause.as_deref().unwrap_or("no cause was given"));
-        let line = format!("  {} · {outcome} · {cause}", fit(&cell, width / 2));
-        writeln!(out, "{}", fit(&line, width))?;
+        let end = format!(" · {outcome} · {cause}");
+        let room = width.saturating_sub(2 + columns(&end)).max(width / 2);
+        let cell = title(&plain(dataset), " · ", &configuration, room);
+        writeln!(out, "{}", fit(&format!("  {cell}{end}"), width))?;
     }
     if let Some(more @ 1..) = failures.len().checked_sub(LINES) {
         writeln!(out, "  … and {more} more")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_of_a_data_set_hides_neither_method_nor_configuration() {
+        let failure = |dataset: &str, cause: &str| Failure {
+            dataset: dataset.to_owned(),
+            method: "example".to_owned(),
+            label: "m=8 bits=4".to_owned(),
+            seed: 1,
+            outcome: Outcome::Cancelled,
+            cause: Some(cause.to_owned()),
+        };
+        let long = "a-very-long-data-set-name-for-which-there-is-no-room-in-one-line-of-a-screen";
+        let failures = [failure(long, "interrupted"), failure(long, &"a cause ".repeat(40))];
+        for width in [60, 80, 120] {
+            let mut out = Vec::new();
+            write(&failures, Style { width, color: false }, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            for line in text.lines().skip(1) {
+                assert!(columns(line) <= width, "{line}");
+                assert!(line.contains(" · example m=8 bits=4 · cancelled · "), "{line}");
+            }
+            // All of the room is used.
+            assert_eq!(text.lines().nth(1).map(columns), Some(width), "{text}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ pub mod results;
 pub mod table;
 pub mod tradeoffs;
 
-pub use table::{columns, fit, fit_middle, plain, plain_lines};
+pub use table::{columns, fit, fit_middle, plain, plain_lines, title};
 
 /// How tables are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,19 @@ pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
         taken += size;
     }
     lines
+}
+
+/// The sentence about `n` configurations that took more threads than they were given.
+fn too_many_threads(n: usize) -> Option<String> {
+    match n {
+        0 => None,
+        1 => Some(
+            "1 configuration used more threads than it was given: its speeds do not compare".into(),
+        ),
+        n => Some(format!(
+            "{n} configurations used more threads than they were given: their speeds do not compare"
+        )),
+    }
 }
 
 /// What a report has to know about a metric.

@@ -10,7 +10,8 @@ use std::str::FromStr;
 use super::configuration::Configuration;
 use super::failures::{self, Failure};
 use super::table::{self, Column, plain};
-use super::{Style, headline_recall, known, number, wrapped};
+use super::{Style, headline_recall, known, number, too_many_threads, wrapped};
+use crate::output;
 use crate::record::{Record, canonical_json, natural_key};
 
 /// What to show of the records.
@@ -133,12 +134,6 @@ pub enum ResultsError {
     Write(#[from] io::Error),
 }
 
-impl From<serde_json::Error> for ResultsError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Write(error.into())
-    }
-}
-
 impl From<csv::Error> for ResultsError {
     fn from(error: csv::Error) -> Self {
         Self::Write(error.into())
@@ -233,8 +228,7 @@ pub fn write_results(
     sort(&mut rows, request.sort.as_ref(), &present)?;
     match request.format {
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, &rows)?;
-            writeln!(out)?;
+            output::write(&rows, out)?;
         }
         Format::Csv => {
             let metrics = if request.metrics.is_empty() { &present } else { &request.metrics };
@@ -400,6 +394,11 @@ fn write_table(
     }
     let under = |row: usize| details(rows[row], style);
     table::write_with(&columns, names, style, verbose.then_some(&under as _), out)?;
+    let configurations = Configuration::of(rows.iter().copied());
+    let over_budget = configurations.iter().filter(|of| of.over_budget()).count();
+    if let Some(note) = too_many_threads(over_budget) {
+        writeln!(out, "{}", wrapped(&note, 0, style.columns()))?;
+    }
     if verbose {
         return Ok(());
     }
@@ -415,8 +414,9 @@ fn details(record: &Record, style: Style) -> Vec<String> {
     /// Columns of what precedes a text.
     const INDENT: usize = 12;
     let timing = &record.timing;
+    let used = timing.threads_used.map(|used| format!(" (used {used:.2})")).unwrap_or_default();
     let mut how = format!(
-        "{}, {:.1} s, {}, threads {}, jobs {}",
+        "{}, {:.1} s, {}, threads {}{used}, jobs {}",
         record.started_at, record.wall_s, record.outcome, timing.threads, timing.jobs
     );
     if let Some(load) = timing.load_average {
@@ -559,6 +559,22 @@ glove    a       m=16        2.00     0.7500
         assert!(places.is_sorted() && at("second") < at("m=16"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(!written(&[point("a", "x", 1, 2.0, 0.7)], &Request::default()).contains("ran "));
+    }
+
+    #[test]
+    fn speeds_of_more_threads_than_were_given_are_marked() {
+        let mut greedy = point("a", "x", 1, 2.0, 0.7);
+        let note = "1 configuration used more threads than it was given";
+        assert!(!written(&[greedy.clone()], &Request::default()).contains(note));
+        greedy.timing.threads_used = Some(1.15 * f64::from(greedy.timing.threads));
+        assert!(written(&[greedy.clone()], &Request::default()).contains(note));
+        greedy.timing.threads = 1;
+        greedy.timing.threads_used = Some(1.15);
+        let verbose = Request { verbose: true, ..Request::default() };
+        let text = written(&[greedy.clone()], &verbose);
+        assert!(text.contains(note) && text.contains("threads 1 (used 1.15), jobs"), "{text}");
+        greedy.outcome = Outcome::Failed;
+        assert!(!written(&[greedy], &Request::default()).contains(note));
     }
 
     #[test]

@@ -29,6 +29,13 @@ const TIGHT: usize = 5;
 const WORD: usize = 12;
 /// A column of numbers wider than this wraps after all.
 const WIDE: usize = 14;
+/// Where numbers stand in several tables, columns that name rows are narrowed to this, so that
+/// each table has two columns of numbers at least;
+const NARROW: usize = 8;
+/// and to this where that is not enough.
+const NARROWEST: usize = 5;
+/// Characters of a cell that people are shown.
+const SHOWN: usize = 2000;
 
 /// One column: its head and a cell for each row.
 #[derive(Clone, Debug)]
@@ -43,14 +50,14 @@ pub struct Column {
 impl Column {
     /// Left-aligned and wrapping.
     pub fn text(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
-        let cells = cells.into_iter().map(|cell| plain(&cell)).collect();
+        let cells = cells.into_iter().map(|cell| shown(&cell)).collect();
         let head = plain(head);
         Self { name: head.clone(), head, cells, number: false, spare: false }
     }
 
     /// Right-aligned; the head wraps to the width of the numbers, after `_`, `/` and spaces.
     pub fn number(head: &str, cells: impl IntoIterator<Item = String>) -> Self {
-        let cells = cells.into_iter().map(|cell| plain(&cell)).collect();
+        let cells = cells.into_iter().map(|cell| shown(&cell)).collect();
         let name = plain(head);
         let mut column = Self { head: String::new(), name, cells, number: true, spare: false };
         column.fold(HEAD);
@@ -138,33 +145,46 @@ pub(super) fn write_with(
     Ok(left_out)
 }
 
-/// Divides `rest` into as few runs of columns as fit beside `names`, none of which but the first
-/// has one column only.
+/// Divides `rest` into as few runs of columns as fit beside `names`, none of which has one column
+/// only. Where that takes room of the names, it takes no more than it must.
 fn blocks<'a>(names: &[Column], rest: &'a [Column], available: usize) -> Vec<&'a [Column]> {
     let least = |columns: &[Column]| columns.iter().map(Column::least).collect::<Vec<_>>();
     let (beside, least) = (least(names), least(rest));
+    let widest = beside.iter().copied().max().unwrap_or(0);
+    let within = |limit: usize| {
+        let narrowed: Vec<usize> = beside.iter().map(|&width| width.min(limit)).collect();
+        runs(&narrowed, &least, available)
+    };
+    let pairs = |runs: &[Range<usize>]| runs.iter().all(|run| run.len() > 1);
+    let found = (NARROW..=widest.max(NARROW)).rev().map(within).find(|runs| pairs(runs));
+    let found = found.or_else(|| {
+        (NARROWEST..=widest.max(NARROWEST)).rev().map(within).find(|runs| pairs(&runs[1..]))
+    });
+    found.unwrap_or_else(|| within(widest)).into_iter().map(|run| &rest[run]).collect()
+}
+
+/// Divides columns of the widths `least` into as few runs as fit beside columns of the widths
+/// `beside`; if they let it, none but the first has one column only.
+fn runs(beside: &[usize], least: &[usize], available: usize) -> Vec<Range<usize>> {
     let fits = |some: &[usize]| span(beside.iter().chain(some).copied()) <= available;
-    let mut ends = Vec::new();
+    let mut runs: Vec<Range<usize>> = Vec::new();
     let mut first = 0;
-    while first < rest.len() {
+    while first < least.len() || runs.is_empty() {
         // The first one goes in whatever it takes, or this would never end.
-        let most = (first + 1..=rest.len())
+        let most = (first + 1..=least.len())
             .take_while(|&end| end == first + 1 || fits(&least[first..end]));
-        let end = most.last().unwrap_or(rest.len());
-        ends.push(end);
+        let end = most.last().unwrap_or(least.len());
+        runs.push(first..end);
         first = end;
     }
-    let begins = |ends: &[usize], i: usize| if i == 0 { 0 } else { ends[i - 1] };
     // From the last one on, each that is alone takes a column of the one before it.
-    for i in (1..ends.len()).rev() {
-        if ends[i] - ends[i - 1] == 1 && ends[i - 1] - begins(&ends, i - 1) > 1 {
-            ends[i - 1] -= 1;
+    for i in (1..runs.len()).rev() {
+        if runs[i].len() == 1 && runs[i - 1].len() > 1 {
+            runs[i - 1].end -= 1;
+            runs[i].start -= 1;
         }
     }
-    match ends.is_empty() {
-        true => vec![rest],
-        false => (0..ends.len()).map(|i| &rest[begins(&ends, i)..ends[i]]).collect(),
-    }
+    runs
 }
 
 /// Columns of the output that columns of these widths take together.
@@ -326,7 +346,8 @@ fn broken(text: &str, width: usize) -> String {
         let mut space = true;
         for piece in word.split_inclusive(['-', '_', '/', ',', '.', ':', '=']) {
             let mut piece = piece;
-            while columns(piece) > width {
+            // Measures no more than a line at a time: a word may be long.
+            while beginning(piece, width).len() < piece.len() {
                 let part = match beginning(piece, width) {
                     "" => piece,
                     part => part,
@@ -372,6 +393,18 @@ pub fn fit_middle(text: &str, width: usize) -> String {
     format!("{head}…{tail}")
 }
 
+/// A data set's name and, after `between`, what else tells a cell from others, in at most `room`
+/// columns. The name gives way first, then the rest, each in its middle, so that the method is
+/// always there.
+pub fn title(dataset: &str, between: &str, rest: &str, room: usize) -> String {
+    /// Less of a name says nothing.
+    const NAME: usize = 6;
+    let beside = columns(between);
+    let name = fit_middle(dataset, room.saturating_sub(columns(rest) + beside).max(NAME));
+    let free = room.saturating_sub(columns(&name) + beside);
+    fit_middle(&format!("{name}{between}{}", fit_middle(rest, free)), room)
+}
+
 /// As much of `text`, from its beginning, as `width` columns take.
 fn beginning(text: &str, width: usize) -> &str {
     let mut taken = 0;
@@ -393,11 +426,21 @@ pub fn plain_lines(text: &str) -> String {
     escaped(text, |c| c == '\n')
 }
 
+/// What a table has of a cell: [`plain`], and not without end.
+fn shown(cell: &str) -> String {
+    match cell.char_indices().nth(SHOWN) {
+        Some((end, _)) => plain(&cell[..end]) + "…",
+        None => plain(cell),
+    }
+}
+
+/// Whether `c` moves the cursor, changes colours or the order of reading, or cannot be seen.
+pub(crate) fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 fn escaped(text: &str, allowed: impl Fn(char) -> bool) -> String {
-    let moves = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     let hidden = |c: char| moves(c) && !allowed(c);
     if !text.contains(hidden) {
         return text.to_owned();
@@ -488,7 +531,35 @@ mod tests {
         let started = std::time::Instant::now();
         let text = drawn(&columns, 1, 80);
         assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
-        assert_eq!(text.matches("word").count(), 1 << 18);
+        assert_eq!(text.matches("word").count(), SHOWN / "word ".len());
+        assert!(text.contains('…'), "{text}");
+        let lines = broken(&"x".repeat(1 << 20), 16);
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+        assert_eq!(lines.lines().count(), 1 << 16);
+    }
+
+    #[test]
+    fn long_names_leave_room_for_two_columns_of_numbers() {
+        let dataset = "a-long-name-of-a-data-set-that-is-on-disk";
+        let metrics = ["bits_per_dim", "relative_error", "recall@10", "compress_vectors_per_s"];
+        for all in 2..=5 {
+            let mut columns = vec![
+                Column::text("dataset", strings([dataset])),
+                Column::text("method", strings(["example"])),
+                Column::text("label", strings(["m=8 bits=4 iterations=25"])),
+                Column::text("outcome", strings(["out-of-memory"])),
+            ];
+            let metrics = metrics.iter().chain(&["fit_s"]).take(all);
+            columns.extend(metrics.map(|name| Column::number(name, strings(["0.12345"]))));
+            for width in [60, 70, 80] {
+                let text = drawn(&columns, 4, width);
+                assert!(text.lines().all(|line| columns_of(line) <= width), "{text}");
+                for (i, table) in text.split("\n\n").enumerate() {
+                    let numbers = table.matches("0.12345").count();
+                    assert!(numbers > 1 || (i == 0 && all % 2 == 1), "{all} in {width}:\n{text}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -564,5 +635,14 @@ longer        900
         assert_eq!(fit("abcdef", 4), "abc…");
         assert_eq!(fit("ab cdef", 4), "ab…");
         assert_eq!(fit("漢字漢字", 5), "漢字…");
+    }
+
+    #[test]
+    fn titles_are_shortened_in_the_middle_and_the_data_set_gives_way_first() {
+        assert_eq!(title("glove", " ", "ab m=8", 20), "glove ab m=8");
+        assert_eq!(title("a-very-long-data-set", " ", "ab m=8", 16), "a-ve…-set ab m=8");
+        let both = title("a-very-long-data-set", " ", "ab levels=[0,2,4,6,8] bits=12", 20);
+        assert!(both.starts_with("a-v…et ab ") && both.ends_with("its=12"), "{both}");
+        assert!(columns(&both) <= 20);
     }
 }

@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::configuration::{Configuration, pareto_front};
 pub use super::failures::Failure;
 use super::table::{Column, columns, fit, painted, plain};
-use super::{Style, failures, headline_recall, number, table, wrapped};
-use crate::record::{DatasetInfo, Record};
+use super::{Style, failures, headline_recall, number, table, too_many_threads, wrapped};
+use crate::record::{DatasetInfo, Outcome, Record};
 
 /// The recall that a code is asked for in the sentence under each table.
 const ASKED_RECALL: f64 = 0.9;
@@ -92,8 +92,7 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
     let names = records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name());
     let k = headline_recall(names);
     let configurations = Configuration::of(records.iter().copied());
-    let over = |of: &&Configuration<'_>| of.records.iter().any(|r| r.timing.over_budget());
-    let over_budget = configurations.iter().filter(over).count();
+    let over_budget = configurations.iter().filter(|of| of.over_budget()).count();
     let all: Vec<Tradeoff> =
         configurations.iter().filter_map(|configuration| tradeoff(configuration, k)).collect();
     let front = |quality: &dyn Fn(&Tradeoff) -> Option<f64>| {
@@ -145,7 +144,10 @@ pub fn write_tradeoffs(tradeoffs: &Tradeoffs, style: Style, out: &mut dyn Write)
         write_dataset(dataset, style, out)?;
         writeln!(out)?;
     }
-    if tradeoffs.datasets.is_empty() {
+    // Whoever ended a run before its first result does not ask for a comparison.
+    let cancelled = |failure: &Failure| failure.outcome == Outcome::Cancelled;
+    let ended = !tradeoffs.failures.is_empty() && tradeoffs.failures.iter().all(cancelled);
+    if tradeoffs.datasets.is_empty() && !ended {
         writeln!(out, "no cell went well, so there is nothing to compare")?;
     }
     failures::write(&tradeoffs.failures, style, out)
@@ -153,7 +155,8 @@ pub fn write_tradeoffs(tradeoffs: &Tradeoffs, style: Style, out: &mut dyn Write)
 
 fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let DatasetInfo { name, n, dim, queries, .. } = &of.dataset;
-    let about = format!("  {n} × {dim}, {queries} queries, {}", of.metric);
+    let asked = if *queries == 1 { "query" } else { "queries" };
+    let about = format!("  {n} × {dim}, {queries} {asked}, {}", of.metric);
     let name = fit(&plain(name), style.columns().saturating_sub(columns(&about)));
     writeln!(out, "{}{about}", painted(&name, style, "1"))?;
 
@@ -185,22 +188,16 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     if let Some(sentence) = recall_sentence(of, style.columns()) {
         writeln!(out, "{sentence}")?;
     }
-    let mut notes = vec![format!("best {} of {} configurations", of.best.len(), of.configurations)];
+    let (best, all) = (of.best.len(), of.configurations);
+    let configurations = if all == 1 { "configuration" } else { "configurations" };
+    let mut notes = vec![format!("best {best} of {all} {configurations}")];
     if let Some(seeds @ 2..) = of.best.iter().map(|one| one.seeds).max() {
         notes.push(format!("means over up to {seeds} seeds"));
     }
     if !of.exclusive {
         notes.push("other cells ran beside: times do not compare".to_owned());
     }
-    match of.over_budget {
-        0 => {}
-        1 => notes.push(
-            "1 configuration used more threads than it was given: its speeds do not compare".into(),
-        ),
-        n => notes.push(format!(
-            "{n} configurations used more threads than they were given: their speeds do not compare"
-        )),
-    }
+    notes.extend(too_many_threads(of.over_budget));
     if !left_out.is_empty() {
         notes.push(format!("a wider terminal also shows {}", left_out.join(", ")));
     }
@@ -235,7 +232,6 @@ fn recall_sentence(of: &DatasetTradeoffs, width: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Outcome;
     use crate::record::tests::sample;
 
     fn point(method: &str, label: &str, bits: f64, recall: f64, error: f64) -> Record {
@@ -381,8 +377,25 @@ best 3 of 4 configurations
     }
 
     #[test]
+    fn one_is_counted_as_one() {
+        let mut one = point("a", "x", 1.0, 0.6, 0.1);
+        one.dataset.queries = 1;
+        let text = drawn(&[one], 100);
+        assert!(
+            text.contains("1 query, l2") && text.contains("best 1 of 1 configuration\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn nothing_to_compare_is_said() {
         assert!(drawn(&[], 100).contains("nothing to compare"));
+        let mut ended = point("a", "x", 1.0, 0.6, 0.1);
+        ended.outcome = Outcome::Cancelled;
+        let text = drawn(&[ended.clone()], 100);
+        assert!(text.contains("cancelled") && !text.contains("compare"), "{text}");
+        let failed = Record { outcome: Outcome::Failed, ..ended.clone() };
+        assert!(drawn(&[ended, failed], 100).contains("nothing to compare"));
         let without_metrics = [sample("a", "x", &[])];
         assert!(drawn(&without_metrics, 100).contains("best 0 of 0 configurations"));
     }

@@ -491,14 +491,15 @@ impl Check<'_> {
             Ok(found) if found.is_file() => Ok(path),
             Ok(_) => Err(self.refuse(span, SweepProblem::NotAFile { path })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(self.refuse(span, missing_file(path)))
+                let command_line = self.source.name() == COMMAND_LINE;
+                Err(self.refuse(span, missing_file(path, command_line)))
             }
             Err(source) => Err(self.refuse(span, SweepProblem::Inaccessible { path, source })),
         }
     }
 }
 
-fn missing_file(path: PathBuf) -> SweepProblem {
+fn missing_file(path: PathBuf, command_line: bool) -> SweepProblem {
     // The folder of a bare file name is "", which means the current one.
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -516,7 +517,7 @@ fn missing_file(path: PathBuf) -> SweepProblem {
     names.sort_unstable();
     let wanted = path.file_name().unwrap_or_default().to_string_lossy();
     let nearest = nearest_name(&wanted, names.iter().map(String::as_str)).map(str::to_owned);
-    SweepProblem::MissingFile { path, folder_exists, nearest }
+    SweepProblem::MissingFile { path, folder_exists, nearest, command_line }
 }
 
 /// The TOML reader sorts a table's keys; people expect to find them as they wrote them.

@@ -250,7 +250,10 @@ pub enum SweepProblem {
         first: Range<usize>,
     },
     /// More queries held out than there are rows.
-    #[error("holding out {hold_out} of {rows} rows leaves no base")]
+    #[error(
+        "holding out {hold_out} of {rows} {} leaves no base",
+        if *rows == 1 { "row" } else { "rows" }
+    )]
     NothingLeft {
         /// Queries asked for.
         hold_out: usize,
@@ -266,6 +269,8 @@ pub enum SweepProblem {
         folder_exists: bool,
         /// The most similar file name in that folder.
         nearest: Option<String>,
+        /// It was named by an option, not in a sweep file.
+        command_line: bool,
     },
     /// A data path that is a folder or a device.
     #[error("{} is not a file", path.display())]
@@ -392,8 +397,12 @@ impl SweepProblem {
                     .to_owned(),
             ),
             Self::TwoSources { .. } => Some("give each its own [[dataset]]".to_owned()),
-            Self::MissingFile { path, folder_exists, nearest } => {
-                Some(missing_file_help(path, *folder_exists, nearest.as_deref()))
+            Self::MissingFile { path, folder_exists, nearest, command_line } => {
+                let rule = match command_line {
+                    true => "paths are relative to the folder you are in",
+                    false => "paths are relative to the sweep file's folder",
+                };
+                Some(missing_file_help(path, *folder_exists, nearest.as_deref(), rule))
             }
             Self::RangeIncomplete { .. } | Self::RangeAmbiguous | Self::RangeBackwards { .. } => {
                 Some(RANGE.to_owned())
@@ -436,14 +445,18 @@ fn choice_help(what: &str, found: &str, valid: &[String]) -> String {
     format!("{nearest}valid {what}s: {}", quoted(valid))
 }
 
-fn missing_file_help(path: &std::path::Path, folder_exists: bool, nearest: Option<&str>) -> String {
-    const RULE: &str = "paths are relative to the sweep file's folder";
+fn missing_file_help(
+    path: &std::path::Path,
+    folder_exists: bool,
+    nearest: Option<&str>,
+    rule: &str,
+) -> String {
     match (nearest, path.parent()) {
         (Some(nearest), _) => format!("did you mean `{nearest}`, which is in that folder?"),
         (None, Some(folder)) if !folder_exists => {
-            format!("there is no folder {} either; {RULE}", folder.display())
+            format!("there is no folder {} either; {rule}", folder.display())
         }
-        _ => RULE.to_owned(),
+        _ => rule.to_owned(),
     }
 }
 

@@ -429,6 +429,8 @@ use = "zlattice"
         let error =
             Sweep::parse("command line", &from_arguments(&arguments), Path::new("")).unwrap_err();
         assert_eq!(error.to_string(), "there is no file nowhere.fbin");
+        let help = miette::Diagnostic::help(&error).expect("it has one").to_string();
+        assert_eq!(help, "paths are relative to the folder you are in");
     }
 
     /// Whatever is cut out of a sweep or put into it, the answer is a sweep or an error that

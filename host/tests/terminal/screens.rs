@@ -33,6 +33,9 @@ fn the_main_job_fits_every_terminal_and_leaves_it_clean() {
             let named = line.contains(" sq ") || line.contains(" cast ");
             assert!(named && line.ends_with(" s"), "{size:?}: {line}");
             assert_eq!(line.contains('…'), size.0 < 140, "{size:?}: {line}");
+            // Configurations have `bits` too.
+            let rate = [" b/d ", "bits/dim "].iter().any(|name| line.contains(name));
+            assert!(rate || size.0 < 72, "{size:?}: {line}");
         }
         assert!(seen.bytes().contains("cells  elapsed"), "the whole run has a bar");
         assert!(seen.bytes().contains('░'), "bars are drawn");
