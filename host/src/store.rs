@@ -973,10 +973,11 @@ impl Reader {
     }
 }
 
-/// The keys of the records that are what was written, and everything damaged, with its row.
-fn sound_and_damaged(
-    connection: &Connection,
-) -> rusqlite::Result<(Vec<String>, Vec<(Damage, Option<i64>)>)> {
+/// Something damaged, with its row.
+type DamagedRow = (Damage, Option<i64>);
+
+/// The keys of the records that are what was written, and everything damaged.
+fn sound_and_damaged(connection: &Connection) -> rusqlite::Result<(Vec<String>, Vec<DamagedRow>)> {
     let (mut sound, mut damaged) = (Vec::new(), Vec::new());
     scan(connection, |found| {
         match found {
@@ -996,7 +997,7 @@ fn sound_and_damaged(
 fn most(
     connection: &Connection,
     sound: usize,
-    damaged: &[(Damage, Option<i64>)],
+    damaged: &[DamagedRow],
 ) -> rusqlite::Result<Option<String>> {
     let records = damaged.iter().filter(|(damage, _)| matches!(damage, Damage::Record { .. }));
     let lost = records.count() + scan::missing(connection)?;

@@ -316,7 +316,7 @@ fn a_flipped_bit_in_the_schema_costs_no_intact_record() {
                 return Some(error);
             }
         };
-        let intact = read.and_then(|reader| Ok(reader.contents(&Filter::default())));
+        let intact = read.map(|reader| reader.contents(&Filter::default()));
         let intact = intact.unwrap().map(|contents| contents.records).unwrap_or_default();
         let written = store.discard_damaged().and_then(|_| {
             store.begin_run(&run("run-2"))?;
