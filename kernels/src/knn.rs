@@ -95,7 +95,7 @@ impl Eq for Neighbour {}
 
 /// The nearest rows of queries (n, d), found while rows go by in blocks of any order.
 ///
-/// Memory: O(n·(k + d)) and some copies of [`BLOCK_ROWS`] rows. Runs in the current rayon pool; the
+/// Memory: O(n·(k + d)) and some copies of 16,384 rows. Runs in the current rayon pool; the
 /// answer does not depend on it, nor on the blocks.
 ///
 /// ```
