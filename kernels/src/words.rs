@@ -162,12 +162,6 @@ impl Words {
         self.pack(rows, reach, 0.0)
     }
 
-    /// The largest norm of a row.
-    #[must_use]
-    pub fn norm(&self) -> f64 {
-        self.norm
-    }
-
     fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: Reach, of_norm_sq: f64) -> bool {
         let dim = rows.ncols();
         self.inverse = 0.0;

@@ -156,7 +156,7 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Asked> {
             let finished = opened.into_diagnostic()?.finished().into_diagnostic()?;
             for line in Damage::lines(&finished.damage) {
                 let store = sweep.run.store.display();
-                say::warning(&format!("{store}: {line}; what is damaged counts as not done"));
+                say::warning(&format!("{store}: {line}; a damaged record counts as not done"));
             }
             finished.outcomes
         }

@@ -200,10 +200,7 @@ fn rename(store: &mut Store, planned: &Planned) -> Result<(), StoreError> {
     if planned.done.is_empty() {
         return Ok(());
     }
-    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
-    for cell in &planned.plan.cells {
-        names.entry(&cell.key).or_default().push(&cell.dataset_name);
-    }
+    let names = names(&planned.plan.cells);
     let mut renamed = store.contents(&Filter::default())?.records;
     // A record of two names keeps the one that it has.
     renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {
@@ -214,6 +211,15 @@ fn rename(store: &mut Store, planned: &Planned) -> Result<(), StoreError> {
         _ => false,
     });
     if renamed.is_empty() { Ok(()) } else { Ok(store.insert_all(&renamed)?) }
+}
+
+/// By key, the names that the sweep gives the data sets of its cells.
+fn names<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> HashMap<&'a str, Vec<&'a str>> {
+    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
+    for cell in cells {
+        names.entry(&cell.key).or_default().push(&cell.dataset_name);
+    }
+    names
 }
 
 /// A store that cannot be read or written.
@@ -227,10 +233,7 @@ enum StoreError {
 /// The records of the selected cells, under the names that the sweep gives their data sets: a
 /// record of two cells, whose data sets have one content, once for each.
 fn as_planned(planned: &Planned, records: Vec<Record>) -> Vec<Record> {
-    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
-    for cell in planned.cells() {
-        names.entry(&cell.key).or_default().push(&cell.dataset_name);
-    }
+    let names = names(planned.cells());
     let named = |record: Record| {
         let names = names.get(record.key.as_str()).cloned().unwrap_or_default();
         names.into_iter().map(move |name| {

@@ -308,14 +308,9 @@ pub struct Scanned {
 }
 
 impl Scan {
-    /// A scan that keeps the best `keep` rows (all of them, if there are fewer) of each of
-    /// `queries` queries; see [`found_needed`].
-    pub fn new(queries: usize, keep: usize) -> Self {
-        Self::watching(Array2::zeros((queries, 0)).view(), keep)
-    }
-
-    /// The same for `watched.nrows()` queries, and remembers the scores of the rows `watched`
-    /// (queries, m): of the true neighbours, for [`rank_agreement`].
+    /// A scan that keeps the best `keep` rows (all of them, if there are fewer) for each of
+    /// `watched.nrows()` queries, see [`found_needed`], and remembers the scores of the rows
+    /// `watched` (queries, m): of the true neighbours, for [`rank_agreement`].
     pub fn watching(watched: ArrayView2<'_, u32>, keep: usize) -> Self {
         let queries = watched.rows().into_iter().map(|rows| {
             let mut watched: Vec<(u32, usize)> = rows.iter().copied().zip(0..).collect();
@@ -522,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_scan_of_nothing_finds_nothing() {
-        let scanned = Scan::new(2, 3).finish();
+        let scanned = Scan::watching(Array2::zeros((2, 0)).view(), 3).finish();
         assert_eq!(scanned.ranked, [vec![], vec![]]);
         assert_eq!(scanned.watched.dim(), (2, 0));
     }
