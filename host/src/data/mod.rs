@@ -146,6 +146,9 @@ pub struct Prepared {
     pub base: RowFile,
     /// The rows methods learn from; may be the base itself.
     pub train: RowFile,
+    /// No method learns from the rows that it is measured on: none of `train` was taken from the
+    /// base. False where `train` is the base, a sample of it, or a file of the same contents.
+    pub train_apart: bool,
     /// The rows that are searched for.
     pub queries: RowFile,
     /// The exact neighbours of the queries in the base.
@@ -156,6 +159,8 @@ pub struct Prepared {
     /// Taken from at most max(100,000, 20·d) evenly strided rows; empty above 4,096
     /// dimensions (a note says so).
     pub spectrum: Vec<f64>,
+    /// What is peculiar about the data, counted.
+    pub facts: Facts,
     /// Things about the data a reader of results should know.
     pub notes: Vec<String>,
     /// What was not as it should be when this was prepared, and was mended.
@@ -164,6 +169,23 @@ pub struct Prepared {
     /// The files this was prepared from; see [`unchanged`](Self::unchanged).
     #[serde(skip)]
     sources: identity::Sources,
+}
+
+/// What is peculiar about some data, counted: results are to be read with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// The rows were drawn from a known distribution.
+    pub synthetic: bool,
+    /// Queries of which every value is zero. All rows tie for them under ip and cosine.
+    pub zero_queries: u64,
+    /// Queries that are equal to a row of the base.
+    pub queries_in_base: u64,
+    /// Rows of the base that are equal to an earlier one.
+    pub duplicate_rows: u64,
+    /// Queries for which another row is as near as the last of the neighbours that are kept, so
+    /// that which rows are the nearest is a matter of their numbers.
+    pub tied_queries: u64,
 }
 
 /// Rows of a block when walking data of `dim` dimensions: about 4 MiB, and always

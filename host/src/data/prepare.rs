@@ -18,7 +18,7 @@ use super::spectrum::spectrum;
 use super::synthetic::Generator;
 use super::unfinished::remove_abandoned;
 use super::{
-    DataError, DatasetSpec, Metric, OnProgress, Prepared, Progress, Queries, Rows, Source,
+    DataError, DatasetSpec, Facts, Metric, OnProgress, Prepared, Progress, Queries, Rows, Source,
     Synthetic, Train, block_rows, truth,
 };
 
@@ -223,10 +223,12 @@ fn attempt(
         digest,
         base,
         train,
+        train_apart: false,
         queries,
         truth,
         mean,
         spectrum: spectrum.unwrap_or_default(),
+        facts: Facts { synthetic: matches!(spec.source, Source::Synthetic(_)), ..Facts::default() },
         notes,
         notices,
         sources: origins.watched.clone().holding(locks),
