@@ -1,26 +1,32 @@
 //! The calling side of the contract: a plugin's tables as safe Rust values.
 //!
 //! The host and the conformance kit both call through here. Nothing a plugin says is believed
-//! unread: texts must be UTF-8, tables complete, return codes known, and every output lies
-//! between guard bytes that are checked after the call.
+//! unread: texts must be UTF-8, tables complete, return codes known. Outputs are slices of the
+//! caller's, who guards them as it needs, for instance by [`Guarded`]; a call fills, allocates and
+//! checks nothing around them, so that it can be timed.
 
 use crate::abi::{
-    self, MAGIC, MODEL_BYTES_UNKNOWN, SCORER_V1, VqBuf, VqCodes, VqCodesMut, VqConfig, VqCtx,
+    self, MAGIC, MODEL_BYTES_UNKNOWN, SCORER_V1, VqBuf, VqCodes, VqCodesMut, VqConfig,
     VqGridRequest, VqGridSink, VqMat, VqMatMut, VqMethod, VqParam, VqPlugin, VqScorerV1, VqStr,
-    VqTask, flag, rc,
+    flag, rc,
 };
 use crate::error::ErrorKind;
 use crate::params::{Config, Param, Value, check};
 use crate::quantizer::{cartesian, label, meets_rate};
-use crate::thread_state::{Change, Changed, Float, ThreadState};
+use crate::thread_state::{Change, Changed, ThreadState};
 use crate::wire::{self, Lent};
-use crate::{GridRequest, GridSink, Level, Space};
+use crate::{GridRequest, GridSink, Space};
 use core::ffi::c_void;
-use ndarray::ArrayView2;
-use rayon::prelude::*;
+use lending::Lending;
+use ndarray::{ArrayView2, ArrayViewMut2};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+mod guarded;
+mod lending;
+
+pub use guarded::Guarded;
+pub use lending::Caller;
 
 /// More methods than any library has.
 const MAX_METHODS: usize = 256;
@@ -390,14 +396,13 @@ fn call(
     function: &'static str,
     run: impl FnOnce(*mut VqBuf) -> i32,
 ) -> Result<(), CallError> {
-    let mut text = vec![0u8; ERROR_BYTES];
+    let mut text = [0; ERROR_BYTES];
     let mut buf = VqBuf::over(&mut text);
     let code = method.guarded(function, || run(&mut buf));
     if code == rc::OK {
         return Ok(());
     }
-    text.truncate(buf.len.min(ERROR_BYTES));
-    let message = one_line(&String::from_utf8_lossy(&text));
+    let message = one_line(&String::from_utf8_lossy(&text[..buf.len.min(ERROR_BYTES)]));
     match ErrorKind::from_code(code) {
         Some(kind) => Err(CallError::Said {
             function,
@@ -630,184 +635,6 @@ impl Method {
     }
 }
 
-/// What the host lends to a call; see `vq_ctx`.
-pub struct Caller<'a> {
-    /// The thread budget.
-    pub threads: usize,
-    /// The seed.
-    pub seed: u64,
-    /// Takes a log line.
-    pub log: &'a (dyn Fn(Level, &str) + Sync),
-    /// Takes progress (fraction, stage); `false` asks the plugin to stop.
-    pub progress: &'a (dyn Fn(f32, &str) -> bool + Sync),
-    /// Runs `parallel_for`.
-    pub pool: &'a rayon::ThreadPool,
-}
-
-impl fmt::Debug for Caller<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Caller {{ threads: {}, seed: {} }}", self.threads, self.seed)
-    }
-}
-
-/// What a call is lent: its caller, and where what its tasks leave changed is noted.
-struct Lending<'a> {
-    caller: &'a Caller<'a>,
-    changed: &'a Changed,
-}
-
-/// # Safety
-/// `host` is the `Lending` that `Lending::raw` lent.
-unsafe fn lending<'a>(host: *mut c_void) -> Option<&'a Lending<'a>> {
-    // SAFETY: passed on.
-    unsafe { host.cast::<Lending<'a>>().as_ref() }
-}
-
-/// # Safety
-/// As for `lending`.
-unsafe fn caller<'a>(host: *mut c_void) -> Option<&'a Caller<'a>> {
-    // SAFETY: passed on.
-    unsafe { lending(host) }.map(|lending| lending.caller)
-}
-
-unsafe extern "C" fn ctx_log(host: *mut c_void, level: u32, text: VqStr) {
-    let level = match level {
-        0 => Level::Debug,
-        1 => Level::Info,
-        _ => Level::Warn,
-    };
-    // SAFETY: the plugin passes back what it was lent.
-    let (Some(caller), Ok(text)) = (unsafe { caller(host) }, unsafe { text.text() }) else {
-        return;
-    };
-    // A panic of the host's own closure must not unwind into the plugin.
-    let _ = catch_unwind(AssertUnwindSafe(|| (caller.log)(level, &one_line(text))));
-}
-
-unsafe extern "C" fn ctx_progress(host: *mut c_void, fraction: f32, stage: VqStr) -> i32 {
-    // SAFETY: the plugin passes back what it was lent.
-    let Some(caller) = (unsafe { caller(host) }) else { return 1 };
-    // SAFETY: the stage's text lives during the call.
-    let stage = one_line(unsafe { stage.text() }.unwrap_or_default());
-    let go_on = catch_unwind(AssertUnwindSafe(|| (caller.progress)(fraction, &stage)));
-    i32::from(!go_on.unwrap_or(false))
-}
-
-/// The plugin's task context, handed to worker threads as the contract says it may be.
-struct TaskContext(*mut c_void);
-
-// SAFETY: parallel_for promises to run the task on several threads; the plugin agreed to that.
-unsafe impl Sync for TaskContext {}
-
-unsafe extern "C" fn ctx_parallel_for(
-    host: *mut c_void,
-    n: usize,
-    task: VqTask,
-    task_ctx: *mut c_void,
-) {
-    // SAFETY: the plugin passes back what it was lent.
-    let Some(Lending { caller, changed }) = (unsafe { lending(host) }) else { return };
-    let context = TaskContext(task_ctx);
-    let context = &context;
-    // Once for the tasks that a thread runs in a row: to ask for the processors takes a system
-    // call, and a task may be short.
-    let thread = || PutBack { before: ThreadState::take(), changed };
-    let run = |_: &mut PutBack<'_>, i: usize| {
-        let before = Float::take();
-        // SAFETY: the plugin's function with the plugin's context, as it asked.
-        unsafe { (task.run)(context.0, i) };
-        // The next task of this thread rounds as this one was to.
-        changed.note(Change { float: before.restore(), processors: false });
-    };
-    caller.pool.install(|| (0..n).into_par_iter().for_each_init(thread, run));
-}
-
-/// Puts the state of its thread back when dropped, and notes what had changed.
-struct PutBack<'a> {
-    before: ThreadState,
-    changed: &'a Changed,
-}
-
-impl Drop for PutBack<'_> {
-    fn drop(&mut self) {
-        self.changed.note(self.before.restore());
-    }
-}
-
-unsafe extern "C" fn ctx_get_host_extension(_host: *mut c_void, _id: VqStr) -> *const c_void {
-    core::ptr::null()
-}
-
-impl Lending<'_> {
-    fn raw(&self) -> VqCtx {
-        VqCtx {
-            struct_size: size_of::<VqCtx>() as u32,
-            threads: u32::try_from(self.caller.threads).unwrap_or(1).max(1),
-            seed: self.caller.seed,
-            host: core::ptr::from_ref(self).cast_mut().cast(),
-            log: ctx_log,
-            progress: ctx_progress,
-            parallel_for: ctx_parallel_for,
-            get_host_extension: ctx_get_host_extension,
-        }
-    }
-}
-
-/// A buffer between guard zones, for a plugin to fill.
-#[derive(Debug)]
-pub struct Guarded<T> {
-    values: Vec<T>,
-    zone: usize,
-    len: usize,
-    canary: T,
-}
-
-impl<T: Copy + PartialEq> Guarded<T> {
-    fn with_canary(canary: T) -> Self {
-        // One page: an overrun by a row is caught by comparison, a larger one mostly too.
-        let zone = 4096 / size_of::<T>();
-        Guarded { values: Vec::new(), zone, len: 0, canary }
-    }
-
-    /// Makes room for `len` values, filled with the canary so that unwritten outputs show.
-    fn reset(&mut self, len: usize) -> &mut [T] {
-        self.len = len;
-        self.values.clear();
-        self.values.resize(len + 2 * self.zone, self.canary);
-        let zone = self.zone;
-        &mut self.values[zone..zone + len]
-    }
-
-    fn intact(&self) -> bool {
-        let (head, rest) = self.values.split_at(self.zone);
-        head.iter().chain(&rest[self.len..]).all(|v| *v == self.canary)
-    }
-
-    /// What an untouched element holds.
-    pub fn canary(&self) -> T {
-        self.canary
-    }
-
-    /// The values of the last call.
-    pub fn values(&self) -> &[T] {
-        &self.values[self.zone..self.zone + self.len]
-    }
-}
-
-impl Guarded<u8> {
-    /// An empty buffer for codes.
-    pub fn codes() -> Self {
-        Self::with_canary(0xA5)
-    }
-}
-
-impl Guarded<f32> {
-    /// An empty buffer for rows and estimates. The canary is a number no method returns.
-    pub fn rows() -> Self {
-        Self::with_canary(f32::from_bits(0x7E57_C0DE))
-    }
-}
-
 /// A constructed method. Destroyed on drop.
 #[derive(Debug)]
 pub struct Instance {
@@ -895,46 +722,53 @@ impl Instance {
     /// Encodes `x` (n, d) into `codes`, n · `code_bytes` bytes.
     ///
     /// # Errors
-    /// As the plugin says; a write outside the buffer.
+    /// As the plugin says.
+    ///
+    /// # Panics
+    /// If `codes` has another length.
     pub fn compress(
         &self,
         x: ArrayView2<'_, f32>,
         code_bytes: usize,
         caller: &Caller<'_>,
-        codes: &mut Guarded<u8>,
+        codes: &mut [u8],
     ) -> Result<(), CallError> {
+        assert_eq!(codes.len(), x.nrows() * code_bytes, "room for the codes of all rows");
         let compress = present("compress", self.method.raw.compress)?;
         let lending = self.method.lending(caller);
         let ctx = lending.raw();
         let x = wire::lendable(x);
-        let out = VqCodesMut::over(codes.reset(x.nrows() * code_bytes), x.nrows(), code_bytes);
-        let done = call(&self.method, "compress", |err| {
+        let out = VqCodesMut::over(codes, x.nrows(), code_bytes);
+        call(&self.method, "compress", |err| {
             // SAFETY: the arguments live during the call.
             unsafe { compress(self.this, &ctx, VqMat::of(&x.view()), out, err) }
-        });
-        finished("compress", codes, done)
+        })
     }
 
     /// Decodes `codes` (n, code_bytes) into `x`, n · d values.
     ///
     /// # Errors
-    /// As the plugin says; a write outside the buffer.
+    /// As the plugin says.
+    ///
+    /// # Panics
+    /// If `x` has another length.
     pub fn decompress(
         &self,
         codes: ArrayView2<'_, u8>,
         caller: &Caller<'_>,
-        x: &mut Guarded<f32>,
+        x: &mut [f32],
     ) -> Result<(), CallError> {
+        let (rows, dim) = (codes.nrows(), self.space.dim);
+        assert_eq!(x.len(), rows * dim, "room for the rows of all codes");
         let decompress = present("decompress", self.method.raw.decompress)?;
         let lending = self.method.lending(caller);
-        let (ctx, dim) = (lending.raw(), self.space.dim);
+        let ctx = lending.raw();
         let codes = wire::lendable(codes);
-        let out = VqMatMut::over(x.reset(codes.nrows() * dim), codes.nrows(), dim);
-        let done = call(&self.method, "decompress", |err| {
+        let out = VqMatMut::over(x, rows, dim);
+        call(&self.method, "decompress", |err| {
             // SAFETY: the arguments live during the call.
             unsafe { decompress(self.this, &ctx, VqCodes::of(&codes.view()), out, err) }
-        });
-        finished("decompress", x, done)
+        })
     }
 
     /// The fitted model; `None` where the method does not offer it.
@@ -944,23 +778,24 @@ impl Instance {
     pub fn save(&self) -> Result<Option<Vec<u8>>, CallError> {
         let Some(save) = self.method.raw.save else { return Ok(None) };
         let mut model = Guarded::codes();
-        model.reset(0);
+        let mut room = 0;
         for _ in 0..2 {
-            let mut buf = VqBuf::over(&mut model.values[4096..4096 + model.len]);
+            let mut buf = VqBuf::over(model.lend(room));
             let done = call(&self.method, "save", |err| {
                 // SAFETY: the buffers live during the call.
                 unsafe { save(self.this, &mut buf, err) }
             });
             let (cap, len) = (buf.cap, buf.len);
-            match finished("save", &model, done) {
-                Ok(()) if len <= cap => return Ok(Some(model.values()[..len].to_vec())),
+            let saved = model.finish("save")?;
+            match done {
+                Ok(()) if len <= cap => return Ok(Some(saved[..len].to_vec())),
                 Ok(()) => {
                     return Err(CallError::broke("save", format!("wrote {len} bytes into {cap}")));
                 }
                 Err(error) => match error.kind() {
                     Some(ErrorKind::Unsupported) => return Ok(None),
                     Some(ErrorKind::ShortBuffer) if len > cap && len <= isize::MAX as usize => {
-                        model.reset(len);
+                        room = len;
                     }
                     _ => return Err(error),
                 },
@@ -994,14 +829,6 @@ impl Instance {
     }
 }
 
-fn finished<T: Copy + PartialEq>(
-    function: &'static str,
-    buffer: &Guarded<T>,
-    done: Result<(), CallError>,
-) -> Result<(), CallError> {
-    if buffer.intact() { done } else { Err(CallError::broke(function, "wrote outside its output")) }
-}
-
 /// The extension `vq.scorer/1` of an instance.
 #[derive(Debug)]
 pub struct Scorer<'a> {
@@ -1015,67 +842,83 @@ impl Scorer<'_> {
         self.table.flags & flag::SCORER_BOUNDS != 0
     }
 
-    /// `codes` (n, code_bytes) in the layout that `score` reads.
+    /// Bytes that `n` codes take in the layout that `score` reads.
     ///
     /// # Errors
-    /// As the plugin says.
+    /// More than 16 times the codes and a mebibyte.
+    pub fn packed_bytes(&self, n: usize) -> Result<usize, CallError> {
+        let plain = n.saturating_mul(self.instance.code_bytes());
+        let Some(packed_bytes) = self.table.packed_bytes else { return Ok(plain) };
+        let bytes = self.instance.method.guarded("packed_bytes", || {
+            // SAFETY: `this` is this method's instance.
+            unsafe { packed_bytes(self.instance.this, n) }
+        });
+        if bytes > plain.saturating_mul(16).saturating_add(1 << 20) {
+            let asked = format!("asks {bytes} bytes for {n} codes");
+            return Err(CallError::broke("packed_bytes", asked));
+        }
+        Ok(bytes)
+    }
+
+    /// Brings `codes` (n, code_bytes) into the layout that `score` reads, of as many bytes as
+    /// [`Scorer::packed_bytes`] says; the codes as they are where the method has no other layout.
+    ///
+    /// # Errors
+    /// As the plugin says; another length than that of the codes where these are taken as they are.
     pub fn pack(
         &self,
         codes: ArrayView2<'_, u8>,
         caller: &Caller<'_>,
-    ) -> Result<Vec<u8>, CallError> {
-        let (Some(packed_bytes), Some(pack)) = (self.table.packed_bytes, self.table.pack) else {
-            return Ok(codes.iter().copied().collect());
+        packed: &mut [u8],
+    ) -> Result<(), CallError> {
+        let Some(pack) = self.table.pack else {
+            let mut packed = ArrayViewMut2::from_shape(codes.dim(), packed).map_err(|_| {
+                let now = self.instance.code_bytes();
+                CallError::broke("code_bytes", format!("was {} and is {now}", codes.ncols()))
+            })?;
+            packed.assign(&codes);
+            return Ok(());
         };
         let lending = self.instance.method.lending(caller);
         let ctx = lending.raw();
-        let len = self.instance.method.guarded("packed_bytes", || {
-            // SAFETY: `this` is this method's instance.
-            unsafe { packed_bytes(self.instance.this, codes.nrows()) }
-        });
-        if len > codes.len().saturating_mul(16).saturating_add(1 << 20) {
-            return Err(CallError::broke(
-                "packed_bytes",
-                format!("asks {len} bytes for {} codes", codes.nrows()),
-            ));
-        }
-        let mut packed = Guarded::codes();
         let codes = wire::lendable(codes);
-        let out = packed.reset(len).as_mut_ptr();
-        let done = call(&self.instance.method, "pack", |err| {
+        let (out, len) = (packed.as_mut_ptr(), packed.len());
+        call(&self.instance.method, "pack", |err| {
             // SAFETY: the arguments live during the call.
             unsafe { pack(self.instance.this, &ctx, VqCodes::of(&codes.view()), out, len, err) }
-        });
-        finished("pack", &packed, done)?;
-        Ok(packed.values().to_vec())
+        })
     }
 
     /// Estimates between `queries` (q, d) and `n` packed codes into `estimates` (q · n): squared
-    /// distance for L2, inner product for Ip and Cosine; with `bounds`, also the claimed
+    /// distance for L2, inner product for Ip and Cosine; with `bounds` (q · n), also the claimed
     /// half-widths.
     ///
     /// # Errors
-    /// As the plugin says; a write outside the buffer.
+    /// As the plugin says.
+    ///
+    /// # Panics
+    /// If `estimates` or `bounds` has another length.
     pub fn score(
         &self,
         queries: ArrayView2<'_, f32>,
         packed: &[u8],
         n: usize,
         caller: &Caller<'_>,
-        estimates: &mut Guarded<f32>,
-        bounds: Option<&mut Guarded<f32>>,
+        estimates: &mut [f32],
+        bounds: Option<&mut [f32]>,
     ) -> Result<(), CallError> {
+        let rows = queries.nrows();
+        assert_eq!(estimates.len(), rows * n, "room for the estimates of all pairs");
         let score = present("score", self.table.score)?;
         let queries = wire::lendable(queries);
         let lending = self.instance.method.lending(caller);
-        let (ctx, rows) = (lending.raw(), queries.nrows());
-        let out = VqMatMut::over(estimates.reset(rows * n), rows, n);
-        let mut bounds = bounds;
-        let bounds_out = match bounds.as_deref_mut() {
-            Some(bounds) => VqMatMut::over(bounds.reset(rows * n), rows, n),
-            None => VqMatMut::NONE,
-        };
-        let done = call(&self.instance.method, "score", |err| {
+        let ctx = lending.raw();
+        let out = VqMatMut::over(estimates, rows, n);
+        let bounds_out = bounds.map_or(VqMatMut::NONE, |bounds| {
+            assert_eq!(bounds.len(), rows * n, "room for the bounds of all pairs");
+            VqMatMut::over(bounds, rows, n)
+        });
+        call(&self.instance.method, "score", |err| {
             // SAFETY: the arguments live during the call.
             unsafe {
                 score(
@@ -1090,54 +933,6 @@ impl Scorer<'_> {
                     err,
                 )
             }
-        });
-        finished("score", estimates, done)?;
-        bounds.map_or(Ok(()), |bounds| finished("score", bounds, Ok(())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Leaves its thread flushing small numbers to zero.
-    #[cfg(target_arch = "x86_64")]
-    unsafe extern "C" fn flushes(_context: *mut c_void, _i: usize) {
-        let flushing = 0x9fc0u32;
-        // SAFETY: masks all exceptions and flushes; the caller puts it back.
-        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const flushing) };
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn what_a_task_leaves_changed_is_put_back_and_noted() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let states = || pool.broadcast(|_| ThreadState::take());
-        let (before, changed) = (states(), Changed::default());
-        let caller =
-            Caller { threads: 2, seed: 0, log: &|_, _| (), progress: &|_, _| true, pool: &pool };
-        let lending = Lending { caller: &caller, changed: &changed };
-        let ctx = lending.raw();
-        // SAFETY: the context was lent just now, and the task needs none of its own.
-        unsafe {
-            (ctx.parallel_for)(ctx.host, 8, VqTask { run: flushes }, core::ptr::null_mut());
-        }
-        assert_eq!(states(), before);
-        assert_eq!(changed.so_far(), Change { float: true, processors: false });
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_thread_that_a_task_pinned_gets_its_processors_back() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let state = || pool.install(ThreadState::take);
-        let (before, changed) = (state(), Changed::default());
-        let pinned = pool.install(|| {
-            let _put_back = PutBack { before: ThreadState::take(), changed: &changed };
-            crate::thread_state::pin();
-            ThreadState::take() != before
-        });
-        assert_eq!(state(), before);
-        assert_eq!(changed.so_far().processors, pinned);
+        })
     }
 }

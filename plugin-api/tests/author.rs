@@ -112,7 +112,7 @@ fn a_safe_plugin_round_trips_through_the_c_table() {
     let caller = caller(&pool, &|_, _| true);
     let x = Array2::from_shape_fn((1000, 3), |(i, j)| ((i * 7 + j * 13) % 31) as f32);
     let mut lattice = method.create(&Config::new(), SPACE).unwrap();
-    let early = lattice.compress(x.view(), 3, &caller, &mut Guarded::codes()).unwrap_err();
+    let early = lattice.compress(x.view(), 3, &caller, &mut [0; 3000]).unwrap_err();
     assert_eq!(early.to_string(), "compress: compress was called before fit or load");
     lattice.fit(x.view(), &caller).unwrap();
     assert_eq!(
@@ -120,18 +120,18 @@ fn a_safe_plugin_round_trips_through_the_c_table() {
         (3, Some(20), Some(4.0))
     );
     let (mut codes, mut decoded) = (Guarded::codes(), Guarded::rows());
-    lattice.compress(x.view(), 3, &caller, &mut codes).unwrap();
-    let codes = ArrayView2::from_shape((1000, 3), codes.values()).unwrap();
-    lattice.decompress(codes, &caller, &mut decoded).unwrap();
+    lattice.compress(x.view(), 3, &caller, codes.lend(3000)).unwrap();
+    let codes = ArrayView2::from_shape((1000, 3), codes.finish("compress").unwrap()).unwrap();
+    lattice.decompress(codes, &caller, decoded.lend(3000)).unwrap();
     let worst = x.iter().zip(decoded.values()).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     assert!(worst < 0.5 * 0.5 * 9.0 && worst > 0.5, "{worst}");
 
     let model = lattice.save().unwrap().unwrap();
     let mut restored = method.create(&Config::new(), SPACE).unwrap();
     restored.load(&model).unwrap();
-    let mut again = Guarded::rows();
+    let mut again = vec![0.0; 3000];
     restored.decompress(codes, &caller, &mut again).unwrap();
-    assert_eq!(decoded.values(), again.values());
+    assert_eq!(decoded.finish("decompress").unwrap(), again);
     assert!(restored.load(&model[1..]).is_err());
 }
 
@@ -189,9 +189,9 @@ fn transposed_and_broadcast_views_arrive_as_what_they_show() {
     let mut lattice = method.create(&Config::new(), SPACE).unwrap();
     lattice.fit(x.view(), &caller).unwrap();
     let codes = |x: ArrayView2<'_, f32>| {
-        let mut codes = Guarded::codes();
+        let mut codes = vec![0; 3 * x.nrows()];
         lattice.compress(x, 3, &caller, &mut codes).unwrap();
-        codes.values().to_vec()
+        codes
     };
     let columns_first = x.t().as_standard_layout().into_owned();
     assert_eq!(codes(columns_first.t()), codes(x.view()));

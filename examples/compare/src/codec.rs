@@ -1,8 +1,8 @@
 //! A fitted plugin, called as the host calls it: through its C table, whole matrices in and out,
 //! outputs allocated before.
 //!
-//! The time of a call starts when the referee has filled the output with its canaries and calls the
-//! plugin, and ends when the plugin's answer is checked: what a referee costs is not the method's.
+//! The time of a call starts when the output is filled with canaries and the plugin is called, and
+//! ends when it returns: what a referee costs is not the method's.
 
 use crate::failure::Failure;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -81,8 +81,11 @@ impl Codec {
         codes: &mut Guarded<u8>,
         team: Team<'_>,
     ) -> Result<Duration, Failure> {
-        lend(team, |caller| self.instance.compress(x, self.code_bytes, caller, codes))?;
-        Ok(self.clock.spent())
+        let room = codes.lend(x.nrows() * self.code_bytes);
+        lend(team, |caller| self.instance.compress(x, self.code_bytes, caller, room))?;
+        let spent = self.clock.spent();
+        codes.finish("compress")?;
+        Ok(spent)
     }
 
     /// Decodes `codes` (n, code_bytes) into `x` (n, d).
@@ -97,8 +100,11 @@ impl Codec {
         // Does not fail: the length is the product.
         let codes = ArrayView2::from_shape((rows, self.code_bytes), codes)
             .map_err(|_| Failure::Rows { wanted: rows, rows: 0 })?;
-        lend(team, |caller| self.instance.decompress(codes, caller, x))?;
-        Ok(self.clock.spent())
+        let room = x.lend(rows * self.instance.space().dim);
+        lend(team, |caller| self.instance.decompress(codes, caller, room))?;
+        let spent = self.clock.spent();
+        x.finish("decompress")?;
+        Ok(spent)
     }
 
     /// `codes` of n vectors, cut into blocks of `block` and brought into the scorer's layout.
@@ -115,8 +121,9 @@ impl Codec {
             let len = codes.len() / self.code_bytes;
             let codes = ArrayView2::from_shape((len, self.code_bytes), codes)
                 .map_err(|_| Failure::Rows { wanted: len, rows: 0 })?;
-            let codes = lend(team, |caller| scorer.pack(codes, caller))?;
-            blocks.push(Packed { first, len, codes });
+            let mut packed = vec![0; scorer.packed_bytes(len)?];
+            lend(team, |caller| scorer.pack(codes, caller, &mut packed))?;
+            blocks.push(Packed { first, len, codes: packed });
             first += len;
         }
         Ok(blocks)
@@ -131,10 +138,11 @@ impl Codec {
         team: Team<'_>,
     ) -> Result<Duration, Failure> {
         let scorer = self.scorer()?;
-        lend(team, |caller| {
-            scorer.score(queries, &block.codes, block.len, caller, estimates, None)
-        })?;
-        Ok(self.clock.spent())
+        let room = estimates.lend(queries.nrows() * block.len);
+        lend(team, |caller| scorer.score(queries, &block.codes, block.len, caller, room, None))?;
+        let spent = self.clock.spent();
+        estimates.finish("score")?;
+        Ok(spent)
     }
 
     fn scorer(&self) -> Result<Scorer<'_>, Failure> {

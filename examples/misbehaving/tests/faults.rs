@@ -44,14 +44,18 @@ fn fitted(id: &str) -> (Instance, usize) {
 
 fn compress(instance: &Instance) -> Result<Vec<u8>, CallError> {
     let mut codes = Guarded::codes();
-    with_caller(|caller| instance.compress(rows().view(), SPACE.dim, caller, &mut codes))?;
-    Ok(codes.values().to_vec())
+    let room = codes.lend(ROWS * SPACE.dim);
+    let done = with_caller(|caller| instance.compress(rows().view(), SPACE.dim, caller, room));
+    let codes = codes.finish("compress")?;
+    done?;
+    Ok(codes.to_vec())
 }
 
 fn decompress(instance: &Instance, codes: &[u8]) -> Guarded<f32> {
     let codes = ArrayView2::from_shape((ROWS, SPACE.dim), codes).unwrap();
     let mut decoded = Guarded::rows();
-    with_caller(|caller| instance.decompress(codes, caller, &mut decoded)).unwrap();
+    let room = decoded.lend(ROWS * SPACE.dim);
+    with_caller(|caller| instance.decompress(codes, caller, room)).unwrap();
     decoded
 }
 

@@ -102,9 +102,11 @@ impl<'a> Codec<'a> {
         buffer: &mut Guarded<u8>,
         codes: &mut [u8],
     ) -> Result<(), Failure> {
-        self.lend("compress", |caller| self.instance.compress(x, self.code_bytes, caller, buffer))?;
-        codes.copy_from_slice(buffer.values());
-        Ok(())
+        let room = buffer.lend(codes.len());
+        let done = self
+            .lend("compress", |caller| self.instance.compress(x, self.code_bytes, caller, room));
+        codes.copy_from_slice(buffer.finish("compress")?);
+        Ok(done?)
     }
 
     /// Decodes `codes` (n, code_bytes), the rows from `first` on, into `x` (n, d).
@@ -115,10 +117,12 @@ impl<'a> Codec<'a> {
         buffer: &mut Guarded<f32>,
         mut x: ArrayViewMut2<'_, f32>,
     ) -> Result<(), Failure> {
-        self.lend("decompress", |caller| self.instance.decompress(codes, caller, buffer))?;
         let dim = x.ncols();
+        let room = buffer.lend(x.len());
+        let done = self.lend("decompress", |caller| self.instance.decompress(codes, caller, room));
+        let values = buffer.finish("decompress")?;
+        done?;
         let canary = buffer.canary().to_bits();
-        let values = buffer.values();
         let bad = values
             .par_chunks_exact(dim)
             .position_first(|row| row.iter().any(|v| !v.is_finite() || v.to_bits() == canary));
@@ -137,6 +141,20 @@ impl<'a> Codec<'a> {
         };
         out.copy_from_slice(values);
         Ok(())
+    }
+
+    /// `codes` (n, code_bytes) as `scorer` reads them.
+    pub(super) fn pack(
+        &self,
+        scorer: &Scorer<'_>,
+        codes: ArrayView2<'_, u8>,
+    ) -> Result<Guarded<u8>, Failure> {
+        let mut packed = Guarded::codes();
+        let room = packed.lend(scorer.packed_bytes(codes.nrows())?);
+        let done = self.lend("pack", |caller| scorer.pack(codes, caller, room));
+        packed.finish("pack")?;
+        done?;
+        Ok(packed)
     }
 
     /// The scorer, where the method has one.

@@ -416,23 +416,26 @@ impl<'a> Bench<'a> {
             let parts = self.queries.nrows().div_ceil(QUERIES_PER_SCORE);
             let all = parts * rows.div_ceil(CODES_PER_SCORE);
             self.part("score", i * parts, i * parts, all);
-            let packed = self.codec.lend("pack", |caller| scorer.pack(codes, caller))?;
+            let packed = self.codec.pack(&scorer, codes)?;
             let here = pairs.in_rows(first, n);
             for (g, queries) in
                 self.queries.axis_chunks_iter(Axis(0), QUERIES_PER_SCORE).enumerate()
             {
                 self.part("score", i * parts + g, i * parts + g + 1, all);
-                self.codec.lend("score", |caller| {
-                    let bounds = scored.bounds.is_some().then_some(&mut bounds);
-                    scorer.score(queries, &packed, n, caller, &mut estimates, bounds)
-                })?;
+                let room = estimates.lend(queries.nrows() * n);
+                let wanted = scorer.has_bounds().then(|| bounds.lend(queries.nrows() * n));
+                let done = self.codec.lend("score", |caller| {
+                    scorer.score(queries, packed.values(), n, caller, room, wanted)
+                });
+                let (estimates, bounds) = (estimates.finish("score")?, bounds.finish("score")?);
+                done?;
                 let group = g * QUERIES_PER_SCORE..g * QUERIES_PER_SCORE + queries.nrows();
-                let matrix = ArrayView2::from_shape((queries.nrows(), n), estimates.values());
+                let matrix = ArrayView2::from_shape((queries.nrows(), n), estimates);
                 let matrix = matrix.map_err(Failure::failed)?;
                 if let Some(at) = matrix.iter().position(|e| !e.is_finite()) {
                     return Err(Failure::invalid(format!(
                         "score returned {} for query {} and code {}",
-                        estimates.values()[at],
+                        estimates[at],
                         group.start + at / n,
                         first + at % n
                     )));
@@ -441,9 +444,9 @@ impl<'a> Bench<'a> {
                     if group.contains(&(pair.query as usize)) {
                         let at =
                             (pair.query as usize - group.start) * n + pair.row as usize - first;
-                        scored.estimates[before + slot] = f64::from(estimates.values()[at]);
+                        scored.estimates[before + slot] = f64::from(estimates[at]);
                         if let Some(claimed) = &mut scored.bounds {
-                            claimed[before + slot] = f64::from(bounds.values()[at]);
+                            claimed[before + slot] = f64::from(bounds[at]);
                         }
                     }
                 }
@@ -501,34 +504,44 @@ impl<'a> Bench<'a> {
                 "compress gave another code for row {row} when it was asked again"
             )));
         }
+        let room = buffer.lend(rows * width);
         self.timed("time compress", "compress_vectors_per_s", rows, metrics, |rows| {
             let raw = raw.slice(s![..rows, ..]);
+            let room = &mut room[..rows * width];
             self.codec.lend_timed("time compress", |caller| {
-                self.codec.instance().compress(raw, width, caller, &mut buffer)
+                self.codec.instance().compress(raw, width, caller, room)
             })?;
             Ok(rows)
         })?;
+        buffer.finish("compress")?;
         let matrix = self.codec.matrix(&codes[..rows * width])?;
         let mut buffer = Guarded::rows();
+        let room = buffer.lend(rows * self.data.dim);
         self.timed("time decompress", "decompress_vectors_per_s", rows, metrics, |rows| {
             let codes = matrix.slice(s![..rows, ..]);
+            let room = &mut room[..rows * self.data.dim];
             self.codec.lend_timed("time decompress", |caller| {
-                self.codec.instance().decompress(codes, caller, &mut buffer)
+                self.codec.instance().decompress(codes, caller, room)
             })?;
             Ok(rows)
         })?;
+        buffer.finish("decompress")?;
         let Some(scorer) = self.codec.scorer() else { return Ok(()) };
         let n = CODES_PER_SCORE.min(self.data.base.rows);
         let codes = self.codec.matrix(&codes[..n * width])?;
-        let packed = self.codec.lend("pack", |caller| scorer.pack(codes, caller))?;
+        let packed = self.codec.pack(&scorer, codes)?;
         let most = QUERIES_PER_SCORE.min(self.queries.nrows());
+        let room = buffer.lend(most * n);
         self.timed("time score", "score_codes_per_s", most, metrics, |queries| {
             let queries = self.queries.slice(s![..queries, ..]);
+            let room = &mut room[..queries.nrows() * n];
             self.codec.lend_timed("time score", |caller| {
-                scorer.score(queries, &packed, n, caller, &mut buffer, None)
+                scorer.score(queries, packed.values(), n, caller, room, None)
             })?;
             Ok(queries.nrows() * n)
-        })
+        })?;
+        buffer.finish("score")?;
+        Ok(())
     }
 
     /// Times `run(items)`, which answers how many things it did, on at most `items` items.

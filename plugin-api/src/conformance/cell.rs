@@ -38,9 +38,22 @@ impl Lab {
         x: ArrayView2<'_, f32>,
         code_bytes: usize,
     ) -> Result<Array2<u8>, CallError> {
+        self.compress_on(2, instance, x, code_bytes)
+    }
+
+    pub(super) fn compress_on(
+        &self,
+        threads: usize,
+        instance: &Instance,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+    ) -> Result<Array2<u8>, CallError> {
         let mut codes = Guarded::codes();
-        instance.compress(x, code_bytes, &self.caller(2, SEED), &mut codes)?;
-        Ok(matrix(x.nrows(), code_bytes, codes.values()))
+        let room = codes.lend(x.nrows() * code_bytes);
+        let done = instance.compress(x, code_bytes, &self.caller(threads, SEED), room);
+        let codes = codes.finish("compress")?;
+        done?;
+        Ok(matrix(x.nrows(), code_bytes, codes))
     }
 
     pub(super) fn decompress(
@@ -49,8 +62,12 @@ impl Lab {
         codes: ArrayView2<'_, u8>,
     ) -> Result<Array2<f32>, CallError> {
         let mut rows = Guarded::rows();
-        instance.decompress(codes, &self.caller(2, SEED), &mut rows)?;
-        Ok(matrix(codes.nrows(), instance.space().dim, rows.values()))
+        let dim = instance.space().dim;
+        let room = rows.lend(codes.nrows() * dim);
+        let done = instance.decompress(codes, &self.caller(2, SEED), room);
+        let rows = rows.finish("decompress")?;
+        done?;
+        Ok(matrix(codes.nrows(), dim, rows))
     }
 }
 

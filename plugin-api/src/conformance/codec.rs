@@ -1,8 +1,7 @@
 //! Rules on codes: sizes, batches, strides, seeds, saved models, and that decoding is worth it.
 
 use super::Log;
-use super::cell::{Cell, SEED, differing_row, matrix};
-use crate::handle::Guarded;
+use super::cell::{Cell, SEED, differing_row};
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// Rows that are also coded one at a time.
@@ -27,12 +26,8 @@ pub(super) fn determinism(cell: &Cell<'_>, log: &mut Log<'_>) {
         if log.must(&input, twin.fit(cell.train.view(), &caller)).is_none() {
             return;
         }
-        let mut codes = Guarded::codes();
-        let done = twin.compress(cell.x.view(), cell.code_bytes, &caller, &mut codes);
-        if log.must(&input, done).is_none() {
-            return;
-        }
-        let codes = matrix(cell.x.nrows(), cell.code_bytes, codes.values());
+        let codes = cell.lab.compress_on(threads, &twin, cell.x.view(), cell.code_bytes);
+        let Some(codes) = log.must(&input, codes) else { return };
         if let Some(row) = differing_row(cell.codes.view(), codes.view(), u8::eq) {
             let found = format!("row {row} has another code");
             match deterministic {

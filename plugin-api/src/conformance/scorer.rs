@@ -31,13 +31,19 @@ fn score(
 ) -> Result<Option<Scored>, CallError> {
     let Some(scorer) = cell.instance.scorer() else { return Ok(None) };
     let caller = cell.lab.caller(2, SEED);
-    let packed = scorer.pack(codes, &caller)?;
+    let mut packed = Guarded::codes();
+    let done = scorer.pack(codes, &caller, packed.lend(scorer.packed_bytes(codes.nrows())?));
+    let packed = packed.finish("pack")?;
+    done?;
     let (mut estimates, mut bounds) = (Guarded::rows(), Guarded::rows());
-    let wanted = scorer.has_bounds().then_some(&mut bounds);
-    scorer.score(queries, &packed, codes.nrows(), &caller, &mut estimates, wanted)?;
-    let shaped = |values: &[f32]| matrix(queries.nrows(), codes.nrows(), values);
-    let bounds = scorer.has_bounds().then(|| shaped(bounds.values()));
-    Ok(Some((shaped(estimates.values()), bounds)))
+    let n = codes.nrows();
+    let room = estimates.lend(queries.nrows() * n);
+    let wanted = scorer.has_bounds().then(|| bounds.lend(queries.nrows() * n));
+    let done = scorer.score(queries, packed, n, &caller, room, wanted);
+    let (estimates, bounds) = (estimates.finish("score")?, bounds.finish("score")?);
+    done?;
+    let shaped = |values: &[f32]| matrix(queries.nrows(), n, values);
+    Ok(Some((shaped(estimates), scorer.has_bounds().then(|| shaped(bounds)))))
 }
 
 pub(super) fn sane(cell: &Cell<'_>, log: &mut Log<'_>) {

@@ -4,7 +4,7 @@
 
 use ndarray::{Array2, ArrayView2};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use vq_plugin_api::handle::{Caller, Guarded, Instance, Method, Plugin, Proposal};
+use vq_plugin_api::handle::{Caller, Instance, Method, Plugin, Proposal};
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{ErrorKind, GridRequest, Metric, Space, Value};
 
@@ -29,15 +29,15 @@ fn fitted(pairs: &[(&str, i64)], metric: Metric, x: &Array2<f32>, caller: &Calle
 }
 
 fn encode(made: &Instance, x: ArrayView2<'_, f32>, caller: &Caller<'_>) -> Array2<u8> {
-    let mut codes = Guarded::codes();
+    let mut codes = vec![0; x.nrows() * made.code_bytes()];
     made.compress(x, made.code_bytes(), caller, &mut codes).unwrap();
-    Array2::from_shape_vec((x.nrows(), made.code_bytes()), codes.values().to_vec()).unwrap()
+    Array2::from_shape_vec((x.nrows(), made.code_bytes()), codes).unwrap()
 }
 
 fn decode(made: &Instance, codes: &Array2<u8>, caller: &Caller<'_>) -> Array2<f32> {
-    let mut x = Guarded::rows();
+    let mut x = vec![0.0; codes.nrows() * made.space().dim];
     made.decompress(codes.view(), caller, &mut x).unwrap();
-    Array2::from_shape_vec((codes.nrows(), made.space().dim), x.values().to_vec()).unwrap()
+    Array2::from_shape_vec((codes.nrows(), made.space().dim), x).unwrap()
 }
 
 fn l2_sq(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
@@ -158,11 +158,12 @@ fn estimates_are_the_values_of_the_decoded_rows() {
             let back = decode(&made, &codes, caller);
             let scorer = made.scorer().unwrap();
             let queries = x.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..5));
-            let mut estimates = Guarded::rows();
-            let packed = scorer.pack(codes.view(), caller).unwrap();
             let n = codes.nrows();
+            let mut packed = vec![0; scorer.packed_bytes(n).unwrap()];
+            scorer.pack(codes.view(), caller, &mut packed).unwrap();
+            let mut estimates = vec![0.0; queries.nrows() * n];
             scorer.score(queries, &packed, n, caller, &mut estimates, None).unwrap();
-            for (q, estimates) in queries.outer_iter().zip(estimates.values().chunks_exact(n)) {
+            for (q, estimates) in queries.outer_iter().zip(estimates.chunks_exact(n)) {
                 for (x, estimate) in back.outer_iter().zip(estimates) {
                     let pairs = q.iter().zip(x).map(|(q, x)| (f64::from(*q), f64::from(*x)));
                     let exact: f64 = match metric {
