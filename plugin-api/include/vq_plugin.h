@@ -225,9 +225,13 @@ typedef struct vq_method {
   /* codes (n, code_bytes) -> x (n, d), finite. */
   vq_rc (*decompress)(const vq_instance *self, const vq_ctx *ctx, vq_codes codes, vq_mat_mut x, vq_buf *err);
 
-  /* (optional, both or neither) The fitted model as bytes. load is called on an instance made
-   * with the same configuration and space, instead of fit; afterwards decompress is
-   * bit-identical to the saved instance's. */
+  /* (optional, both or neither) The fitted model as bytes: the same bytes whenever save is called
+   * after fit. load is called on an instance made with the same configuration and space, instead
+   * of fit; afterwards decompress is bit-identical to the saved instance's.
+   * A host decodes a cell's codes in another process, which has the saved model alone. Without
+   * the pair a method's results are marked unproven, unless it is VQ_DETERMINISTIC and can be
+   * fitted again there. After load, score should answer as before: where it refuses or answers
+   * otherwise, the metrics made of its estimates are marked unproven. */
   vq_rc (*save)(const vq_instance *self, vq_buf *model, vq_buf *err);
   vq_rc (*load)(vq_instance *self, vq_str model, vq_buf *err);
 

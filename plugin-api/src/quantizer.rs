@@ -170,7 +170,12 @@ pub trait Quantizer: Sized + Send + Sync + 'static {
         ctx: &Context<'_>,
     ) -> Result<(), Error>;
 
-    /// The fitted model as bytes; [`ModelWriter`](crate::model::ModelWriter) helps.
+    /// The fitted model as bytes, the same whenever it is called after `fit`;
+    /// [`ModelWriter`](crate::model::ModelWriter) helps.
+    ///
+    /// A sweep decodes the codes in another process, which has these bytes alone. A method without
+    /// `save` and `load` is marked unproven, unless it is deterministic (as this SDK declares) and
+    /// can be fitted again there from the same training rows.
     ///
     /// # Errors
     /// [`Error::unsupported`] unless overridden.
@@ -179,7 +184,9 @@ pub trait Quantizer: Sized + Send + Sync + 'static {
     }
 
     /// Restores what [`Quantizer::save`] wrote, in an instance of the same configuration; decoding
-    /// afterwards is bit-identical. The bytes may be damaged: return an error then.
+    /// afterwards is bit-identical. A [`Scorer`](crate::Scorer) should answer as before, too:
+    /// otherwise the metrics made of its estimates are marked unproven. The bytes may be damaged:
+    /// return an error then.
     ///
     /// # Errors
     /// [`Error::unsupported`] unless overridden; bytes that are no such model.

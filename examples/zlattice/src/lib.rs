@@ -1,6 +1,7 @@
 //! Scaled integer lattice: x̂ = s·round(x / s), one step s = scale·σ per dimension, one byte each.
 #![forbid(unsafe_code)]
 
+use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::ndarray::{Array1, ArrayView2, ArrayViewMut2, Axis};
 use vq_plugin_api::{Context, Error, Method, Quantizer, Space, export_plugin, params};
 
@@ -64,6 +65,16 @@ impl Quantizer for Lattice {
             }
         })
     }
+
+    fn save(&self) -> Result<Vec<u8>, Error> {
+        Ok(ModelWriter::new().f32s(self.step.iter().copied()).finish())
+    }
+
+    fn load(&mut self, model: &[u8]) -> Result<(), Error> {
+        let mut reader = ModelReader::new(model);
+        self.step = reader.f32s(self.step.len())?.into(); // refuses what is damaged
+        reader.finish()
+    }
 }
 
 export_plugin!(Lattice);
@@ -92,6 +103,26 @@ mod tests {
                 assert!((x - y).abs() <= 0.5001 * step, "{x} came back as {y}, step {step}");
             }
         }
+    }
+
+    #[test]
+    fn a_restored_model_decodes_to_the_same_bits() {
+        let ctx = Context::detached(1, 0);
+        let x = Array2::from_shape_fn((200, 3), |(i, j)| ((i * 7 + j * 13) % 31) as f32 - 15.0);
+        let mut lattice = Lattice::create(Steps { scale: 0.25 }, SPACE).unwrap();
+        lattice.fit(x.view(), &ctx).unwrap();
+        let mut codes = Array2::zeros((200, 3));
+        lattice.compress(x.view(), codes.view_mut(), &ctx).unwrap();
+        let model = lattice.save().unwrap();
+        let mut restored = Lattice::create(Steps { scale: 0.25 }, SPACE).unwrap();
+        restored.load(&model).unwrap();
+        let decoded = [&lattice, &restored].map(|lattice| {
+            let mut decoded = Array2::zeros((200, 3));
+            lattice.decompress(codes.view(), decoded.view_mut(), &ctx).unwrap();
+            decoded
+        });
+        assert_eq!(decoded[0], decoded[1]);
+        assert!(restored.load(&model[1..]).is_err());
     }
 
     #[test]
@@ -128,5 +159,7 @@ mod tests {
         let mut codes = vec![0; 50 * lattice.code_bytes()];
         lattice.compress(x.view(), lattice.code_bytes(), &caller, &mut codes).unwrap();
         assert_eq!((codes.len(), lattice.ratio()), (150, Some(4.0)));
+        // 8 bytes for the count, then the steps.
+        assert_eq!(lattice.save().unwrap().map(|model| model.len()), Some(8 + 4 * 3));
     }
 }

@@ -19,8 +19,8 @@ typedef struct { float m, s; } scale;
 struct vq_instance {
   size_t dim;
   double step;
-  int ready;      /* fit has succeeded */
-  scale scales[]; /* one per dimension */
+  int ready;      /* fit or load has succeeded */
+  scale scales[]; /* one per dimension: what save writes */
 };
 
 /* Error text goes into the caller's buffer, cut to its size. */
@@ -83,7 +83,7 @@ static vq_rc fit(vq_instance *self, const vq_ctx *ctx, vq_mat train, vq_buf *err
 
 /* Whether a call that needs a fitted model may go on. */
 static vq_rc may_run(const vq_instance *self, size_t dim, size_t code_bytes, vq_buf *err) {
-  if (!self->ready) return fail(err, VQ_ERROR, "called before fit");
+  if (!self->ready) return fail(err, VQ_ERROR, "called before fit or load");
   if (dim != self->dim || code_bytes != self->dim) return fail(err, VQ_ERROR, "rows of another width");
   return VQ_OK;
 }
@@ -121,6 +121,25 @@ static vq_rc decompress(const vq_instance *self, const vq_ctx *ctx, vq_codes cod
   return rc;
 }
 
+/* All that decoding needs: a sweep decodes in another process, which has these bytes alone. */
+static vq_rc save(const vq_instance *self, vq_buf *model, vq_buf *err) {
+  if (!self->ready) return fail(err, VQ_ERROR, "called before fit or load");
+  model->len = model_bytes(self);
+  if (model->cap < model->len) return fail(err, VQ_SHORT_BUFFER, "the model has %zu bytes", model->len);
+  memcpy(model->ptr, self->scales, model->len);
+  return VQ_OK;
+}
+
+static vq_rc load(vq_instance *self, vq_str model, vq_buf *err) {
+  if (model.len != model_bytes(self)) return fail(err, VQ_ERROR, "%zu bytes are no such model", model.len);
+  memcpy(self->scales, model.ptr, model.len);
+  for (size_t j = 0; j < self->dim; j++)
+    if (!isfinite(self->scales[j].m) || !isfinite(self->scales[j].s))
+      return fail(err, VQ_ERROR, "dimension %zu of the model is not finite", j);
+  self->ready = 1;
+  return VQ_OK;
+}
+
 #define FLOAT(number) {.kind = VQ_KIND_FLOAT, .f = number}
 static const vq_value step_grid[] = {FLOAT(0.025), FLOAT(0.05), FLOAT(0.1)};
 static const vq_param params[] = {{
@@ -135,7 +154,7 @@ static const vq_method method = {
     .description = TEXT("{{title}}: a vq-host plugin in C"), .license = TEXT("MIT OR Apache-2.0"),
     .params = params, .n_params = 1, .create = create, .destroy = destroy, .fit = fit,
     .code_bytes = code_bytes, .model_bytes = model_bytes, .ratio = ratio,
-    .compress = compress, .decompress = decompress,
+    .compress = compress, .decompress = decompress, .save = save, .load = load,
 };
 static const vq_method *const methods[] = {&method};
 static const vq_plugin plugin = {

@@ -5,6 +5,7 @@
  * {{type}} is the method and may throw; `guarded`, in the C table below it, lets nothing out. */
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -73,11 +74,29 @@ public:
     });
   }
 
+  /* All that decoding needs: a sweep decodes in another process, which has these bytes alone. */
+  void save(vq_buf &model) const {
+    if (!ready_) throw std::logic_error("called before fit or load");
+    model.len = model_bytes();
+    if (model.cap < model.len) throw Refusal(VQ_SHORT_BUFFER, "a larger buffer, please");
+    std::memcpy(model.ptr, scales_.data(), model.len);
+  }
+
+  void load(const vq_str &model) {
+    if (model.len != model_bytes()) throw std::invalid_argument("a model of another length");
+    std::vector<Scale> read(scales_.size());
+    std::memcpy(read.data(), model.ptr, model.len);
+    for (const Scale &scale : read)
+      if (!std::isfinite(scale.m) || !std::isfinite(scale.s)) throw std::domain_error("a model that is not finite");
+    scales_ = read;
+    ready_ = true;
+  }
+
 private:
   struct Scale { float m, s; };
 
   void check(std::size_t dim, std::size_t bytes) const {
-    if (!ready_) throw std::logic_error("called before fit");
+    if (!ready_) throw std::logic_error("called before fit or load");
     if (dim != scales_.size() || bytes != code_bytes()) throw std::invalid_argument("rows of another width");
   }
 
@@ -140,6 +159,12 @@ extern "C" const vq_plugin *vq_plugin_entry_v1(uint32_t host_major, uint32_t) {
     };
     m.decompress = [](const vq_instance *self, const vq_ctx *ctx, vq_codes codes, vq_mat_mut x, vq_buf *err) {
       return guarded(err, [&] { self->method.decompress(*ctx, codes, x); });
+    };
+    m.save = [](const vq_instance *self, vq_buf *model, vq_buf *err) {
+      return guarded(err, [&] { self->method.save(*model); });
+    };
+    m.load = [](vq_instance *self, vq_str model, vq_buf *err) {
+      return guarded(err, [&] { self->method.load(model); });
     };
     return m;
   }();

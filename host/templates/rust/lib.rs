@@ -1,4 +1,5 @@
 //! x̂ = m + s·round((x − m) / s): mean m and step s of each dimension, one byte per coordinate.
+use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::ndarray::{ArrayView2 as Rows, ArrayViewMut2 as RowsMut, Axis};
 use vq_plugin_api::{Context, Error, Method, Quantizer, Space, export_plugin, params};
 
@@ -53,6 +54,17 @@ impl Quantizer for {{type}}Quantizer {
                 *x = m + s * f32::from(*code as i8);
             }
         })
+    }
+
+    fn save(&self) -> Result<Vec<u8>, Error> {
+        Ok(ModelWriter::new().f32s(self.scale.iter().flat_map(|(m, s)| [*m, *s])).finish())
+    }
+
+    fn load(&mut self, model: &[u8]) -> Result<(), Error> {
+        let mut reader = ModelReader::new(model);
+        let flat = reader.f32s(2 * self.scale.len())?; // refuses what is damaged
+        self.scale = flat.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        reader.finish()
     }
 }
 

@@ -19,6 +19,14 @@ fn no_coordinate_in_range_is_off_by_more_than_half_a_step() {
     method.compress(x.view(), codes.view_mut(), &ctx).unwrap();
     method.decompress(codes.view(), y.view_mut(), &ctx).unwrap();
 
+    // Another process, which has the saved model alone, decodes to the same numbers.
+    let params = {{type}}Params::from_config(&[("step".into(), 0.1.into())].into()).unwrap();
+    let mut restored = {{type}}Quantizer::create(params, Space { dim, metric }).unwrap();
+    restored.load(&method.save().unwrap()).unwrap();
+    let mut again = Array2::zeros((rows, dim));
+    restored.decompress(codes.view(), again.view_mut(), &ctx).unwrap();
+    assert_eq!(y, again);
+
     let step = 0.1 * x.std(0.0); // of the whole as of each dimension: all hold the same values
     for (x, y) in x.iter().zip(&y) {
         assert!((x - y).abs() < 0.501 * step, "{x} came back as {y}");
