@@ -4,9 +4,11 @@
 use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, Step};
 use super::reporter::{Failure, Reporter};
+use super::sandbox::{Role, Room};
 use super::{measure, sandbox};
 use crate::plugin::load::{self, Loaded};
 use crate::plugin::needs::Needs;
+use crate::record::Sandbox;
 use nix::sys::resource::{Resource, setrlimit};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -21,6 +23,9 @@ use vq_plugin_api::{GridRequest, conformance};
 
 /// How long text on its way through a pipe of this process is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Bytes that one file of a plugin may have.
+const LARGEST_FILE: u64 = 1 << 30;
 
 /// The body of `vq-host worker`.
 pub fn main() -> ExitCode {
@@ -46,7 +51,11 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let needs = Needs::of(&order.library);
-    match sandbox::enter(&order, &needs) {
+    let held = match room(&order) {
+        Some(room) => sandbox::enter(&room, &needs),
+        None => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
+    };
+    match held {
         Ok(held) => reporter.send(&Message::Confined(held)),
         Err(error) => {
             fail(&reporter, HostFault::Confine { reason: error.to_string() }.into());
@@ -60,6 +69,28 @@ pub fn main() -> ExitCode {
     // Without running the plugin's exit handlers: the answer is out, and they could still hang.
     std::io::stdout().flush().ok();
     nix_exit()
+}
+
+/// What the process that does `order` is left; `None` without a sandbox.
+fn room(order: &Order) -> Option<Room> {
+    let mut readable = vec![order.library.clone()];
+    let mut threads = 1;
+    if let Job::Measure(cell) = &order.job {
+        let data = &cell.data;
+        let rows = [&data.base, &data.train, &data.queries];
+        readable.extend(rows.map(|rows| rows.path.clone()));
+        readable.extend(rows.iter().filter_map(|rows| rows.blocks.clone()));
+        readable.push(data.truth.path.clone());
+        threads = cell.threads;
+    }
+    Some(Room {
+        role: Role::Engine,
+        readable,
+        scratch: Some(order.scratch.clone()?),
+        memory: order.memory,
+        threads,
+        largest_file: LARGEST_FILE,
+    })
 }
 
 fn nix_exit() -> ExitCode {

@@ -112,9 +112,8 @@ pub(super) fn supported() -> bool {
 pub(super) fn restrict() -> Result<(), EnterError> {
     let program = program()?;
     // Without the right to gain rights, anybody may filter itself.
-    nix::sys::prctl::set_no_new_privs()?;
-    install(&program)?;
-    Ok(())
+    nix::sys::prctl::set_no_new_privs().map_err(EnterError::Install)?;
+    install(&program).map_err(EnterError::Install)
 }
 
 fn program() -> Result<BpfProgram, BackendError> {

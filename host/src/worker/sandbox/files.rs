@@ -81,7 +81,7 @@ pub(super) fn support() -> Support {
 /// Without effect, and without error, where the kernel has no Landlock.
 pub(super) fn restrict(
     readable: &[PathBuf],
-    scratch: &Path,
+    scratch: Option<&Path>,
     own: &Private,
 ) -> Result<(), RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -106,7 +106,7 @@ pub(super) fn restrict(
         .add_rules(path_beneath_rules(SINKS, AccessFs::ReadFile | AccessFs::WriteFile))?
         .add_rules(path_beneath_rules(gpus, drive))?
         .add_rules(path_beneath_rules(facts, read))?
-        .add_rules(path_beneath_rules([scratch], in_scratch()))?
+        .add_rules(path_beneath_rules(scratch, in_scratch()))?
         .add_rules(path_beneath_rules(&own.folders, in_scratch()))?
         .add_rules(path_beneath_rules(&own.files, AccessFs::ReadFile | AccessFs::WriteFile))?
         .restrict_self()?;

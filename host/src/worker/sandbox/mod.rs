@@ -21,15 +21,12 @@ mod calls;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(target_os = "linux")]
+mod limits;
+#[cfg(target_os = "linux")]
 mod private;
 
-#[cfg(target_os = "linux")]
-use super::protocol::Job;
-use super::protocol::Order;
 use crate::plugin::needs::Needs;
 use crate::record::Sandbox;
-use std::path::Path;
-#[cfg(target_os = "linux")]
 use std::path::PathBuf;
 
 #[cfg(target_os = "linux")]
@@ -49,7 +46,11 @@ pub enum EnterError {
     /// The kernel refused the system call filter.
     #[cfg(target_os = "linux")]
     #[error("the system call filter was refused: {0}")]
-    Install(#[from] nix::errno::Errno),
+    Install(nix::errno::Errno),
+    /// The kernel refused a limit.
+    #[cfg(target_os = "linux")]
+    #[error("its limits: {0}")]
+    Limits(nix::errno::Errno),
 }
 
 /// What a sandbox can hold on this machine. Changes nothing.
@@ -64,48 +65,65 @@ pub fn offered() -> Sandbox {
     }
 }
 
-/// Confines this process as `order` says, for good; answers what holds from now on.
+/// What runs in a process that is confined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A plugin: an encoder, a decoder, or one that is described, expanded or checked.
+    Engine,
+    /// The host alone, on data that a plugin had a hand in.
+    #[expect(dead_code, reason = "the referee's process is being built")]
+    Referee,
+}
+
+/// What a confined process is left.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is held there"))]
+pub(super) struct Room {
+    /// What runs in it.
+    pub(super) role: Role,
+    /// The files it may read, beside those of the system that every program reads.
+    pub(super) readable: Vec<PathBuf>,
+    /// The one folder it may write to, its working directory; `None`: it writes to nothing but the
+    /// descriptors it was given.
+    pub(super) scratch: Option<PathBuf>,
+    /// Bytes of memory it may take; `None`: no limit.
+    pub(super) memory: Option<u64>,
+    /// Threads it was told to use.
+    pub(super) threads: usize,
+    /// Bytes that one file of it may have.
+    pub(super) largest_file: u64,
+}
+
+/// Confines this process, which has one thread, to `room` and the libraries of `needs`, for good;
+/// answers what holds from now on.
 ///
 /// # Errors
 /// The kernel refused what it offers: nothing of the plugin may run then.
-pub(super) fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, EnterError> {
-    match &order.scratch {
-        None => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
-        Some(scratch) => confine(order, needs, scratch),
-    }
-}
-
 #[cfg(target_os = "linux")]
-fn confine(order: &Order, needs: &Needs, scratch: &Path) -> Result<Sandbox, EnterError> {
+pub(super) fn enter(room: &Room, needs: &Needs) -> Result<Sandbox, EnterError> {
     let calls = calls::supported();
     let held = described(files::support(), calls);
-    let mut readable: Vec<PathBuf> = readable(order).into_iter().map(Path::to_owned).collect();
+    let mut readable = room.readable.clone();
     readable.extend(files::libraries(needs));
-    let own = private::enter(&readable, scratch, order.memory);
-    files::restrict(&readable, scratch, &own)?;
+    let own = match (room.role, &room.scratch) {
+        (Role::Engine, Some(scratch)) => private::enter(&readable, scratch, room.memory),
+        _ => private::Private::default(),
+    };
+    limits::set(room, own.user).map_err(EnterError::Limits)?;
+    files::restrict(&readable, room.scratch.as_deref(), &own)?;
     if calls {
         calls::restrict()?;
     }
     Ok(held)
 }
 
+/// Nothing of the kind is known on this platform.
+///
+/// # Errors
+/// None.
 #[cfg(not(target_os = "linux"))]
-fn confine(_order: &Order, _needs: &Needs, _scratch: &Path) -> Result<Sandbox, EnterError> {
+pub(super) fn enter(_room: &Room, _needs: &Needs) -> Result<Sandbox, EnterError> {
     Ok(offered())
-}
-
-/// The files that `order` is about, its library first.
-#[cfg(target_os = "linux")]
-fn readable(order: &Order) -> Vec<&Path> {
-    let mut files = vec![order.library.as_path()];
-    if let Job::Measure(cell) = &order.job {
-        let data = &cell.data;
-        let rows = [&data.base, &data.train, &data.queries];
-        files.extend(rows.map(|rows| rows.path.as_path()));
-        files.extend(rows.iter().filter_map(|rows| rows.blocks.as_deref()));
-        files.push(&data.truth.path);
-    }
-    files
 }
 
 #[cfg(target_os = "linux")]

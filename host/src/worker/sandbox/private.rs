@@ -37,6 +37,8 @@ pub(super) struct Private {
     pub(super) folders: Vec<PathBuf>,
     /// Single files that were made for it in a folder that others use too.
     pub(super) files: Vec<PathBuf>,
+    /// It is in a user namespace that it made.
+    pub(super) user: bool,
 }
 
 /// Gives this process, which has one thread, folders of its own as far as the kernel allows.
@@ -44,6 +46,7 @@ pub(super) struct Private {
 pub(super) fn enter(needed: &[PathBuf], scratch: &Path, memory: Option<u64>) -> Private {
     let mut own = Private::default();
     if let Ok(user) = new_namespace() {
+        own.user = user;
         let room = memory.unwrap_or(ROOM) / PLACES.len() as u64;
         for place in PLACES.map(Path::new) {
             // One that cannot be replaced stays what it was: closed.
