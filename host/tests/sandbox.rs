@@ -36,19 +36,21 @@ impl Place {
         for name in ["home/secret", "home/notes"] {
             fs::write(folder.path().join(name), "for the user only").unwrap();
         }
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
-            .arg(here.join("../plugin-api/include"))
-            .arg(here.join("tests/sandbox/trespass.c"))
-            .arg("-o")
-            .arg(folder.path().join("plugins/libtrespass.so"))
-            .args(["-lm", "-lrt"])
-            .status();
-        match built {
-            Ok(status) => assert!(status.success(), "the test's plugin does not build"),
-            Err(error) => {
-                eprintln!("skipped: no C compiler to build the test's plugin ({error})");
-                return None;
+        for name in ["trespass", "attack"] {
+            let built = Command::new("cc")
+                .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
+                .arg(here.join("../plugin-api/include"))
+                .arg(here.join(format!("tests/sandbox/{name}.c")))
+                .arg("-o")
+                .arg(folder.path().join(format!("plugins/lib{name}.so")))
+                .args(["-lm", "-lrt"])
+                .status();
+            match built {
+                Ok(status) => assert!(status.success(), "the test's plugin does not build"),
+                Err(error) => {
+                    eprintln!("skipped: no C compiler to build the test's plugin ({error})");
+                    return None;
+                }
             }
         }
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -116,12 +118,16 @@ impl Place {
     }
 
     /// Runs it; answers its output and the records by act.
-    fn finish(&self, mut command: Command) -> (Output, BTreeMap<String, Record>) {
+    fn finish(&self, command: Command) -> (Output, BTreeMap<String, Record>) {
+        self.finish_by("act", command)
+    }
+
+    fn finish_by(&self, param: &str, mut command: Command) -> (Output, BTreeMap<String, Record>) {
         let output = command.output().unwrap();
         let store = Store::open_read_only(self.path("results/s.db"))
             .unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(&output.stderr)));
         let records = store.records(&Filter::default()).unwrap();
-        let by_act = |record: Record| (record.params["act"].as_str().unwrap().to_owned(), record);
+        let by_act = |record: Record| (record.params[param].as_str().unwrap().to_owned(), record);
         (output, records.into_iter().map(by_act).collect())
     }
 
@@ -157,6 +163,141 @@ fn a_plugin_reaches_no_file_network_or_process_of_the_user_and_the_record_says_s
     assert!(!place.path("results/beside").exists());
     assert_eq!(fs::read(place.path("home/notes")).unwrap(), b"for the user only");
     assert_eq!(fs::read_dir(place.path("scratches")).unwrap().count(), 0, "scratch is left");
+}
+
+/// Root, and an ordinary user where root runs this.
+fn users() -> Vec<Option<u32>> {
+    match nix::unistd::geteuid().is_root() {
+        true => vec![None, Some(NOBODY)],
+        false => vec![None],
+    }
+}
+
+/// The user whom nothing belongs to.
+const NOBODY: u32 = 65534;
+
+/// Runs the plugin that attacks, once per call in which it does, as `user`; answers what got
+/// through by call, and what is expected to without a sandbox.
+fn attacked(
+    place: &Place,
+    user: Option<u32>,
+    at_load: bool,
+    options: &[&str],
+) -> BTreeMap<String, [BTreeSet<String>; 2]> {
+    let calls = ["fit", "compress"];
+    let mut sweep = String::from(
+        "[sweep]\nname = \"s\"\nseeds = [1]\nmetric = \"l2\"\n\
+         [run]\nstore = \"results/s.db\"\n\
+         [[dataset]]\nname = \"g\"\n\
+         synthetic = { kind = \"gaussian\", n = 300, dim = 4, seed = 1 }\n\
+         queries = { hold_out = 10 }\n\
+         [evaluate]\nk = [1]\npairs = 10\nrerank = [1]\nrepeats = 1\n",
+    );
+    for call in calls {
+        sweep += &format!("[[method]]\nuse = \"attack\"\nparams.when = \"{call}\"\n");
+    }
+    fs::write(place.path("sweep.toml"), sweep).unwrap();
+    let host = place.path("vq-host");
+    fs::copy(env!("CARGO_BIN_EXE_vq-host"), &host).unwrap();
+    let mut command = Command::new(&host);
+    command
+        .args(["run", "sweep.toml", "--cache-dir", "cache", "--force", "--memory", "1GiB"])
+        .args(options)
+        .current_dir(place.folder.path())
+        .env("HOME", place.path("home"))
+        .env("TMPDIR", place.path("scratches"))
+        .env("VQ_TEST_PLACE", place.folder.path())
+        .env("AWS_SECRET_ACCESS_KEY", "nobody's business");
+    if at_load {
+        command.env("VQ_TEST_ATTACK_AT_LOAD", "1");
+    }
+    if options.contains(&"--no-sandbox") {
+        command.env("VQ_TEST_FREE", "1");
+    }
+    if let Some(user) = user {
+        let mut all = vec![place.folder.path().to_owned()];
+        while let Some(path) = all.pop() {
+            std::os::unix::fs::chown(&path, Some(user), Some(user)).unwrap();
+            all.extend(
+                fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()),
+            );
+        }
+        command.uid(user).gid(user);
+    }
+    let (_, records) = place.finish_by("when", command);
+    let told = |call: &str| {
+        let error = records[call].error.clone().unwrap_or_default();
+        let (_, told) = error.split_once("got through:").unwrap_or_else(|| panic!("{error}"));
+        let (through, expected) = told.split_once("; expected:").unwrap();
+        [through, expected].map(|names| names.split_whitespace().map(str::to_owned).collect())
+    };
+    calls.map(|call| (call.to_owned(), told(call))).into()
+}
+
+#[test]
+fn nothing_that_hurts_others_carries_over_outlives_or_evades_gets_through() {
+    match sandbox::offered() {
+        Sandbox::Full => {}
+        held => return eprintln!("skipped: this kernel does not hold a plugin fully ({held})"),
+    }
+    for user in users() {
+        // A fresh place for each: what one user made is not the other's to write.
+        let Some(place) = Place::new() else { return };
+        for at_load in [false, true] {
+            for (call, [through, _]) in attacked(&place, user, at_load, &[]) {
+                assert!(through.is_empty(), "{call}, {user:?}, {at_load}: {through:?}");
+            }
+        }
+    }
+}
+
+/// Or the test above would show nothing.
+#[test]
+fn without_the_sandbox_the_same_attacks_get_through() {
+    for user in users() {
+        let Some(place) = Place::new() else { return };
+        for (call, [through, expected]) in attacked(&place, user, false, &["--no-sandbox"]) {
+            let missed: Vec<_> = expected.difference(&through).collect();
+            // A container may deny some of them itself.
+            assert!(missed.len() <= expected.len() / 2, "{call}, {user:?}: {missed:?}");
+            if !missed.is_empty() {
+                eprintln!("skipped: this machine denies {missed:?} by itself");
+            }
+        }
+    }
+}
+
+/// A runtime with threads of its own uses all that it was promised.
+#[test]
+fn openmp_runs_within_with_its_full_thread_budget() {
+    let Some(place) = Place::new() else { return };
+    let openmp = Command::new("cc")
+        .args(["-shared", "-fPIC", "-fopenmp", "-xc", "/dev/null", "-o", "/dev/null"])
+        .stderr(Stdio::null())
+        .status();
+    if !openmp.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: no OpenMP to build with");
+    }
+    plugin_with(&place, &["-fopenmp", "-DWITH_OPENMP"]);
+    for options in [&["--threads", "1"][..], &["--threads", "2"]] {
+        let mut command = place.prepare(
+            &[("openmp", options[1].to_owned()), ("threads", "32".to_owned())],
+            &[options, &["--force"]].concat(),
+        );
+        command.env("OMP_PROC_BIND", "true").env("GOMP_CPU_AFFINITY", "0");
+        let (_, records) = place.finish(command);
+        for (act, record) in records {
+            assert_eq!(record.outcome, Outcome::Ok, "{act}: {:?}", record.error);
+        }
+    }
+}
+
+/// Libraries try to ask programs such as `lscpu`, and go on without.
+#[test]
+fn a_refused_program_fails_no_cell() {
+    let Some(place) = Place::new() else { return };
+    let (_, records) = place.run(&[("asks", "lscpu".to_owned())], &[]);
+    assert_eq!(records["asks"].outcome, Outcome::Ok, "{:?}", records["asks"].error);
 }
 
 #[test]
@@ -368,7 +509,7 @@ fn shared_memory_of_a_worker_ends_where_its_memory_does() {
 #[test]
 fn a_plugin_sees_the_variables_that_libraries_read_and_no_others() {
     let Some(place) = Place::new() else { return };
-    let names = ["OMP_PLACES", "LC_ALL", "VQ_TEST_SITE", "AWS_SECRET_ACCESS_KEY", "MY_OWN"];
+    let names = ["OMP_SCHEDULE", "LC_ALL", "VQ_TEST_SITE", "AWS_SECRET_ACCESS_KEY", "OMP_PLACES"];
     for sandbox in [&[][..], &["--no-sandbox"]] {
         for (i, name) in names.iter().enumerate() {
             let options = [sandbox, &["--force"]].concat();
@@ -383,8 +524,9 @@ fn a_plugin_sees_the_variables_that_libraries_read_and_no_others() {
             let expected = if i < 3 { Outcome::Ok } else { Outcome::Failed };
             assert_eq!(record.outcome, expected, "{name}: {:?}", record.error);
             for run in store.runs().unwrap() {
-                assert_eq!(run.environment.get("OMP_PLACES").map(String::as_str), Some("C"));
+                assert_eq!(run.environment.get("OMP_SCHEDULE").map(String::as_str), Some("C"));
                 assert!(!run.environment.contains_key("AWS_SECRET_ACCESS_KEY"));
+                assert!(!run.environment.contains_key("OMP_PLACES"));
             }
         }
     }

@@ -60,13 +60,30 @@ const PREFIXES: [&str; 41] = [
     "VQ_",
 ];
 
+/// Never passed on: they pin threads to processors. Cells that run beside each other would pin
+/// theirs to the same ones, and runtimes set them for threads other than the calling one, which a
+/// sandbox denies.
+const PINNING: [&str; 9] = [
+    "GOMP_CPU_AFFINITY",
+    "KMP_AFFINITY",
+    "KMP_HIDDEN_HELPER_AFFINITY",
+    "KMP_HW_SUBSET",
+    "KMP_PLACE_THREADS",
+    "KMP_TEAMS_PROC_BIND",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "OMP_TEAMS_PROC_BIND",
+];
+
 /// Never passed on, whatever a name begins with.
 const SECRETS: [&str; 7] = ["KEY", "PASS", "SECRET", "TOKEN", "CREDENTIAL", "LICENSE", "_AUTH"];
 
 /// True for a variable that workers get.
 fn passes(name: &str) -> bool {
     let named = NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    named && !SECRETS.iter().any(|secret| name.to_ascii_uppercase().contains(secret))
+    named
+        && !PINNING.contains(&name)
+        && !SECRETS.iter().any(|secret| name.to_ascii_uppercase().contains(secret))
 }
 
 /// What a worker gets of this process's environment.
@@ -85,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_told_what_they_read_and_nobody_is_told_a_secret() {
+    fn libraries_are_told_what_they_read_but_neither_secrets_nor_where_to_pin_threads() {
         for name in [
-            "OMP_PROC_BIND",
-            "OMP_PLACES",
-            "KMP_AFFINITY",
+            "OMP_SCHEDULE",
+            "OMP_AFFINITY_FORMAT",
+            "KMP_BLOCKTIME",
             "LD_LIBRARY_PATH",
             "LC_ALL",
             "TZ",
@@ -99,6 +116,10 @@ mod tests {
             assert!(passes(name), "{name}");
         }
         for name in [
+            "OMP_PROC_BIND",
+            "OMP_PLACES",
+            "GOMP_CPU_AFFINITY",
+            "KMP_AFFINITY",
             "AWS_SECRET_ACCESS_KEY",
             "GITHUB_TOKEN",
             "VQ_UPLOAD_TOKEN",

@@ -89,7 +89,7 @@ fn room(order: &Order) -> Option<Room> {
         scratch: Some(order.scratch.clone()?),
         memory: order.memory,
         threads,
-        largest_file: LARGEST_FILE,
+        largest_file: Some(LARGEST_FILE),
     })
 }
 

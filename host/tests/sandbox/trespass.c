@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fenv.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -98,8 +99,42 @@ static int asks_the_system(void) {
   for (size_t i = 0; i < sizeof files / sizeof *files; i++)
     if (opens(files[i], O_RDONLY)) return -1;
   if (opens("/dev/null", O_WRONLY) || getrlimit(RLIMIT_STACK, &limit)) return -1;
-  if (memfd_create("own", 0) < 0 || sysconf(_SC_NPROCESSORS_ONLN) < 1) return -1;
+  if (sysconf(_SC_NPROCESSORS_ONLN) < 1) return -1;
   return kill(getpid(), 0);
+}
+
+/* As libraries ask programs, and go on without an answer. */
+static int asks_program(const char *program) {
+  FILE *pipe = popen(program, "r");
+  if (pipe) pclose(pipe);
+  return 0;
+}
+
+static void *waits(void *barrier) { return pthread_barrier_wait(barrier), NULL; }
+
+/* So many threads at once. */
+static int starts_threads(const char *count) {
+  pthread_t threads[256];
+  pthread_barrier_t barrier;
+  int n = atoi(count);
+  if (pthread_barrier_init(&barrier, NULL, (unsigned)n + 1)) return -1;
+  for (int i = 0; i < n; i++)
+    if ((errno = pthread_create(&threads[i], NULL, waits, &barrier))) return -1;
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < n; i++) pthread_join(threads[i], NULL);
+  return 0;
+}
+
+/* With as many threads as were promised. */
+static int runs_openmp(const char *count) {
+  int threads = 1;
+#ifdef WITH_OPENMP
+#pragma omp parallel reduction(+ : threads)
+  threads++;
+  threads--;
+#endif
+  errno = EAGAIN;
+  return threads == atoi(count) ? 0 : -1;
 }
 
 /* As the OpenMP runtimes of Intel and LLVM register. */
@@ -162,6 +197,9 @@ static int act(const char *act, const char *target) {
   if (!strcmp(act, "survive")) return prctl(PR_SET_PDEATHSIG, 0);
   if (!strcmp(act, "stay")) return stays();
   if (!strcmp(act, "leave")) return leaves_group();
+  if (!strcmp(act, "asks")) return asks_program(target);
+  if (!strcmp(act, "threads")) return starts_threads(target);
+  if (!strcmp(act, "openmp")) return runs_openmp(target);
   if (!strcmp(act, "register")) return registers();
   if (!strcmp(act, "fill")) return fills(target);
   if (!strcmp(act, "change")) return leaves_changed(target);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const NEWEST: ABI = ABI::V6;
 
 /// What the dynamic loader, allocators, thread pools and clocks look at.
-const SYSTEM: [&str; 19] = [
+const SYSTEM: [&str; 20] = [
     "/usr/share/zoneinfo",
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
@@ -22,6 +22,7 @@ const SYSTEM: [&str; 19] = [
     "/etc/timezone",
     "/dev/random",
     "/dev/urandom",
+    "/dev/zero",
     "/proc/cpuinfo",
     "/proc/filesystems",
     "/proc/loadavg",
@@ -36,8 +37,9 @@ const SYSTEM: [&str; 19] = [
     "/sys/kernel/mm/transparent_hugepage",
 ];
 
-/// Devices that forget what is written.
-const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
+/// Devices that forget what is written. Not `/dev/zero`: memory of it that is shared and written
+/// is counted by no limit.
+const SINKS: [&str; 2] = ["/dev/null", "/dev/full"];
 
 /// Graphics processors, as their drivers document them: devices to drive, and what is read about
 /// them.
@@ -77,16 +79,16 @@ pub(super) fn support() -> Support {
     }
 }
 
-/// Leaves this process `readable` and `scratch`, of files, beside what every library needs.
+/// Leaves this process `readable`, `scratch` and `gpus`, of files, beside what every library needs.
 /// Without effect, and without error, where the kernel has no Landlock.
 pub(super) fn restrict(
     readable: &[PathBuf],
     scratch: Option<&Path>,
     own: &Private,
+    gpus: Vec<PathBuf>,
 ) -> Result<(), RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let drive = read | AccessFs::WriteFile | AccessFs::IoctlDev;
-    let gpus = gpu_devices();
     let facts: &[&str] = if gpus.is_empty() { &[] } else { &GPU_FACTS };
     // The kernel makes a process's own folder anew once nobody uses it, and the rule would be
     // about the old one: hold it open as long as the process lives.
@@ -135,7 +137,8 @@ fn configured_folders() -> Vec<PathBuf> {
     folders
 }
 
-fn gpu_devices() -> Vec<PathBuf> {
+/// The graphics processors of this machine.
+pub(super) fn gpu_devices() -> Vec<PathBuf> {
     let Ok(devices) = fs::read_dir("/dev") else { return Vec::new() };
     let nvidia = devices.flatten().map(|entry| entry.path()).filter(|path| {
         path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"nvidia"))

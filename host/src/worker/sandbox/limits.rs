@@ -19,7 +19,9 @@ pub(super) fn set(room: &Room, own_user: bool) -> Result<(), Errno> {
     // A write that would make a file larger fails, instead of ending the process.
     // SAFETY: nothing here handles this signal.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
-    setrlimit(Resource::RLIMIT_FSIZE, room.largest_file, room.largest_file)?;
+    if let Some(largest) = room.largest_file {
+        setrlimit(Resource::RLIMIT_FSIZE, largest, largest)?;
+    }
     // Real time, and more than the user's share of the processors.
     for resource in [Resource::RLIMIT_RTPRIO, Resource::RLIMIT_NICE, Resource::RLIMIT_MSGQUEUE] {
         setrlimit(resource, 0, 0)?;

@@ -1,20 +1,24 @@
-//! What a plugin may touch while it runs in a worker.
+//! What a process may touch in which a plugin runs, or in which the referee looks at what plugins
+//! made.
 //!
 //! ```text
 //! read     its own library · the system's libraries · what allocators, thread pools and clocks
-//!          ask the system · the data of its cell
+//!          ask the system · what its room names
 //! write    its scratch folder, which is also TMPDIR and the working directory · shared memory and
 //!          /tmp of its own
-//! never    sockets · programs · signals, memory and limits of other processes · rights, owners
-//!          and times of files
+//! start    threads
+//! never    sockets · processes and programs · signals, memory, priorities and limits of other
+//!          processes · rights, owners, times and attributes of files · memory that no limit
+//!          counts · what root may
 //! ```
 //!
 //! What stays open: that a file exists, how large it is and where a link leads.
 //!
-//! The worker enters before it opens the library, while it still has one thread, and nothing can
-//! lead it out again. On Linux, Landlock holds the files (`files`) and a system call filter the
-//! rest (`calls`): each denies with EACCES, so that a plugin fails with an error of its own. What
-//! the kernel cannot enforce is not enforced; [`offered`] tells, and every record keeps it.
+//! A process enters before it opens the library, while it still has one thread, and nothing can
+//! lead it out again. On Linux, Landlock holds the files (`files`), a filter the system calls
+//! (`calls`), limits the process's own use (`limits`): each denies with an error, so that a plugin
+//! fails with one of its own. What the kernel cannot enforce is not enforced; [`offered`] tells,
+//! and every record keeps it. docs/security.md has the whole model.
 
 #[cfg(target_os = "linux")]
 mod calls;
@@ -24,6 +28,8 @@ mod files;
 mod limits;
 #[cfg(target_os = "linux")]
 mod private;
+#[cfg(target_os = "linux")]
+mod rights;
 
 use crate::plugin::needs::Needs;
 use crate::record::Sandbox;
@@ -47,6 +53,10 @@ pub enum EnterError {
     #[cfg(target_os = "linux")]
     #[error("the system call filter was refused: {0}")]
     Install(nix::errno::Errno),
+    /// The kernel refused to take root's rights.
+    #[cfg(target_os = "linux")]
+    #[error("the rights of root cannot be given up: {0}")]
+    Rights(nix::errno::Errno),
     /// The kernel refused a limit.
     #[cfg(target_os = "linux")]
     #[error("its limits: {0}")]
@@ -57,7 +67,7 @@ pub enum EnterError {
 pub fn offered() -> Sandbox {
     #[cfg(target_os = "linux")]
     {
-        described(files::support(), calls::supported())
+        described(files::support(), calls::supported(), nix::unistd::geteuid().is_root())
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -71,7 +81,6 @@ pub(super) enum Role {
     /// A plugin: an encoder, a decoder, or one that is described, expanded or checked.
     Engine,
     /// The host alone, on data that a plugin had a hand in.
-    #[expect(dead_code, reason = "the referee's process is being built")]
     Referee,
 }
 
@@ -90,8 +99,8 @@ pub(super) struct Room {
     pub(super) memory: Option<u64>,
     /// Threads it was told to use.
     pub(super) threads: usize,
-    /// Bytes that one file of it may have.
-    pub(super) largest_file: u64,
+    /// Bytes to which it may let a file grow; `None`: no limit.
+    pub(super) largest_file: Option<u64>,
 }
 
 /// Confines this process, which has one thread, to `room` and the libraries of `needs`, for good;
@@ -102,7 +111,7 @@ pub(super) struct Room {
 #[cfg(target_os = "linux")]
 pub(super) fn enter(room: &Room, needs: &Needs) -> Result<Sandbox, EnterError> {
     let calls = calls::supported();
-    let held = described(files::support(), calls);
+    let support = files::support();
     let mut readable = room.readable.clone();
     readable.extend(files::libraries(needs));
     let own = match (room.role, &room.scratch) {
@@ -110,11 +119,15 @@ pub(super) fn enter(room: &Room, needs: &Needs) -> Result<Sandbox, EnterError> {
         _ => private::Private::default(),
     };
     limits::set(room, own.user).map_err(EnterError::Limits)?;
-    files::restrict(&readable, room.scratch.as_deref(), &own)?;
+    let devices = files::gpu_devices();
+    let gpu = !devices.is_empty();
+    files::restrict(&readable, room.scratch.as_deref(), &own, devices)?;
+    // Root's data may be another user's. Where Landlock holds, reading is for the files above.
+    rights::give_up(support.access && !own.user).map_err(EnterError::Rights)?;
     if calls {
-        calls::restrict()?;
+        calls::restrict(room.role, gpu)?;
     }
-    Ok(held)
+    Ok(described(support, calls, nix::unistd::geteuid().is_root()))
 }
 
 /// Nothing of the kind is known on this platform.
@@ -126,8 +139,9 @@ pub(super) fn enter(_room: &Room, _needs: &Needs) -> Result<Sandbox, EnterError>
     Ok(offered())
 }
 
+/// What holds on a kernel that offers this.
 #[cfg(target_os = "linux")]
-fn described(files: files::Support, calls: bool) -> Sandbox {
+fn described(files: files::Support, calls: bool, root: bool) -> Sandbox {
     let mut missing = Vec::new();
     if !files.access {
         missing.push("reading and writing files");
@@ -136,18 +150,27 @@ fn described(files: files::Support, calls: bool) -> Sandbox {
     }
     if !calls {
         missing.push(if files.tcp { "networking other than TCP" } else { "networking" });
-        if !files.access {
-            missing.push("starting programs");
+        missing.push(if files.access { "starting processes" } else { "starting programs" });
+        if !files.signals {
+            missing.push("signals");
         }
-        missing.push(if files.signals { "limits of other processes" } else { "signals" });
+        missing.push("priorities and limits of other processes");
+        missing.push("memory that is shared without a file");
+        missing.push("attributes of files");
     }
     match (files.access, calls, missing.is_empty()) {
         (_, _, true) => Sandbox::Full,
         (false, false, _) => Sandbox::Off {
             reason: "this kernel has neither Landlock nor system call filters".into(),
         },
-        _ => {
-            Sandbox::Partial { missing: format!("this kernel cannot deny {}", missing.join(", ")) }
+        (access, _, _) => {
+            let without = if root && !access {
+                "; root's rights over others' files are given up"
+            } else {
+                ""
+            };
+            let missing = format!("this kernel cannot deny {}{without}", missing.join(", "));
+            Sandbox::Partial { missing }
         }
     }
 }
@@ -160,17 +183,24 @@ mod tests {
     #[test]
     fn what_a_kernel_lacks_is_named() {
         let all = Support { access: true, truncation: true, tcp: true, signals: true };
-        assert_eq!(described(all, true), Sandbox::Full);
+        assert_eq!(described(all, true, true), Sandbox::Full);
         let of_5_13 = Support { truncation: false, tcp: false, signals: false, ..all };
-        let old = described(of_5_13, true).to_string();
+        let old = described(of_5_13, true, true).to_string();
         assert_eq!(old, "partial: this kernel cannot deny truncating files");
-        let unfiltered = described(Support { signals: false, ..all }, false).to_string();
+        let unfiltered = described(Support { signals: false, ..all }, false, false).to_string();
         assert_eq!(
             unfiltered,
-            "partial: this kernel cannot deny networking other than TCP, signals"
+            "partial: this kernel cannot deny networking other than TCP, starting processes, \
+             signals, priorities and limits of other processes, memory that is shared without a \
+             file, attributes of files"
         );
         let none = Support::default();
-        assert!(matches!(described(none, true), Sandbox::Partial { .. }));
-        assert!(matches!(described(none, false), Sandbox::Off { .. }));
+        assert_eq!(
+            described(none, true, true).to_string(),
+            "partial: this kernel cannot deny reading and writing files; root's rights over \
+             others' files are given up"
+        );
+        assert!(matches!(described(none, true, false), Sandbox::Partial { .. }));
+        assert!(matches!(described(none, false, true), Sandbox::Off { .. }));
     }
 }

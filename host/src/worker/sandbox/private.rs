@@ -7,7 +7,6 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
@@ -28,6 +27,8 @@ const MOST_BOUND: usize = 256;
 const ROOM: u64 = 1 << 30;
 /// As many links as the kernel follows.
 const MOST_LINKS: usize = 40;
+/// Files and folders in one of them: each takes memory of the kernel's.
+const MOST_FILES: u64 = 16 * 1024;
 const NOTHING: Option<&str> = None;
 
 /// What a worker has of its own.
@@ -53,9 +54,6 @@ pub(super) fn enter(needed: &[PathBuf], scratch: &Path, memory: Option<u64>) -> 
             if replace(place, needed, scratch, room).is_ok() {
                 own.folders.push(place.to_owned());
             }
-        }
-        if user {
-            drop_capabilities();
         }
         // The folder this process stands in is now reached by another way.
         let _ = nix::unistd::chdir(scratch);
@@ -109,7 +107,7 @@ fn replace(place: &Path, needed: &[PathBuf], scratch: &Path, room: u64) -> nix::
     if bound.len() > MOST_BOUND {
         return Err(Errno::E2BIG);
     }
-    let options = format!("mode=1777,size={}k", (room / 1024).max(1024));
+    let options = format!("mode=1777,nr_inodes={MOST_FILES},size={}k", (room / 1024).max(1024));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options.as_str()))?;
     let mut all = bound.iter().try_for_each(|(path, old)| old.bind(path, *path == scratch.end));
@@ -238,21 +236,6 @@ pub(crate) fn registrations(pid: u32) -> [PathBuf; 2] {
     let uid = getuid();
     [format!("__KMP_REGISTERED_LIB_{pid}"), format!("__KMP_REGISTERED_LIB_{pid}_{uid}")]
         .map(|name| place.join(name))
-}
-
-/// Gives up the rights that a new user namespace brings.
-fn drop_capabilities() {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    /// `_LINUX_CAPABILITY_VERSION_3`, of two sets of 32.
-    const VERSION: u32 = 0x2008_0522;
-    let header = Header { version: VERSION, pid: 0 };
-    let none = [0u32; 6];
-    // SAFETY: both live until the call is over, and have the layout of this version.
-    unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
 }
 
 #[cfg(test)]
