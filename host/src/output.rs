@@ -170,13 +170,7 @@ fn param(param: &Param) -> Value {
 
 /// A cell of a plan, on the data it will be measured with; `state` is what is to be done about it.
 pub fn cell(cell: &Cell, data: &Prepared, state: &str) -> Value {
-    let dataset = DatasetInfo {
-        name: cell.dataset_name.clone(),
-        digest: data.digest.clone(),
-        n: data.base.rows as u64,
-        dim: data.dim as u64,
-        queries: data.queries.rows as u64,
-    };
+    let dataset = DatasetInfo { name: cell.dataset_name.clone(), ..data.info() };
     json!({
         "key": cell.key,
         "dataset": dataset,

@@ -349,6 +349,8 @@ pub fn assemble(
             needs_digest: library.needs_digest.clone(),
             sdk: library.about.sdk.clone(),
             abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
+            needs_training: Some(method.needs_training),
+            deterministic: Some(method.deterministic),
         };
         let mut reasons: Vec<(Config, String)> = Vec::new();
         let mut valid = 0usize;

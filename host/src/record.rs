@@ -8,6 +8,9 @@
 //! else: thread counts, file names and the time of day stay out. A record travels from the worker
 //! as one JSON line and is stored as one row of `cells` plus its rows of `metrics`.
 
+mod proof;
+mod recalls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,6 +19,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::proof::{Proof, UnknownProof};
+pub use self::recalls::{QueryRecalls, RecallsError};
 
 /// One finished cell: one dataset × one method × one configuration × one seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +53,12 @@ pub struct Record {
     pub log: Option<String>,
     /// What held the plugin in its place; none when the worker ended before it was confined.
     pub sandbox: Option<Sandbox>,
+    /// Whether its numbers were shown to come from the stored bytes; none when it did not go well,
+    /// and in records from before this was looked at.
+    pub proof: Option<Proof>,
+    /// What a reader of this record should know, a line each.
+    #[serde(default)]
+    pub notices: Vec<String>,
     /// Conditions under which times were measured.
     pub timing: TimingInfo,
     /// When the cell began: RFC 3339, UTC; see [`timestamp`].
@@ -55,6 +67,9 @@ pub struct Record {
     pub wall_s: f64,
     /// What was measured, each name at most once; the store sorts them by name.
     pub metrics: Vec<MetricValue>,
+    /// What each query found, for each k at most once; the store sorts them by k.
+    #[serde(default)]
+    pub recalls: Vec<QueryRecalls>,
 }
 
 /// The prepared dataset of a cell.
@@ -71,6 +86,30 @@ pub struct DatasetInfo {
     pub dim: u64,
     /// Number of queries.
     pub queries: u64,
+    /// Rows that methods learn from. As with all that follows: none in records from before this
+    /// was kept.
+    pub train_rows: Option<u64>,
+    /// True when no row that methods learn from is in the base.
+    pub train_apart: Option<bool>,
+    /// What is peculiar about it.
+    pub facts: Option<Facts>,
+}
+
+/// What is peculiar about some data, counted: results are to be read with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// The rows were drawn from a known distribution.
+    pub synthetic: bool,
+    /// Queries of which every value is zero. All rows tie for them under ip and cosine.
+    pub zero_queries: u64,
+    /// Queries that are equal to a row of the base.
+    pub queries_in_base: u64,
+    /// Rows of the base that are equal to an earlier one.
+    pub duplicate_rows: u64,
+    /// Queries for which another row is as near as the last of the neighbours that are kept, so
+    /// that which rows are the nearest is a matter of their numbers.
+    pub tied_queries: u64,
 }
 
 /// The method of a cell and the library it came from.
@@ -92,6 +131,10 @@ pub struct MethodInfo {
     pub sdk: String,
     /// ABI version that the plugin states: `1.0`.
     pub abi: String,
+    /// Whether the method learns from the training rows; none in records from before this was kept.
+    pub needs_training: Option<bool>,
+    /// Whether the method promises equal codes for equal seeds; likewise.
+    pub deterministic: Option<bool>,
 }
 
 /// The conditions of a cell's timings; times are comparable only between equal conditions.
@@ -275,6 +318,7 @@ pub struct MetricValue {
     value: f64,
     min: Option<f64>,
     max: Option<f64>,
+    standard_error: Option<f64>,
 }
 
 /// The JSON of a [`MetricValue`], before it is believed.
@@ -287,6 +331,8 @@ struct MetricWire {
     min: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    standard_error: Option<f64>,
 }
 
 /// Why a metric is refused.
@@ -298,6 +344,14 @@ pub enum MetricError {
         /// The metric's name.
         name: String,
         /// Its value, or the bound that is not finite.
+        value: f64,
+    },
+    /// A standard error below zero.
+    #[error("metric `{name}` has the standard error {value}")]
+    Negative {
+        /// The metric's name.
+        name: String,
+        /// The standard error.
         value: f64,
     },
     /// An empty name or one with control characters, which could not become a column.
@@ -314,7 +368,7 @@ impl MetricValue {
     /// # Errors
     /// [`MetricError`] when `value` is not finite or `name` is empty or has control characters.
     pub fn new(name: impl Into<String>, value: f64) -> Result<Self, MetricError> {
-        Self::checked(name.into(), value, None, None)
+        Self::checked(name.into(), value, [None; 3])
     }
 
     /// A median with the smallest and the largest of its repeats.
@@ -327,23 +381,38 @@ impl MetricValue {
         min: f64,
         max: f64,
     ) -> Result<Self, MetricError> {
-        Self::checked(name.into(), value, Some(min), Some(max))
+        Self::checked(name.into(), value, [Some(min), Some(max), None])
     }
 
-    /// The parts of a metric as they were stored.
+    /// A mean with its standard error, where it is a mean of more than one.
+    ///
+    /// # Errors
+    /// As [`MetricValue::new`], also for the standard error, which is not negative.
+    pub fn with_error(
+        name: impl Into<String>,
+        value: f64,
+        standard_error: Option<f64>,
+    ) -> Result<Self, MetricError> {
+        Self::checked(name.into(), value, [None, None, standard_error])
+    }
+
+    /// A metric as it was stored; the smallest and the largest of its repeats and its standard
+    /// error.
     pub(crate) fn checked(
         name: String,
         value: f64,
-        min: Option<f64>,
-        max: Option<f64>,
+        [min, max, standard_error]: [Option<f64>; 3],
     ) -> Result<Self, MetricError> {
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(MetricError::Name { name });
         }
-        let bad = [Some(value), min, max].into_iter().flatten().find(|x| !x.is_finite());
-        match bad {
-            Some(value) => Err(MetricError::NonFinite { name, value }),
-            None => Ok(Self { name, value, min, max }),
+        let all = [Some(value), min, max, standard_error];
+        if let Some(value) = all.into_iter().flatten().find(|x| !x.is_finite()) {
+            return Err(MetricError::NonFinite { name, value });
+        }
+        match standard_error {
+            Some(value) if value < 0.0 => Err(MetricError::Negative { name, value }),
+            _ => Ok(Self { name, value, min, max, standard_error }),
         }
     }
 
@@ -366,19 +435,25 @@ impl MetricValue {
     pub fn max(&self) -> Option<f64> {
         self.max
     }
+
+    /// The standard error of a mean over queries or rows.
+    pub fn standard_error(&self) -> Option<f64> {
+        self.standard_error
+    }
 }
 
 impl TryFrom<MetricWire> for MetricValue {
     type Error = MetricError;
 
     fn try_from(wire: MetricWire) -> Result<Self, MetricError> {
-        Self::checked(wire.name, wire.value, wire.min, wire.max)
+        Self::checked(wire.name, wire.value, [wire.min, wire.max, wire.standard_error])
     }
 }
 
 impl From<MetricValue> for MetricWire {
     fn from(metric: MetricValue) -> Self {
-        Self { name: metric.name, value: metric.value, min: metric.min, max: metric.max }
+        let MetricValue { name, value, min, max, standard_error } = metric;
+        Self { name, value, min, max, standard_error }
     }
 }
 
@@ -386,6 +461,20 @@ impl Record {
     /// The value of the metric called `name`, if it was measured.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
+    }
+
+    /// What each query found of its k nearest, if it was kept.
+    pub fn recalls(&self, k: u32) -> Option<&QueryRecalls> {
+        self.recalls.iter().find(|recalls| recalls.k() == k)
+    }
+
+    /// Whether the method learned from rows that it is measured on; none where that is not known.
+    pub fn learned_from_base(&self) -> Option<bool> {
+        match (self.method.needs_training, self.dataset.train_apart) {
+            (Some(false), _) | (_, Some(true)) => Some(false),
+            (Some(true), Some(false)) => Some(true),
+            (None, _) | (_, None) => None,
+        }
     }
 
     /// What the cell's key is made of, taken from the record.
@@ -700,6 +789,9 @@ pub(crate) mod tests {
                 n: 10_000,
                 dim: 100,
                 queries: 500,
+                train_rows: None,
+                train_apart: None,
+                facts: None,
             },
             metric: "l2".to_owned(),
             method: MethodInfo {
@@ -710,6 +802,8 @@ pub(crate) mod tests {
                 needs_digest: None,
                 sdk: "vq-plugin-api 0.1.0".to_owned(),
                 abi: "1.0".to_owned(),
+                needs_training: None,
+                deterministic: None,
             },
             params: json!({ "label": label }),
             label: label.to_owned(),
@@ -719,6 +813,8 @@ pub(crate) mod tests {
             error: None,
             log: None,
             sandbox: Some(Sandbox::Full),
+            proof: None,
+            notices: Vec::new(),
             timing: TimingInfo {
                 threads: 2,
                 jobs: 1,
@@ -733,6 +829,7 @@ pub(crate) mod tests {
                 .iter()
                 .map(|&(name, value)| MetricValue::new(name, value).unwrap())
                 .collect(),
+            recalls: Vec::new(),
         };
         record.key = cell_key(&record.key_parts());
         record
@@ -797,8 +894,14 @@ pub(crate) mod tests {
     fn a_record_survives_one_json_line() {
         let mut record = sample("example", "m=8", &[("recall@10", 0.1 + 0.2)]);
         record.metrics.push(MetricValue::with_range("fit_s", 2.0, 1.5, 2.5).unwrap());
+        record.metrics.push(MetricValue::with_error("recall@1", 0.5, Some(0.25)).unwrap());
         record.outcome = Outcome::OutOfMemory;
         record.error = Some("line one\nline two".to_owned());
+        record.proof = Some(Proof::Unproven { reason: "why: not".to_owned() });
+        record.notices.push("busy".to_owned());
+        record.recalls.push(QueryRecalls::new(10, vec![10, 0, 7]).unwrap());
+        record.dataset.facts = Some(Facts { synthetic: true, ..Facts::default() });
+        record.method.needs_training = Some(true);
         let line = serde_json::to_string(&record).unwrap();
         assert!(!line.contains('\n'));
         assert!(line.contains(r#""outcome":"out_of_memory""#));
@@ -814,11 +917,28 @@ pub(crate) mod tests {
             ));
             assert!(MetricValue::with_range("fit_s", 1.0, value, 2.0).is_err());
             assert!(MetricValue::with_range("fit_s", 1.0, 1.0, value).is_err());
+            assert!(MetricValue::with_error("mse", 1.0, Some(value)).is_err());
         }
+        let negative = MetricValue::with_error("mse", 1.0, Some(-0.5));
+        assert!(matches!(negative, Err(MetricError::Negative { .. })), "{negative:?}");
         let line = r#"{"name":"mse","value":null}"#;
         assert!(serde_json::from_str::<MetricValue>(line).is_err());
         let line = r#"{"name":"","value":1.0}"#;
         assert!(serde_json::from_str::<MetricValue>(line).is_err());
+    }
+
+    #[test]
+    fn only_a_method_that_learns_learned_from_the_rows_it_is_measured_on() {
+        let mut record = sample("a", "x", &[]);
+        let mut of = |needs, apart| {
+            (record.method.needs_training, record.dataset.train_apart) = (needs, apart);
+            record.learned_from_base()
+        };
+        assert_eq!(of(Some(true), Some(false)), Some(true));
+        assert_eq!(of(Some(true), Some(true)), Some(false));
+        assert_eq!(of(Some(false), Some(false)), Some(false));
+        assert_eq!(of(None, Some(true)), Some(false));
+        assert_eq!((of(None, Some(false)), of(Some(true), None)), (None, None));
     }
 
     #[test]

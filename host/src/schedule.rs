@@ -4,7 +4,7 @@ use crate::data::Prepared;
 use crate::plan::Cell;
 use crate::plugin::needs::Needs;
 use crate::plugin::{Digests, config_json};
-use crate::record::{DatasetInfo, MethodInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
+use crate::record::{MethodInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
 use crate::worker::fault::HostFault;
 use crate::worker::protocol::{Answer, Evaluation, Job, Measurement};
 use crate::worker::supervise::{self, Ended, Limits};
@@ -233,8 +233,10 @@ fn run_cell(
     let ended = ended?;
     let Ended { answer, log, sandbox, peak_rss_bytes, wall_s, .. } = ended;
     let mut threads_used = None;
+    let mut recalls = Vec::new();
     let (outcome, error, metrics, block_rows) = match answer {
         Answer::Measured(mut of) => {
+            recalls = of.recalls;
             threads_used = of.threads_used.filter(|threads| threads.is_finite());
             of.metrics.extend(MetricValue::new("overhead_s", wall_s - of.measured_s));
             (Outcome::Ok, None, of.metrics, Some(of.block_rows as u64))
@@ -257,13 +259,7 @@ fn run_cell(
     Ok(Ran::Recorded(Box::new(Record {
         key: cell.key.clone(),
         run_id: schedule.run_id.clone(),
-        dataset: DatasetInfo {
-            name: data.name.clone(),
-            digest: data.digest.clone(),
-            n: data.base.rows as u64,
-            dim: data.dim as u64,
-            queries: data.queries.rows as u64,
-        },
+        dataset: data.info(),
         metric: data.metric.name().to_owned(),
         method: cell.method.clone(),
         params: config_json(&cell.config),
@@ -274,6 +270,8 @@ fn run_cell(
         error,
         log,
         sandbox,
+        proof: None,
+        notices: Vec::new(),
         timing: TimingInfo {
             threads: u32::try_from(schedule.limits.threads).unwrap_or(u32::MAX),
             jobs: u32::try_from(schedule.jobs).unwrap_or(u32::MAX),
@@ -285,6 +283,7 @@ fn run_cell(
         started_at,
         wall_s,
         metrics,
+        recalls,
     })))
 }
 

@@ -3,7 +3,9 @@
 //! ```text
 //! stored_runs     one row per call of `run`: sweep, version, machine
 //! stored_cells    one row per cell, the last record of it
-//! stored_metrics  one row per cell and metric: value, min, max
+//! stored_metrics  one row per cell and metric: value, min, max, standard error
+//! stored_recalls  one row per cell and k: what each query found
+//! stored_spectra  the eigenvalues of each data set
 //! stored_texts    what many cells say, once; stored_names the same for metrics
 //! stored_tally    how many there are, and the sum of their checksums
 //! runs, cells, metrics, results   views for people: SELECT * FROM results
@@ -28,8 +30,9 @@ mod row;
 mod scan;
 mod schema;
 mod seal;
+mod spectra;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -46,7 +49,8 @@ use self::row::{Known, insert_record, insert_run};
 pub use self::scan::Damage;
 use self::scan::{Found, scan};
 use self::schema::{APPLICATION_ID, MIGRATIONS, create_results_view, migrate, prepare_for_writing};
-use crate::record::{Filter, Outcome, Record, RunInfo, cell_key};
+use self::spectra::Spectrum;
+use crate::record::{Filter, MetricValue, Outcome, QueryRecalls, Record, RunInfo, cell_key};
 
 /// How long to wait for another process that is inside a transaction of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -499,6 +503,23 @@ impl Store {
         self.write(|writing| records.iter().try_for_each(|record| writing.insert(record)))
     }
 
+    /// Stores the eigenvalues of the data with this digest, unless they are there or there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing is stored then.
+    pub fn insert_spectrum(
+        &mut self,
+        dataset_digest: &str,
+        eigenvalues: &[f64],
+    ) -> Result<(), WriteError> {
+        if eigenvalues.is_empty() {
+            return Ok(());
+        }
+        let (dataset_digest, eigenvalues) = (dataset_digest.to_owned(), eigenvalues.to_vec());
+        self.write(|writing| writing.insert_spectrum(&Spectrum { dataset_digest, eigenvalues }))
+    }
+
     /// Takes out what is damaged, so that its cells are measured again, and says what it was. A
     /// run whose description is damaged keeps its records and loses the description.
     ///
@@ -558,6 +579,7 @@ impl Store {
                         }
                         writing.insert(&theirs)?;
                     }
+                    Found::Spectrum(spectrum) => writing.insert_spectrum(&spectrum)?,
                     Found::Damage(damage, _) => {
                         let path = other.path.clone();
                         return Err(ReadError::Damaged { path, damage, more: 0 }.into());
@@ -621,20 +643,25 @@ impl Writing<'_> {
 
     fn insert(&mut self, record: &Record) -> Result<(), WriteError> {
         let key = || record.key.clone();
-        let mut names = std::collections::BTreeSet::new();
-        for metric in &record.metrics {
-            if !names.insert(metric.name()) {
-                return Err(WriteError::RepeatedMetric {
-                    key: key(),
-                    metric: metric.name().to_owned(),
-                });
-            }
+        if let Some(twice) = repeated(record.metrics.iter().map(MetricValue::name)) {
+            return Err(WriteError::RepeatedMetric { key: key(), metric: twice.to_owned() });
+        }
+        if let Some(twice) = repeated(record.recalls.iter().map(QueryRecalls::k)) {
+            return Err(WriteError::RepeatedMetric {
+                key: key(),
+                metric: format!("recall@{twice}"),
+            });
         }
         Rank::of(record)?;
         let Some(run) = self.known.runs.get(&record.run_id).copied() else {
             return Err(WriteError::UnknownRun { key: key(), run_id: record.run_id.clone() });
         };
         insert_record(&self.transaction, &mut self.known, run, record)
+            .map_err(|source| self.failed(&source))
+    }
+
+    fn insert_spectrum(&mut self, spectrum: &Spectrum) -> Result<(), WriteError> {
+        spectra::insert(&self.transaction, &mut self.known, spectrum)
             .map_err(|source| self.failed(&source))
     }
 
@@ -655,6 +682,12 @@ impl Writing<'_> {
             .map_err(|source| self.failed(&source))?;
         Rank::new(key, outcome == Outcome::Ok.as_str(), &started_at, run_id).map(Some)
     }
+}
+
+/// One of `items` that is there twice.
+fn repeated<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().find(|item| !seen.insert(*item))
 }
 
 /// The order by which merging prefers one record of a cell to another: ok, then later. The run's
@@ -694,7 +727,7 @@ impl Reader {
         let mut finished = Finished::default();
         self.scan(|found| {
             match found {
-                Found::Run(_) => {}
+                Found::Run(_) | Found::Spectrum(_) => {}
                 Found::Record(record) => {
                     finished.outcomes.insert(record.key, record.outcome);
                 }
@@ -743,7 +776,7 @@ impl Reader {
         self.scan(|found| {
             match found {
                 Found::Record(record) if filter.wants(&record) => contents.records.push(record),
-                Found::Record(_) | Found::Run(_) => {}
+                Found::Record(_) | Found::Run(_) | Found::Spectrum(_) => {}
                 Found::Damage(damage, _) => contents.damage.push(damage),
             }
             Ok::<(), ReadError>(())
@@ -778,12 +811,28 @@ impl Reader {
                 Found::Damage(damage @ Damage::Run { .. }, _) => {
                     return Err(ReadError::Damaged { path: self.path.clone(), damage, more: 0 });
                 }
-                Found::Record(_) | Found::Damage(..) => {}
+                Found::Record(_) | Found::Spectrum(_) | Found::Damage(..) => {}
             }
             Ok(())
         })?;
         runs.sort_by(|a, b| (&a.started_at, &a.run_id).cmp(&(&b.started_at, &b.run_id)));
         Ok(runs)
+    }
+
+    /// The eigenvalues of each data set's covariance, descending, by the digest of the data; those
+    /// that are damaged are left out.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn spectra(&self) -> Result<BTreeMap<String, Vec<f64>>, ReadError> {
+        let mut spectra = BTreeMap::new();
+        self.scan(|found| {
+            if let Found::Spectrum(Spectrum { dataset_digest, eigenvalues }) = found {
+                spectra.insert(dataset_digest, eigenvalues);
+            }
+            Ok::<(), ReadError>(())
+        })?;
+        Ok(spectra)
     }
 
     /// Looks for damage: pages and indexes, rows that belong to nothing, records that are not what
@@ -819,7 +868,7 @@ impl Reader {
                 Found::Record(record) if record.key != cell_key(&record.key_parts()) => {
                     findings.push(format!("cell {} has another's key", record.key));
                 }
-                Found::Record(_) | Found::Run(_) => {}
+                Found::Record(_) | Found::Run(_) | Found::Spectrum(_) => {}
                 Found::Damage(damage, _) => findings.push(damage.to_string()),
             }
             Ok::<(), ReadError>(())
@@ -981,7 +1030,7 @@ fn sound_and_damaged(connection: &Connection) -> rusqlite::Result<(Vec<String>, 
     let (mut sound, mut damaged) = (Vec::new(), Vec::new());
     scan(connection, |found| {
         match found {
-            Found::Run(_) => {}
+            Found::Run(_) | Found::Spectrum(_) => {}
             Found::Record(record) => sound.push(record.key),
             Found::Damage(damage, row) => damaged.push((damage, row)),
         }
@@ -1215,6 +1264,9 @@ mod tests {
         let (_folder, _path, mut store) = fresh();
         let mut twice = sample("a", "x", &[("new", 1.0)]);
         twice.metrics.push(twice.metrics[0].clone());
+        assert!(matches!(store.insert(&twice), Err(WriteError::RepeatedMetric { .. })));
+        let mut twice = sample("a", "x", &[("new", 1.0)]);
+        twice.recalls = vec![QueryRecalls::new(10, vec![1]).unwrap(); 2];
         assert!(matches!(store.insert(&twice), Err(WriteError::RepeatedMetric { .. })));
         let mut stray = sample("a", "x", &[("new", 1.0)]);
         stray.run_id = "run-2".to_owned();
@@ -1469,6 +1521,7 @@ mod tests {
         };
         let (_a, mut one) = fill("run-1", &ours);
         let (_b, mut two) = fill("run-2", &theirs);
+        two.insert_spectrum("data", &[3.0]).unwrap();
         let (_c, untouched) = fill("run-1", &ours);
         let expected = Merged { runs: 1, added: 1, replaced: 1, kept: 2 };
         assert_eq!(one.merge_from(&two).unwrap(), expected);
@@ -1476,6 +1529,7 @@ mod tests {
         assert_eq!(two.merge_from(&untouched).unwrap(), expected);
         assert_eq!(all(&one), all(&two));
         assert_eq!(columns_of_results(&one), columns_of_results(&two));
+        assert_eq!(one.spectra().unwrap(), BTreeMap::from([("data".to_owned(), vec![3.0])]));
         let value = |label: &str| {
             all(&one).into_iter().find(|r| r.label == label).and_then(|r| r.value("mse"))
         };

@@ -99,6 +99,11 @@ fn run_cells(
     let options = &planned.sweep.run;
     let run = RunInfo::begin(&planned.sweep.name, planned.sweep.source.text());
     store.begin_run(&run).map_err(|error| with_help(error.is_full_disk(), error))?;
+    for data in &planned.datasets {
+        store
+            .insert_spectrum(&data.digest, &data.spectrum)
+            .map_err(|error| with_help(error.is_full_disk(), error))?;
+    }
     let jobs = args.jobs.unwrap_or(options.jobs);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = match args.threads.unwrap_or(options.threads) {

@@ -29,6 +29,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::DatasetInfo;
+pub use crate::record::Facts;
+
 pub use error::DataError;
 pub use inventory::{Cleared, Kept, clear, inventory};
 pub use prepare::{Blame, PrepareError, is_prepared, prepare};
@@ -171,21 +174,20 @@ pub struct Prepared {
     sources: identity::Sources,
 }
 
-/// What is peculiar about some data, counted: results are to be read with it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Facts {
-    /// The rows were drawn from a known distribution.
-    pub synthetic: bool,
-    /// Queries of which every value is zero. All rows tie for them under ip and cosine.
-    pub zero_queries: u64,
-    /// Queries that are equal to a row of the base.
-    pub queries_in_base: u64,
-    /// Rows of the base that are equal to an earlier one.
-    pub duplicate_rows: u64,
-    /// Queries for which another row is as near as the last of the neighbours that are kept, so
-    /// that which rows are the nearest is a matter of their numbers.
-    pub tied_queries: u64,
+impl Prepared {
+    /// What a record says of this data.
+    pub fn info(&self) -> DatasetInfo {
+        DatasetInfo {
+            name: self.name.clone(),
+            digest: self.digest.clone(),
+            n: self.base.rows as u64,
+            dim: self.dim as u64,
+            queries: self.queries.rows as u64,
+            train_rows: Some(self.train.rows as u64),
+            train_apart: Some(self.train_apart),
+            facts: Some(self.facts),
+        }
+    }
 }
 
 /// Rows of a block when walking data of `dim` dimensions: about 4 MiB, and always

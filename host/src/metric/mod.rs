@@ -21,7 +21,9 @@ pub mod size;
 pub use estimator::{EstimatorMetrics, QueryPair, QueryPairs, estimator};
 pub use pairs::{PairMetrics, PairSample, pairwise};
 pub use reconstruction::{Reconstruction, ReconstructionMetrics};
-pub use retrieval::{RetrievalError, RetrievalMetric, Scan, Scanned, rank_agreement, retrieval};
+pub use retrieval::{
+    Hits, RetrievalError, RetrievalMetric, Scan, Scanned, rank_agreement, retrieval,
+};
 pub use size::{SizeMetrics, size};
 
 /// Revision of the definitions of all metrics, part of every cell's key: raised when a metric

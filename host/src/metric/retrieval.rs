@@ -40,6 +40,18 @@ pub struct RetrievalMetric {
     /// Standard error of that mean over queries (sample standard deviation / √queries);
     /// `None` for a single query.
     pub standard_error: Option<f64>,
+    /// Of a plain `recall@k`, what each query found.
+    pub hits: Option<Hits>,
+}
+
+/// How many of the k rows that a scan found first are among the k nearest of a query, ties counted;
+/// at most k.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hits {
+    /// The rows looked at.
+    pub k: usize,
+    /// One count for each query, in their order.
+    pub by_query: Vec<u32>,
 }
 
 impl RetrievalMetric {
@@ -51,7 +63,7 @@ impl RetrievalMetric {
             let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
             (squares / (n - 1.0) / n).sqrt()
         });
-        Self { name, value: mean, standard_error }
+        Self { name, value: mean, standard_error, hits: None }
     }
 }
 
@@ -153,12 +165,18 @@ pub fn retrieval(
     };
     let mut metrics = Vec::new();
     for k in k {
-        let recall = mean(format!("recall@{k}"), &|truth, found| recall_of(truth, &found[..k], k));
+        let mut recall =
+            mean(format!("recall@{k}"), &|truth, found| recall_of(truth, &found[..k], k));
         let distortion = RetrievalMetric {
             name: format!("rank_distortion@{k}"),
             value: 1.0 - recall.value,
             standard_error: recall.standard_error,
+            hits: None,
         };
+        let queries = truth.rows().into_iter().zip(found);
+        // No k is above the rows, whose numbers are u32.
+        let by_query = queries.map(|(truth, found)| hits(truth, &found[..k], k) as u32).collect();
+        recall.hits = Some(Hits { k, by_query });
         metrics.push(recall);
         metrics
             .push(mean(format!("recall_1@{k}"), &|truth, found| recall_of(truth, &found[..k], 1)));
@@ -189,9 +207,12 @@ fn distinct(values: &[usize]) -> Vec<usize> {
 /// Ranking again needs no sort: of the rows not farther than the k-th neighbour it returns as
 /// many as fit into k.
 fn recall_of(truth: ArrayView1<'_, f64>, found: &[f64], k: usize) -> f64 {
+    hits(truth, found, k) as f64 / k as f64
+}
+
+fn hits(truth: ArrayView1<'_, f64>, found: &[f64], k: usize) -> usize {
     let farthest = truth[k - 1];
-    let near = found.iter().filter(|&&distance| distance <= farthest).count();
-    near.min(k) as f64 / k as f64
+    found.iter().filter(|&&distance| distance <= farthest).count().min(k)
 }
 
 /// Measures `kendall_tau@{depth}` and `spearman_rho@{depth}`: do the estimates order the true
@@ -388,6 +409,8 @@ mod tests {
         // Two queries with recall 0.5 and 0: sample deviation √(1/8), over √2.
         let recall = got.iter().find(|metric| metric.name == "recall@2").unwrap();
         assert_eq!(recall.standard_error, Some(0.25));
+        assert_eq!(recall.hits, Some(Hits { k: 2, by_query: vec![1, 0] }));
+        assert_eq!(got.iter().filter(|metric| metric.hits.is_some()).count(), 2);
         assert_eq!(got.len(), 2 * (3 + 3));
     }
 

@@ -150,6 +150,14 @@ enum Field {
 }
 
 impl Field {
+    fn whole(whole: Option<u64>) -> Self {
+        whole.map_or(Self::Missing, Self::Whole)
+    }
+
+    fn flag(flag: Option<bool>) -> Self {
+        Self::whole(flag.map(u64::from))
+    }
+
     fn write(self) -> String {
         match self {
             Self::Missing => String::new(),
@@ -174,7 +182,7 @@ impl Field {
 type Read = fn(&Record) -> Field;
 
 /// The columns that identify rows, in the order of the store's view.
-const IDENTITY: [(&str, Read); 23] = [
+const IDENTITY: [(&str, Read); 34] = [
     ("dataset", |record| Field::Text(record.dataset.name.clone())),
     ("method", |record| Field::Text(record.method.id.clone())),
     ("label", |record| Field::Text(record.label.clone())),
@@ -189,6 +197,14 @@ const IDENTITY: [(&str, Read); 23] = [
         let text = record.sandbox.as_ref().map(ToString::to_string);
         text.map_or(Field::Missing, Field::Text)
     }),
+    ("proof", |record| {
+        let text = record.proof.as_ref().map(ToString::to_string);
+        text.map_or(Field::Missing, Field::Text)
+    }),
+    ("notices", |record| match record.notices.as_slice() {
+        [] => Field::Missing,
+        notices => Field::Text(canonical_json(&serde_json::json!(notices))),
+    }),
     ("threads", |record| Field::Whole(record.timing.threads.into())),
     ("jobs", |record| Field::Whole(record.timing.jobs.into())),
     ("exclusive", |record| Field::Whole(record.timing.exclusive.into())),
@@ -196,6 +212,19 @@ const IDENTITY: [(&str, Read); 23] = [
     ("started_at", |record| Field::Text(record.started_at.clone())),
     ("wall_s", |record| Field::Real(record.wall_s)),
     ("method_version", |record| Field::Text(record.method.version.clone())),
+    ("needs_training", |record| Field::flag(record.method.needs_training)),
+    ("deterministic", |record| Field::flag(record.method.deterministic)),
+    ("train_rows", |record| Field::whole(record.dataset.train_rows)),
+    ("train_apart", |record| Field::flag(record.dataset.train_apart)),
+    ("synthetic", |record| Field::flag(record.dataset.facts.map(|facts| facts.synthetic))),
+    ("zero_queries", |record| Field::whole(record.dataset.facts.map(|facts| facts.zero_queries))),
+    ("queries_in_base", |record| {
+        Field::whole(record.dataset.facts.map(|facts| facts.queries_in_base))
+    }),
+    ("duplicate_rows", |record| {
+        Field::whole(record.dataset.facts.map(|facts| facts.duplicate_rows))
+    }),
+    ("tied_queries", |record| Field::whole(record.dataset.facts.map(|facts| facts.tied_queries))),
     ("plugin_digest", |record| Field::Text(record.method.plugin_digest.clone())),
     ("needs_digest", |record| {
         record.method.needs_digest.clone().map_or(Field::Missing, Field::Text)

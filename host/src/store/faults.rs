@@ -13,7 +13,7 @@ use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::tests::{all, fresh, run};
 use super::*;
 use crate::record::tests::sample;
-use crate::record::{MetricValue, Sandbox, canonical_json};
+use crate::record::{Facts, MetricValue, Proof, Sandbox, canonical_json};
 
 /// A record as the default sweep has them: its texts and metrics are as many and as long.
 fn usual(i: usize) -> Record {
@@ -39,14 +39,143 @@ fn usual(i: usize) -> Record {
                     value + 0.1,
                 ),
                 1 => MetricValue::new(format!("size_{m}_bytes"), f64::from(m)),
+                // Of the 69, 29 are means over queries.
+                2..=12 => MetricValue::with_error(
+                    format!("recall@{m}/rerank={}", m % 4),
+                    value,
+                    Some(value / 3.0),
+                ),
                 _ => MetricValue::new(format!("recall@{m}/rerank={}", m % 4), value),
             }
             .unwrap(),
         );
     }
+    record.recalls = [1, 10, 100].map(|k| recalls(k, i)).to_vec();
+    record.proof = Some(Proof::Proven);
+    record.method.needs_training = Some(i % 2 == 0);
+    record.method.deterministic = Some(true);
+    record.dataset.train_rows = Some(20_000);
+    record.dataset.train_apart = Some(true);
+    record.dataset.facts = Some(Facts { duplicate_rows: 17, ..Facts::default() });
     record.metrics.sort_by(|a, b| a.name().cmp(b.name()));
     record.key = cell_key(&record.key_parts());
     record
+}
+
+/// Of 500 queries, as many as the default sweep has.
+fn recalls(k: u32, i: usize) -> QueryRecalls {
+    let hits = (0..500).map(|query: u32| (query * query + 7 * i as u32) % (k + 1));
+    QueryRecalls::new(k, hits.collect()).unwrap()
+}
+
+/// What `record` was before schema version 3: it knew less.
+fn before_version_3(record: &Record) -> Record {
+    let mut record = record.clone();
+    record.dataset.train_rows = None;
+    record.dataset.train_apart = None;
+    record.dataset.facts = None;
+    record.method.needs_training = None;
+    record.method.deterministic = None;
+    record.proof = None;
+    record.notices.clear();
+    record.recalls.clear();
+    for metric in &mut record.metrics {
+        let parts = [metric.min(), metric.max(), None];
+        *metric = MetricValue::checked(metric.name().to_owned(), metric.value(), parts).unwrap();
+    }
+    record
+}
+
+/// A store of schema version 2, written as vq-host wrote it before version 3.
+fn version_2(path: &Path, runs: &[RunInfo], records: &[Record]) {
+    let mut store = Connection::open(path).unwrap();
+    let transaction = store.transaction().unwrap();
+    MIGRATIONS[..2].iter().for_each(|step| transaction.execute_batch(step).unwrap());
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    transaction.pragma_update(None, "user_version", 2).unwrap();
+    schema::create_views(&transaction, 2).unwrap();
+    for run in runs {
+        let features = run.cpu_features.join(" ");
+        let environment = canonical_json(&serde_json::json!(run.environment));
+        let values = params![
+            run.run_id,
+            run.started_at,
+            run.host_version,
+            run.sweep_name,
+            run.sweep_text,
+            run.cpu_model,
+            features,
+            run.cores,
+            run.memory_bytes.map(|bytes| bytes as i64),
+            run.os,
+            environment,
+            seal::of_run(run),
+        ];
+        let marks = ["?"; 12].join(", ");
+        let sql = format!("INSERT INTO stored_runs VALUES (NULL, {marks})");
+        transaction.execute(&sql, values).unwrap();
+    }
+    let id = |table: &str, column: &str, text: &str| -> i64 {
+        let find = format!("SELECT id FROM {table} WHERE {column} = ?1");
+        let found = transaction.query_row(&find, [text], |row| row.get(0));
+        found.unwrap_or_else(|_| {
+            let sql = format!("INSERT INTO {table} VALUES (NULL, ?1)");
+            transaction.execute(&sql, [text]).unwrap();
+            transaction.last_insert_rowid()
+        })
+    };
+    let text = |text: &str| id("stored_texts", "text", text);
+    for record in records {
+        let record = before_version_3(record);
+        let Record { dataset, method, timing, .. } = &record;
+        let values = params![
+            record.key,
+            id("stored_runs", "run_id", &record.run_id),
+            text(&dataset.name),
+            text(&dataset.digest),
+            dataset.n as i64,
+            dataset.dim as i64,
+            dataset.queries as i64,
+            text(&record.metric),
+            text(&method.id),
+            text(&method.version),
+            text(&method.plugin_path),
+            text(&method.plugin_digest),
+            method.needs_digest.as_deref().map(text),
+            text(&method.sdk),
+            text(&method.abi),
+            text(&canonical_json(&record.params)),
+            text(&record.label),
+            record.seed as i64,
+            text(&canonical_json(&record.evaluation)),
+            record.outcome.as_str(),
+            record.error,
+            record.log,
+            record.sandbox.as_ref().map(|sandbox| text(&sandbox.to_string())),
+            timing.threads,
+            timing.jobs,
+            timing.exclusive,
+            timing.load_average,
+            timing.block_rows.map(|rows| rows as i64),
+            timing.threads_used,
+            record.started_at,
+            record.wall_s,
+            seal::of_record(&record),
+        ];
+        let marks = ["?"; 32].join(", ");
+        let sql = format!("INSERT INTO stored_cells VALUES (NULL, {marks})");
+        transaction.execute(&sql, values).unwrap();
+        let cell = transaction.last_insert_rowid();
+        for metric in &record.metrics {
+            let name = id("stored_names", "name", metric.name());
+            let values = params![cell, name, metric.value(), metric.min(), metric.max()];
+            transaction
+                .execute("INSERT INTO stored_metrics VALUES (?, ?, ?, ?, ?)", values)
+                .unwrap();
+        }
+    }
+    scan::tally_anew(&transaction).unwrap();
+    transaction.commit().unwrap();
 }
 
 /// A store of schema version 1, written as vq-host 0.1 wrote it.
@@ -140,6 +269,9 @@ fn several() -> Vec<Record> {
     records[2].sandbox = None;
     records[3].timing.block_rows = None;
     records[3].timing.load_average = None;
+    records[4] = before_version_3(&records[4]);
+    records[5].proof = Some(Proof::Unproven { reason: "there is no sandbox".to_owned() });
+    records[5].notices = vec!["one".to_owned(), "\"two\"".to_owned()];
     records
 }
 
@@ -150,11 +282,17 @@ fn a_store_of_every_schema_version_is_read_and_upgraded() {
     let records = several();
     for version in 0..=MIGRATIONS.len() {
         let path = folder.path().join(format!("{version}.db"));
-        let expected: &[Record] = if version == 0 { &[] } else { &records };
+        let older: Vec<Record> = records.iter().map(before_version_3).collect();
+        let expected: &[Record] = match version {
+            0 => &[],
+            1 | 2 => &older,
+            _ => &records,
+        };
         match version {
             0 => fs::write(&path, "").unwrap(),
             1 => version_1(&path, &runs, &records),
-            2 => {
+            2 => version_2(&path, &runs, &records),
+            3 => {
                 let mut store = Store::open(&path).unwrap();
                 runs.iter().for_each(|run| store.begin_run(run).unwrap());
                 records.iter().for_each(|record| store.insert(record).unwrap());
@@ -185,22 +323,25 @@ fn a_store_of_every_schema_version_is_read_and_upgraded() {
 }
 
 #[test]
-fn a_record_takes_a_third_of_the_bytes_that_version_1_took() {
+fn a_record_takes_a_third_of_the_bytes_that_version_1_took_and_a_thousand_for_its_queries() {
     let folder = TempDir::new().unwrap();
     let records: Vec<Record> = (0..52).map(usual).collect();
-    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let size = |path: &Path| fs::metadata(path).unwrap().len() / 52;
     let old = folder.path().join("old.db");
     version_1(&old, &[run("run-1")], &records);
-    let (_folder, path, mut store) = fresh();
     let names: BTreeMap<&str, f64> = records[0].metrics.iter().map(|m| (m.name(), 1.0)).collect();
     assert_eq!(names.len(), 69, "as many metrics as the default sweep has");
-    for record in &records {
-        store.insert(record).unwrap();
-    }
-    let (old, new) = (size(&old) / 52, size(&path) / 52);
-    println!("{new} bytes a record, {old} in version 1");
-    assert!(3 * new <= old, "{new} bytes a record, {old} in version 1");
-    assert!(new <= 2700, "{new} bytes a record");
+    let written = |change: fn(&Record) -> Record| {
+        let (_folder, path, mut store) = fresh();
+        records.iter().for_each(|record| store.insert(&change(record)).unwrap());
+        size(&path)
+    };
+    let (old, same, all) = (size(&old), written(before_version_3), written(Record::clone));
+    println!("{same} bytes a record, {old} in version 1; {all} with what version 3 added");
+    assert!(3 * same <= old, "{same} bytes a record, {old} in version 1");
+    assert!(same <= 2900, "{same} bytes a record, of which 157 are two empty tables");
+    // Of 500 queries and three k 752 bytes, and 232 of standard errors.
+    assert!(all <= same + 1300, "{all} bytes a record, {same} without");
 }
 
 #[test]
@@ -210,6 +351,13 @@ fn a_flipped_bit_is_named_and_never_read_as_another_number() {
     for record in &records {
         store.insert(record).unwrap();
     }
+    let spectra = [("a", 5), ("clustered", 40)];
+    for (data, n) in spectra {
+        store
+            .insert_spectrum(data, &(1..=n).map(|i| 1.0 / f64::from(i)).collect::<Vec<_>>())
+            .unwrap();
+    }
+    let spectra = store.spectra().unwrap();
     drop(store);
     let whole = fs::read(&path).unwrap();
     let runs = Store::open_read_only(&path).unwrap().runs().unwrap();
@@ -238,6 +386,10 @@ fn a_flipped_bit_is_named_and_never_read_as_another_number() {
             Store::open_read_only(&copy).map_err(|error| error.to_string()).and_then(|reader| {
                 let contents =
                     reader.contents(&Filter::default()).map_err(|error| error.to_string());
+                let shown = reader.spectra().unwrap_or_default();
+                for (data, eigenvalues) in shown {
+                    assert_eq!(spectra.get(&data), Some(&eigenvalues), "{what}");
+                }
                 Ok((contents?, reader.records(&Filter::default()), reader.runs()))
             });
         let Ok((contents, strict, told)) = read.inspect_err(|error| {
@@ -436,6 +588,30 @@ fn a_damaged_record_is_named_and_its_cell_is_not_done() {
     assert!(line.contains(&records[0].key), "{line}");
     assert!(!reader.finished().unwrap().outcomes.contains_key(&records[0].key));
     assert!(matches!(reader.records(&Filter::default()), Err(ReadError::Damaged { more: 0, .. })));
+}
+
+#[test]
+fn a_damaged_spectrum_is_named_taken_out_and_costs_no_record() {
+    let (_folder, path, mut store) = fresh();
+    let records = several();
+    store.insert_all(&records).unwrap();
+    for eigenvalues in [&[][..], &[2.0, 1.0], &[9.0]] {
+        store.insert_spectrum("data", eigenvalues).unwrap();
+    }
+    let kept = BTreeMap::from([("data".to_owned(), vec![2.0, 1.0])]);
+    assert_eq!(store.spectra().unwrap(), kept, "the first one stays");
+    store.connection.execute_batch("UPDATE stored_spectra SET checksum = checksum + 1").unwrap();
+    let Contents { records: sound, damage } = store.contents(&Filter::default()).unwrap();
+    assert_eq!(sound, records);
+    let line = Damage::lines(&damage).join(" ");
+    assert_eq!(line, "the eigenvalues of the data data are damaged");
+    assert!(store.spectra().unwrap().is_empty());
+    drop(store);
+    let mut store = Store::open(&path).unwrap();
+    assert_eq!(store.discard_damaged().unwrap(), damage);
+    assert_eq!(all(&store), records);
+    store.insert_spectrum("data", &[2.0, 1.0]).unwrap();
+    assert_eq!(store.spectra().unwrap(), kept);
 }
 
 #[test]

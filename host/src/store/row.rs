@@ -7,7 +7,8 @@ use rusqlite::{Connection, Row, ToSql, named_params, params};
 
 use super::seal;
 use crate::record::{
-    DatasetInfo, MethodInfo, MetricValue, Record, RunInfo, TimingInfo, canonical_json,
+    DatasetInfo, Facts, MethodInfo, MetricValue, QueryRecalls, Record, RunInfo, TimingInfo,
+    canonical_json,
 };
 
 const INSERT_RUN: &str = "INSERT INTO stored_runs (run_id, started_at, host_version, sweep_name, \
@@ -17,11 +18,15 @@ const INSERT_RUN: &str = "INSERT INTO stored_runs (run_id, started_at, host_vers
 const INSERT_CELL: &str = "INSERT INTO stored_cells (key, run, dataset, dataset_digest, n, dim, \
     queries, metric, method, method_version, plugin_path, plugin_digest, needs_digest, sdk, abi, \
     params, label, seed, evaluation, outcome, error, log, sandbox, threads, jobs, exclusive, \
-    load_average, block_rows, threads_used, started_at, wall_s, checksum) VALUES (:key, :run, \
+    load_average, block_rows, threads_used, started_at, wall_s, checksum, train_rows, train_apart, \
+    synthetic, zero_queries, queries_in_base, duplicate_rows, tied_queries, needs_training, \
+    deterministic, proof, notices) VALUES (:key, :run, \
     :dataset, :dataset_digest, :n, :dim, :queries, :metric, :method, :method_version, \
     :plugin_path, :plugin_digest, :needs_digest, :sdk, :abi, :params, :label, :seed, \
     :evaluation, :outcome, :error, :log, :sandbox, :threads, :jobs, :exclusive, :load_average, \
-    :block_rows, :threads_used, :started_at, :wall_s, :checksum)";
+    :block_rows, :threads_used, :started_at, :wall_s, :checksum, :train_rows, :train_apart, \
+    :synthetic, :zero_queries, :queries_in_base, :duplicate_rows, :tied_queries, \
+    :needs_training, :deterministic, :proof, :notices)";
 
 /// What is in the file, as far as writing has to know it.
 ///
@@ -64,7 +69,7 @@ impl Known {
         })
     }
 
-    fn text(&mut self, connection: &Connection, text: &str) -> rusqlite::Result<i64> {
+    pub(super) fn text(&mut self, connection: &Connection, text: &str) -> rusqlite::Result<i64> {
         if let Some(id) = self.texts.get(text) {
             return Ok(*id);
         }
@@ -130,6 +135,14 @@ pub(super) fn insert_record(
     let needs = method.needs_digest.as_deref().map(&mut text).transpose()?;
     let sandbox = record.sandbox.as_ref().map(ToString::to_string);
     let sandbox = sandbox.as_deref().map(&mut text).transpose()?;
+    let proof = record.proof.as_ref().map(ToString::to_string);
+    let proof = proof.as_deref().map(&mut text).transpose()?;
+    let notices = match record.notices.as_slice() {
+        [] => None,
+        notices => Some(canonical_json(&serde_json::json!(notices))),
+    };
+    let facts = dataset.facts;
+    let fact = |of: fn(&Facts) -> u64| facts.as_ref().map(of).map(Count);
     connection.prepare_cached(INSERT_CELL)?.execute(named_params! {
         ":key": record.key,
         ":run": run,
@@ -163,6 +176,17 @@ pub(super) fn insert_record(
         ":started_at": record.started_at,
         ":wall_s": record.wall_s,
         ":checksum": checksum,
+        ":train_rows": dataset.train_rows.map(Count),
+        ":train_apart": dataset.train_apart,
+        ":synthetic": facts.map(|facts| facts.synthetic),
+        ":zero_queries": fact(|facts| facts.zero_queries),
+        ":queries_in_base": fact(|facts| facts.queries_in_base),
+        ":duplicate_rows": fact(|facts| facts.duplicate_rows),
+        ":tied_queries": fact(|facts| facts.tied_queries),
+        ":needs_training": method.needs_training,
+        ":deterministic": method.deterministic,
+        ":proof": proof,
+        ":notices": notices,
     })?;
     let cell = connection.last_insert_rowid();
     known.cells.insert(record.key.clone(), cell);
@@ -173,16 +197,26 @@ pub(super) fn insert_record(
     // In the order of the table, which fills its pages better.
     metrics.sort_unstable_by_key(|(name, _)| *name);
     let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO stored_metrics (cell, name, value, min, max) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO stored_metrics (cell, name, value, min, max, standard_error) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for (name, metric) in metrics {
-        statement.execute(params![cell, name, metric.value(), metric.min(), metric.max()])?;
+        let (value, error) = (metric.value(), metric.standard_error());
+        statement.execute(params![cell, name, value, metric.min(), metric.max(), error])?;
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT OR REPLACE INTO stored_recalls (cell, k, queries, hits) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    for recalls in &record.recalls {
+        let queries = recalls.hits().len() as u64;
+        statement.execute(params![cell, recalls.k(), Count(queries), recalls.packed()])?;
     }
     add_to_tally(connection, 0, 1, checksum)
 }
 
-/// Removes a cell and its metrics.
+/// Removes a cell and what belongs to it.
 fn remove_cell(connection: &Connection, row: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM stored_recalls WHERE cell = ?1")?.execute([row])?;
     connection.prepare_cached("DELETE FROM stored_metrics WHERE cell = ?1")?.execute([row])?;
     let checksum: i64 = connection
         .prepare_cached("DELETE FROM stored_cells WHERE id = ?1 RETURNING checksum")?
@@ -305,10 +339,24 @@ fn found(texts: &HashMap<i64, String>, id: i64) -> rusqlite::Result<&str> {
     texts.get(&id).map(String::as_str).ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// A row of `stored_cells`, without its metrics.
+/// A row of `stored_cells`, without its metrics and recalls.
 pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record> {
     let text = |column| texts.text(row, column);
     let owned = |column| text(column).map(str::to_owned);
+    let facts = match row.get::<_, Option<bool>>("synthetic")? {
+        None => None,
+        Some(synthetic) => Some(Facts {
+            synthetic,
+            zero_queries: count(row, "zero_queries")?,
+            queries_in_base: count(row, "queries_in_base")?,
+            duplicate_rows: count(row, "duplicate_rows")?,
+            tied_queries: count(row, "tied_queries")?,
+        }),
+    };
+    let notices = match row.get::<_, Option<String>>("notices")? {
+        None => Vec::new(),
+        Some(list) => from_json(&list)?,
+    };
     Ok(Record {
         key: row.get("key")?,
         run_id: texts.run(row)?.to_owned(),
@@ -318,6 +366,9 @@ pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record
             n: count(row, "n")?,
             dim: count(row, "dim")?,
             queries: count(row, "queries")?,
+            train_rows: optional_count(row, "train_rows")?,
+            train_apart: row.get("train_apart")?,
+            facts,
         },
         metric: owned("metric")?,
         method: MethodInfo {
@@ -328,6 +379,8 @@ pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record
             needs_digest: texts.optional(row, "needs_digest")?.map(str::to_owned),
             sdk: owned("sdk")?,
             abi: owned("abi")?,
+            needs_training: row.get("needs_training")?,
+            deterministic: row.get("deterministic")?,
         },
         params: parsed_text(text("params")?)?,
         label: owned("label")?,
@@ -337,6 +390,8 @@ pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record
         error: row.get("error")?,
         log: row.get("log")?,
         sandbox: texts.optional(row, "sandbox")?.map(parsed_text).transpose()?,
+        proof: texts.optional(row, "proof")?.map(parsed_text).transpose()?,
+        notices,
         timing: TimingInfo {
             threads: row.get("threads")?,
             jobs: row.get("jobs")?,
@@ -348,14 +403,35 @@ pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record
         started_at: row.get("started_at")?,
         wall_s: row.get("wall_s")?,
         metrics: Vec::new(),
+        recalls: Vec::new(),
     })
 }
 
-/// A row `name, value, min, max` of `stored_metrics`.
+/// What [`read_metric`] reads.
+pub(super) const METRICS_OF_CELL: &str = "SELECT name, value, min, max, standard_error \
+    FROM stored_metrics WHERE cell = ?1 ORDER BY name";
+
+/// A row of [`METRICS_OF_CELL`].
 pub(super) fn read_metric(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<MetricValue> {
     let name = found(&texts.names, row.get(0)?)?.to_owned();
-    MetricValue::checked(name, row.get(1)?, row.get(2)?, row.get(3)?)
+    MetricValue::checked(name, row.get(1)?, [row.get(2)?, row.get(3)?, row.get(4)?])
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Real, error.into()))
+}
+
+/// What [`read_recalls`] reads.
+pub(super) const RECALLS_OF_CELL: &str =
+    "SELECT k, queries, hits FROM stored_recalls WHERE cell = ?1 ORDER BY k";
+
+/// A row of [`RECALLS_OF_CELL`].
+pub(super) fn read_recalls(row: &Row<'_>) -> rusqlite::Result<QueryRecalls> {
+    let hits: Vec<u8> = row.get(2)?;
+    QueryRecalls::unpacked(row.get(0)?, row.get::<_, u32>(1)? as usize, &hits)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, Type::Blob, error.into()))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
 }
 
 pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
@@ -372,8 +448,6 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
         cores: row.get("cores")?,
         memory_bytes: optional_count(row, "memory_bytes")?,
         os: row.get("os")?,
-        environment: serde_json::from_str(&environment).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into())
-        })?,
+        environment: from_json(&environment)?,
     })
 }

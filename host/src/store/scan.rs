@@ -4,8 +4,11 @@ use std::fmt;
 
 use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::row::{Texts, read_cell, read_metric, read_run};
+use super::row::{
+    METRICS_OF_CELL, RECALLS_OF_CELL, Texts, read_cell, read_metric, read_recalls, read_run,
+};
 use super::seal;
+use super::spectra::{self, Spectrum};
 use crate::record::{MetricValue, Record, RunInfo};
 
 /// A part of a store that is not what was written there.
@@ -22,6 +25,11 @@ pub enum Damage {
     Run {
         /// Its id, as far as it can be read.
         run_id: String,
+    },
+    /// The eigenvalues of a data set.
+    Spectrum {
+        /// Digest of the data, as far as it can be read.
+        dataset_digest: String,
     },
     /// Rows that were written are not there, or are there twice.
     Rows,
@@ -48,6 +56,9 @@ impl fmt::Display for Damage {
                 write!(f, "the record of {title} is damaged (cell {key})")
             }
             Self::Run { run_id } => write!(f, "the description of run {run_id} is damaged"),
+            Self::Spectrum { dataset_digest } => {
+                write!(f, "the eigenvalues of the data {dataset_digest} are damaged")
+            }
             Self::Rows => f.write_str("records are missing, or there twice"),
         }
     }
@@ -58,7 +69,8 @@ impl fmt::Display for Damage {
 pub(super) enum Found {
     Run(RunInfo),
     Record(Record),
-    /// The row of a run or of a cell, or none for what has no row.
+    Spectrum(Spectrum),
+    /// The row of a run, a cell or a spectrum, or none for what has no row.
     Damage(Damage, Option<i64>),
 }
 
@@ -86,17 +98,19 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
     }
     let texts = Texts::load(connection)?;
     let mut statement = connection.prepare("SELECT * FROM stored_cells ORDER BY id")?;
-    let mut metrics = connection.prepare(
-        "SELECT name, value, min, max FROM stored_metrics WHERE cell = ?1 ORDER BY name",
-    )?;
+    let mut metrics = connection.prepare(METRICS_OF_CELL)?;
+    let mut recalls = connection.prepare(RECALLS_OF_CELL)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let checksum = row.get("checksum").unwrap_or(0);
         (cells, sum) = (cells + 1, sum.wrapping_add(checksum));
         let record = read_cell(row, &texts).and_then(|mut record| {
+            let id: i64 = row.get("id")?;
             record.metrics = metrics
-                .query_map([row.get::<_, i64>("id")?], |row| read_metric(row, &texts))?
+                .query_map([id], |row| read_metric(row, &texts))?
                 .collect::<rusqlite::Result<_>>()?;
+            record.recalls =
+                recalls.query_map([id], read_recalls)?.collect::<rusqlite::Result<_>>()?;
             record.metrics.sort_unstable_by(|a, b| a.name().cmp(b.name()));
             Ok(record)
         });
@@ -113,6 +127,7 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
             }
         }
     }
+    spectra::scan(connection, &texts, &mut visit)?;
     let told: (i64, i64, i64) =
         connection.query_row("SELECT runs, cells, checksum FROM stored_tally", [], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -154,8 +169,7 @@ pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
     }
     let texts = Texts::load(connection)?;
     let mut statement = connection.prepare("SELECT * FROM stored_cells")?;
-    let mut metrics =
-        connection.prepare("SELECT name, value, min, max FROM stored_metrics WHERE cell = ?1")?;
+    let mut metrics = connection.prepare(METRICS_OF_CELL)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get("id")?;
@@ -203,22 +217,28 @@ pub(super) fn discard(
 ) -> rusqlite::Result<()> {
     for (damage, row) in damaged {
         if let (Damage::Record { .. }, Some(row)) = (damage, row) {
+            connection.execute("DELETE FROM stored_recalls WHERE cell = ?1", [row])?;
             connection.execute("DELETE FROM stored_metrics WHERE cell = ?1", [row])?;
             connection.execute("DELETE FROM stored_cells WHERE id = ?1", [row])?;
         }
     }
     // The others are put in order again: a row that stands at a wrong place in its table would be
     // in the way of the next record. Not those of cells that a damaged page no longer shows.
-    connection.execute_batch(
-        "CREATE TEMP TABLE sound AS SELECT * FROM stored_metrics
-             WHERE cell IN (SELECT id FROM stored_cells);
-         DELETE FROM stored_metrics;
-         INSERT OR IGNORE INTO stored_metrics SELECT * FROM sound ORDER BY cell, name;
-         DROP TABLE sound;",
-    )?;
+    for (table, column) in [("stored_metrics", "name"), ("stored_recalls", "k")] {
+        connection.execute_batch(&format!(
+            "CREATE TEMP TABLE sound AS SELECT * FROM {table}
+                 WHERE cell IN (SELECT id FROM stored_cells);
+             DELETE FROM {table};
+             INSERT OR IGNORE INTO {table} SELECT * FROM sound ORDER BY cell, {column};
+             DROP TABLE sound;"
+        ))?;
+    }
     for (damage, row) in damaged {
         if let (Damage::Run { .. }, Some(row)) = (damage, row) {
             describe_anew(connection, *row)?;
+        }
+        if let (Damage::Spectrum { .. }, Some(row)) = (damage, row) {
+            connection.execute("DELETE FROM stored_spectra WHERE rowid = ?1", [row])?;
         }
     }
     tally_anew(connection)
@@ -258,7 +278,7 @@ fn describe_anew(connection: &Connection, row: i64) -> rusqlite::Result<()> {
 }
 
 /// True for what a damaged file may cause; the rest is the system's.
-fn is_damage(error: &rusqlite::Error) -> bool {
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         None => true,
         Some(code) => {

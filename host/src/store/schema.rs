@@ -12,7 +12,7 @@ use crate::record::natural_key;
 pub(super) const APPLICATION_ID: i32 = 0x7671_686f;
 
 /// Step `i` brings a file from schema version `i` to `i + 1`. Released steps never change.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE runs (
         run_id       TEXT    NOT NULL PRIMARY KEY,
@@ -187,13 +187,42 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     DROP TABLE cells;
     DROP TABLE runs;
 ",
+    "
+    ALTER TABLE stored_cells ADD COLUMN train_rows INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN train_apart INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN synthetic INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN zero_queries INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN queries_in_base INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN duplicate_rows INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN tied_queries INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN needs_training INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN deterministic INTEGER;
+    ALTER TABLE stored_cells ADD COLUMN proof INTEGER; -- text
+    ALTER TABLE stored_cells ADD COLUMN notices TEXT; -- JSON, a list
+    ALTER TABLE stored_metrics ADD COLUMN standard_error REAL;
+    CREATE TABLE stored_recalls (
+        cell    INTEGER NOT NULL REFERENCES stored_cells (id),
+        k       INTEGER NOT NULL,
+        queries INTEGER NOT NULL,
+        hits    BLOB    NOT NULL, -- of each query, in as many bits as k has, lowest bit first
+        PRIMARY KEY (cell, k)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE stored_spectra (
+        dataset_digest INTEGER NOT NULL PRIMARY KEY, -- text
+        eigenvalues    BLOB    NOT NULL, -- f64, little-endian
+        checksum       INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// The schema version from which on records carry checksums.
 const FIRST_SEALED: usize = 2;
 
+/// The schema version from which on the views have [`CELLS_SINCE_3`].
+const FIRST_PROVEN: usize = 3;
+
 /// The columns of `stored_cells` whose texts stand in `stored_texts`, once for all records.
-pub(super) const SHARED_TEXTS: [&str; 14] = [
+pub(super) const SHARED_TEXTS: [&str; 15] = [
     "dataset",
     "dataset_digest",
     "metric",
@@ -208,6 +237,7 @@ pub(super) const SHARED_TEXTS: [&str; 14] = [
     "label",
     "evaluation",
     "sandbox",
+    "proof",
 ];
 
 /// The columns of the view `cells`.
@@ -216,14 +246,20 @@ const CELLS: &str = "key, run_id, dataset, dataset_digest, n, dim, queries, metr
     evaluation, outcome, error, log, sandbox, threads, jobs, exclusive, load_average, block_rows, \
     threads_used, started_at, wall_s";
 
+/// Those that it has since schema version 3.
+const CELLS_SINCE_3: &str = "train_rows, train_apart, synthetic, zero_queries, queries_in_base, \
+    duplicate_rows, tied_queries, needs_training, deterministic, proof, notices";
+
 /// The columns of the view `runs`.
 const RUNS: &str = "run_id, started_at, host_version, sweep_name, sweep_text, cpu_model, \
     cpu_features, cores, memory_bytes, os, environment";
 
 /// The first columns of the view `results`, before its metrics.
 pub(super) const IDENTITY: &str = "dataset, method, label, seed, outcome, metric, n, dim, queries, error, \
-    sandbox, threads, jobs, exclusive, threads_used, started_at, wall_s, method_version, \
-    plugin_digest, needs_digest, params, run_id, key";
+    sandbox, proof, notices, threads, jobs, exclusive, threads_used, started_at, wall_s, \
+    method_version, needs_training, deterministic, train_rows, train_apart, synthetic, \
+    zero_queries, queries_in_base, duplicate_rows, tied_queries, plugin_digest, needs_digest, \
+    params, run_id, key";
 
 /// Metrics beyond this many stay out of the view; SQLite knows no wider result than 2000 columns.
 pub(super) const VIEW_METRICS: usize = 1900;
@@ -239,7 +275,7 @@ pub(super) fn prepare_for_writing(
     // in a damaged table would keep the next record from being written.
     connection.execute_batch("PRAGMA synchronous = EXTRA; PRAGMA foreign_keys = OFF;")?;
     migrate(connection, found)?;
-    if (1..MIGRATIONS.len()).contains(&found) {
+    if (1..FIRST_SEALED).contains(&found) {
         // What the old tables held is free now. A disk too full for it costs nothing but space.
         let _ = connection.execute_batch("VACUUM");
     }
@@ -260,7 +296,7 @@ pub(super) fn migrate(connection: &mut Connection, found: usize) -> rusqlite::Re
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
-    create_views(&transaction)?;
+    create_views(&transaction, MIGRATIONS.len())?;
     transaction.commit()
 }
 
@@ -277,7 +313,7 @@ pub(super) fn difference(
         ours.execute_batch(step)?;
     }
     if version >= FIRST_SEALED {
-        create_views(&ours)?;
+        create_views(&ours, version)?;
     }
     let theirs = entries(connection)?;
     for entry in entries(&ours)? {
@@ -334,15 +370,20 @@ fn sources(columns: &str) -> String {
     columns.split(", ").map(source).collect::<Vec<_>>().join(", ")
 }
 
-/// Makes every view anew.
-fn create_views(connection: &Connection) -> rusqlite::Result<()> {
-    let cells = sources(CELLS);
+/// Makes every view anew, as schema version `version` has it; `results` as ours has it.
+pub(super) fn create_views(connection: &Connection, version: usize) -> rusqlite::Result<()> {
+    let mut cells = sources(CELLS);
+    let mut error = "";
+    if version >= FIRST_PROVEN {
+        cells = format!("{cells}, {}", sources(CELLS_SINCE_3));
+        error = ", m.standard_error AS standard_error";
+    }
     connection.execute_batch(&format!(
         "DROP VIEW IF EXISTS runs; DROP VIEW IF EXISTS cells; DROP VIEW IF EXISTS metrics;
          CREATE VIEW runs AS SELECT {RUNS} FROM stored_runs;
          CREATE VIEW cells AS SELECT {cells} FROM stored_cells AS c;
          CREATE VIEW metrics AS SELECT c.key AS cell_key, n.name AS name, m.value AS value,
-             m.min AS min, m.max AS max
+             m.min AS min, m.max AS max{error}
              FROM stored_metrics AS m JOIN stored_cells AS c ON c.id = m.cell
              JOIN stored_names AS n ON n.id = m.name;"
     ))?;

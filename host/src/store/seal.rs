@@ -5,7 +5,9 @@
 //! gives another number. A field without a value adds nothing, so a column that comes later leaves
 //! the checksums of older records as they are.
 
-use crate::record::{MetricValue, Record, RunInfo, Sandbox, canonical_json};
+use crate::record::{
+    Facts, MetricValue, Proof, QueryRecalls, Record, RunInfo, Sandbox, canonical_json,
+};
 
 /// The fields so far, each with its name and its length.
 struct Seal(blake3::Hasher);
@@ -34,6 +36,12 @@ impl Seal {
 
     fn whole(&mut self, name: &str, whole: u64) {
         self.bytes(name, &whole.to_le_bytes());
+    }
+
+    fn flag(&mut self, name: &str, flag: Option<bool>) {
+        if let Some(flag) = flag {
+            self.whole(name, flag.into());
+        }
     }
 
     fn real(&mut self, name: &str, real: Option<f64>) {
@@ -67,10 +75,13 @@ pub(super) fn of_record(record: &Record) -> i64 {
         error,
         log,
         sandbox,
+        proof,
+        notices,
         timing,
         started_at,
         wall_s,
         metrics,
+        recalls,
     } = record;
     let mut seal = Seal::new();
     seal.text("key", key);
@@ -80,6 +91,19 @@ pub(super) fn of_record(record: &Record) -> i64 {
     seal.whole("n", dataset.n);
     seal.whole("dim", dataset.dim);
     seal.whole("queries", dataset.queries);
+    if let Some(rows) = dataset.train_rows {
+        seal.whole("train_rows", rows);
+    }
+    seal.flag("train_apart", dataset.train_apart);
+    if let Some(facts) = &dataset.facts {
+        let Facts { synthetic, zero_queries, queries_in_base, duplicate_rows, tied_queries } =
+            *facts;
+        seal.flag("synthetic", Some(synthetic));
+        seal.whole("zero_queries", zero_queries);
+        seal.whole("queries_in_base", queries_in_base);
+        seal.whole("duplicate_rows", duplicate_rows);
+        seal.whole("tied_queries", tied_queries);
+    }
     seal.text("metric", metric);
     seal.text("method", &method.id);
     seal.text("method_version", &method.version);
@@ -88,6 +112,8 @@ pub(super) fn of_record(record: &Record) -> i64 {
     seal.maybe("needs_digest", method.needs_digest.as_deref());
     seal.text("sdk", &method.sdk);
     seal.text("abi", &method.abi);
+    seal.flag("needs_training", method.needs_training);
+    seal.flag("deterministic", method.deterministic);
     seal.text("params", &canonical_json(params));
     seal.text("label", label);
     seal.whole("seed", *seed);
@@ -96,6 +122,10 @@ pub(super) fn of_record(record: &Record) -> i64 {
     seal.maybe("error", error.as_deref());
     seal.maybe("log", log.as_deref());
     seal.maybe("sandbox", sandbox.as_ref().map(Sandbox::to_string).as_deref());
+    seal.maybe("proof", proof.as_ref().map(Proof::to_string).as_deref());
+    for notice in notices {
+        seal.text("notice", notice);
+    }
     seal.whole("threads", timing.threads.into());
     seal.whole("jobs", timing.jobs.into());
     seal.whole("exclusive", timing.exclusive.into());
@@ -113,7 +143,23 @@ pub(super) fn of_record(record: &Record) -> i64 {
         seal.real("value", Some(metric.value()));
         seal.real("min", metric.min());
         seal.real("max", metric.max());
+        seal.real("standard_error", metric.standard_error());
     }
+    let mut recalls: Vec<&QueryRecalls> = recalls.iter().collect();
+    recalls.sort_unstable_by_key(|recalls| recalls.k());
+    for recalls in recalls {
+        seal.whole("recall_k", recalls.k().into());
+        seal.whole("recall_queries", recalls.hits().len() as u64);
+        seal.bytes("hits", &recalls.packed());
+    }
+    seal.end()
+}
+
+/// The checksum of the eigenvalues of the data with this digest.
+pub(super) fn of_spectrum(dataset_digest: &str, eigenvalues: &[u8]) -> i64 {
+    let mut seal = Seal::new();
+    seal.text("dataset_digest", dataset_digest);
+    seal.bytes("eigenvalues", eigenvalues);
     seal.end()
 }
 
@@ -149,4 +195,16 @@ pub(super) fn of_run(run: &RunInfo) -> i64 {
         seal.text(name, value);
     }
     seal.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+
+    #[test]
+    fn the_checksum_of_an_older_record_never_changes() {
+        let record = sample("example", "m=8", &[("recall@10", 0.75), ("mse", 0.1)]);
+        assert_eq!(of_record(&record), -2_945_416_770_367_871_866);
+    }
 }

@@ -18,10 +18,10 @@ use super::usage::Usage;
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
-    DECODED, PairSample, QueryPairs, Reconstruction, RetrievalMetric, SYMMETRIC, Scan, estimator,
-    pairwise, rank_agreement, rate_distortion, retrieval, size,
+    DECODED, Hits, PairSample, QueryPairs, Reconstruction, RetrievalMetric, SYMMETRIC, Scan,
+    estimator, pairwise, rank_agreement, rate_distortion, retrieval, size,
 };
-use crate::record::MetricValue;
+use crate::record::{MetricValue, QueryRecalls};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use std::time::{Duration, Instant};
 use vq_kernels::knn::Knn;
@@ -106,16 +106,20 @@ fn measure_all(
     }
     let measured_s = started.elapsed().as_secs_f64();
     let block_rows = bench.block_rows;
-    Ok(Measured { metrics: metrics.0, block_rows, measured_s, threads_used: None })
+    let Metrics { all: metrics, recalls } = metrics;
+    Ok(Measured { metrics, recalls, block_rows, measured_s, threads_used: None })
 }
 
 /// The metrics of a cell as they come together.
 #[derive(Default)]
-struct Metrics(Vec<MetricValue>);
+struct Metrics {
+    all: Vec<MetricValue>,
+    recalls: Vec<QueryRecalls>,
+}
 
 impl Metrics {
     fn add(&mut self, name: impl Into<String>, value: f64) -> Result<(), Failure> {
-        self.0.push(MetricValue::new(name, value).map_err(Failure::failed)?);
+        self.all.push(MetricValue::new(name, value).map_err(Failure::failed)?);
         Ok(())
     }
 
@@ -124,7 +128,16 @@ impl Metrics {
     }
 
     fn add_retrieval(&mut self, of: Vec<RetrievalMetric>, suffix: &str) -> Result<(), Failure> {
-        of.into_iter().try_for_each(|m| self.add(format!("{}{suffix}", m.name), m.value))
+        for RetrievalMetric { name, value, standard_error, hits } in of {
+            let metric = MetricValue::with_error(name + suffix, value, standard_error);
+            self.all.push(metric.map_err(Failure::failed)?);
+            // The plain name's alone: the method at its best.
+            if let (Some(Hits { k, by_query }), "") = (hits, suffix) {
+                let recalls = QueryRecalls::new(k as u32, by_query).map_err(Failure::failed)?;
+                self.recalls.push(recalls);
+            }
+        }
+        Ok(())
     }
 
     /// The median with the extremes.
@@ -138,7 +151,7 @@ impl Metrics {
             f64::midpoint(values[middle - 1], values[middle])
         };
         let value = MetricValue::with_range(name, median, *min, *max).map_err(Failure::failed)?;
-        self.0.push(value);
+        self.all.push(value);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use super::fault::HostFault;
 use crate::data::Prepared;
 use crate::plugin::{Digests, LibraryDescription};
-use crate::record::{MetricValue, Outcome, Sandbox};
+use crate::record::{MetricValue, Outcome, QueryRecalls, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -210,6 +210,8 @@ impl Step {
 pub struct Measured {
     /// All metrics.
     pub metrics: Vec<MetricValue>,
+    /// What each query found, for each k.
+    pub recalls: Vec<QueryRecalls>,
     /// Rows per block that were used.
     pub block_rows: usize,
     /// Wall time of the measuring; the rest of the cell's is the host's own.
