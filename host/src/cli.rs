@@ -49,9 +49,6 @@ pub(crate) enum Verb {
     Results(Results),
     /// Look after prepared data
     Data(Data),
-    /// The child's side of run, plan, methods and check
-    #[command(hide = true)]
-    Worker,
 }
 
 const RUN_EXAMPLES: &str = "Examples:

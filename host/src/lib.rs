@@ -1,6 +1,7 @@
 //! The library behind the `vq-host` binary: sweep → plan → cells → records → report.
 
 pub mod data;
+mod measure;
 pub mod metric;
 pub mod output;
 pub mod plan;

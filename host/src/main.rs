@@ -8,10 +8,11 @@ use cmd::{interrupt, say};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let verb = cli::Cli::parse().verb;
-    if matches!(verb, cli::Verb::Worker) {
-        return vq_host::worker::work::main();
+    // The child's side of run, plan, methods and check: not for people, and in a hurry.
+    if let Some(lent) = vq_host::worker::work::asked_for(std::env::args_os()) {
+        return vq_host::worker::work::main(&lent);
     }
+    let verb = cli::Cli::parse().verb;
     say::install_error_style();
     match cmd::dispatch(verb) {
         Ok(code) => code,

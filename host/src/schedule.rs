@@ -4,16 +4,17 @@ use crate::data::Prepared;
 use crate::plan::Cell;
 use crate::plugin::needs::Needs;
 use crate::plugin::{Digests, config_json};
-use crate::record::{MethodInfo, MetricValue, Outcome, Record, TimingInfo, timestamp};
+use crate::record::{MethodInfo, MetricValue, Outcome, Proof, Record, TimingInfo, timestamp};
 use crate::worker::fault::HostFault;
-use crate::worker::protocol::{Answer, Evaluation, Job, Measurement};
-use crate::worker::supervise::{self, Ended, Limits};
+use crate::worker::protocol::{Answer, Engine, Evaluation};
+use crate::worker::supervise::{self, CellJob, Ended, Limits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::SystemTime;
+use vq_plugin_api::Space;
 
 /// What all cells of a run share.
 #[derive(Debug)]
@@ -211,40 +212,51 @@ fn run_cell(
     let data = &schedule.datasets[cell.dataset];
     let started_at = timestamp(SystemTime::now());
     let load_average = load_average();
-    let job = Job::Measure(Box::new(Measurement {
-        method: cell.method.id.clone(),
-        config: cell.config.clone(),
-        seed: cell.seed,
-        threads: schedule.limits.threads,
-        data: data.clone(),
-        evaluation: schedule.evaluation.clone(),
+    let limits = &schedule.limits;
+    let space = Space { dim: data.dim, metric: data.metric.into() };
+    let job = CellJob {
+        engine: Engine {
+            method: cell.method.id.clone(),
+            config: cell.config.clone(),
+            space,
+            seed: cell.seed,
+            threads: limits.threads,
+        },
+        data,
+        evaluation: &schedule.evaluation,
         block_rows: schedule.block_rows,
-    }));
+    };
     let library = Path::new(&cell.method.plugin_path);
     let MethodInfo { plugin_digest, needs_digest, .. } = &cell.method;
     let digests = Digests { file: plugin_digest.clone(), needs: needs_digest.clone() };
-    let expected = Some(digests.clone());
-    let ended = supervise::run(library, expected, job, &schedule.limits, cancel, on_progress);
+    let ended = supervise::measure(library, &digests, &job, limits, cancel, on_progress);
     if let Err(HostFault::Data { .. }) = ended {
         // What cannot be read may be a source that was cut, and is then told as that.
         data.unchanged()?;
         data.discard_damaged()?;
     }
     let ended = ended?;
-    let Ended { answer, log, sandbox, peak_rss_bytes, wall_s, .. } = ended;
+    let Ended { answer, log, sandbox, peaks, wall_s, .. } = ended;
+    let peaks = [
+        ("peak_rss_bytes", peaks.encoder.max(peaks.decoder)),
+        ("encoder_peak_rss_bytes", peaks.encoder),
+        ("decoder_peak_rss_bytes", peaks.decoder),
+    ];
+    let peaks = peaks.into_iter().filter(|(_, bytes)| *bytes > 0);
+    let peaks = peaks.flat_map(|(name, bytes)| MetricValue::new(name, bytes as f64));
     let mut threads_used = None;
-    let mut recalls = Vec::new();
+    let (mut recalls, mut proof, mut notices) = (Vec::new(), None, Vec::new());
     let (outcome, error, metrics, block_rows) = match answer {
         Answer::Measured(mut of) => {
             recalls = of.recalls;
+            proof = Some(of.unproven.map_or(Proof::Proven, |reason| Proof::Unproven { reason }));
+            notices = of.notices;
             threads_used = of.threads_used.filter(|threads| threads.is_finite());
             of.metrics.extend(MetricValue::new("overhead_s", wall_s - of.measured_s));
+            of.metrics.extend(peaks);
             (Outcome::Ok, None, of.metrics, Some(of.block_rows as u64))
         }
-        Answer::Failed { outcome, error } => {
-            let peak = MetricValue::new("peak_rss_bytes", peak_rss_bytes as f64);
-            (outcome, Some(error), peak.into_iter().collect(), None)
-        }
+        Answer::Failed { outcome, error } => (outcome, Some(error), peaks.take(1).collect(), None),
         Answer::Replaced { how } => return Ok(Ran::Replaced { how }),
         _ => (Outcome::Crashed, Some("the worker answered another question".into()), vec![], None),
     };
@@ -270,8 +282,8 @@ fn run_cell(
         error,
         log,
         sandbox,
-        proof: None,
-        notices: Vec::new(),
+        proof,
+        notices,
         timing: TimingInfo {
             threads: u32::try_from(schedule.limits.threads).unwrap_or(u32::MAX),
             jobs: u32::try_from(schedule.jobs).unwrap_or(u32::MAX),

@@ -38,7 +38,6 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
         Verb::Data(args) => data::data(&args),
-        Verb::Worker => unreachable!("main runs it before anything else"),
     }
 }
 

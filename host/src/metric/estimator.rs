@@ -88,6 +88,8 @@ pub struct EstimatorMetrics {
     /// Share of pairs with |e − t| within the bound that the method claims for them; `None`
     /// for a method that claims none.
     pub bound_coverage: Option<f64>,
+    /// Mean of those bounds / scale; `None` where t is constant, too.
+    pub bound_width: Option<f64>,
 }
 
 impl EstimatorMetrics {
@@ -103,6 +105,7 @@ impl EstimatorMetrics {
             Some(("error_p99", self.error_p99)),
             Some(("estimator_scale", self.scale)),
             optional("bound_coverage", self.bound_coverage),
+            optional("bound_width", self.bound_width),
         ]
         .into_iter()
         .flatten()
@@ -148,6 +151,9 @@ pub fn estimator(
         let covered = errors.iter().zip(bound).filter(|(error, bound)| error <= bound);
         covered.count() as f64 / n
     });
+    let bound_width = bound
+        .filter(|_| variance > 0.0)
+        .map(|bound| mean(&mut bound.iter().copied()) / variance.sqrt());
     let rmse = mean(&mut errors.iter().map(|e| e * e)).sqrt();
     errors.sort_unstable_by(f64::total_cmp);
 
@@ -164,6 +170,7 @@ pub fn estimator(
         error_p99: nearest_rank(&errors, 99)?,
         scale: variance.sqrt(),
         bound_coverage,
+        bound_width,
     })
 }
 
@@ -183,6 +190,12 @@ mod tests {
         assert_eq!(got.slope, Some(1.2));
         assert!((got.intercept.unwrap() - 0.0).abs() < 1e-15);
         assert_eq!((got.scale, got.bound_coverage), (1.25_f64.sqrt(), None));
+        assert_eq!(got.bound_width, None);
+        let bounds = [0.5, 1.0, 1.5, 2.0];
+        let bounded =
+            estimator(&[1.0, 2.0, 3.0, 4.0], &[2.0, 1.0, 4.0, 5.0], Some(&bounds)).unwrap();
+        assert_eq!(bounded.bound_width, Some(1.25 / 1.25_f64.sqrt()));
+        assert_eq!(bounded.bound_coverage, Some(0.75));
     }
 
     #[test]

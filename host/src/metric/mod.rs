@@ -138,6 +138,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("mse", "squared data units", Lower, "mean squared error per dimension"),
         metric("sse_per_vector", "squared data units", Lower, "mean squared error per row: d·mse"),
         metric("relative_error", "", Lower, "share of the data's variance that is lost"),
+        metric("relative_error/train", "", Lower, "the same on rows that the method learned from"),
         metric("sqnr_db", "dB", Higher, "signal to quantization noise: −10·log10(relative_error)"),
         metric("cosine", "", Higher, "mean cosine between row and reconstruction"),
         metric("row_error_p50", "", Lower, "median over rows of ‖x−x̂‖²/‖x‖²"),
@@ -162,6 +163,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("error_p99", "true values", Lower, "99th percentile of the absolute error of estimates"),
         metric("estimator_scale", "true values", Neither, "standard deviation of the true values, the unit of bias"),
         metric("bound_coverage", "", Higher, "share of estimates within the error bound the method claims"),
+        metric("bound_width", "std of true values", Lower, "mean half-width of the error bound the method claims"),
         // Retrieval
         metric("recall@{k}", "", Higher, "share of the true k nearest among the k found, ties counted"),
         metric("recall_1@{k}", "", Higher, "share of queries whose nearest row is among the k found"),
@@ -172,6 +174,7 @@ pub const METRICS: &[MetricInfo] = {
         // Size
         metric("code_bytes", "bytes", Lower, "bytes stored per vector"),
         metric("model_bytes", "bytes", Lower, "bytes of state needed to decode, shared by all vectors"),
+        metric("model_saved_bytes", "bytes", Lower, "bytes of the model as the method saves it"),
         metric("bits_per_dim", "bits", Lower, "stored bits per dimension"),
         metric("ratio", "", Higher, "original bytes per stored byte"),
         metric("ratio_amortised", "", Higher, "the same with the model's bytes spread over the vectors"),
@@ -184,7 +187,10 @@ pub const METRICS: &[MetricInfo] = {
         metric("decompress_vectors_per_s", "vectors/s", Higher, "vectors decompressed per second"),
         metric("score_codes_per_s", "codes/s", Higher, "codes scored per second"),
         metric("overhead_s", "s", Lower, "wall time of the cell around its measuring"),
-        metric("peak_rss_bytes", "bytes", Lower, "largest resident memory of the worker"),
+        metric("empty_call_s", "s", Neither, "time of a call that does nothing: what is not the method's in each timed call"),
+        metric("peak_rss_bytes", "bytes", Lower, "largest resident memory of the processes with the method"),
+        metric("encoder_peak_rss_bytes", "bytes", Lower, "largest resident memory of the process that fits and encodes"),
+        metric("decoder_peak_rss_bytes", "bytes", Lower, "largest resident memory of the process that decodes and scores"),
     ]
 };
 
@@ -213,7 +219,7 @@ mod tests {
         add(pairs.unwrap().unwrap().named());
         add(estimator(&[0.0, 1.0], &[0.0, 1.1], Some(&[1.0; 2])).unwrap().named());
         add(size(10, 2, 1, Some(4)).named());
-        assert_eq!(names.len(), 10 + 7 + 8 + 3);
+        assert_eq!(names.len(), 10 + 7 + 9 + 3);
 
         let truth = array![[0.0, 1.0]];
         let found = [vec![0.0, 1.0]];

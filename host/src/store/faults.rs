@@ -52,7 +52,7 @@ fn usual(i: usize) -> Record {
     }
     record.recalls = [1, 10, 100].map(|k| recalls(k, i)).to_vec();
     record.proof = Some(Proof::Proven);
-    record.method.needs_training = Some(i % 2 == 0);
+    record.method.needs_training = Some(i.is_multiple_of(2));
     record.method.deterministic = Some(true);
     record.dataset.train_rows = Some(20_000);
     record.dataset.train_apart = Some(true);

@@ -67,6 +67,27 @@ pub enum HostFault {
         /// The system's words.
         reason: String,
     },
+    /// A referee that ended without an answer.
+    #[error("the process that measures a cell ended before its time: {reason}")]
+    #[diagnostic(help(
+        "see that the machine has memory left; if it happens again, report it with the sweep: no \
+         plugin can bring that process down. What is finished is kept"
+    ))]
+    Referee {
+        /// How it ended.
+        reason: String,
+    },
+    /// No room for codes and models between the processes of a cell.
+    #[error("the codes of a cell cannot be kept in {place}: {reason}")]
+    #[diagnostic(help("{remedy}; then run again, what is finished is kept"))]
+    Keep {
+        /// Where.
+        place: String,
+        /// The system's words.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Data that cannot be read, or is not what was prepared.
     #[error("the data of this run cannot be used: {reason}")]
     #[diagnostic(help("{remedy}; then run again, what is finished is kept"))]
@@ -92,6 +113,16 @@ impl HostFault {
             reason: error.to_string(),
             remedy: remedy.to_owned(),
         }
+    }
+
+    /// Codes or a model could not be put aside.
+    pub(crate) fn keep(place: &str, error: &io::Error) -> Self {
+        let remedy = match error.raw_os_error() {
+            Some(nix::libc::EMFILE | nix::libc::ENFILE) => MORE_FILES,
+            _ => "free space there: a cell needs as much as its codes and its model take",
+        };
+        let (place, reason) = (place.to_owned(), error.to_string());
+        HostFault::Keep { place, reason, remedy: remedy.to_owned() }
     }
 
     /// This process cannot have another thread.

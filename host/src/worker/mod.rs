@@ -2,16 +2,14 @@
 //! [`work`], what they say to each other in [`protocol`], what the child may touch in [`sandbox`], what was the host's own fault in [`fault`].
 
 pub mod ask;
-mod codec;
+mod engine;
 pub mod environment;
+pub(crate) mod exchange;
 pub mod fault;
-pub mod measure;
 mod memory;
 pub mod protocol;
 pub mod reporter;
 pub mod sandbox;
 mod scratch;
-mod search;
 pub mod supervise;
-mod usage;
 pub mod work;

@@ -1,5 +1,8 @@
-//! What parent and child say to each other: one JSON job on the child's stdin, JSON lines back on
+//! What parent and child say to each other: one JSON order on the child's stdin, JSON lines back on
 //! a private pipe, the last of which is the answer. An end without an answer is a crash.
+//!
+//! A cell has three children. Only the referee, which has no plugin code, answers; of an engine,
+//! which has, the parent hears how it is held, how far its call says it is, and what it logs.
 
 use super::fault::HostFault;
 use crate::data::Prepared;
@@ -11,7 +14,7 @@ use std::path::PathBuf;
 use vq_plugin_api::conformance::Skip;
 use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
-use vq_plugin_api::{GridRequest, Level};
+use vq_plugin_api::{GridRequest, Level, Space};
 
 /// What a child is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,8 +35,36 @@ pub enum Job {
         /// What every configuration has.
         fixed: Config,
     },
-    /// Measure one cell.
-    Measure(Box<Measurement>),
+    /// Make the calls that the referee of a cell asks for.
+    Engine(Box<Engine>),
+    /// Measure one cell, with the engines' help.
+    Referee(Box<Measurement>),
+}
+
+/// Which of a cell's children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Has the training rows, then the rows to encode.
+    Encoder,
+    /// Has the saved model and the codes, then the queries.
+    Decoder,
+    /// Has no plugin code.
+    Referee,
+}
+
+/// A method as an engine makes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Engine {
+    /// The method's id.
+    pub method: String,
+    /// All its parameters.
+    pub config: Config,
+    /// Where its vectors live.
+    pub space: Space,
+    /// The seed.
+    pub seed: u64,
+    /// Threads.
+    pub threads: usize,
 }
 
 /// A job and the library it is about.
@@ -47,23 +78,25 @@ pub struct Order {
     pub memory: Option<u64>,
     /// Process id of the parent, to notice that it is gone.
     pub parent: u32,
-    /// The one folder the child may write to, its working directory; `None`: no sandbox.
+    /// Hold the child to its own files, as far as the kernel can.
+    pub sandbox: bool,
+    /// The one folder the child may write to, its working directory; `None`: none at all.
     pub scratch: Option<PathBuf>,
     /// What to do.
     pub job: Job,
 }
 
-/// One cell, as a worker needs it.
+/// One cell, as its referee needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The method's id.
-    pub method: String,
-    /// All its parameters.
-    pub config: Config,
-    /// The seed.
-    pub seed: u64,
-    /// Threads for plugin and host.
+    /// Threads for plugin and host, which work in turn.
     pub threads: usize,
+    /// Process ids of encoder and decoder, for their CPU time.
+    pub engines: [u32; 2],
+    /// Why nothing can be proved about this cell, if so.
+    pub unproven: Option<String>,
+    /// Why the encoder is to decode as well, if it must: that was tried with two engines.
+    pub together: Option<String>,
     /// The data.
     pub data: Prepared,
     /// What to measure.
@@ -94,11 +127,15 @@ pub enum Message {
     Confined(Sandbox),
     /// Where the work stands; `fraction` of the stage.
     Progress {
-        /// `fit`, `compress`, …
+        /// `fit`, `compress`, …; empty for an engine, which only knows its call.
         stage: String,
         /// 0 to 1.
         fraction: f32,
+        /// Where the stage will stand when the call under way is done; as `fraction` without one.
+        to: f32,
     },
+    /// The referee needs that engine no more, and waits for a line that says that it is gone.
+    Left(Role),
     /// A log line of the plugin.
     Log {
         /// How loud.
@@ -125,8 +162,15 @@ pub enum Answer {
     Expanded(Vec<Vec<Proposal>>),
     /// Of [`Job::Check`].
     Checked(CheckedMethod),
-    /// Of [`Job::Measure`].
+    /// Of [`Job::Referee`].
     Measured(Measured),
+    /// An engine ended before its time: how, its parent sees.
+    Ended(Role),
+    /// It has to be done again, by one engine.
+    Again {
+        /// Why.
+        reason: String,
+    },
     /// The library is not the one that was planned with; none of its code has run.
     Replaced {
         /// How that shows, after the file's name: `has other contents`.
@@ -218,6 +262,10 @@ pub struct Measured {
     pub measured_s: f64,
     /// CPU seconds per second of wall time, the most of any stage.
     pub threads_used: Option<f64>,
+    /// Why it is not shown that only the stored bytes carry information, if it is not.
+    pub unproven: Option<String>,
+    /// What a reader of the record should know.
+    pub notices: Vec<String>,
 }
 
 #[cfg(test)]

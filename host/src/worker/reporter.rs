@@ -1,7 +1,7 @@
 //! What the child tells the parent while it works, and how a job fails.
 
 use super::fault::HostFault;
-use super::protocol::{Answer, Message};
+use super::protocol::{Answer, Message, Role};
 use crate::record::Outcome;
 use std::fs::File;
 use std::io::Write;
@@ -19,20 +19,17 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 pub struct Reporter {
     pipe: Mutex<File>,
     last: Mutex<(String, Instant)>,
-    /// The part of its stage that a call to the plugin covers, from and to.
-    part: Mutex<(f32, f32)>,
 }
 
 impl Reporter {
-    pub(super) fn new(pipe: OwnedFd) -> Self {
+    pub(crate) fn new(pipe: OwnedFd) -> Self {
         Reporter {
             pipe: Mutex::new(File::from(pipe)),
             last: Mutex::new((String::new(), Instant::now())),
-            part: Mutex::new((0.0, 1.0)),
         }
     }
 
-    pub(super) fn send(&self, message: &Message) {
+    pub(crate) fn send(&self, message: &Message) {
         let Ok(mut line) = serde_json::to_vec(message) else { return };
         line.push(b'\n');
         // One write per line: lines of several threads do not mix. A parent that is gone takes
@@ -42,26 +39,20 @@ impl Reporter {
 
     /// Where the work stands.
     pub fn progress(&self, stage: &str, fraction: f32) {
+        self.part(stage, fraction, fraction);
+    }
+
+    /// What comes next, a call perhaps, is the part `from` to `to` of `stage`.
+    pub(crate) fn part(&self, stage: &str, from: f32, to: f32) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 == stage && last.1.elapsed() < PROGRESS_EVERY {
             return;
         }
         *last = (stage.to_owned(), Instant::now());
         drop(last);
-        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        self.send(&Message::Progress { stage: stage.to_owned(), fraction });
-    }
-
-    /// The next calls to the plugin cover the part `from` to `to` of their stage.
-    pub(super) fn part(&self, from: f32, to: f32) {
-        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = (from, to);
-    }
-
-    /// Where a call stands that covers a part of its stage.
-    pub(super) fn within(&self, stage: &str, fraction: f32) {
-        let (from, to) = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
-        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        self.progress(stage, from + fraction * (to - from));
+        let [fraction, to] =
+            [from, to].map(|at| if at.is_finite() { at.clamp(0.0, 1.0) } else { 0.0 });
+        self.send(&Message::Progress { stage: stage.to_owned(), fraction, to });
     }
 
     /// A log line of the plugin.
@@ -87,6 +78,13 @@ pub enum Failure {
     },
     /// By the host.
     Host(HostFault),
+    /// An engine has ended.
+    Ended(Role),
+    /// Another engine cannot do it.
+    Again {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Failure {
@@ -107,6 +105,8 @@ impl From<Failure> for Answer {
             Failure::Method { outcome, error } => Answer::Failed { outcome, error },
             Failure::Replaced { how } => Answer::Replaced { how },
             Failure::Host(fault) => Answer::HostFailed(fault),
+            Failure::Ended(role) => Answer::Ended(role),
+            Failure::Again { reason } => Answer::Again { reason },
         }
     }
 }

@@ -2,21 +2,30 @@
 //! the plugin does to it, and says how it ended.
 
 use super::environment;
+use super::exchange::{Area, AreaError, FILLED, LENT};
 use super::fault::HostFault;
 use super::memory::{Container, machine_bytes};
-use super::protocol::{Answer, CheckFinding, Job, Message, Order};
+use super::protocol::{
+    Answer, CheckFinding, Engine, Evaluation, Job, Measurement, Message, Order, Role,
+};
 use super::scratch::{Scratch, remove_registrations};
+use super::work::VERB;
+use crate::data::Prepared;
 use crate::plugin::Digests;
 use crate::record::{Outcome, Sandbox};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use vq_plugin_api::Level;
@@ -60,7 +69,16 @@ pub struct Limits {
     pub sandbox: bool,
 }
 
-/// How a child ended.
+/// Highest resident memory, bytes; 0 where that is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// Of the encoder.
+    pub encoder: u64,
+    /// Of the decoder.
+    pub decoder: u64,
+}
+
+/// How a child, or the children of a cell, ended.
 #[derive(Debug)]
 pub struct Ended {
     /// Its answer, or what the parent saw instead of one.
@@ -73,8 +91,8 @@ pub struct Ended {
     pub printed: String,
     /// What held the plugin in its place; `None` if the child did not get so far.
     pub sandbox: Option<Sandbox>,
-    /// Highest resident memory, bytes.
-    pub peak_rss_bytes: u64,
+    /// Highest resident memory of a cell's engines.
+    pub peaks: Peaks,
     /// Spawn to end, seconds.
     pub wall_s: f64,
 }
@@ -174,49 +192,82 @@ pub fn run(
     if cancel.load(Ordering::SeqCst) {
         return Ok(interrupted(started));
     }
-    // Gone when this function returns: the child and all it started are dead by then.
-    let scratch = limits.sandbox.then(Scratch::make).transpose()?;
-    let container = Container::look();
-    let trained_on = trained_on(&job);
-    let order = Order {
-        library: library.to_owned(),
-        digests,
-        memory: limits.memory,
-        parent: std::process::id(),
-        scratch: scratch.as_ref().map(Scratch::work),
-        job,
-    };
-    let program = executable();
-    let child = spawn(&program, &order, limits).map_err(|error| {
-        // A working directory that is gone shows as a program that is not there.
-        match scratch.as_ref().map(Scratch::work).filter(|folder| !folder.exists()) {
-            Some(gone) => HostFault::scratch(&gone, &error),
-            None => HostFault::start(&program, &error),
+    let (events, inbox) = mpsc::channel();
+    let asked = Asked { library, digests: digests.as_ref(), limits, events: &events };
+    let child = asked.start(None, job, Vec::new())?;
+    let watched = Watched { limits, container: Container::look(), cancel, started };
+    let end = watched.watch(vec![child], &inbox, on_progress)?;
+    blameless(limits, &end)?;
+    Ok(end)
+}
+
+/// What a cell is about, for [`measure`].
+#[derive(Debug)]
+pub struct CellJob<'a> {
+    /// The method.
+    pub engine: Engine,
+    /// The data.
+    pub data: &'a Prepared,
+    /// What to measure.
+    pub evaluation: &'a Evaluation,
+    /// Rows per block; `None`: chosen from the dimension.
+    pub block_rows: Option<usize>,
+}
+
+/// Measures one cell with three children: two engines, and a referee that answers.
+///
+/// # Errors
+/// As [`run`].
+pub fn measure(
+    library: &Path,
+    digests: &Digests,
+    cell: &CellJob<'_>,
+    limits: &Limits,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&str, f32),
+) -> Result<Ended, HostFault> {
+    let started = Instant::now();
+    let _under_way = UnderWay::begin();
+    let mut together = None;
+    loop {
+        if cancel.load(Ordering::SeqCst) {
+            return Ok(interrupted(started));
         }
-    })?;
-    let pid = child.id();
-    if let Some(scratch) = &scratch {
-        scratch.belongs_to(pid);
+        let (events, inbox) = mpsc::channel();
+        let asked = Asked { library, digests: Some(digests), limits, events: &events };
+        let children = asked.start_cell(cell, together.clone())?;
+        let watched = Watched { limits, container: Container::look(), cancel, started };
+        let mut end = watched.watch(children, &inbox, on_progress)?;
+        blameless(limits, &end)?;
+        match &mut end.answer {
+            // Once: with one engine there is no reason left.
+            Answer::Again { reason } if together.is_none() => {
+                together = Some(std::mem::take(reason));
+                continue;
+            }
+            Answer::Again { .. } => {
+                let reason = "it asked for the cell again".to_owned();
+                return Err(HostFault::Referee { reason });
+            }
+            Answer::Failed { outcome: Outcome::OutOfMemory, error } => {
+                let train = &cell.data.train;
+                let bytes = train.rows as u64 * train.dim as u64 * 4;
+                advise(error, (train.rows, bytes), limits.memory);
+            }
+            _ => {}
+        }
+        return Ok(end);
     }
-    let ended = watch(child, limits, &container, cancel, on_progress, started);
-    // What is left of it goes with its scratch folder, where it has one.
-    if scratch.is_none() {
-        remove_registrations(pid);
-    }
-    let mut ended = ended?;
-    if let Answer::Failed { outcome: Outcome::OutOfMemory, error } = &mut ended.answer {
-        advise(error, trained_on, limits.memory);
-    }
-    let confined = scratch.is_some();
-    drop(scratch);
-    // A plugin whose scratch folder was taken away, or lies on a full disk, is not to blame for
-    // what it made of that. Its own files are removed by now.
-    if confined
-        && matches!(&ended.answer, Answer::Failed { outcome, .. } if *outcome != Outcome::Cancelled)
-    {
+}
+
+/// A plugin whose scratch folder was taken away, or lies on a full disk, is not to blame for what it
+/// made of that. Its own files are removed by now.
+fn blameless(limits: &Limits, end: &Ended) -> Result<(), HostFault> {
+    let failed = |outcome: &Outcome| *outcome != Outcome::Cancelled;
+    if limits.sandbox && matches!(&end.answer, Answer::Failed { outcome, .. } if failed(outcome)) {
         drop(Scratch::make()?);
     }
-    Ok(ended)
+    Ok(())
 }
 
 /// The end of a child that never was.
@@ -227,7 +278,7 @@ fn interrupted(started: Instant) -> Ended {
         log: None,
         printed: String::new(),
         sandbox: None,
-        peak_rss_bytes: 0,
+        peaks: Peaks::default(),
         wall_s: started.elapsed().as_secs_f64(),
     }
 }
@@ -239,13 +290,179 @@ fn executable() -> PathBuf {
     if this.exists() { this.clone() } else { named() }
 }
 
-fn spawn(program: &Path, order: &Order, limits: &Limits) -> std::io::Result<std::process::Child> {
+/// What the children of one job are started with.
+struct Asked<'a> {
+    library: &'a Path,
+    digests: Option<&'a Digests>,
+    limits: &'a Limits,
+    events: &'a mpsc::Sender<(usize, Event)>,
+}
+
+impl Asked<'_> {
+    /// Encoder, decoder and referee, in this order, all at once: who is not needed yet waits, and
+    /// opens no library before it is told to.
+    fn start_cell(
+        &self,
+        cell: &CellJob<'_>,
+        together: Option<String>,
+    ) -> Result<Vec<Child>, HostFault> {
+        let unable = |error: AreaError| HostFault::Begin { reason: error.to_string() };
+        let exchange = || -> Result<[Vec<OwnedFd>; 2], AreaError> {
+            let (ours, theirs) = UnixStream::pair()?;
+            let (lent, filled) = (Area::file(LENT)?, Area::file(FILLED)?);
+            let referee = vec![ours.into(), lent.try_clone()?, filled.try_clone()?];
+            Ok([referee, vec![theirs.into(), lent, filled]])
+        };
+        let [mut lent, encoders] = exchange().map_err(unable)?;
+        let [decoding, decoders] = exchange().map_err(unable)?;
+        lent.extend(decoding);
+        let folder = cell.data.truth.path.parent().unwrap_or(Path::new("."));
+        lent.push(aside(folder)?);
+        lent.push(aside(folder)?);
+        let engine = || Job::Engine(Box::new(cell.engine.clone()));
+        let mut children = Vec::with_capacity(3);
+        for (role, lent) in [(Role::Encoder, encoders), (Role::Decoder, decoders)] {
+            // Those that run end with this function: their pipes close, and nobody asks them.
+            match self.start_nth(children.len(), Some(role), engine(), lent) {
+                Ok(child) => children.push(child),
+                Err(fault) => return Err(end_all(children, fault)),
+            }
+        }
+        let referee = Measurement {
+            threads: cell.engine.threads,
+            engines: [children[0].pid, children[1].pid],
+            unproven: (!self.limits.sandbox).then(|| "it ran without a sandbox".to_owned()),
+            together,
+            data: cell.data.clone(),
+            evaluation: cell.evaluation.clone(),
+            block_rows: cell.block_rows,
+        };
+        let job = Job::Referee(Box::new(referee));
+        match self.start_nth(2, Some(Role::Referee), job, lent) {
+            Ok(child) => children.push(child),
+            Err(fault) => return Err(end_all(children, fault)),
+        }
+        Ok(children)
+    }
+
+    fn start(&self, role: Option<Role>, job: Job, lent: Vec<OwnedFd>) -> Result<Child, HostFault> {
+        self.start_nth(0, role, job, lent)
+    }
+
+    /// Starts the child number `number`, which alone gets what is `lent`.
+    fn start_nth(
+        &self,
+        number: usize,
+        role: Option<Role>,
+        job: Job,
+        lent: Vec<OwnedFd>,
+    ) -> Result<Child, HostFault> {
+        let limits = self.limits;
+        let referee = role == Some(Role::Referee);
+        // Gone when the child is: it and all it started are dead by then.
+        let scratch = (limits.sandbox && !referee).then(Scratch::make).transpose()?;
+        let order = Order {
+            library: self.library.to_owned(),
+            digests: self.digests.filter(|_| !referee).cloned(),
+            memory: limits.memory.filter(|_| !referee),
+            parent: std::process::id(),
+            sandbox: limits.sandbox,
+            scratch: scratch.as_ref().map(Scratch::work),
+            job,
+        };
+        let program = executable();
+        let mut process = spawn(&program, &order, limits, &lent).map_err(|error| {
+            // A working directory that is gone shows as a program that is not there.
+            match scratch.as_ref().map(Scratch::work).filter(|folder| !folder.exists()) {
+                Some(gone) => HostFault::scratch(&gone, &error),
+                None => HostFault::start(&program, &error),
+            }
+        })?;
+        drop(lent);
+        let pid = process.id();
+        if let Some(scratch) = &scratch {
+            scratch.belongs_to(pid);
+        }
+        // The referee hears more later.
+        let stdin = process.stdin.take().filter(|_| referee);
+        let printed = listen(process, number, self.events).map_err(|error| {
+            // It ends; that nobody waits for it costs an entry in a table until this process ends.
+            kill_group(pid);
+            HostFault::start(&executable(), &error)
+        })?;
+        Ok(Child {
+            role,
+            pid,
+            stdin,
+            scratch,
+            printed: Some(printed),
+            held: None,
+            answer: None,
+            left: false,
+            peak_anonymous: 0,
+            peak_resident: 0,
+            exited: None,
+            closed: false,
+        })
+    }
+}
+
+/// Ends `children`, which cannot do their job; answers why.
+fn end_all(children: Vec<Child>, fault: HostFault) -> HostFault {
+    for child in children {
+        kill_group(child.pid);
+        child.clear();
+    }
+    fault
+}
+
+/// A file without a name beside the prepared data in `folder`, or where temporary files go.
+fn aside(folder: &Path) -> Result<OwnedFd, HostFault> {
+    let beside = folder.parent().unwrap_or(folder);
+    tempfile::tempfile_in(beside)
+        .or_else(|_| tempfile::tempfile())
+        .map(OwnedFd::from)
+        .map_err(|error| HostFault::keep(&beside.display().to_string(), &error))
+}
+
+/// Has everything that comes from child `number` sent to `events`; answers what it prints.
+fn listen(
+    mut process: std::process::Child,
+    number: usize,
+    events: &mpsc::Sender<(usize, Event)>,
+) -> std::io::Result<thread::JoinHandle<String>> {
+    let (stderr, stdout) = (process.stderr.take(), process.stdout.take());
+    let output = thread::Builder::new().spawn(move || stderr.map(tail).unwrap_or_default())?;
+    let lines = events.clone();
+    let listen = move || {
+        stdout.into_iter().for_each(|pipe| {
+            read_lines(pipe, &|event| lines.send((number, event)).is_ok());
+        });
+    };
+    thread::Builder::new().spawn(listen)?;
+    let ends = events.clone();
+    let wait = move || drop(ends.send((number, Event::Exited(process.wait4()))));
+    thread::Builder::new().spawn(wait)?;
+    Ok(output)
+}
+
+/// Held while a child is started, so that no other child is given what is lent to that one.
+static STARTING: Mutex<()> = Mutex::new(());
+
+fn spawn(
+    program: &Path,
+    order: &Order,
+    limits: &Limits,
+    lent: &[OwnedFd],
+) -> std::io::Result<std::process::Child> {
     let threads = limits.threads.max(1).to_string();
-    let job = serde_json::to_string(order)?;
+    let mut job = serde_json::to_string(order)?;
+    job.push('\n');
     let mut command = Command::new(program);
     command
         .arg0("vq-host")
-        .arg("worker")
+        .arg(VERB)
+        .args(lent.iter().map(|fd| fd.as_raw_fd().to_string()))
         .env_clear()
         .envs(environment::passed())
         .stdin(Stdio::piped())
@@ -275,161 +492,316 @@ fn spawn(program: &Path, order: &Order, limits: &Limits) -> std::io::Result<std:
     if std::env::var_os(WAIT_POLICY).is_none() {
         command.env(WAIT_POLICY, "passive");
     }
-    let mut child = command.spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
+    let mut child = {
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = |fd: &OwnedFd, flags| fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop);
+        lent.iter().try_for_each(|fd| keep(fd, FdFlag::empty()))?;
+        let child = command.spawn();
+        lent.iter().try_for_each(|fd| keep(fd, FdFlag::FD_CLOEXEC))?;
+        child?
+    };
+    if let Some(stdin) = &mut child.stdin {
         // A child that dies before it reads shows as a missing answer, with a better reason.
         let _ = stdin.write_all(job.as_bytes());
     }
     Ok(child)
 }
 
-fn watch(
-    mut child: std::process::Child,
-    limits: &Limits,
-    container: &Container,
-    cancel: &AtomicBool,
-    on_progress: &mut dyn FnMut(&str, f32),
-    started: Instant,
-) -> Result<Ended, HostFault> {
-    let pid = child.id();
-    let (events, inbox) = mpsc::channel();
-    let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
-    let lines = events.clone();
-    let listening = thread::Builder::new()
-        .spawn(move || stderr.map(tail).unwrap_or_default())
-        .and_then(|output| {
-            let listen = move || stdout.into_iter().for_each(|pipe| read_lines(pipe, &lines));
-            thread::Builder::new().spawn(listen)?;
-            Ok(output)
-        })
-        .and_then(|output| {
-            let wait = move || drop(events.send(Event::Exited(child.wait4())));
-            thread::Builder::new().spawn(wait)?;
-            Ok(output)
-        });
-    let output = listening.map_err(|error| {
-        // It ends; that nobody waits for it costs an entry in a table until this process ends.
-        kill_group(pid);
-        HostFault::start(&executable(), &error)
-    })?;
+/// A child, and what is known of it so far.
+struct Child {
+    /// `None` for one that answers a question.
+    role: Option<Role>,
+    pid: u32,
+    stdin: Option<ChildStdin>,
+    scratch: Option<Scratch>,
+    printed: Option<thread::JoinHandle<String>>,
+    held: Option<Sandbox>,
+    answer: Option<Answer>,
+    /// The referee needs it no more.
+    left: bool,
+    peak_anonymous: u64,
+    peak_resident: u64,
+    exited: Option<Option<ExitStatus>>,
+    closed: bool,
+}
 
-    let mut answer = None;
-    let mut sandbox = None;
-    let mut checked = (Vec::new(), Vec::new());
-    let mut log = Log::default();
-    let mut stage = String::from("start");
-    let mut killed: Option<(Outcome, String)> = None;
-    let mut exited: Option<(Option<ExitStatus>, u64)> = None;
-    let mut closed = false;
-    let mut peak_anonymous = 0u64;
-    let mut drain_until = None;
-    while exited.is_none() || !closed {
-        match inbox.recv_timeout(TICK) {
-            Ok(Event::Line(Message::Answer(last))) => answer = Some(*last),
-            // The first word counts: later ones could be the plugin's.
-            Ok(Event::Line(Message::Confined(held))) => {
-                sandbox.get_or_insert(held);
-            }
-            Ok(Event::Line(Message::Progress { stage: now, fraction })) => {
-                let now = capped(now, MAX_STAGE);
-                on_progress(&now, fraction);
-                stage = now;
-            }
-            Ok(Event::Line(Message::Found(finding))) => checked.0.push(finding),
-            Ok(Event::Line(Message::Skipped(skip))) => checked.1.push(skip),
-            Ok(Event::Line(Message::Log { level, text })) => log.line(level, text),
-            Ok(Event::Line(Message::Note(text))) => log.note(text),
-            Ok(Event::Garbage) => {}
-            Ok(Event::Closed) => closed = true,
-            Ok(Event::Exited(usage)) => {
-                let usage = usage.ok();
-                exited = Some((usage.map(|u| u.status), usage.map_or(0, |u| u.rusage.maxrss)));
-                // Whatever the plugin started dies with it, and lets go of the pipes.
-                kill_group(pid);
-                drain_until = Some(Instant::now() + DRAIN);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-        if drain_until.is_some_and(|end| Instant::now() > end) {
-            break;
-        }
-        if exited.is_some() || killed.is_some() {
-            continue;
-        }
-        let anonymous = anonymous_bytes(pid);
-        peak_anonymous = peak_anonymous.max(anonymous);
-        let verdict = if cancel.load(Ordering::Relaxed) {
-            Some((Outcome::Cancelled, "interrupted".to_owned()))
-        } else if started.elapsed() > limits.timeout {
-            let limit = humantime::format_duration(limits.timeout);
-            Some((Outcome::Timeout, format!("still at {stage} after the time limit of {limit}")))
-        } else {
-            limits.memory.filter(|limit| anonymous > *limit).map(|limit| {
-                (
-                    Outcome::OutOfMemory,
-                    format!("passed the memory limit of {} at {stage}", size(limit)),
-                )
-            })
-        };
-        if verdict.is_some() {
-            kill_group(pid);
-            killed = verdict;
+impl Child {
+    fn over(&self) -> bool {
+        self.exited.is_some() && self.closed
+    }
+
+    /// True for one that has plugin code, and is not the one that answers.
+    fn engine(&self) -> bool {
+        matches!(self.role, Some(Role::Encoder | Role::Decoder))
+    }
+
+    /// Removes what it left behind.
+    fn clear(self) {
+        // What is left of it goes with its scratch folder, where it has one.
+        if self.scratch.is_none() {
+            remove_registrations(self.pid);
         }
     }
-    let printed = join_within(output, DRAIN).unwrap_or_default();
-    let (status, max_rss) = exited.unwrap_or((None, 0));
-    let answer = match (killed, answer) {
-        (_, Some(Answer::HostFailed(fault))) => return Err(fault),
-        (_, Some(Answer::Failed { outcome, error })) => {
-            Answer::Failed { outcome, error: capped(error, MAX_TEXT) }
-        }
-        // An answer that was on its way when the limit struck is worth more than the limit.
-        (_, Some(answer)) => answer,
-        (Some((outcome, error)), None) => {
-            if sandbox.is_none() && outcome != Outcome::Cancelled {
-                return Err(HostFault::Begin { reason: error });
+}
+
+/// What one job is watched with.
+struct Watched<'a> {
+    limits: &'a Limits,
+    container: Container,
+    cancel: &'a AtomicBool,
+    started: Instant,
+}
+
+impl Watched<'_> {
+    /// Watches `children` until all are gone. The last of them answers.
+    fn watch(
+        &self,
+        mut children: Vec<Child>,
+        inbox: &mpsc::Receiver<(usize, Event)>,
+        on_progress: &mut dyn FnMut(&str, f32),
+    ) -> Result<Ended, HostFault> {
+        let last = children.len() - 1;
+        let mut checked = (Vec::new(), Vec::new());
+        let mut log = Log::default();
+        let mut stage = String::from("start");
+        // The part of the stage that a call under way covers.
+        let mut part = (0.0, 1.0);
+        let mut killed: Option<(Outcome, String)> = None;
+        let mut drain_until: Option<Instant> = None;
+        while !children.iter().all(Child::over) {
+            match inbox.recv_timeout(TICK) {
+                Ok((number, Event::Line(message))) => {
+                    let child = &mut children[number];
+                    match message {
+                        // The first answer counts: a process answers once. An engine has none to
+                        // give, but that it could not begin.
+                        Message::Answer(answer) if number == last || child.held.is_none() => {
+                            if !child.engine() || answer.begins() {
+                                child.answer.get_or_insert(*answer);
+                            }
+                            if child.role.is_some() {
+                                // Nobody needs the engines any more.
+                                children[..last].iter().for_each(|child| kill_group(child.pid));
+                            }
+                        }
+                        // The first word counts: later ones could be the plugin's.
+                        Message::Confined(held) => {
+                            child.held.get_or_insert(held);
+                        }
+                        Message::Progress { fraction, .. } if child.engine() => {
+                            on_progress(
+                                &stage,
+                                part.0 + fraction.clamp(0.0, 1.0) * (part.1 - part.0),
+                            );
+                        }
+                        Message::Progress { stage: now, fraction, to } => {
+                            stage = capped(now, MAX_STAGE);
+                            part = (fraction, to);
+                            on_progress(&stage, fraction);
+                        }
+                        Message::Left(role) if child.role == Some(Role::Referee) => {
+                            let of = children.iter_mut().find(|child| child.role == Some(role));
+                            if let Some(of) = of {
+                                of.peak_resident = of.peak_resident.max(resident_bytes(of.pid));
+                                of.left = true;
+                                kill_group(of.pid);
+                            }
+                        }
+                        Message::Log { level, text } => log.line(level, text),
+                        Message::Note(text) => log.note(text),
+                        Message::Found(finding) if child.role.is_none() => {
+                            checked.0.push(finding);
+                        }
+                        Message::Skipped(skip) if child.role.is_none() => checked.1.push(skip),
+                        Message::Answer(_)
+                        | Message::Left(_)
+                        | Message::Found(_)
+                        | Message::Skipped(_) => {}
+                    }
+                }
+                Ok((_, Event::Garbage)) => {}
+                Ok((number, Event::Closed)) => children[number].closed = true,
+                Ok((number, Event::Exited(usage))) => {
+                    let child = &mut children[number];
+                    let usage = usage.ok();
+                    let peak = usage.as_ref().map_or(0, |usage| usage.rusage.maxrss);
+                    child.peak_resident = child.peak_resident.max(peak);
+                    child.exited = Some(usage.map(|usage| usage.status));
+                    // Whatever the plugin started dies with it, and lets go of the pipes.
+                    kill_group(child.pid);
+                    if number == last {
+                        children.iter().for_each(|child| kill_group(child.pid));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            Answer::Failed { outcome, error }
+            self.tell_who_left(&mut children);
+            if children.iter().all(|child| child.exited.is_some()) {
+                let until = drain_until.get_or_insert_with(|| Instant::now() + DRAIN);
+                if Instant::now() > *until {
+                    break;
+                }
+                continue;
+            }
+            if killed.is_none() {
+                killed = self.verdict(&mut children, &stage);
+                if killed.is_some() {
+                    children.iter().for_each(|child| kill_group(child.pid));
+                }
+            }
         }
-        (None, None) => {
-            let most = peak_anonymous.max(max_rss.saturating_sub(PROGRAM_PAGES)) as f64;
-            let room = [limits.memory, machine_bytes()].into_iter().flatten().min();
-            let near = room.is_some_and(|room| most > NEAR_LIMIT * room as f64);
-            let (outcome, error) = match out_of_container(status, &stage, container) {
-                Some(error) => (Outcome::OutOfMemory, error),
-                None => cause(status, &stage, &printed, near, limits.memory),
+        self.conclude(children, &stage, killed, log, checked)
+    }
+
+    /// Tells the referee of those that left, once all they started is gone too.
+    fn tell_who_left(&self, children: &mut [Child]) {
+        let Some((referee, engines)) = children.split_last_mut() else { return };
+        for engine in engines {
+            if engine.left && engine.exited.is_some() {
+                engine.left = false;
+                if let Some(stdin) = &mut referee.stdin {
+                    // One that is gone itself needs no word.
+                    let _ = stdin.write_all(b"gone\n");
+                }
+            }
+        }
+    }
+
+    /// Why the children have to be ended now, if so.
+    fn verdict(&self, children: &mut [Child], stage: &str) -> Option<(Outcome, String)> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Some((Outcome::Cancelled, "interrupted".to_owned()));
+        }
+        if self.started.elapsed() > self.limits.timeout {
+            let limit = humantime::format_duration(self.limits.timeout);
+            let error = format!("still at {stage} after the time limit of {limit}");
+            return Some((Outcome::Timeout, error));
+        }
+        let running =
+            |child: &&mut Child| child.exited.is_none() && child.role != Some(Role::Referee);
+        children.iter_mut().filter(running).find_map(|child| {
+            let anonymous = anonymous_bytes(child.pid);
+            child.peak_anonymous = child.peak_anonymous.max(anonymous);
+            let limit = self.limits.memory.filter(|limit| anonymous > *limit)?;
+            let error = format!("passed the memory limit of {} at {stage}", size(limit));
+            Some((Outcome::OutOfMemory, error))
+        })
+    }
+
+    fn conclude(
+        &self,
+        mut children: Vec<Child>,
+        stage: &str,
+        killed: Option<(Outcome, String)>,
+        log: Log,
+        checked: (Vec<CheckFinding>, Vec<Skip>),
+    ) -> Result<Ended, HostFault> {
+        let printed: Vec<String> = children
+            .iter_mut()
+            .map(|child| child.printed.take().and_then(|of| join_within(of, DRAIN)))
+            .map(Option::unwrap_or_default)
+            .collect();
+        let sandbox = children[0].held.clone();
+        let peak = |role| {
+            let of = children.iter().find(|child| child.role == Some(role));
+            of.map_or(0, |child| child.peak_resident)
+        };
+        let peaks = Peaks { encoder: peak(Role::Encoder), decoder: peak(Role::Decoder) };
+        let answer = self.answer(&mut children, &printed, stage, killed);
+        children.into_iter().for_each(Child::clear);
+        let printed = printed.into_iter().filter(|text| !text.is_empty());
+        let printed = printed.collect::<Vec<_>>().join("\n");
+        Ok(Ended {
+            answer: answer?,
+            checked,
+            log: log.text(&printed),
+            printed,
+            sandbox,
+            peaks,
+            wall_s: self.started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// What came of it, once all children are gone.
+    fn answer(
+        &self,
+        children: &mut [Child],
+        printed: &[String],
+        stage: &str,
+        killed: Option<(Outcome, String)>,
+    ) -> Result<Answer, HostFault> {
+        // That one could not begin says more than what the others made of that.
+        let begun = children.iter_mut().filter(|child| child.engine());
+        if let Some(answer) = begun.filter_map(|child| child.answer.take()).next() {
+            return match answer {
+                Answer::HostFailed(fault) => Err(fault),
+                answer => Ok(answer),
             };
-            // It says that it is confined before it opens the library.
-            if sandbox.is_none() {
-                let printed = if printed.is_empty() { printed } else { format!(" ({printed})") };
-                return Err(HostFault::Begin { reason: format!("{error}{printed}") });
-            }
-            Answer::Failed { outcome, error }
         }
-    };
-    Ok(Ended {
-        answer,
-        checked,
-        log: log.text(&printed),
-        printed,
-        sandbox,
-        peak_rss_bytes: max_rss,
-        wall_s: started.elapsed().as_secs_f64(),
-    })
+        let last = children.len() - 1;
+        let answer = children[last].answer.take();
+        let confined = children.iter().all(|child| child.held.is_some());
+        match (killed, answer) {
+            (_, Some(Answer::HostFailed(fault))) => Err(fault),
+            (_, Some(Answer::Failed { outcome, error })) => {
+                Ok(Answer::Failed { outcome, error: capped(error, MAX_TEXT) })
+            }
+            (None, Some(Answer::Ended(role))) => {
+                let of = children.iter().position(|child| child.role == Some(role));
+                self.cause_of(&children[of.unwrap_or(0)], &printed[of.unwrap_or(0)], stage)
+            }
+            (Some((outcome, error)), Some(Answer::Ended(_)) | None) => {
+                if !confined && outcome != Outcome::Cancelled {
+                    return Err(HostFault::Begin { reason: error });
+                }
+                Ok(Answer::Failed { outcome, error })
+            }
+            // An answer that was on its way when the limit struck is worth more than the limit.
+            (_, Some(answer)) => Ok(answer),
+            (None, None) if children[last].role == Some(Role::Referee) => {
+                let (_, reason) = cause(children[last].status(), stage, "", false, None);
+                let printed = printed[last].lines().next_back().unwrap_or_default();
+                let printed = if printed.is_empty() { "" } else { &format!(" ({printed})") };
+                Err(HostFault::Referee { reason: format!("{reason}{printed}") })
+            }
+            (None, None) => self.cause_of(&children[last], &printed[last], stage),
+        }
+    }
+
+    /// Why `child` ended by itself, without an answer.
+    fn cause_of(&self, child: &Child, printed: &str, stage: &str) -> Result<Answer, HostFault> {
+        let most = child.peak_anonymous.max(child.peak_resident.saturating_sub(PROGRAM_PAGES));
+        let room = [self.limits.memory, machine_bytes()].into_iter().flatten().min();
+        let near = room.is_some_and(|room| most as f64 > NEAR_LIMIT * room as f64);
+        let (outcome, error) = match out_of_container(child.status(), stage, &self.container) {
+            Some(error) => (Outcome::OutOfMemory, error),
+            None => cause(child.status(), stage, printed, near, self.limits.memory),
+        };
+        // It says that it is confined before it opens the library.
+        if child.held.is_none() {
+            let printed = if printed.is_empty() { "" } else { &format!(" ({printed})") };
+            return Err(HostFault::Begin { reason: format!("{error}{printed}") });
+        }
+        Ok(Answer::Failed { outcome, error })
+    }
 }
 
-/// The rows a cell's method learns from and their bytes, all of which are in memory until fit is
-/// over.
-fn trained_on(job: &Job) -> Option<(usize, u64)> {
-    let Job::Measure(cell) = job else { return None };
-    let train = &cell.data.train;
-    Some((train.rows, train.rows as u64 * train.dim as u64 * 4))
+impl Child {
+    fn status(&self) -> Option<ExitStatus> {
+        self.exited.flatten()
+    }
 }
 
-/// Adds what to do where the training rows alone take much of the memory.
-fn advise(error: &mut String, trained_on: Option<(usize, u64)>, memory: Option<u64>) {
-    let Some((rows, bytes)) = trained_on else { return };
+impl Answer {
+    /// True for what a process may answer before it is confined.
+    fn begins(&self) -> bool {
+        matches!(self, Answer::HostFailed(_) | Answer::Replaced { .. })
+    }
+}
+
+/// Adds what to do where the training rows alone, so many rows and bytes, take much of the memory.
+fn advise(error: &mut String, (rows, bytes): (usize, u64), memory: Option<u64>) {
     let room = [memory, machine_bytes()].into_iter().flatten().min().unwrap_or(u64::MAX);
     let learning = ["at load", "at fit"].iter().any(|stage| error.contains(stage));
     if learning && bytes > room / 8 {
@@ -520,16 +892,26 @@ fn kill_group(pid: u32) {
 
 /// Resident memory that belongs to the process alone (the mapped files of others do not count).
 fn anonymous_bytes(pid: u32) -> u64 {
+    status_bytes(pid, &["RssAnon:", "RssShmem:"])
+}
+
+/// The most resident memory it had so far.
+fn resident_bytes(pid: u32) -> u64 {
+    status_bytes(pid, &["VmHWM:"])
+}
+
+fn status_bytes(pid: u32, names: &[&str]) -> u64 {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
-    let kilobytes = |name: &str| -> u64 {
+    let kilobytes = |name: &&str| -> u64 {
         let line = status.lines().find_map(|l| l.strip_prefix(name));
         let number = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok());
         number.unwrap_or(0)
     };
-    (kilobytes("RssAnon:") + kilobytes("RssShmem:")) * 1024
+    names.iter().map(kilobytes).sum::<u64>() * 1024
 }
 
-fn read_lines(pipe: impl Read, events: &mpsc::Sender<Event>) {
+/// Hands every line on to `send`, which answers whether anybody still listens.
+fn read_lines(pipe: impl Read, send: &dyn Fn(Event) -> bool) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     loop {
@@ -542,11 +924,11 @@ fn read_lines(pipe: impl Read, events: &mpsc::Sender<Event>) {
             Ok(message) => Event::Line(message),
             Err(_) => Event::Garbage,
         };
-        if events.send(event).is_err() {
+        if !send(event) {
             break;
         }
     }
-    let _ = events.send(Event::Closed);
+    send(Event::Closed);
 }
 
 /// Reads to the end and keeps the tail, so that a chatty plugin neither blocks nor fills memory.

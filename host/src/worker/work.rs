@@ -1,17 +1,21 @@
 //! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
 //! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
 
+use super::engine::{self, Shared};
 use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, Step};
 use super::reporter::{Failure, Reporter};
-use super::sandbox::{Role, Room};
-use super::{measure, sandbox};
+use super::sandbox::{self, Room};
+use crate::data::Prepared;
+use crate::measure;
 use crate::plugin::load::{self, Loaded};
 use crate::plugin::needs::Needs;
 use crate::record::Sandbox;
 use nix::sys::resource::{Resource, setrlimit};
+use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -21,19 +25,27 @@ use vq_plugin_api::params::Config;
 use vq_plugin_api::thread_state::Change;
 use vq_plugin_api::{GridRequest, conformance};
 
+/// The verb by which the host starts itself as a worker.
+pub(super) const VERB: &str = "worker";
+/// Bytes that one file of a plugin may have.
+const LARGEST_FILE: u64 = 1 << 30;
 /// How long text on its way through a pipe of this process is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Bytes that one file of a plugin may have.
-const LARGEST_FILE: u64 = 1 << 30;
+/// The descriptors that this process was started to work with, if it was started as a worker.
+pub fn asked_for(args: impl IntoIterator<Item = OsString>) -> Option<Vec<i32>> {
+    let mut args = args.into_iter().skip(1);
+    (args.next()? == VERB).then_some(())?;
+    args.map(|number| number.to_str()?.parse().ok()).collect()
+}
 
-/// The body of `vq-host worker`.
-pub fn main() -> ExitCode {
-    let Ok(reporter) = take_stdout().map(|pipe| Arc::new(Reporter::new(pipe))) else {
-        return ExitCode::FAILURE;
-    };
+/// The body of a worker; `lent` are the descriptors it was given beside the standard ones.
+pub fn main(lent: &[i32]) -> ExitCode {
+    let Ok((pipe, lent)) = take_descriptors(lent) else { return ExitCode::FAILURE };
+    let reporter = Arc::new(Reporter::new(pipe));
     let mut text = String::new();
-    let read = std::io::stdin().read_to_string(&mut text);
+    // A line, not to the end: a referee hears more later.
+    let read = std::io::stdin().read_line(&mut text);
     let order: Order = match read
         .map_err(|e| e.to_string())
         .and_then(|_| serde_json::from_str(&text).map_err(|e| e.to_string()))
@@ -45,25 +57,9 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = confine(&order) {
-        let reason = format!("its limits cannot be set: {error}");
-        fail(&reporter, HostFault::Begin { reason }.into());
-        return ExitCode::FAILURE;
-    }
-    let needs = Needs::of(&order.library);
-    let held = match room(&order) {
-        Some(room) => sandbox::enter(&room, &needs),
-        None => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
-    };
-    match held {
-        Ok(held) => reporter.send(&Message::Confined(held)),
-        Err(error) => {
-            fail(&reporter, HostFault::Confine { reason: error.to_string() }.into());
-            return ExitCode::FAILURE;
-        }
-    }
-    match work(&order, &needs, &reporter) {
-        Ok(answer) => reporter.send(&Message::Answer(Box::new(answer))),
+    match begin(&order, lent, &reporter) {
+        Ok(Some(answer)) => reporter.send(&Message::Answer(Box::new(answer))),
+        Ok(None) => {}
         Err(failure) => fail(&reporter, failure),
     }
     // Without running the plugin's exit handlers: the answer is out, and they could still hang.
@@ -71,26 +67,46 @@ pub fn main() -> ExitCode {
     nix_exit()
 }
 
-/// What the process that does `order` is left; `None` without a sandbox.
-fn room(order: &Order) -> Option<Room> {
-    let mut readable = vec![order.library.clone()];
-    let mut threads = 1;
-    if let Job::Measure(cell) = &order.job {
-        let data = &cell.data;
-        let rows = [&data.base, &data.train, &data.queries];
-        readable.extend(rows.map(|rows| rows.path.clone()));
-        readable.extend(rows.iter().filter_map(|rows| rows.blocks.clone()));
-        readable.push(data.truth.path.clone());
-        threads = cell.threads;
+/// Confines this process and does what is ordered; an engine has no answer of its own.
+fn begin(
+    order: &Order,
+    lent: Vec<OwnedFd>,
+    reporter: &Arc<Reporter>,
+) -> Result<Option<Answer>, Failure> {
+    let unable = |reason: String| HostFault::Begin { reason };
+    confine(order).map_err(|e| unable(format!("its limits cannot be set: {e}")))?;
+    let needs = match &order.job {
+        Job::Referee(_) => Needs::default(),
+        _ => Needs::of(&order.library),
+    };
+    let held = match order.sandbox {
+        false => Sandbox::Off { reason: "--no-sandbox".into() },
+        true => sandbox::enter(&room(order), &needs)
+            .map_err(|e| HostFault::Confine { reason: e.to_string() })?,
+    };
+    let confined = Message::Confined(held);
+    if let Some(expected) = &order.digests {
+        expected.hold(&order.library, &needs).map_err(|how| Failure::Replaced { how })?;
     }
-    Some(Room {
-        role: Role::Engine,
-        readable,
-        scratch: Some(order.scratch.clone()?),
-        memory: order.memory,
-        threads,
-        largest_file: Some(LARGEST_FILE),
-    })
+    match &order.job {
+        Job::Engine(engine) => {
+            let lent = <[OwnedFd; 3]>::try_from(lent);
+            let lent = lent.map_err(|_| unable("it was lent too little".into()))?;
+            let shared = Shared::new(lent).map_err(|e| unable(e.to_string()))?;
+            engine::serve(order, engine, shared, reporter, confined)?;
+            Ok(None)
+        }
+        Job::Referee(cell) => {
+            reporter.send(&confined);
+            let lent = <[OwnedFd; 8]>::try_from(lent);
+            let lent = lent.map_err(|_| unable("it was lent too little".into()))?;
+            measure::measure(cell, lent, reporter).map(Answer::Measured).map(Some)
+        }
+        _ => {
+            reporter.send(&confined);
+            work(order, reporter).map(Some)
+        }
+    }
 }
 
 fn nix_exit() -> ExitCode {
@@ -102,22 +118,56 @@ fn fail(reporter: &Reporter, failure: Failure) {
     reporter.send(&Message::Answer(Box::new(failure.into())));
 }
 
-/// Keeps the real stdout for ourselves and points descriptor 1 at stderr.
+/// Keeps the real stdout for ourselves, points descriptor 1 at stderr, and takes what was `lent`.
 ///
 /// Descriptors that the user's shell or scheduler left to us are closed: the plugin could use what
 /// they lead to, and no sandbox would ask.
-fn take_stdout() -> nix::Result<OwnedFd> {
+fn take_descriptors(lent: &[i32]) -> nix::Result<(OwnedFd, Vec<OwnedFd>)> {
     let private = nix::fcntl::fcntl(std::io::stdout(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?;
     nix::unistd::dup2_stdout(std::io::stderr())?;
-    #[cfg(target_os = "linux")]
-    for (first, last) in [(3, private - 1), (private + 1, i32::MAX)] {
-        let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
-        // SAFETY: nothing of ours is open beyond the standard descriptors yet, but `private`,
-        // which is in neither range. Without effect before Linux 5.9.
-        unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32) };
+    let mut kept: Vec<i32> = lent.iter().copied().chain([private]).collect();
+    kept.sort_unstable();
+    let mut from = 3;
+    for until in kept.iter().copied().chain([i32::MAX]) {
+        #[cfg(target_os = "linux")]
+        if from < until {
+            let (first, last) = (from.cast_unsigned(), (until - 1).cast_unsigned());
+            // SAFETY: nothing of ours is open beyond the standard descriptors yet, but those in
+            // `kept`, which lie in no such range. Without effect before Linux 5.9.
+            unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32) };
+        }
+        from = until.saturating_add(1);
     }
     // SAFETY: fcntl has just made this descriptor, and nobody else knows of it.
-    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(private) })
+    let private = unsafe { OwnedFd::from_raw_fd(private) };
+    // SAFETY: the parent opened these for this process alone, which has only just begun.
+    let lent = lent.iter().map(|number| unsafe { OwnedFd::from_raw_fd(*number) });
+    Ok((private, lent.collect()))
+}
+
+/// What the job of `order` has to touch.
+fn room(order: &Order) -> Room {
+    let engine =
+        |threads| (sandbox::Role::Engine, vec![order.library.clone()], threads, Some(LARGEST_FILE));
+    let (role, readable, threads, largest_file) = match &order.job {
+        // What it writes is the codes.
+        Job::Referee(cell) => (sandbox::Role::Referee, files(&cell.data), cell.threads, None),
+        Job::Engine(of) => engine(of.threads),
+        _ => engine(1),
+    };
+    let (scratch, memory) = (order.scratch.clone(), order.memory);
+    Room { role, readable, scratch, memory, threads, largest_file }
+}
+
+/// The files of prepared `data`.
+fn files(data: &Prepared) -> Vec<PathBuf> {
+    let rows = [&data.base, &data.train, &data.queries];
+    let blocks = rows.iter().filter_map(|rows| rows.blocks.clone());
+    rows.iter()
+        .map(|rows| rows.path.clone())
+        .chain(blocks)
+        .chain([data.truth.path.clone()])
+        .collect()
 }
 
 /// Dies with the parent, leaves no core dumps, keeps to the memory limit.
@@ -139,11 +189,8 @@ fn confine(order: &Order) -> nix::Result<()> {
     Ok(())
 }
 
-fn work(order: &Order, needs: &Needs, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
+fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
-    if let Some(expected) = &order.digests {
-        expected.hold(&order.library, needs).map_err(|how| Failure::Replaced { how })?;
-    }
     let loaded = load::open(&order.library).map_err(Failure::failed)?;
     note(reporter, "opening the library", loaded.changed);
     let answer = answer(order, &loaded, reporter);
@@ -152,7 +199,7 @@ fn work(order: &Order, needs: &Needs, reporter: &Arc<Reporter>) -> Result<Answer
 }
 
 /// Tells what plugin code left behind in a thread of ours.
-fn note(reporter: &Reporter, what: &str, changed: Change) {
+pub(super) fn note(reporter: &Reporter, what: &str, changed: Change) {
     if !changed.is_none() {
         let note = format!("{what} changed {changed}, and vq-host put it back");
         reporter.send(&Message::Note(note));
@@ -166,10 +213,7 @@ fn answer(order: &Order, loaded: &Loaded, reporter: &Arc<Reporter>) -> Result<An
         Job::Check { method, fixed } => {
             check(find(loaded, method)?, fixed, reporter).map(Answer::Checked)
         }
-        Job::Measure(cell) => {
-            let method = find(loaded, &cell.method)?;
-            measure::measure(method, cell, reporter).map(Answer::Measured)
-        }
+        Job::Engine(_) | Job::Referee(_) => Err(Failure::failed("not a question")),
     }
 }
 

@@ -72,7 +72,7 @@ fn hanging() -> (Site, Running) {
     let mut run = site.start(&["run", "s.toml", "--timeout", "1h"]);
     run.wait_for_cells(3);
     // The workers of those three are gone before their end is told.
-    site.wait_for_workers(|alive| alive == 1);
+    site.wait_for_workers(|alive| alive == 3);
     (site, run)
 }
 

@@ -21,7 +21,7 @@ const FAULTS: [Fault; 17] = [
     ("bad_hog", &[OutOfMemory], "at fit"),
     ("bad_huge_code", &[Invalid], "1099511627776"),
     ("bad_nan", &[Invalid], "decompress returned NaN in row 0"),
-    ("bad_overrun", &[Invalid], "outside"),
+    ("bad_overrun", &[Invalid], "its output"),
     ("bad_panic", &[Panicked], "compress"),
     ("bad_print", &[Ok], ""),
     ("bad_random", &[Invalid], "another code"),

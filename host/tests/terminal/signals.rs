@@ -41,7 +41,7 @@ fn each_signal_has_its_code_and_leaves_nothing_behind() {
         let site = site();
         let mut run = site.start(&["run", "s.toml"]);
         run.wait_for_cells(1);
-        site.wait_for_workers(|n| n == 1);
+        site.wait_for_workers(|n| n == 3);
         run.signal(signal);
         run.end().expect_code(code).says("interrupted");
         let cancelled = |r: &vq_host::record::Record| r.outcome == Outcome::Cancelled;
@@ -62,7 +62,7 @@ fn a_second_signal_ends_at_once() {
     let site = site();
     let mut run = site.start(&["run", "s.toml"]);
     run.wait_for_cells(1);
-    site.wait_for_workers(|n| n == 1);
+    site.wait_for_workers(|n| n == 3);
     run.signal(Signal::SIGTERM);
     run.signal(Signal::SIGTERM);
     // Whichever comes first: the end in good order, or the one at once.
@@ -90,10 +90,10 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
             ignored,
         ));
         run.wait_for_cells(1);
-        site.wait_for_workers(|n| n == 1);
+        site.wait_for_workers(|n| n == 3);
         run.signal(ignored);
         std::thread::sleep(std::time::Duration::from_millis(300));
-        assert_eq!(site.workers().len(), 1, "it goes on");
+        assert_eq!(site.workers().len(), 3, "it goes on");
         run.signal(Signal::SIGTERM);
         run.end().expect_code(143);
     }
@@ -104,7 +104,7 @@ fn a_closed_terminal_ends_a_run_in_good_order_and_under_nohup_not_at_all() {
     let site = site();
     let mut run = Terminal::vq(&site, &["run", "s.toml"], (80, 24));
     run.wait_for("1/2]");
-    site.wait_for_workers(|n| n == 1);
+    site.wait_for_workers(|n| n == 3);
     run.close();
     run.expect_code(129);
     assert!(site.records().iter().any(|record| record.outcome == Outcome::Cancelled));

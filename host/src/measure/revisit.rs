@@ -4,8 +4,8 @@
 //! decompressed queries against decompressed rows. The latter two are exact
 //! ([`vq_kernels::knn`]), so that a lossless method finds just the true neighbours.
 
-use super::reporter::Failure;
 use crate::data::Metric;
+use crate::worker::reporter::Failure;
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 use vq_kernels::knn::Distance;

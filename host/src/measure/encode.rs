@@ -1,0 +1,248 @@
+//! The encoder's part of a cell: fit, save, encode the base block by block, then the queries.
+
+use super::peer::{Before, Fitted, Model, Peer};
+use super::timing::{Timed, time};
+use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
+use crate::worker::exchange::{Opened, Request};
+use crate::worker::reporter::Failure;
+use ndarray::{Array2, Axis, s};
+use std::fs::File;
+use std::time::Duration;
+
+/// Rows that are encoded again in other calls: more than 1,000, so that one of these is large.
+const AGAIN: usize = 1200;
+/// How many of them the first calls take; the last takes the rest.
+const SPLIT: [usize; 3] = [1, 7, 64];
+/// Training rows whose error is measured.
+const TRAINING: usize = 4096;
+/// Codes and queries whose estimates are compared with another process's.
+const COMPARED_CODES: usize = 4096;
+const COMPARED_QUERIES: usize = 4;
+/// What codes are found unwritten by: no byte is both.
+const FILLS: [u8; 2] = [0xA5, 0x5A];
+
+/// What there is once the encoder is done.
+pub(super) struct Encoded {
+    pub(super) opened: Opened,
+    pub(super) fitted: Fitted,
+    pub(super) fit_s: f64,
+    /// What was saved before the base came; `None` where the method does not save.
+    pub(super) model: Option<Model>,
+    /// Of the queries.
+    pub(super) queries: Vec<u8>,
+    /// Of some training rows, and the rows.
+    pub(super) train: (Array2<f32>, Vec<u8>),
+    /// What another process must answer as well.
+    pub(super) witness: Witness,
+    pub(super) empty_call: Duration,
+}
+
+/// What the encoder's own decoder and scorer say of some of its codes.
+pub(super) struct Witness {
+    ids: Vec<usize>,
+    codes: Vec<u8>,
+    decoded: Vec<f32>,
+    /// Of the first codes and queries; `None` without a scorer.
+    scores: Option<Vec<f32>>,
+}
+
+impl Cell<'_> {
+    /// Everything that the encoder does.
+    pub(super) fn encode(
+        &self,
+        encoder: &mut Peer<'_>,
+        codes: &mut Codes,
+        model: &File,
+        metrics: &mut Metrics,
+    ) -> Result<Encoded, Failure> {
+        let opened = encoder.open()?;
+        let train = self.data.train.open()?;
+        let (fitted, fit_s) = encoder.fit(&train, opened.code_bytes)?;
+        let saved = encoder.save(model)?;
+        codes.begin(fitted.code_bytes, self.data.base.rows)?;
+        let step = self.step(encoder);
+        let first_block = self.encode_base(encoder, codes, step)?;
+        let witness = self.encode_again(encoder, codes)?;
+        let train = self.encode_training(encoder, &train)?;
+
+        // The block is lent anew: other rows were meanwhile.
+        let rows = step.min(self.data.base.rows);
+        self.base.read(0, encoder.lend_rows(rows)?)?;
+        let timed = Timed {
+            function: "compress",
+            name: "compress_vectors_per_s",
+            items: rows,
+            worth: 1,
+            expected: &first_block,
+            spoilt: |byte: u8| !byte,
+        };
+        let rows = |rows| Request::Compress { rows };
+        let empty_call = super::timing::empty_call(encoder)?;
+        time(self, encoder, &timed, rows, metrics)?;
+
+        // The base is sealed: now the queries may be seen.
+        self.part("compress", 0, 1, 1);
+        let queries = encoder.encode_all(self.queries.view(), Before::Byte(FILLS[0]))?;
+        let scores = self.witness_scores(encoder, &opened, codes)?;
+        if let Some(saved) = &saved {
+            let again = encoder.save(model)?;
+            if again.as_ref() != Some(saved) {
+                return Err(Failure::invalid(
+                    "save gave another model after the base and the queries were encoded",
+                ));
+            }
+        }
+        let witness = Witness { scores, ..witness };
+        let model = saved;
+        Ok(Encoded { opened, fitted, fit_s, model, queries, train, witness, empty_call })
+    }
+
+    /// Encodes the base once; answers the codes of its first block.
+    fn encode_base(
+        &self,
+        encoder: &mut Peer<'_>,
+        codes: &Codes,
+        step: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let width = codes.width();
+        let rows = self.data.base.rows;
+        let mut first_block = Vec::new();
+        let mut block = vec![0; step.min(rows) * width];
+        for (call, (first, len)) in self.blocks(step).enumerate() {
+            self.rows("compress", first, len);
+            self.base.read(first, encoder.lend_rows(len)?)?;
+            let block = &mut block[..len * width];
+            let sampled = in_sample(call, first + len == rows);
+            let before = if sampled { Before::Byte(FILLS[0]) } else { Before::Anything };
+            encoder.during("compress", |peer| peer.compress(len, block, before))?;
+            if sampled {
+                let mut again = vec![0; block.len()];
+                encoder.during("compress", |peer| {
+                    peer.compress(len, &mut again, Before::Byte(FILLS[1]))
+                })?;
+                if let Some(at) = (0..again.len()).find(|at| block[*at] != again[*at]) {
+                    let (row, byte) = (first + at / width, at % width);
+                    let unwritten = (block[at], again[at]) == (FILLS[0], FILLS[1]);
+                    let what = if unwritten { "left" } else { "gave another code for" };
+                    return Err(Failure::invalid(if unwritten {
+                        format!("compress {what} byte {byte} of the code of row {row} unwritten")
+                    } else {
+                        format!("compress {what} row {row} when it was asked again")
+                    }));
+                }
+            }
+            codes.write(first, block)?;
+            if call == 0 {
+                first_block = block.to_vec();
+            }
+        }
+        Ok(first_block)
+    }
+
+    /// Encodes rows from all over the base again, in another order and in other calls, and has some
+    /// decoded for comparison.
+    fn encode_again(&self, encoder: &mut Peer<'_>, codes: &Codes) -> Result<Witness, Failure> {
+        let (rows, width) = (self.data.base.rows, codes.width());
+        let most = AGAIN.min(encoder.most_rows() + SPLIT.iter().sum::<usize>()).min(rows);
+        let ids: Vec<usize> = (0..most).rev().map(|i| i * rows / most).collect();
+        let mut expected = vec![0; ids.len() * width];
+        for (id, code) in ids.iter().zip(expected.chunks_exact_mut(width)) {
+            codes.read(*id, code)?;
+        }
+        let mut from = 0;
+        for len in SPLIT.into_iter().chain([usize::MAX]) {
+            let len = len.min(most - from);
+            let ids = &ids[from..from + len];
+            let mut lent = encoder.lend_rows(len)?;
+            for (id, row) in ids.iter().zip(lent.axis_chunks_iter_mut(Axis(0), 1)) {
+                self.base.read(*id, row)?;
+            }
+            let mut again = vec![0; len * width];
+            encoder.during("compress", |peer| {
+                peer.compress(len, &mut again, Before::Byte(FILLS[1]))
+            })?;
+            let expected = &expected[from * width..][..len * width];
+            let differs =
+                |at: &usize| again[at * width..][..width] != expected[at * width..][..width];
+            if let Some(at) = (0..len).find(differs) {
+                return Err(Failure::invalid(format!(
+                    "compress gave another code for row {} among {len} other rows",
+                    ids[at]
+                )));
+            }
+            from += len;
+        }
+        let mut decoded = vec![0.0; ids.len() * self.data.dim];
+        encoder.decode_all(&expected, 0, &mut decoded)?;
+        Ok(Witness { ids, codes: expected, decoded, scores: None })
+    }
+
+    /// Encodes rows from all over the training rows.
+    fn encode_training(
+        &self,
+        encoder: &mut Peer<'_>,
+        train: &crate::data::Rows,
+    ) -> Result<(Array2<f32>, Vec<u8>), Failure> {
+        let most = TRAINING.min(train.rows());
+        let mut rows = Array2::zeros((most, self.data.dim));
+        for i in 0..most {
+            train.read(i * train.rows() / most, rows.slice_mut(s![i..=i, ..]))?;
+        }
+        let codes = encoder.encode_all(rows.view(), Before::Anything)?;
+        Ok((rows, codes))
+    }
+
+    /// Estimates between the first queries and the first codes.
+    pub(super) fn witness_scores(
+        &self,
+        peer: &mut Peer<'_>,
+        opened: &Opened,
+        codes: &Codes,
+    ) -> Result<Option<Vec<f32>>, Failure> {
+        if !opened.scorer {
+            return Ok(None);
+        }
+        let width = codes.width();
+        let most = (crate::worker::exchange::ROOM / width).min(CODES_PER_SCORE);
+        let n = COMPARED_CODES.min(self.data.base.rows).min(most);
+        self.part("score", 0, 0, 1);
+        codes.read(0, peer.lend_codes(n * width)?)?;
+        peer.pack(n, FILLS[0])?;
+        let queries = COMPARED_QUERIES.min(self.queries.nrows()).min(QUERIES_PER_SCORE);
+        let some = self.queries.slice(s![..queries, ..]);
+        peer.lend_rows(queries)?.assign(&some);
+        let mut scores = vec![0.0; queries * n];
+        peer.during("score", |peer| {
+            peer.score(0..queries, (0, n), false, &mut scores, None, Before::Unwritten)
+        })?;
+        Ok(Some(scores))
+    }
+}
+
+impl Witness {
+    /// That another process, which has only the model and the codes, decodes as the encoder did.
+    pub(super) fn decodes_as_well(&self, decoder: &mut Peer<'_>) -> Result<(), Failure> {
+        let mut decoded = vec![0.0; self.decoded.len()];
+        decoder.decode_all(&self.codes, 0, &mut decoded)?;
+        let dim = decoded.len() / self.ids.len().max(1);
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let rows = decoded.chunks(dim.max(1)).zip(self.decoded.chunks(dim.max(1)));
+        let differs = |(here, there): (&[f32], &[f32])| bits(here) != bits(there);
+        match rows.map(differs).position(|differs| differs) {
+            None => Ok(()),
+            Some(at) => Err(Failure::invalid(format!(
+                "decompress gave another row {} in a process that has only the model and the codes",
+                self.ids[at]
+            ))),
+        }
+    }
+
+    /// Why another process's `scores` are not the encoder's, if they are not.
+    pub(super) fn scores_as_well(&self, scores: Option<&[f32]>) -> bool {
+        /// More than the order of a sum explains.
+        const TOLERANCE: f32 = 1e-4;
+        let (Some(here), Some(there)) = (scores, &self.scores) else { return true };
+        let scale = there.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
+        here.iter().zip(there).all(|(a, b)| (a - b).abs() <= TOLERANCE * scale)
+    }
+}

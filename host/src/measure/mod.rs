@@ -1,0 +1,490 @@
+//! The referee of a cell: it has the rows and no plugin code, has two engines make the calls, and
+//! compares.
+//!
+//! ```text
+//! encoder  create · fit · save ─► encode the base block by block ─► encode the queries ─► gone
+//!                            codes, model (files) ▼
+//! decoder  create · load ─► decode everything ─► only now the queries: score
+//! referee  rows in, codes out · decoded rows against raw ones · exact distances of what was found
+//! ```
+//!
+//! Nothing holds the base: memory is a block of raw and one of decompressed rows, and what each
+//! query found. Every result but the timings has the same bits for any block size and number of
+//! threads. What a method keeps beside its model and its codes does not reach the decoder, so
+//! that nothing but stored bytes carries information; where that cannot be held, the record says
+//! so (`unproven`).
+
+mod encode;
+mod peer;
+mod revisit;
+mod scan;
+mod timing;
+mod usage;
+mod walk;
+
+use crate::data::{DataError, Metric, Prepared, Rows, Truth};
+use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
+use crate::metric::{
+    DECODED, Hits, QueryPairs, RetrievalMetric, SYMMETRIC, estimator, rank_agreement, retrieval,
+    size,
+};
+use crate::record::{MetricValue, QueryRecalls};
+use crate::worker::fault::HostFault;
+use crate::worker::protocol::{Measured, Measurement, Message, Role};
+use crate::worker::reporter::{Failure, Reporter};
+use encode::Encoded;
+use ndarray::Array2;
+use peer::Peer;
+use revisit::Visits;
+use scan::Scored;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+use usage::{Usage, cpu_time};
+use vq_plugin_api::Metric as PluginMetric;
+use walk::Decoded;
+
+/// Bytes of raw rows per block, unless told otherwise.
+const BLOCK_BYTES: usize = 8 << 20;
+/// Codes that the scorer sees per call: enough that its work per query does not count.
+const CODES_PER_SCORE: usize = 1 << 16;
+/// Queries that the scorer sees per call.
+const QUERIES_PER_SCORE: usize = 32;
+/// Seed of the sampled pairs: the same pairs for every method and every cell seed, so that
+/// methods differ only by what they do.
+const PAIR_SEED: u64 = 0x5EED_0F9A_1125;
+/// Training rows that a method which needs none is fitted with in the decoder.
+const MADE_UP: usize = 256;
+
+/// True for the calls of a walk whose outputs are filled before, so that unwritten ones show: the
+/// first two, the last, and some between.
+fn in_sample(call: usize, last: bool) -> bool {
+    call < 2 || last || call % 8 == 3
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        Failure::Host(error.into())
+    }
+}
+
+impl From<Metric> for PluginMetric {
+    fn from(metric: Metric) -> Self {
+        match metric {
+            Metric::L2 => PluginMetric::L2,
+            Metric::Ip => PluginMetric::Ip,
+            Metric::Cosine => PluginMetric::Cosine,
+        }
+    }
+}
+
+/// Makes room for `bytes` in `file`, so that a full disk shows before anything is written.
+fn reserve(file: &File, bytes: u64) -> Result<(), Failure> {
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    #[cfg(target_os = "linux")]
+    match nix::fcntl::posix_fallocate(file, 0, length) {
+        // A file system that cannot promise room.
+        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
+        Err(error) => return Err(unkept(error.into())),
+    }
+    let _ = length;
+    file.set_len(bytes).map_err(unkept)
+}
+
+/// What could not be put aside, or not be read back.
+fn unkept(error: std::io::Error) -> Failure {
+    Failure::Host(HostFault::keep("the cache", &error))
+}
+
+/// Measures `cell` by its engines, with what was `lent`: socket, lent and filled area of the encoder,
+/// the same of the decoder, files for codes and model.
+///
+/// # Errors
+/// The plugin's failure or broken promise, the end of an engine, or data that cannot be read.
+pub(crate) fn measure(
+    of: &Measurement,
+    lent: [OwnedFd; 8],
+    reporter: &Reporter,
+) -> Result<Measured, Failure> {
+    let started = Instant::now();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(of.threads)
+        .build_global()
+        .map_err(|e| HostFault::Threads { threads: of.threads, reason: e.to_string() })?;
+    let usage = Usage::default();
+    let [es, el, ef, ds, dl, df, codes, model] = lent;
+    let (dim, [encoder, decoder]) = (of.data.dim, of.engines);
+    let mut encoder = Peer::new(Role::Encoder, encoder, dim, [es, el, ef], &usage, reporter)?;
+    let mut decoder = Peer::new(Role::Decoder, decoder, dim, [ds, dl, df], &usage, reporter)?;
+    let (mut codes, model) = (Codes::new(codes), File::from(model));
+    let cell = Cell::new(of, &usage, reporter)?;
+    let mut metrics = Metrics::default();
+    let encoded = cell.encode(&mut encoder, &mut codes, &model, &mut metrics)?;
+    cell.size(&encoded, &mut metrics)?;
+
+    let together = cell.of.together.clone().or_else(|| cell.together(&encoded));
+    match together {
+        Some(_) => {
+            cell.quality(&mut encoder, &encoded, &codes, &mut metrics)?;
+            cell.leave(encoder, started)?;
+        }
+        None => {
+            cell.leave(encoder, started)?;
+            cell.take_over(&mut decoder, &encoded, &model)?;
+            let began = Instant::now();
+            cell.quality(&mut decoder, &encoded, &codes, &mut metrics)?;
+            cell.leave(decoder, began)?;
+        }
+    }
+    metrics.add("fit_s", encoded.fit_s)?;
+    metrics.add("empty_call_s", encoded.empty_call.as_secs_f64())?;
+    Ok(Measured {
+        metrics: metrics.values,
+        recalls: metrics.recalls,
+        block_rows: cell.block_rows,
+        measured_s: started.elapsed().as_secs_f64(),
+        threads_used: usage.most_threads(),
+        unproven: of.unproven.clone().or(together),
+        notices: metrics.notices,
+    })
+}
+
+/// The metrics of a cell as they come together.
+#[derive(Default)]
+struct Metrics {
+    values: Vec<MetricValue>,
+    recalls: Vec<QueryRecalls>,
+    notices: Vec<String>,
+}
+
+impl Metrics {
+    fn add(&mut self, name: impl Into<String>, value: f64) -> Result<(), Failure> {
+        self.values.push(MetricValue::new(name, value).map_err(Failure::failed)?);
+        Ok(())
+    }
+
+    fn add_named(&mut self, named: Vec<(&'static str, f64)>, suffix: &str) -> Result<(), Failure> {
+        named.into_iter().try_for_each(|(name, value)| self.add(format!("{name}{suffix}"), value))
+    }
+
+    fn add_retrieval(&mut self, of: Vec<RetrievalMetric>, suffix: &str) -> Result<(), Failure> {
+        for RetrievalMetric { name, value, standard_error, hits } in of {
+            let metric = MetricValue::with_error(name + suffix, value, standard_error);
+            self.values.push(metric.map_err(Failure::failed)?);
+            // The plain name's alone: the method at its best.
+            if let (Some(Hits { k, by_query }), "") = (hits, suffix) {
+                let recalls = QueryRecalls::new(k as u32, by_query).map_err(Failure::failed)?;
+                self.recalls.push(recalls);
+            }
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: String) {
+        self.notices.push(notice);
+    }
+
+    /// The median with the extremes.
+    fn add_timed(&mut self, name: &str, mut values: Vec<f64>) -> Result<(), Failure> {
+        values.sort_by(f64::total_cmp);
+        let (Some(min), Some(max)) = (values.first(), values.last()) else { return Ok(()) };
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        let value = MetricValue::with_range(name, median, *min, *max).map_err(Failure::failed)?;
+        self.values.push(value);
+        Ok(())
+    }
+}
+
+/// The codes of the base, in a file without a name.
+struct Codes {
+    file: File,
+    width: usize,
+}
+
+impl Codes {
+    fn new(file: OwnedFd) -> Self {
+        Codes { file: File::from(file), width: 0 }
+    }
+
+    /// From here on codes have `width` bytes.
+    fn begin(&mut self, width: usize, rows: usize) -> Result<(), Failure> {
+        self.width = width;
+        reserve(&self.file, rows as u64 * width as u64)
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Puts down the codes of the rows from `first` on.
+    fn write(&self, first: usize, codes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all_at(codes, first as u64 * self.width as u64).map_err(unkept)
+    }
+
+    /// Fills `codes` with those of the rows from `first` on.
+    fn read(&self, first: usize, codes: &mut [u8]) -> Result<(), Failure> {
+        self.file.read_exact_at(codes, first as u64 * self.width as u64).map_err(unkept)
+    }
+}
+
+/// A cell and its data.
+struct Cell<'a> {
+    of: &'a Measurement,
+    data: &'a Prepared,
+    base: Rows,
+    queries: Array2<f32>,
+    truth: Truth,
+    block_rows: usize,
+    usage: &'a Usage,
+    reporter: &'a Reporter,
+}
+
+impl<'a> Cell<'a> {
+    fn new(of: &'a Measurement, usage: &'a Usage, reporter: &'a Reporter) -> Result<Self, Failure> {
+        let data = &of.data;
+        let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
+        Ok(Cell {
+            of,
+            data,
+            base: data.base.open()?,
+            queries: data.queries.open()?.read_all()?,
+            truth: data.truth.read()?,
+            block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
+            usage,
+            reporter,
+        })
+    }
+
+    /// Rows of a block whose codes have room too.
+    fn step(&self, peer: &Peer<'_>) -> usize {
+        self.block_rows.min(peer.most_rows())
+    }
+
+    /// The blocks of the base, `step` rows each, as (first row, rows).
+    fn blocks(&self, step: usize) -> impl Iterator<Item = (usize, usize)> {
+        let rows = self.data.base.rows;
+        (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
+    }
+
+    /// What comes next is the part `from` to `to` of `stage`, in parts of `of`.
+    fn part(&self, stage: &str, from: usize, to: usize, of: usize) {
+        let share = |at: usize| at as f32 / of.max(1) as f32;
+        self.reporter.part(stage, share(from), share(to));
+    }
+
+    /// What comes next is about the rows from `first` on.
+    fn rows(&self, stage: &str, first: usize, len: usize) {
+        self.part(stage, first, first + len, self.data.base.rows);
+    }
+
+    fn size(&self, encoded: &Encoded, metrics: &mut Metrics) -> Result<(), Failure> {
+        let fitted = encoded.fitted;
+        let of = size(
+            self.data.base.rows,
+            self.data.dim,
+            fitted.code_bytes,
+            fitted.model_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
+        );
+        metrics.add("code_bytes", fitted.code_bytes as f64)?;
+        metrics.add_named(of.named(), "")?;
+        fitted.model_bytes.map_or(Ok(()), |bytes| metrics.add("model_bytes", bytes as f64))?;
+        if let Some(model) = &encoded.model {
+            metrics.add("model_saved_bytes", model.bytes as f64)?;
+        }
+        fitted.ratio.map_or(Ok(()), |ratio| metrics.add("ratio_claimed", ratio))
+    }
+
+    /// Why the encoder must decode as well, if another process cannot have what it needs.
+    fn together(&self, encoded: &Encoded) -> Option<String> {
+        let opened = &encoded.opened;
+        if encoded.model.is_some() {
+            None
+        } else if !opened.deterministic {
+            Some("it neither saves its model nor is deterministic".into())
+        } else if opened.needs_training && !self.data.train_apart {
+            Some("it does not save its model, and learned from rows that it is measured on".into())
+        } else {
+            None
+        }
+    }
+
+    /// Makes the decoder what the encoder was when it saved.
+    fn take_over(
+        &self,
+        decoder: &mut Peer<'_>,
+        encoded: &Encoded,
+        model: &File,
+    ) -> Result<(), Failure> {
+        let opened = decoder.open()?;
+        if opened != encoded.opened {
+            return Err(Failure::invalid("create made another method in another process"));
+        }
+        let fitted = match &encoded.model {
+            Some(saved) => decoder.load(model, saved)?,
+            None if opened.needs_training => {
+                decoder.fit(&self.data.train.open()?, opened.code_bytes)?.0
+            }
+            None => decoder.fit_made_up(MADE_UP, opened.code_bytes)?,
+        };
+        if fitted.code_bytes != encoded.fitted.code_bytes {
+            return Err(Failure::invalid(format!(
+                "code_bytes() was {} when the codes were made and is {} where they are decoded",
+                encoded.fitted.code_bytes, fitted.code_bytes
+            )));
+        }
+        encoded.witness.decodes_as_well(decoder)
+    }
+
+    /// Has the instance of `engine` given up, and waits until its process is gone.
+    fn leave(&self, mut engine: Peer<'_>, began: Instant) -> Result<(), Failure> {
+        engine.destroy()?;
+        // All of it, so that threads that work on after a call are seen too.
+        self.usage.add("all", began.elapsed(), cpu_time(engine.pid()));
+        let role = engine.role();
+        self.reporter.send(&Message::Left(role));
+        let mut line = String::new();
+        match std::io::stdin().read_line(&mut line) {
+            Ok(1..) => Ok(()),
+            _ => Err(HostFault::Begin { reason: "its parent is gone".into() }.into()),
+        }
+    }
+
+    /// Reconstruction, estimator and retrieval, and the rates of decoding and scoring.
+    fn quality(
+        &self,
+        decoder: &mut Peer<'_>,
+        encoded: &Encoded,
+        codes: &Codes,
+        metrics: &mut Metrics,
+    ) -> Result<(), Failure> {
+        let rows = self.data.base.rows;
+        let evaluation = &self.of.evaluation;
+        let most_k = largest_k(&evaluation.k, rows);
+        let most = found_needed(&evaluation.k, &evaluation.rerank, rows);
+        let pairs = QueryPairs::new(self.queries.nrows(), rows, evaluation.pairs, PAIR_SEED);
+        let decoded = self.decode(decoder, encoded, codes, &pairs, (most, most_k), metrics)?;
+        let opened = &encoded.opened;
+        let scored = match opened.scorer {
+            true => {
+                let watched = revisit::left(&self.truth.ids, RANK_DEPTH);
+                self.scores_as_well(decoder, encoded, codes)?;
+                let scored = self.scan(decoder, codes, opened.bounds, watched, most, &pairs)?;
+                self.time_score(decoder, codes, metrics)?;
+                Some(scored)
+            }
+            false => None,
+        };
+        self.judge(decoded, scored, (most, most_k), metrics)
+    }
+
+    /// That the scorer answers as it did in the encoder.
+    fn scores_as_well(
+        &self,
+        decoder: &mut Peer<'_>,
+        encoded: &Encoded,
+        codes: &Codes,
+    ) -> Result<(), Failure> {
+        if decoder.role() == Role::Encoder {
+            return Ok(());
+        }
+        let again = |reason: String| Failure::Again { reason };
+        match self.witness_scores(decoder, &encoded.opened, codes) {
+            Ok(scores) if encoded.witness.scores_as_well(scores.as_deref()) => Ok(()),
+            Ok(_) => Err(again("its scorer answers otherwise once the model is loaded".into())),
+            Err(Failure::Method { error, .. }) => {
+                Err(again(format!("its scorer refuses once the model is loaded: {error}")))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn judge(
+        &self,
+        decoded: Decoded,
+        scored: Option<Scored>,
+        (most, most_k): (usize, usize),
+        metrics: &mut Metrics,
+    ) -> Result<(), Failure> {
+        let order = match (&scored, decoded.order) {
+            (Some(scored), _) => scored.watched.mapv(f64::from),
+            (None, Some(order)) => order,
+            (None, None) => Array2::zeros((0, 0)),
+        };
+        let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
+        metrics.add_retrieval(rank_agreement(truth, order.view(), RANK_DEPTH), "")?;
+        if let Some(scored) = &scored {
+            let of = estimator(&decoded.true_values, &scored.estimates, scored.bounds.as_deref());
+            of.map_or(Ok(()), |of| metrics.add_named(of.named(), ""))?;
+        }
+        let suffix = if scored.is_some() { DECODED } else { "" };
+        let of = estimator(&decoded.true_values, &decoded.estimates, None);
+        of.map_or(Ok(()), |of| metrics.add_named(of.named(), suffix))?;
+
+        let mut found = vec![decoded.by_raw, decoded.by_decoded];
+        found.extend(scored.map(|scored| {
+            let rows = scored.ranked.into_iter();
+            rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
+        }));
+        self.recall(&found, metrics, most, most_k)
+    }
+
+    /// Measures recall of the rows found, per query best first. `found`: decoded, symmetric, and the
+    /// scorer's if there is one.
+    fn recall(
+        &self,
+        found: &[Vec<Vec<u32>>],
+        metrics: &mut Metrics,
+        most: usize,
+        most_k: usize,
+    ) -> Result<(), Failure> {
+        let mut visits: Vec<Visits> = found.iter().map(|found| Visits::new(found)).collect();
+        let mut raw = Array2::zeros((self.block_rows, self.data.dim));
+        for (first, len) in self.blocks(self.block_rows) {
+            self.rows("re-rank", first, len);
+            if visits.iter().any(|visits| visits.wants(first, len)) {
+                let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
+                self.base.read(first, raw.view_mut())?;
+                for visits in &mut visits {
+                    visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
+                }
+            }
+        }
+        let mut distances = visits.into_iter().map(Visits::finish);
+        let (decoded, symmetric, scored) = (distances.next(), distances.next(), distances.next());
+        let evaluation = &self.of.evaluation;
+        let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
+            found.iter_mut().for_each(|found| found.truncate(keep));
+            let truth = self.truth.distances.view();
+            retrieval(truth, &found, self.data.base.rows, &evaluation.k, rerank)
+                .map_err(Failure::failed)
+        };
+        let recalls = |of: &[RetrievalMetric]| {
+            let plain =
+                |m: &&RetrievalMetric| m.name.starts_with("recall@") && !m.name.contains('/');
+            of.iter().filter(plain).cloned().collect::<Vec<_>>()
+        };
+        let decoded = decoded.map(|found| match scored {
+            Some(_) => judge(found, most_k, &[]),
+            None => judge(found, most, &evaluation.rerank),
+        });
+        if let Some(decoded) = decoded.transpose()? {
+            metrics.add_retrieval(recalls(&decoded), DECODED)?;
+            if scored.is_none() {
+                metrics.add_retrieval(decoded, "")?;
+            }
+        }
+        if let Some(scored) = scored {
+            metrics.add_retrieval(judge(scored, most, &evaluation.rerank)?, "")?;
+        }
+        if let Some(symmetric) = symmetric {
+            metrics.add_retrieval(recalls(&judge(symmetric, most_k, &[])?), SYMMETRIC)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,528 @@
+//! The referee's handle of an engine: a method in another process, every promise of the contract
+//! checked on the way.
+//!
+//! What comes back is copied before it is looked at. Where an output is to be found unwritten, it
+//! is filled before the call with what no honest output is; that, and all copying and comparing,
+//! happens while the clock stands still.
+
+use super::usage::Usage;
+use crate::data::Rows;
+use crate::record::Outcome;
+use crate::worker::exchange::{
+    Area, Frames, Opened, Plain, ROOM, Reply, Request, WireError, slots,
+};
+use crate::worker::fault::HostFault;
+use crate::worker::protocol::Role;
+use crate::worker::reporter::{Failure, Reporter};
+use ndarray::{ArrayView2, ArrayViewMut2};
+use rayon::prelude::*;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// A difference between the claimed and the true ratio that is more than rounding.
+const RATIO_TOLERANCE: f64 = 1e-6;
+/// Characters of an engine's text that are kept.
+const MOST_TEXT: usize = 4096;
+/// Bits of a number that no method returns: rows and estimates hold it until they are written.
+const UNWRITTEN: u32 = 0x7FA5_C0DE;
+
+/// More code bytes than any method could mean: 16 times the raw vector and a page.
+fn absurd_code_bytes(dim: usize) -> usize {
+    64 * dim + 4096
+}
+
+/// What a method says once it is fitted or loaded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fitted {
+    pub(super) code_bytes: usize,
+    pub(super) model_bytes: Option<u64>,
+    /// The method's claim, where it makes one; it is true.
+    pub(super) ratio: Option<f64>,
+}
+
+/// What an output holds before a call that writes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Before {
+    /// What an earlier call left.
+    Anything,
+    /// This byte everywhere.
+    Byte(u8),
+    /// A number that no method returns.
+    Unwritten,
+}
+
+/// An engine.
+pub(super) struct Peer<'a> {
+    role: Role,
+    pid: u32,
+    frames: Frames,
+    lent: Area,
+    filled: Area,
+    dim: usize,
+    /// 0 until it is fitted or loaded.
+    code_bytes: usize,
+    /// Seconds of CPU time and of wall time in calls that are not timed together with others.
+    usage: &'a Usage,
+    reporter: &'a Reporter,
+}
+
+impl<'a> Peer<'a> {
+    pub(super) fn new(
+        role: Role,
+        pid: u32,
+        dim: usize,
+        [socket, lent, filled]: [OwnedFd; 3],
+        usage: &'a Usage,
+        reporter: &'a Reporter,
+    ) -> Result<Self, HostFault> {
+        let map = |file: &OwnedFd, of_engine: bool| {
+            let area = Area::map(file.as_fd(), true)?;
+            Area::seal(file.as_fd(), !of_engine)?;
+            Ok(area)
+        };
+        let unable =
+            |e: crate::worker::exchange::AreaError| HostFault::Begin { reason: e.to_string() };
+        let lent = map(&lent, false).map_err(unable)?;
+        let filled = map(&filled, true).map_err(unable)?;
+        let frames = Frames::new(socket);
+        Ok(Peer { role, pid, frames, lent, filled, dim, code_bytes: 0, usage, reporter })
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The most rows that one call encodes or decodes.
+    pub(super) fn most_rows(&self) -> usize {
+        (ROOM / (4 * self.dim).max(self.code_bytes)).max(1)
+    }
+
+    /// One request and its answer, and how long that took.
+    fn ask(&mut self, request: &Request) -> Result<(Reply, Duration), Failure> {
+        let started = Instant::now();
+        let answer = self.frames.ask(request).and_then(|()| self.frames.answer());
+        let took = started.elapsed();
+        let answer = answer.and_then(|reply| self.frames.nothing_more().map(|()| reply));
+        let error = |text: String| text.chars().take(MOST_TEXT).collect::<String>();
+        match answer {
+            Ok(Reply::Failed { outcome, error: text, .. }) => {
+                let outcome = match outcome {
+                    Outcome::Panicked
+                    | Outcome::Cancelled
+                    | Outcome::Invalid
+                    | Outcome::OutOfMemory => outcome,
+                    _ => Outcome::Failed,
+                };
+                Err(Failure::Method { outcome, error: error(text) })
+            }
+            Ok(Reply::Trespassed(text)) => Err(Failure::invalid(error(text))),
+            Ok(Reply::Broken(text)) => {
+                Err(Failure::failed(format!("its process could not go on: {}", error(text))))
+            }
+            Ok(reply) => Ok((reply, took)),
+            Err(WireError::Gone) => Err(Failure::Ended(self.role)),
+            Err(WireError::Garbled(what)) => {
+                Err(Failure::invalid(format!("its process sent {what}")))
+            }
+        }
+    }
+
+    /// The same for a call whose outputs of `bytes` are put into `filled`.
+    fn call(
+        &mut self,
+        function: &str,
+        request: &Request,
+        bytes: &[usize],
+        before: Before,
+    ) -> Result<(Vec<Range<usize>>, Duration), Failure> {
+        let slots = slots(bytes).ok_or_else(|| no_room(function))?;
+        match before {
+            Before::Anything => {}
+            Before::Byte(byte) => slots.iter().for_each(|slot| {
+                let slot = self.filled.slice::<u8>(slot.clone());
+                slot.par_chunks_mut(1 << 18).for_each(|piece| piece.fill(byte));
+            }),
+            Before::Unwritten => slots.iter().for_each(|slot| {
+                let slot = self.filled.slice::<f32>(slot.clone());
+                let unwritten = f32::from_bits(UNWRITTEN);
+                slot.par_chunks_mut(1 << 16).for_each(|piece| piece.fill(unwritten));
+            }),
+        }
+        self.filled.set_canaries(&slots);
+        match self.ask(request)? {
+            (Reply::Done, took) if self.filled.intact(&slots) => Ok((slots, took)),
+            (Reply::Done, _) => {
+                Err(Failure::invalid(format!("{function} wrote outside its output")))
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs `body` as a part of `stage`, with the CPU time the engine takes meanwhile.
+    pub(super) fn during<T>(&mut self, stage: &str, body: impl FnOnce(&mut Self) -> T) -> T {
+        let (usage, pid) = (self.usage, self.pid);
+        usage.during(stage, pid, || body(self))
+    }
+
+    /// The time that nothing takes.
+    pub(super) fn nothing(&mut self) -> Result<Duration, Failure> {
+        Ok(self.ask(&Request::Nothing)?.1)
+    }
+
+    /// Has the library opened and the method made.
+    pub(super) fn open(&mut self) -> Result<Opened, Failure> {
+        self.reporter.part("load", 0.0, 1.0);
+        match self.ask(&Request::Open)?.0 {
+            Reply::Opened(opened) => Ok(opened),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has it learn from all of `train` (n, d); answers the seconds that took.
+    pub(super) fn fit(&mut self, train: &Rows, before: usize) -> Result<(Fitted, f64), Failure> {
+        self.reporter.part("fit", 0.0, 1.0);
+        let of = train.rows();
+        let step = (ROOM / (4 * self.dim)).max(1);
+        for first in (0..of).step_by(step) {
+            let rows = step.min(of - first);
+            train.read(first, self.lend_rows(rows)?)?;
+            self.ask(&Request::Train { first, rows, of })?;
+        }
+        let asked = self.during("fit", |peer| peer.ask(&Request::Fit));
+        let (reply, took) = asked?;
+        let fitted = self.fitted(reply)?;
+        if before != 0 && before != fitted.code_bytes {
+            return Err(Failure::invalid(format!(
+                "code_bytes() was {before} before fit and {} after it",
+                fitted.code_bytes
+            )));
+        }
+        Ok((fitted, took.as_secs_f64()))
+    }
+
+    /// The same with `rows` rows that are nobody's, for a method that learns nothing.
+    pub(super) fn fit_made_up(&mut self, rows: usize, before: usize) -> Result<Fitted, Failure> {
+        self.reporter.part("fit", 0.0, 1.0);
+        let rows = rows.min(ROOM / (4 * self.dim)).max(1);
+        let mut lent = self.lend_rows(rows)?;
+        // Values between -1 and 1 without an order, always the same.
+        let value = |i: usize| (i as u32).wrapping_mul(0x9E37_79B9) as i32 as f32 / 2f32.powi(31);
+        lent.iter_mut().enumerate().for_each(|(i, v)| *v = value(i + 1));
+        self.ask(&Request::Train { first: 0, rows, of: rows })?;
+        let (reply, _) = self.ask(&Request::Fit)?;
+        let fitted = self.fitted(reply)?;
+        if before != 0 && before != fitted.code_bytes {
+            return Err(Failure::invalid("code_bytes() is another after fit"));
+        }
+        Ok(fitted)
+    }
+
+    fn fitted(&mut self, reply: Reply) -> Result<Fitted, Failure> {
+        let Reply::Fitted { code_bytes, model_bytes, ratio } = reply else {
+            return Err(unexpected(&reply));
+        };
+        if code_bytes == 0 || code_bytes > absurd_code_bytes(self.dim) {
+            return Err(Failure::invalid(format!(
+                "code_bytes() is {code_bytes} for vectors of {} bytes",
+                4 * self.dim
+            )));
+        }
+        self.code_bytes = code_bytes;
+        let ratio = ratio.map(f64::from_bits);
+        let measured = 4.0 * self.dim as f64 / code_bytes as f64;
+        match ratio {
+            Some(claimed)
+                if claimed.is_nan() || (claimed / measured - 1.0).abs() > RATIO_TOLERANCE =>
+            {
+                Err(Failure::invalid(format!(
+                    "ratio() claims {claimed:.3}, but {} bytes in {code_bytes} make it \
+                     {measured:.3}",
+                    4 * self.dim
+                )))
+            }
+            _ => Ok(Fitted { code_bytes, model_bytes, ratio }),
+        }
+    }
+
+    /// Has the model saved and puts it into `file`; `None` where the method does not save.
+    pub(super) fn save(&mut self, file: &File) -> Result<Option<Model>, Failure> {
+        self.reporter.part("save", 0.0, 1.0);
+        let bytes = match self.ask(&Request::Save)?.0 {
+            Reply::Saved(None) => return Ok(None),
+            Reply::Saved(Some(bytes)) => bytes,
+            other => return Err(unexpected(&other)),
+        };
+        let mut digest = blake3::Hasher::new();
+        super::reserve(file, bytes as u64)?;
+        let mut part = Vec::new();
+        for from in (0..bytes).step_by(ROOM) {
+            let some = ROOM.min(bytes - from);
+            let request = Request::Model { from, bytes: some };
+            let (slots, _) = self.call("save", &request, &[some], Before::Anything)?;
+            part.resize(some, 0);
+            self.filled.copy(slots[0].clone(), &mut part, |_, _| ());
+            digest.update(&part);
+            file.write_all_at(&part, from as u64).map_err(super::unkept)?;
+        }
+        Ok(Some(Model { bytes, digest: digest.finalize() }))
+    }
+
+    /// Has the `model` in `file` loaded.
+    pub(super) fn load(&mut self, file: &File, model: &Model) -> Result<Fitted, Failure> {
+        self.reporter.part("load the model", 0.0, 1.0);
+        let of = model.bytes;
+        let mut first = 0;
+        loop {
+            let bytes = ROOM.min(of - first);
+            file.read_exact_at(self.lent.values(bytes), first as u64).map_err(super::unkept)?;
+            let (reply, _) = self.ask(&Request::Load { first, bytes, of })?;
+            first += bytes;
+            if first >= of {
+                return self.fitted(reply);
+            }
+        }
+    }
+
+    /// Room for `rows` rows (rows, d) to lend.
+    pub(super) fn lend_rows(&mut self, rows: usize) -> Result<ArrayViewMut2<'_, f32>, Failure> {
+        let dim = self.dim;
+        check_room("rows", 4 * rows * dim)?;
+        ArrayViewMut2::from_shape((rows, dim), self.lent.values(rows * dim))
+            .map_err(Failure::failed)
+    }
+
+    /// Room for `bytes` bytes of codes to lend.
+    pub(super) fn lend_codes(&mut self, bytes: usize) -> Result<&mut [u8], Failure> {
+        check_room("codes", bytes)?;
+        Ok(self.lent.values(bytes))
+    }
+
+    /// Encodes the `rows` rows that were lent into `codes`.
+    pub(super) fn compress(
+        &mut self,
+        rows: usize,
+        codes: &mut [u8],
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let request = Request::Compress { rows };
+        let (slots, took) = self.call("compress", &request, &[codes.len()], before)?;
+        self.filled.copy(slots[0].clone(), codes, |_, _| ());
+        Ok(took)
+    }
+
+    /// Decodes the `rows` codes that were lent, those of the rows from `first` on, into `x`.
+    pub(super) fn decompress(
+        &mut self,
+        first: usize,
+        rows: usize,
+        x: &mut [f32],
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let request = Request::Decompress { rows };
+        let (slots, took) = self.call("decompress", &request, &[size_of_val(x)], before)?;
+        if let Some(at) = self.copy_finite(&slots[0], x, |value| value) {
+            return Err(Failure::invalid(format!(
+                "decompress returned {} in row {}",
+                shown(x[at]),
+                first + at / self.dim
+            )));
+        }
+        Ok(took)
+    }
+
+    /// Copies floats out, each changed by `change`; answers where the first is that is not finite.
+    fn copy_finite(
+        &self,
+        slot: &Range<usize>,
+        out: &mut [f32],
+        change: impl Fn(f32) -> f32 + Sync,
+    ) -> Option<usize> {
+        let bad = AtomicUsize::new(usize::MAX);
+        self.filled.copy(slot.clone(), out, |first, piece| {
+            let mut finite = true;
+            for value in piece.iter_mut() {
+                finite &= value.is_finite();
+                *value = change(*value);
+            }
+            if !finite && let Some(at) = piece.iter().position(|value| !value.is_finite()) {
+                bad.fetch_min(first + at, Ordering::Relaxed);
+            }
+        });
+        Some(bad.into_inner()).filter(|at| *at < usize::MAX)
+    }
+
+    /// Has the `codes` codes that were lent packed for scoring.
+    pub(super) fn pack(&mut self, codes: usize, fill: u8) -> Result<(), Failure> {
+        let request = Request::Pack { codes, fill };
+        self.during("pack", |peer| peer.call("pack", &request, &[], Before::Anything)).map(drop)
+    }
+
+    /// Estimates between the `queries` that are lent and the `n` packed codes, which are
+    /// those from `first` on, into `scores` (queries · n), larger is nearer if `negated`; claimed
+    /// half-widths into `bounds`.
+    pub(super) fn score(
+        &mut self,
+        queries: Range<usize>,
+        (first, n): (usize, usize),
+        negated: bool,
+        scores: &mut [f32],
+        bounds: Option<&mut [f32]>,
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let request = Request::Score { queries: queries.len(), bounds: bounds.is_some() };
+        let bytes = size_of_val(scores);
+        let all = [bytes, bytes];
+        let outputs = if bounds.is_some() { &all[..] } else { &all[..1] };
+        let (slots, took) = self.call("score", &request, outputs, before)?;
+        let place =
+            |at: usize| format!("for query {} and code {}", queries.start + at / n, first + at % n);
+        let estimates = &slots[slots.len() - 1];
+        let bad = match negated {
+            true => self.copy_finite(estimates, scores, |estimate| -estimate),
+            false => self.copy_finite(estimates, scores, |estimate| estimate),
+        };
+        if let Some(at) = bad {
+            let returned = shown(if negated { -scores[at] } else { scores[at] });
+            return Err(Failure::invalid(format!("score returned {returned} {}", place(at))));
+        }
+        if let Some(bounds) = bounds {
+            // One that is negative is no bound either.
+            let bad = self.copy_finite(&slots[0], bounds, |bound| match bound < 0.0 {
+                true => f32::from_bits(f32::NAN.to_bits() | 1),
+                false => bound,
+            });
+            if let Some(at) = bad {
+                let returned = match bounds[at].to_bits() {
+                    bits if bits == f32::NAN.to_bits() | 1 => "a negative bound".to_owned(),
+                    _ => format!("the bound {}", shown(bounds[at])),
+                };
+                return Err(Failure::invalid(format!("score returned {returned} {}", place(at))));
+            }
+        }
+        Ok(took)
+    }
+
+    /// The outputs of the call that was timed last, whose first slot is of `len` values, compared
+    /// with `expected` at the values in `at`.
+    pub(super) fn compare<T: Plain + PartialEq>(
+        &self,
+        expected: &[T],
+        at: Range<usize>,
+    ) -> Option<bool> {
+        let slot = slots(&[size_of_val(expected)])?.pop()?;
+        let mut copy = expected.get(at.clone())?.to_vec();
+        let bytes = at.start * size_of::<T>()..at.end * size_of::<T>();
+        self.filled.copy(slot.start + bytes.start..slot.start + bytes.end, &mut copy, |_, _| ());
+        Some(copy == expected[at])
+    }
+
+    /// Spoils the values in `at` of an output of `len` values, so that it shows whether the next call writes them.
+    pub(super) fn spoil<T: Plain>(&mut self, len: usize, at: Range<usize>, with: T) {
+        let slot = slots(&[len * size_of::<T>()]).and_then(|mut slots| slots.pop());
+        if let Some(slot) = slot {
+            self.filled.slice::<T>(slot)[at].fill(with);
+        }
+    }
+
+    /// Makes the call of `request`, whose output has `bytes`, for its time alone.
+    pub(super) fn timed(
+        &mut self,
+        function: &str,
+        request: &Request,
+        bytes: usize,
+    ) -> Result<Duration, Failure> {
+        Ok(self.call(function, request, &[bytes], Before::Anything)?.1)
+    }
+
+    /// Has the instance given up.
+    pub(super) fn destroy(&mut self) -> Result<(), Failure> {
+        self.reporter.part("destroy", 0.0, 1.0);
+        match self.ask(&Request::Destroy)?.0 {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Encodes and decodes `x` (n, d) elsewhere than in the base: the codes alone.
+    pub(super) fn encode_all(
+        &mut self,
+        x: ArrayView2<'_, f32>,
+        before: Before,
+    ) -> Result<Vec<u8>, Failure> {
+        let width = self.code_bytes;
+        let mut codes = vec![0; x.nrows() * width];
+        let step = self.most_rows();
+        for (x, codes) in
+            x.axis_chunks_iter(ndarray::Axis(0), step).zip(codes.chunks_mut(step * width))
+        {
+            self.lend_rows(x.nrows())?.assign(&x);
+            self.during("compress", |peer| peer.compress(x.nrows(), codes, before))?;
+        }
+        Ok(codes)
+    }
+
+    /// Decodes `codes`, any number, into rows (n, d); `first` is the number of the first in errors.
+    pub(super) fn decode_all(
+        &mut self,
+        codes: &[u8],
+        first: usize,
+        x: &mut [f32],
+    ) -> Result<(), Failure> {
+        let (width, dim) = (self.code_bytes, self.dim);
+        let step = self.most_rows();
+        for (i, (codes, x)) in codes.chunks(step * width).zip(x.chunks_mut(step * dim)).enumerate()
+        {
+            self.lend_codes(codes.len())?.copy_from_slice(codes);
+            self.during("decompress", |peer| {
+                peer.decompress(first + i * step, codes.len() / width, x, Before::Unwritten)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A model that was saved.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Model {
+    pub(super) bytes: usize,
+    digest: blake3::Hash,
+}
+
+/// A value for an error: what is not a number that a method returned is nothing at all.
+fn shown(value: f32) -> String {
+    if value.to_bits() & 0x7FFF_FFFF == UNWRITTEN {
+        "nothing".to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+fn no_room(function: &str) -> Failure {
+    Failure::failed(format!("{function}: more output than {ROOM} bytes"))
+}
+
+fn check_room(what: &str, bytes: usize) -> Result<(), Failure> {
+    if bytes > ROOM {
+        return Err(Failure::failed(format!("{what} of {bytes} bytes in one call")));
+    }
+    Ok(())
+}
+
+fn unexpected(reply: &Reply) -> Failure {
+    let what = match reply {
+        Reply::Done => "no answer but that it is done",
+        Reply::Opened(_) | Reply::Fitted { .. } | Reply::Saved(_) => {
+            "the answer to another request"
+        }
+        Reply::Failed { .. } | Reply::Broken(_) | Reply::Trespassed(_) => "a failure",
+    };
+    Failure::invalid(format!("its process sent {what}"))
+}

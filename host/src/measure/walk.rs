@@ -1,0 +1,210 @@
+//! The decoder's first part: everything is decoded, while no query has been seen.
+
+use super::encode::Encoded;
+use super::peer::{Before, Peer};
+use super::revisit::{Visits, exact};
+use super::timing::{Timed, time};
+use super::{Cell, Codes, Metrics, PAIR_SEED, in_sample};
+use crate::data::Metric;
+use crate::metric::retrieval::RANK_DEPTH;
+use crate::metric::{PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
+use crate::worker::exchange::Request;
+use crate::worker::reporter::Failure;
+use ndarray::{Array2, ArrayView2, Axis, s};
+use vq_kernels::knn::Knn;
+
+/// What decoding found.
+pub(super) struct Decoded {
+    /// Per query the rows nearest to it, best first, among the decoded ones.
+    pub(super) by_raw: Vec<Vec<u32>>,
+    /// The same for the decoded queries.
+    pub(super) by_decoded: Vec<Vec<u32>>,
+    /// Nearness of the true neighbours by their decoded rows, for methods without a scorer.
+    pub(super) order: Option<Array2<f64>>,
+    /// Of the sampled query pairs.
+    pub(super) true_values: Vec<f64>,
+    /// By the decoded rows.
+    pub(super) estimates: Vec<f64>,
+}
+
+impl Cell<'_> {
+    /// Everything that the decoder does before it sees a query. `most` and `most_k` neighbours are
+    /// looked for by raw and by decoded queries.
+    pub(super) fn decode(
+        &self,
+        decoder: &mut Peer<'_>,
+        encoded: &Encoded,
+        codes: &Codes,
+        pairs: &QueryPairs,
+        (most, most_k): (usize, usize),
+        metrics: &mut Metrics,
+    ) -> Result<Decoded, Failure> {
+        let metric = self.data.metric;
+        let headline = !encoded.opened.scorer;
+        let step = self.step(decoder);
+        self.part("decompress", 0, 0, 1);
+        let mut decoded_queries = Array2::zeros(self.queries.dim());
+        let rows = decoded_queries.as_slice_mut().unwrap_or_default();
+        decoder.decode_all(&encoded.queries, 0, rows)?;
+
+        let k = if headline { most } else { most_k };
+        let mut by_raw = Knn::new(self.queries.view(), metric.into(), k, &self.data.mean);
+        let mut by_decoded =
+            Knn::new(decoded_queries.view(), metric.into(), most_k, &self.data.mean);
+        let watched = super::revisit::left(&self.truth.ids, RANK_DEPTH);
+        let watched: Vec<_> = watched.rows().into_iter().map(|ids| ids.to_vec()).collect();
+        let mut neighbours = headline.then(|| Visits::new(&watched));
+        let mut reconstruction = Reconstruction::new(&self.data.mean);
+        let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
+        let first_block = self.walk(decoder, codes, step, |first, raw, decoded| {
+            // Two searches, with raw and with decompressed queries.
+            let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
+            self.part("search", from, from + len, all);
+            reconstruction.push(raw, decoded);
+            // Rows of a prepared base are numbered by u32.
+            by_raw.push(first as u32, decoded);
+            self.part("search", from + len, from + 2 * len, all);
+            by_decoded.push(first as u32, decoded);
+            if let Some(neighbours) = &mut neighbours {
+                neighbours.pass(metric, self.queries.view(), first, decoded)?;
+            }
+            for pair in pairs.in_rows(first, raw.nrows()) {
+                let query = row(self.queries.view(), pair.query as usize)?;
+                let at = pair.row as usize - first;
+                true_values.push(self.value(exact(metric, query, row(raw, at)?)));
+                estimates.push(self.value(exact(metric, query, row(decoded, at)?)));
+            }
+            Ok(())
+        })?;
+        if let Some(of) = reconstruction.finish() {
+            metrics.add_named(of.named(), "")?;
+            let bits = 8.0 * codes.width() as f64 / self.data.dim as f64;
+            let wasted = rate_distortion::bits_wasted(bits, of.mse, &self.data.spectrum);
+            wasted.map_or(Ok(()), |bits| metrics.add("bits_wasted", bits))?;
+        }
+        self.training_error(decoder, encoded, metrics)?;
+        self.pairs(decoder, codes, metrics)?;
+
+        let rows = step.min(self.data.base.rows);
+        let width = codes.width();
+        codes.read(0, decoder.lend_codes(rows * width)?)?;
+        let timed = Timed {
+            function: "decompress",
+            name: "decompress_vectors_per_s",
+            items: rows,
+            worth: 1,
+            expected: &first_block,
+            spoilt: |_: f32| f32::NAN,
+        };
+        time(self, decoder, &timed, |rows| Request::Decompress { rows }, metrics)?;
+
+        let ids = |knn: Knn<'_>| -> Vec<Vec<u32>> {
+            let rows = knn.finish().into_iter();
+            rows.map(|found| found.nearest.iter().map(|n| n.id).collect()).collect()
+        };
+        let order = neighbours.map(|found| -nearness(&found.finish(), RANK_DEPTH));
+        let (by_raw, by_decoded) = (ids(by_raw), ids(by_decoded));
+        Ok(Decoded { by_raw, by_decoded, order, true_values, estimates })
+    }
+
+    /// Calls `visit(first, raw, decoded)` for every block of the base, in order; answers the first
+    /// block decoded.
+    fn walk(
+        &self,
+        decoder: &mut Peer<'_>,
+        codes: &Codes,
+        step: usize,
+        mut visit: impl FnMut(usize, ArrayView2<'_, f32>, ArrayView2<'_, f32>) -> Result<(), Failure>,
+    ) -> Result<Vec<f32>, Failure> {
+        let (rows, dim, width) = (self.data.base.rows, self.data.dim, codes.width());
+        let mut raw = Array2::zeros((step.min(rows), dim));
+        let mut decoded = vec![0.0; raw.len()];
+        let mut first_block = Vec::new();
+        for (call, (first, len)) in self.blocks(step).enumerate() {
+            self.rows("decompress", first, len);
+            let mut raw = raw.slice_mut(s![..len, ..]);
+            self.base.read(first, raw.view_mut())?;
+            let decoded = &mut decoded[..len * dim];
+            codes.read(first, decoder.lend_codes(len * width)?)?;
+            let sampled = in_sample(call, first + len == rows);
+            let before = if sampled { Before::Unwritten } else { Before::Anything };
+            decoder.during("decompress", |peer| peer.decompress(first, len, decoded, before))?;
+            if call == 0 {
+                first_block = decoded.to_vec();
+            }
+            let decoded = ArrayView2::from_shape((len, dim), decoded).map_err(Failure::failed)?;
+            visit(first, raw.view(), decoded)?;
+        }
+        Ok(first_block)
+    }
+
+    /// The error on rows that the method learned from, beside that on the base.
+    fn training_error(
+        &self,
+        decoder: &mut Peer<'_>,
+        encoded: &Encoded,
+        metrics: &mut Metrics,
+    ) -> Result<(), Failure> {
+        let (rows, codes) = &encoded.train;
+        let mut decoded = vec![0.0; rows.len()];
+        self.part("decompress", 1, 1, 1);
+        decoder.decode_all(codes, 0, &mut decoded)?;
+        let decoded = ArrayView2::from_shape(rows.dim(), &decoded).map_err(Failure::failed)?;
+        let mut of = Reconstruction::new(&self.data.mean);
+        of.push(rows.view(), decoded);
+        let error = of.finish().and_then(|of| of.relative_error);
+        error.map_or(Ok(()), |error| metrics.add("relative_error/train", error))
+    }
+
+    fn pairs(
+        &self,
+        decoder: &mut Peer<'_>,
+        codes: &Codes,
+        metrics: &mut Metrics,
+    ) -> Result<(), Failure> {
+        let rows = self.data.base.rows;
+        let sample = PairSample::new(rows, self.of.evaluation.pairs, PAIR_SEED);
+        let (all, mut done) = (sample.pairs().len(), 0);
+        let mut gathered = Vec::new();
+        let measured = pairwise(&sample, self.data.dim, |ids, mut raw, mut decoded| {
+            // Both rows of a pair, unless another has it too.
+            let next = (done + ids.len() / 2).min(all);
+            self.part("pairs", done, next, all);
+            done = next;
+            gathered.resize(ids.len() * codes.width(), 0);
+            let places = gathered.chunks_exact_mut(codes.width());
+            for ((id, mut raw), code) in
+                ids.iter().zip(raw.axis_chunks_iter_mut(Axis(0), 1)).zip(places)
+            {
+                self.base.read(*id as usize, raw.view_mut())?;
+                codes.read(*id as usize, code)?;
+            }
+            let Some(decoded) = decoded.as_slice_mut() else {
+                return Err(Failure::failed("a block is not contiguous"));
+            };
+            decoder.decode_all(&gathered, 0, decoded)
+        })?;
+        let Some(of) = measured else { return Ok(()) };
+        metrics.add_named(of.named(), "")
+    }
+
+    /// A "smaller is nearer" distance in the metric's own sense.
+    fn value(&self, distance: f64) -> f64 {
+        match self.data.metric {
+            Metric::L2 => distance,
+            Metric::Ip | Metric::Cosine => -distance,
+        }
+    }
+}
+
+fn row<'r>(of: ArrayView2<'r, f32>, at: usize) -> Result<&'r [f32], Failure> {
+    of.index_axis_move(Axis(0), at)
+        .to_slice()
+        .ok_or_else(|| Failure::failed("a block is not contiguous"))
+}
+
+/// `distances` as a matrix (queries, m): the nearest `m` of every query, or as many as there are.
+fn nearness(distances: &[Vec<f64>], m: usize) -> Array2<f64> {
+    let m = distances.iter().map(Vec::len).min().unwrap_or(0).min(m);
+    Array2::from_shape_fn((distances.len(), m), |(query, i)| distances[query][i])
+}

@@ -1,0 +1,311 @@
+//! Requests and replies: a length and JSON, over a stream socket.
+
+use crate::record::Outcome;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// Bytes of a frame. What needs more goes through an area.
+const MOST: usize = 32 << 10;
+
+/// What an engine is asked to do. What a call reads lies in the area `lent`, what it puts out goes
+/// to `filled`, see [`super::slots`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Nothing: the time of the way.
+    Nothing,
+    /// Open the library and construct the method.
+    Open,
+    /// Keep the lent rows, `first` on, of `of` training rows altogether.
+    Train {
+        /// The first of them.
+        first: usize,
+        /// How many there are.
+        rows: usize,
+        /// How many there will be.
+        of: usize,
+    },
+    /// Learn from the training rows, and forget them.
+    Fit,
+    /// Save the model; it is handed out by [`Request::Model`].
+    Save,
+    /// Put out `bytes` bytes of the model that was saved, from `from` on.
+    Model {
+        /// The first byte.
+        from: usize,
+        /// How many.
+        bytes: usize,
+    },
+    /// Keep the lent bytes, `first` on, of a model of `of` bytes; load it when it is whole.
+    Load {
+        /// The first byte.
+        first: usize,
+        /// How many.
+        bytes: usize,
+        /// How many there will be.
+        of: usize,
+    },
+    /// Encode the lent rows.
+    Compress {
+        /// How many.
+        rows: usize,
+    },
+    /// Decode the lent codes.
+    Decompress {
+        /// How many.
+        rows: usize,
+    },
+    /// Bring the lent codes into the scorer's layout and keep that.
+    Pack {
+        /// How many.
+        codes: usize,
+        /// What the packed bytes hold before.
+        fill: u8,
+    },
+    /// Estimate between the lent queries and the packed codes.
+    Score {
+        /// How many.
+        queries: usize,
+        /// Also claimed half-widths, which lie before the estimates.
+        bounds: bool,
+    },
+    /// Give the instance up.
+    Destroy,
+}
+
+/// An engine's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// It is done.
+    Done,
+    /// To [`Request::Open`].
+    Opened(Opened),
+    /// To [`Request::Fit`] and the last [`Request::Load`].
+    Fitted {
+        /// Stored bytes per vector.
+        code_bytes: usize,
+        /// Bytes that decoding needs beside the codes, where the method states them.
+        model_bytes: Option<u64>,
+        /// The bits of the method's claim, where it makes one: it may be no number.
+        ratio: Option<u64>,
+    },
+    /// To [`Request::Save`]: the bytes of the model, where the method saves it.
+    Saved(Option<usize>),
+    /// The call did not do what was asked.
+    Failed {
+        /// `failed`, `panicked`, `cancelled` or `invalid`.
+        outcome: Outcome,
+        /// One line.
+        error: String,
+        /// The method does not offer that function.
+        unsupported: bool,
+    },
+    /// The engine's own part failed: there is no memory left, say.
+    Broken(String),
+    /// A call wrote where it may only read, or read what is not there; the process ends.
+    Trespassed(String),
+}
+
+/// What is known of a method once it is constructed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    /// Stored bytes per vector, 0 where that is not known before training.
+    pub(crate) code_bytes: usize,
+    /// Fit learns from the data.
+    pub(crate) needs_training: bool,
+    /// Equal seed and data give equal codes.
+    pub(crate) deterministic: bool,
+    /// It has a scorer.
+    pub(crate) scorer: bool,
+    /// The scorer claims bounds.
+    pub(crate) bounds: bool,
+}
+
+/// Why no frame came or went.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    /// The other process is gone.
+    #[error("the other process is gone")]
+    Gone,
+    /// What came is no answer to what was asked.
+    #[error("{0}")]
+    Garbled(String),
+}
+
+/// A frame with its number.
+#[derive(Serialize, Deserialize)]
+struct Numbered<T> {
+    number: u64,
+    of: T,
+}
+
+/// One end of the socket.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    socket: UnixStream,
+    number: u64,
+    text: Vec<u8>,
+}
+
+impl Frames {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Frames { socket: socket.into(), number: 0, text: Vec::new() }
+    }
+
+    fn send<T: Serialize>(&mut self, of: T) -> Result<(), WireError> {
+        self.text.clear();
+        self.text.extend_from_slice(&[0; 4]);
+        let frame = Numbered { number: self.number, of };
+        serde_json::to_writer(&mut self.text, &frame).map_err(garbled)?;
+        let length = self.text.len() - 4;
+        if length > MOST {
+            return Err(WireError::Garbled(format!("a message of {length} bytes")));
+        }
+        self.text[..4].copy_from_slice(&(length as u32).to_le_bytes());
+        // One write: who forges frames from another thread does not get into the middle.
+        self.socket.write_all(&self.text).map_err(|_| WireError::Gone)
+    }
+
+    fn receive<T: DeserializeOwned>(&mut self) -> Result<Numbered<T>, WireError> {
+        let mut length = [0; 4];
+        self.socket.read_exact(&mut length).map_err(|_| WireError::Gone)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MOST {
+            return Err(WireError::Garbled(format!("a message of {length} bytes")));
+        }
+        self.text.resize(length, 0);
+        self.socket.read_exact(&mut self.text).map_err(|_| WireError::Gone)?;
+        serde_json::from_slice(&self.text).map_err(garbled)
+    }
+
+    /// Sends a request; its answer is to be awaited.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<(), WireError> {
+        self.number += 1;
+        self.send(request)
+    }
+
+    /// The answer to the last request.
+    pub(crate) fn answer(&mut self) -> Result<Reply, WireError> {
+        let reply: Numbered<Reply> = self.receive()?;
+        if reply.number != self.number {
+            return Err(WireError::Garbled("an answer to another request".to_owned()));
+        }
+        Ok(reply.of)
+    }
+
+    /// That nothing else has come.
+    pub(crate) fn nothing_more(&mut self) -> Result<(), WireError> {
+        let gone = |_| WireError::Gone;
+        self.socket.set_nonblocking(true).map_err(gone)?;
+        let read = self.socket.read(&mut [0]);
+        self.socket.set_nonblocking(false).map_err(gone)?;
+        match read {
+            // It has left: the next request shows that.
+            Ok(0) => Ok(()),
+            Ok(_) => Err(WireError::Garbled("two answers to one request".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => Err(WireError::Gone),
+        }
+    }
+
+    /// The next request.
+    pub(crate) fn request(&mut self) -> Result<Request, WireError> {
+        let request: Numbered<Request> = self.receive()?;
+        self.number = request.number;
+        Ok(request.of)
+    }
+
+    /// Answers the last request.
+    pub(crate) fn reply(&mut self, reply: &Reply) -> Result<(), WireError> {
+        self.send(reply)
+    }
+
+    /// The number of the last request, and the descriptor of this end: what [`trespassed`] needs.
+    pub(crate) fn place(&self) -> (u64, i32) {
+        (self.number, self.socket.as_raw_fd())
+    }
+}
+
+/// Writes [`Reply::Trespassed`] to request `number` into `frame`, without allocating: a process whose
+/// call has just met a page it may not touch says so in a signal handler. Answers the bytes written.
+pub(crate) fn trespassed(number: u64, what: [&str; 3], frame: &mut [u8; 256]) -> usize {
+    let (length, text) = frame.split_at_mut(4);
+    let mut left = &mut text[..];
+    // What does not fit is no whole frame, and an end without an answer is a crash.
+    let [function, did, argument] = what;
+    let written = write!(
+        left,
+        "{{\"number\":{number},\"of\":{{\"Trespassed\":\"{function} {did} {argument}\"}}}}"
+    );
+    let bytes = 252 - left.len();
+    length.copy_from_slice(&(bytes as u32).to_le_bytes());
+    if written.is_ok() { 4 + bytes } else { 0 }
+}
+
+fn garbled(error: serde_json::Error) -> WireError {
+    // Not the text itself: it may be anything.
+    let what = if error.is_io() { "a message that cannot be sent" } else { "no answer" };
+    WireError::Garbled(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Frames, Frames) {
+        let (a, b) = UnixStream::pair().unwrap();
+        (Frames::new(a.into()), Frames::new(b.into()))
+    }
+
+    #[test]
+    fn a_request_comes_back_answered() {
+        let (mut referee, mut engine) = pair();
+        for rows in 0..3 {
+            referee.ask(&Request::Compress { rows }).unwrap();
+            assert_eq!(engine.request().unwrap(), Request::Compress { rows });
+            engine.reply(&Reply::Done).unwrap();
+            assert_eq!(referee.answer().unwrap(), Reply::Done);
+            referee.nothing_more().unwrap();
+        }
+    }
+
+    #[test]
+    fn two_answers_and_answers_to_other_requests_are_seen() {
+        let (mut referee, mut engine) = pair();
+        referee.ask(&Request::Nothing).unwrap();
+        engine.request().unwrap();
+        engine.reply(&Reply::Done).unwrap();
+        engine.reply(&Reply::Done).unwrap();
+        referee.answer().unwrap();
+        assert!(matches!(referee.nothing_more(), Err(WireError::Garbled(_))));
+
+        let (mut referee, mut engine) = pair();
+        engine.reply(&Reply::Done).unwrap();
+        referee.ask(&Request::Nothing).unwrap();
+        assert!(matches!(referee.answer(), Err(WireError::Garbled(_))));
+    }
+
+    #[test]
+    fn long_and_broken_frames_are_refused_and_an_end_is_an_end() {
+        for bytes in [&u32::MAX.to_le_bytes()[..], &[2, 0, 0, 0, b'{', b'}'], &[1, 0, 0, 0, 255]] {
+            let (mut referee, engine) = pair();
+            (&engine.socket).write_all(bytes).unwrap();
+            assert!(matches!(referee.answer(), Err(WireError::Garbled(_))));
+            drop(engine);
+            assert!(referee.ask(&Request::Nothing).is_err() || referee.answer().is_err());
+        }
+    }
+
+    #[test]
+    fn a_trespass_is_told_as_any_other_answer() {
+        let (mut referee, mut engine) = pair();
+        referee.ask(&Request::Fit).unwrap();
+        engine.request().unwrap();
+        let mut frame = [0; 256];
+        let bytes = trespassed(engine.place().0, ["fit", "wrote into", "train"], &mut frame);
+        (&engine.socket).write_all(&frame[..bytes]).unwrap();
+        assert_eq!(referee.answer().unwrap(), Reply::Trespassed("fit wrote into train".into()));
+    }
+}
