@@ -379,7 +379,7 @@ fn spin(times: usize) {
 /// The first `rows` rows of an `.fbin` file, as the host's search reads them.
 fn file_rows(path: &Path, rows: usize, dim: usize) -> Result<FileRows, Failure> {
     let offset = matrix::HEADER_BYTES;
-    Ok(RowFile { path: path.to_owned(), offset, rows, dim, blocks: None }.open()?)
+    Ok(RowFile { path: path.to_owned(), offset, rows, dim, blocks: None, absent: None }.open()?)
 }
 
 fn round_trip(

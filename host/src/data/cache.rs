@@ -3,9 +3,11 @@
 //! ```text
 //! <cache>/rows/<key>/entry         key: BLAKE3 of what the rows are made from, contents and request
 //!                    rows.f32      unless the source serves as it is
+//!                    absent        the rows of the source that left, where it serves without them
 //!                    held.f32      the rows that left as queries, if any
+//!                    reserved.f32  the rows that left for training, if any
 //!                    *.blocks      digests of their blocks, where rows take more than 4 GiB
-//! <cache>/truth/<key>/k100         key: BLAKE3 of the contents of base and queries, metric
+//! <cache>/truth/<key>/k101         key: BLAKE3 of the contents of base and queries, metric
 //! <cache>/sources/<key>.json       what a source was when its contents were last read
 //! <cache>/.preparing-*             being filled (see `unfinished`)
 //! ```
@@ -34,7 +36,7 @@ use super::unfinished::Unfinished;
 use super::{DataError, RowFile, Synthetic};
 
 /// Changes whenever equal recipes would give other files.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 pub(super) const ENTRY: &str = "entry";
 pub(super) const ROWS: &str = "rows";
 pub(super) const TRUTH: &str = "truth";
@@ -44,22 +46,23 @@ pub(super) const SOURCES: &str = "sources";
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Recipe<'a> {
-    /// The first `rows` rows of a source without those held out.
+    /// The first `rows` rows of a source without those held out or reserved.
     Taken {
         from: &'a Origin,
         rows: usize,
         held_out: usize,
+        reserved: usize,
         /// Brought to unit length.
         unit: bool,
         /// With the mean and the spectrum that a base has.
         statistics: bool,
     },
-    /// Rows drawn from the base of this digest.
-    Sample { base: &'a str, rows: usize },
+    /// Rows drawn from those of this digest.
+    Sample { of: &'a str, rows: usize },
 }
 
 /// Where rows come from, whatever it is called.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Origin {
     /// The used bytes of a file and how they are read.
@@ -97,15 +100,23 @@ pub(super) struct Manifest {
     /// For people: `base`, `queries` or `train`.
     pub(super) role: String,
     pub(super) rows: Part,
+    /// The rows that left as queries.
     pub(super) held: Option<Part>,
-    /// Rows without a direction where unit length was asked for.
-    pub(super) zeros: u64,
+    /// The rows that left for training.
+    pub(super) reserved: Option<Part>,
+    /// Rows that are equal to an earlier one; 0 where nobody asks.
+    pub(super) duplicates: u64,
     pub(super) mean: Vec<f64>,
     /// `None` where it was not computed.
     pub(super) spectrum: Option<Vec<f64>>,
 }
 
 impl Manifest {
+    /// Everything that is kept.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        [Some(&self.rows), self.held.as_ref(), self.reserved.as_ref()].into_iter().flatten()
+    }
+
     /// JSON, and under it a line with its digest.
     fn to_text(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(self).expect("finite numbers have a JSON form");
@@ -146,9 +157,14 @@ impl Entry {
         self.manifest.rows.place(&self.folder, source)
     }
 
-    /// The rows that left.
+    /// The rows that left as queries.
     pub(super) fn held(&self) -> Option<RowFile> {
         Some(self.manifest.held.as_ref()?.place(&self.folder, None))
+    }
+
+    /// The rows that left for training.
+    pub(super) fn reserved(&self) -> Option<RowFile> {
+        Some(self.manifest.reserved.as_ref()?.place(&self.folder, None))
     }
 
     fn load(folder: &Path, key: &str) -> Result<Self, Unusable> {
@@ -180,11 +196,12 @@ impl Entry {
             .map_err(Unusable::Unreadable)?;
         let of = Manifest::from_text(&text).filter(|of| of.key == key);
         let of = of.ok_or_else(|| damaged("its manifest is not what was written"))?;
-        for part in [Some(&of.rows), of.held.as_ref()].into_iter().flatten() {
+        for part in of.parts() {
             match part.verify(folder) {
                 Ok(()) => {}
                 Err(DataError::Damaged { reason, .. }) => {
-                    let name = part.rows.path.display();
+                    let kept = if part.is_in_place() { &part.rows.absent } else { &None };
+                    let name = kept.as_ref().unwrap_or(&part.rows.path).display();
                     return Err(Unusable::Damaged(format!("{name}: {reason}")));
                 }
                 Err(error) => return Err(Unusable::Unreadable(error)),

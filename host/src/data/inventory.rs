@@ -178,8 +178,8 @@ fn seize(path: &Path) -> Option<Vec<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::prepare;
     use crate::data::testing::{small_integers, spec, write_fbin};
+    use crate::data::{DatasetSpec, Metric, prepare};
 
     #[test]
     fn what_is_kept_is_listed_and_cleared_by_age_but_nothing_in_use() {
@@ -189,7 +189,9 @@ mod tests {
         assert_eq!(clear(&cache, None).unwrap(), Cleared::default());
         let base = folder.path().join("base.fbin");
         write_fbin(&base, small_integers(50, 4, 1).view());
-        let prepared = prepare(&spec(base.clone()), 5, &cache, &|_| true).unwrap();
+        // Of unit length: not as they are in the file.
+        let spec = DatasetSpec { metric: Metric::Cosine, ..spec(base.clone()) };
+        let prepared = prepare(&spec, 5, &cache, &|_| true).unwrap();
         // Of the first layout, of a killed process, and of somebody else.
         let old = cache.join("0123456789abcdef");
         for path in [&old, &cache.join("photographs")] {
@@ -218,6 +220,6 @@ mod tests {
         assert_eq!(clear(&cache, None).unwrap().removed, 2);
         assert_eq!(inventory(&cache).unwrap(), []);
         assert!(cache.join("photographs/manifest.json").exists());
-        prepare(&spec(base), 5, &cache, &|_| true).unwrap();
+        prepare(&spec, 5, &cache, &|_| true).unwrap();
     }
 }

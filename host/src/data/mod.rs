@@ -11,9 +11,10 @@
 //! `source` reads the formats people have · `synthetic` makes rows · `rows` is
 //! the one format everything else sees · `cache` says where they lie, `unfinished` what is being
 //! made · `inventory` what is kept · `identity` knows whether a source is still what it was · `prepare` ties these together ·
-//! `spectrum` and `truth` are computed from prepared rows.
+//! `equal` counts rows that are the same · `spectrum` and `truth` are computed from prepared rows.
 
 mod cache;
+mod equal;
 mod error;
 mod identity;
 mod inventory;
@@ -90,6 +91,11 @@ pub enum Queries {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Train {
+    /// Rows that are kept apart: so many random ones of those that the source reserves, or all of
+    /// them. How many it reserves, and which, does not depend on how many are asked for. A source
+    /// of fewer than 2,000 rows reserves none: its methods learn from the base, or as many of its
+    /// rows.
+    Reserved(Option<usize>),
     /// The base itself.
     Base,
     /// This many distinct random rows of the base, in ascending order; all of it

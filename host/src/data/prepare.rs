@@ -10,9 +10,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cache::{Cache, Manifest, Origin, Recipe, canonical, contents};
+use super::equal::Hashes;
 use super::error::{cache_io, io};
 use super::identity::Sources;
-use super::rows::{RowSink, normalise};
+use super::rows::{Absent, RowSink, normalise};
 use super::source::SourceFile;
 use super::spectrum::spectrum;
 use super::synthetic::Generator;
@@ -22,10 +23,18 @@ use super::{
     Synthetic, Train, block_rows, truth,
 };
 
-/// One in this many queries found in the base is worth a note.
+/// One row in this many that is equal to another is worth a note.
 const IDENTICAL_IS_MANY: u64 = 100;
+/// A source of fewer rows reserves none for training: half of it would teach too little, and what
+/// is left would be too few to search.
+const RESERVES_FROM: usize = 2000;
+/// More rows than this are never reserved: what more would teach is little, and the base would
+/// lose them.
+const MOST_RESERVED: usize = 100_000;
 /// Of a file too small for the queries that would be held out, one row in this many is.
 const SHARE_HELD_OUT: usize = 10;
+/// The file of an entry that says which rows of its source are none of its own.
+const ABSENT: &str = "absent";
 
 /// What a failed preparation is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,20 +119,25 @@ fn attempt(
     let mut kept = Cache { folder, sources: &origins.watched, makes, notices: Vec::new() };
     let unit = spec.metric == Metric::Cosine;
 
-    let held_out = asked.held_out.unwrap_or(0);
-    let recipe =
-        Recipe::Taken { from: &origins.base, rows: asked.rows, held_out, unit, statistics: true };
+    let (held_out, reserved) = (asked.held_out.unwrap_or(0), asked.reserved);
+    let recipe = Recipe::Taken {
+        from: &origins.base,
+        rows: asked.rows,
+        held_out,
+        reserved,
+        unit,
+        statistics: true,
+    };
     let base_entry = kept
-        .find_or_make(&recipe, |key, folder| {
-            fill_base(&asked.base, asked.rows, held_out, unit, key, folder, progress)
-        })
+        .find_or_make(&recipe, |key, folder| fill_base(&asked, unit, key, folder, progress))
         .map_err(asked.about(Blame::Base))?;
     let base = base_entry.rows(asked.base.path());
     let digests = &base_entry.manifest;
 
     let mut entry_of = |from: &Origin, reader: &Reader, role, stage| {
         let rows = reader.rows();
-        let recipe = Recipe::Taken { from, rows, held_out: 0, unit, statistics: false };
+        let recipe =
+            Recipe::Taken { from, rows, held_out: 0, reserved: 0, unit, statistics: false };
         kept.find_or_make(&recipe, |key, folder| {
             fill_rows(reader, unit, role, stage, key, folder, progress)
         })
@@ -141,13 +155,19 @@ fn attempt(
         }
         _ => None,
     };
-    if let Train::Sample(count) = spec.train
-        && count < base.rows
+    // Where the training rows are drawn from, unless they are a file.
+    let reserve = base_entry.reserved();
+    let (pool, pool_digest) = match (&reserve, &digests.reserved) {
+        (Some(rows), Some(part)) => (rows, &part.digest),
+        _ => (&base, &digests.rows.digest),
+    };
+    if let Train::Sample(count) | Train::Reserved(Some(count)) = spec.train
+        && count < pool.rows
     {
-        let recipe = Recipe::Sample { base: &digests.rows.digest, rows: count };
+        let recipe = Recipe::Sample { of: pool_digest, rows: count };
         let from = &base_entry.manifest.from;
         let sampled = kept.find_or_make(&recipe, |key, folder| {
-            fill_sample(&base.open()?, count, from, key, folder, progress)
+            fill_sample(&pool.open()?, count, from, key, folder, progress)
         });
         train_entry = Some(sampled.map_err(asked.about(Blame::Train))?);
     }
@@ -164,43 +184,84 @@ fn attempt(
             let source = asked.train.as_ref().and_then(Reader::path);
             (entry.rows(source), &entry.manifest.rows.digest)
         }
-        None => (base.clone(), &digests.rows.digest),
+        None => (pool.clone(), pool_digest),
+    };
+    // A file of training rows may be what the base was taken from, also under another name.
+    let train_apart = match (&asked.train, &origins.train) {
+        (Some(file), Some(from)) => {
+            file.path() != asked.base.path()
+                && *from != origins.base
+                && *train_digest != digests.rows.digest
+        }
+        _ => reserve.is_some(),
     };
 
     let truth_key =
-        digest("vq-host exact neighbours 1", &[&digests.rows.digest, queries_digest], spec.metric);
+        digest("vq-host exact neighbours 2", &[&digests.rows.digest, queries_digest], spec.metric);
     let found = (|| {
         let (base, queries) = (base.open()?, queries.open()?);
         let k = truth_k.min(base.rows());
         let place = truth::Place { cache: &mut kept, key: &truth_key, from: &digests.from };
         truth::find(&base, &queries, spec.metric, k, place, progress)
     })();
-    let (truth, identical, lock) = found.map_err(asked.about(Blame::Base))?;
+    let found = found.map_err(asked.about(Blame::Base))?;
     origins.watched.unchanged_so_far().map_err(asked.about(Blame::Base))?;
 
+    let query_part = query_entry.as_ref().map(|entry| &entry.manifest.rows);
+    let facts = Facts {
+        synthetic: matches!(spec.source, Source::Synthetic(_)),
+        zero_queries: query_part.or(digests.held.as_ref()).map_or(0, |part| part.zeros),
+        queries_in_base: found.identical,
+        duplicate_rows: digests.duplicates,
+        tied_queries: found.tied,
+    };
     let mut notes = asked.notes.clone();
-    let sampled = matches!(spec.train, Train::Sample(_));
-    for (entry, rows, what) in [
-        (Some(&base_entry), asked.rows, "source rows"),
-        (query_entry.as_ref(), queries.rows, "queries"),
-        (train_entry.as_ref().filter(|_| !sampled), train.rows, "training rows"),
-    ] {
-        let zeros = entry.map_or(0, |entry| entry.manifest.zeros);
-        if zeros > 0 {
+    if let Train::Reserved(Some(count)) = spec.train
+        && let Some(reserve) = &reserve
+        && count > reserve.rows
+    {
+        let all = reserve.rows;
+        notes.push(format!(
+            "methods learn from all {all} rows that are kept apart, not from {count}"
+        ));
+    }
+    if matches!(spec.train, Train::File(_)) && !train_apart {
+        notes.push(
+            "the training rows are the base's: methods learn from the rows they are measured on"
+                .into(),
+        );
+    }
+    let source_zeros = digests.parts().map(|part| part.zeros).sum();
+    let train_file = train_entry.as_ref().filter(|_| origins.train.is_some());
+    let train_zeros = train_file.map_or(0, |entry| entry.manifest.rows.zeros);
+    for (zeros, rows, what) in
+        [(source_zeros, asked.rows, "source"), (train_zeros, train.rows, "training")]
+    {
+        if unit && zeros > 0 {
             notes.push(format!(
-                "{zeros} of {rows} {what} are zero and have no direction: they stay zero"
+                "{zeros} of {rows} {what} rows are zero and have no direction: they stay zero"
             ));
         }
+    }
+    if spec.metric != Metric::L2 && facts.zero_queries > 0 {
+        let (zeros, all) = (facts.zero_queries, queries.rows);
+        notes.push(format!(
+            "{} zero: every row of the base is as near to {} as any other",
+            some(zeros, all, "query", "queries"),
+            if zeros == 1 { "it" } else { "them" }
+        ));
     }
     if digests.spectrum.is_none() {
         notes.push(format!("no covariance spectrum: {} dimensions are too many", base.dim));
     }
-    if query_entry.is_some() && identical * IDENTICAL_IS_MANY >= queries.rows as u64 {
-        let all = queries.rows;
-        notes.push(match all {
-            1 => "the 1 query is identical to a base row".to_owned(),
-            _ => format!("{identical} of {all} queries are identical to a base row"),
-        });
+    let many = |count: u64, of: usize| count > 0 && count * IDENTICAL_IS_MANY >= of as u64;
+    if many(facts.queries_in_base, queries.rows) {
+        let queries = some(facts.queries_in_base, queries.rows, "query", "queries");
+        notes.push(format!("{queries} identical to a base row"));
+    }
+    if many(facts.duplicate_rows, base.rows) {
+        let rows = some(facts.duplicate_rows, base.rows, "base row", "base rows");
+        notes.push(format!("{rows} identical to an earlier one"));
     }
     let digest = digest(
         "vq-host prepared data 1",
@@ -209,7 +270,7 @@ fn attempt(
     );
     let notices = kept.notices;
     let entries = [Some(base_entry), query_entry, train_entry].into_iter().flatten();
-    let mut locks: Vec<fs::File> = lock.into_iter().collect();
+    let mut locks: Vec<fs::File> = found.lock.into_iter().collect();
     let mut manifests = Vec::new();
     for entry in entries {
         manifests.push(entry.manifest);
@@ -223,16 +284,24 @@ fn attempt(
         digest,
         base,
         train,
-        train_apart: false,
+        train_apart,
         queries,
-        truth,
+        truth: found.file,
         mean,
         spectrum: spectrum.unwrap_or_default(),
-        facts: Facts { synthetic: matches!(spec.source, Source::Synthetic(_)), ..Facts::default() },
+        facts,
         notes,
         notices,
         sources: origins.watched.clone().holding(locks),
     })
+}
+
+/// "3 of 40 rows are", "the 1 row is".
+fn some(count: u64, of: usize, one: &str, many: &str) -> String {
+    match of {
+        1 => format!("the 1 {one} is"),
+        _ => format!("{count} of {of} {many} are"),
+    }
 }
 
 /// What a [`DatasetSpec`] asks for, its files open and their headers checked.
@@ -241,6 +310,8 @@ struct Asked {
     /// Rows of the source that are used.
     rows: usize,
     held_out: Option<usize>,
+    /// Rows that are neither queries nor base.
+    reserved: usize,
     queries: Option<Reader>,
     train: Option<Reader>,
     notes: Vec<String>,
@@ -314,12 +385,24 @@ impl Asked {
         };
         let train = match &spec.train {
             Train::File(path) => file(Blame::Train, "train", path)?,
-            Train::Sample(0) => {
+            Train::Sample(0) | Train::Reserved(Some(0)) => {
                 return Err(about(Blame::Train)(DataError::Zero { what: "sample" }));
             }
-            Train::Base | Train::Sample(_) => None,
+            Train::Base | Train::Sample(_) | Train::Reserved(_) => None,
         };
-        Ok(Self { base, rows, held_out, queries, train, notes })
+        let mut reserved = 0;
+        if let Train::Reserved(_) = spec.train {
+            if rows >= RESERVES_FROM {
+                reserved = ((rows - held_out.unwrap_or(0)) / 2).min(MOST_RESERVED);
+            }
+            if reserved == 0 {
+                notes.push(format!(
+                    "{rows} rows are too few to keep some apart for training: methods learn from \
+                     the rows they are measured on"
+                ));
+            }
+        }
+        Ok(Self { base, rows, held_out, reserved, queries, train, notes })
     }
 }
 
@@ -438,7 +521,7 @@ impl Reader {
     }
 
     /// Shows the first `rows` rows to `each` (first row, values), a block at a time,
-    /// at unit length if so asked. Returns how many were zero and stayed it.
+    /// at unit length if so asked.
     fn walk(
         &self,
         rows: usize,
@@ -446,9 +529,8 @@ impl Reader {
         stage: &'static str,
         progress: OnProgress<'_>,
         mut each: impl FnMut(usize, &[f32]) -> Result<(), DataError>,
-    ) -> Result<u64, DataError> {
+    ) -> Result<(), DataError> {
         let step = block_rows(self.dim());
-        let mut zeros = 0;
         let mut block = Array2::zeros((step.min(rows), self.dim()));
         for first in (0..rows).step_by(step) {
             let count = step.min(rows - first);
@@ -461,12 +543,12 @@ impl Reader {
                 Self::Synthetic(generator) => generator.read(first, values),
             }
             if unit {
-                zeros += normalise(&mut block);
+                normalise(&mut block);
             }
             each(first, block.as_slice().expect("a block is row-major"))?;
             progress(Progress { stage, done: (first + count) as u64, total: rows as u64 })?;
         }
-        Ok(zeros)
+        Ok(())
     }
 }
 
@@ -479,52 +561,107 @@ impl fmt::Display for Reader {
     }
 }
 
-/// Fills `folder` with a base and what it leaves as queries, and answers the manifest.
+/// The rows of a source that are not in its base: ascending, in neither list twice.
+struct Leaving {
+    held_out: Vec<usize>,
+    reserved: Vec<usize>,
+}
+
+impl Leaving {
+    /// Which rows are held out does not depend on how many are reserved.
+    fn draw(rows: usize, held_out: usize, reserved: usize) -> Self {
+        let held_out = distinct_rows("vq-host held out rows 1", rows, held_out);
+        let left = Absent::new(held_out.iter().map(|row| *row as u32));
+        let of_left =
+            distinct_rows("vq-host rows reserved for training 1", rows - held_out.len(), reserved);
+        let reserved = of_left.into_iter().map(|row| left.run(row).0).collect();
+        Self { held_out, reserved }
+    }
+
+    fn all(&self) -> Vec<u32> {
+        let both = self.held_out.iter().chain(&self.reserved);
+        let mut both: Vec<u32> = both.map(|row| *row as u32).collect();
+        both.sort_unstable();
+        both
+    }
+}
+
+/// Fills `folder` with a base and what it leaves for queries and training, and answers the manifest.
+///
+/// Memory: O(block·d), and 8 bytes for each row of the source.
 fn fill_base(
-    source: &Reader,
-    rows: usize,
-    held_out: usize,
+    asked: &Asked,
     unit: bool,
     key: &str,
     folder: &Path,
     progress: OnProgress<'_>,
 ) -> Result<Manifest, DataError> {
+    let Asked { base: source, rows, .. } = asked;
     let dim = source.dim();
-    let held = match held_out {
-        0 => Vec::new(),
-        count => distinct_rows("vq-host held out rows 1", rows, count),
+    let leaving = Leaving::draw(*rows, asked.held_out.unwrap_or(0), asked.reserved);
+    let part = |name, rows: &[usize]| match rows {
+        [] => Ok(None),
+        _ => RowSink::create(folder, name, dim).map(Some),
     };
-    let mut base = source.sink(folder, held.is_empty() && !unit)?;
-    let mut queries = match held.is_empty() {
-        true => None,
-        false => Some(RowSink::create(folder, "held.f32", dim)?),
-    };
-    let mut to_leave = held.iter().copied().peekable();
-    let zeros = source.walk(rows, unit, "read base", progress, |first, values| {
+    let mut base = source.sink(folder, !unit)?;
+    let mut queries = part("held.f32", &leaving.held_out)?;
+    let mut reserve = part("reserved.f32", &leaving.reserved)?;
+    let gone = leaving.all();
+    let mut hashes = Hashes::of(rows - gone.len());
+    let mut to_go = gone.as_slice();
+    let mut to_leave = [(&leaving.held_out, &mut queries), (&leaving.reserved, &mut reserve)]
+        .map(|(rows, sink)| (rows.as_slice(), sink));
+    // Kept together before they are pushed: where every other row leaves, runs are short.
+    let mut staying: Vec<f32> = Vec::new();
+    source.walk(*rows, unit, "read base", progress, |first, values| {
         let end = first + values.len() / dim;
-        let mut at = first;
-        while let (Some(queries), Some(leaves)) = (&mut queries, to_leave.next_if(|row| *row < end))
-        {
-            let (row, next) = (leaves - first, leaves - first + 1);
-            base.push(&values[(at - first) * dim..row * dim])?;
-            queries.push(&values[row * dim..next * dim])?;
-            at = leaves + 1;
+        for (rows, sink) in &mut to_leave {
+            let (here, later) = rows.split_at(rows.partition_point(|row| *row < end));
+            *rows = later;
+            for row in here {
+                let at = (row - first) * dim;
+                if let Some(sink) = sink {
+                    sink.push(&values[at..at + dim])?;
+                }
+            }
         }
-        base.push(&values[(at - first) * dim..])
+        let (here, later) = to_go.split_at(to_go.partition_point(|row| (*row as usize) < end));
+        to_go = later;
+        staying.clear();
+        let mut at = 0;
+        for row in here {
+            let to = (*row as usize - first) * dim;
+            staying.extend_from_slice(&values[at..to]);
+            at = to + dim;
+        }
+        let values = match at {
+            0 => values,
+            _ => {
+                staying.extend_from_slice(&values[at..]);
+                &staying
+            }
+        };
+        hashes.push(values, dim);
+        base.push(values)
     })?;
-    let (base, mean) = base.finish()?;
-    let held = match queries {
-        Some(queries) => Some(queries.finish()?.0),
-        None => None,
-    };
-    let spectrum = spectrum(&base.place(folder, source.path()).open()?, &mean, progress)?;
+    let (mut base, mean) = base.finish()?;
+    if base.is_in_place() && !gone.is_empty() {
+        base.rows.absent = Some(ABSENT.into());
+        Absent::new(gone).write(&folder.join(ABSENT))?;
+    }
+    let finish = |sink: Option<RowSink>| sink.map(|sink| Ok(sink.finish()?.0)).transpose();
+    let (held, reserved) = (finish(queries)?, finish(reserve)?);
+    let place = base.place(folder, source.path()).open()?;
+    let duplicates = hashes.duplicates(&place, progress)?;
+    let spectrum = spectrum(&place, &mean, progress)?;
     Ok(Manifest {
         key: key.into(),
         from: source.to_string(),
         role: "base".into(),
         rows: base,
         held,
-        zeros,
+        reserved,
+        duplicates,
         mean,
         spectrum,
     })
@@ -542,36 +679,37 @@ fn fill_rows(
 ) -> Result<Manifest, DataError> {
     let mut sink = source.sink(folder, !unit)?;
     let push = |_, values: &[f32]| sink.push(values);
-    let zeros = source.walk(source.rows(), unit, stage, progress, push)?;
+    source.walk(source.rows(), unit, stage, progress, push)?;
     Ok(Manifest {
         key: key.into(),
         from: source.to_string(),
         role: role.into(),
         rows: sink.finish()?.0,
         held: None,
-        zeros,
+        reserved: None,
+        duplicates: 0,
         mean: Vec::new(),
         spectrum: None,
     })
 }
 
-/// Fills `folder` with `count` rows of `base`.
+/// Fills `folder` with `count` of some rows.
 fn fill_sample(
-    base: &Rows,
+    rows: &Rows,
     count: usize,
     from: &str,
     key: &str,
     folder: &Path,
     progress: OnProgress<'_>,
 ) -> Result<Manifest, DataError> {
-    let ids = distinct_rows("vq-host training rows 1", base.rows(), count);
-    let dim = base.dim();
+    let ids = distinct_rows("vq-host training rows 1", rows.rows(), count);
+    let dim = rows.dim();
     let mut train = RowSink::create(folder, "rows.f32", dim)?;
     let step = block_rows(dim);
     let mut block = Array2::zeros((step.min(ids.len()), dim));
     for (i, ids) in ids.chunks(step).enumerate() {
         let mut block = block.slice_mut(s![..ids.len(), ..]);
-        base.gather(ids, block.view_mut())?;
+        rows.gather(ids, block.view_mut())?;
         train.push(block.as_slice().expect("a block is row-major"))?;
         progress(Progress {
             stage: "sample train",
@@ -585,7 +723,8 @@ fn fill_sample(
         role: "train".into(),
         rows: train.finish()?.0,
         held: None,
-        zeros: 0,
+        reserved: None,
+        duplicates: 0,
         mean: Vec::new(),
         spectrum: None,
     })
@@ -653,10 +792,7 @@ mod tests {
     impl Place {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let mut values = small_integers(500, 6, 1);
-            for (i, x) in values.column_mut(0).iter_mut().enumerate() {
-                *x = 1.0 + i as f32;
-            }
+            let values = numbered(500);
             write_fbin(&folder.path().join("base.fbin"), values.view());
             Self { folder, values }
         }
@@ -695,6 +831,13 @@ mod tests {
             let prepared = prepare(spec, 5, &self.path("cache"), &count).unwrap();
             (prepared, steps.into_inner())
         }
+    }
+
+    /// Rows whose first value is their number, from 1 on.
+    fn numbered(rows: usize) -> Array2<f32> {
+        let mut values = small_integers(rows, 6, 1);
+        values.column_mut(0).iter_mut().zip(1_u16..).for_each(|(x, i)| *x = i.into());
+        values
     }
 
     fn read(file: &RowFile) -> Array2<f32> {
@@ -857,7 +1000,7 @@ mod tests {
         spec.train = Train::Sample(20);
         let prepared = place.prepare(&spec).unwrap();
         let whole = place.kept();
-        assert_eq!(whole.len(), 7, "rows, held, rows, two manifests, truth, about: {whole:?}");
+        assert_eq!(whole.len(), 7, "absent, held, rows, two manifests, truth, about: {whole:?}");
         for path in whole.keys().filter(|path| !path.ends_with("about")) {
             let length = whole[path].len();
             for change in [None, Some(0), Some(length - 2), Some(length + 4), Some(length)] {
@@ -881,7 +1024,7 @@ mod tests {
                 assert_eq!(again, prepared);
                 assert!(place.kept() == whole, "{path:?} {change:?}");
                 assert_eq!(others(path), before, "only this one");
-                let gone = change.is_none() && path.ends_with("k5");
+                let gone = change.is_none() && path.ends_with("k6");
                 assert_eq!(notices.len(), usize::from(!gone), "{path:?} {change:?} {notices:?}");
             }
         }
@@ -933,7 +1076,11 @@ mod tests {
         fs::copy(place.path("base.fbin"), place.path("elsewhere/b.fbin")).unwrap();
         fs::remove_file(place.path("base.fbin")).unwrap();
         spec.source = Source::File(place.path("elsewhere/b.fbin"));
-        assert_eq!(place.prepare_counting(&spec), (first, 0));
+        let (mut moved, steps) = place.prepare_counting(&spec);
+        assert!(steps == 0 && moved.base.path.ends_with("elsewhere/b.fbin"));
+        moved.base.path.clone_from(&first.base.path);
+        moved.train.path.clone_from(&first.base.path);
+        assert_eq!(moved, first);
     }
 
     #[test]
@@ -1039,7 +1186,8 @@ mod tests {
     fn large_rows_that_are_damaged_are_found_when_they_are_read_and_made_again() {
         VERIFIED_WHOLE.set(1000);
         let place = Place::new();
-        let spec = place.spec();
+        // Rows of unit length are not read where they are.
+        let spec = DatasetSpec { metric: Metric::Cosine, ..place.spec() };
         let prepared = place.prepare(&spec).unwrap();
         assert!(prepared.base.blocks.is_some() && prepared.queries.blocks.is_none());
         let whole = place.kept();
@@ -1079,26 +1227,29 @@ mod tests {
         let kind = SyntheticKind::Clustered;
         synthetic.source = Source::Synthetic(Synthetic { kind, n: 300, dim: 6, seed: 3 });
         synthetic.metric = Metric::Ip;
-        for (spec, digest, truth) in [
-            (
-                held,
-                "d517dfd0e9e9795ad9f1535ffa9146705e488060e0844dc48b3163c94be6de78",
-                "truth/5b4d1b3852c6122f/k5",
-            ),
-            (
-                cosine,
-                "a6bf06004e2a9d8d9bd0119d23e591cc45f8d52a8f4945c79011ab051b16db14",
-                "truth/6ce9f360b381bb85/k5",
-            ),
-            (
-                synthetic,
-                "ac523d5366691ee690c6fdf308d589b449069203d15fbae880de07757e92a5c3",
-                "truth/0e33b1e2603b76fa/k5",
-            ),
+        // Of 2,000 rows or more, from before any were kept apart.
+        let large = |kind, n, dim, seed, held, train| DatasetSpec {
+            source: Source::Synthetic(Synthetic { kind, n, dim, seed }),
+            queries: Queries::HoldOut(held),
+            train,
+            ..place.spec()
+        };
+        let base = large(SyntheticKind::Clustered, 3000, 6, 3, 100, Train::Base);
+        let mut sample = large(SyntheticKind::Gaussian, 5000, 8, 1, 500, Train::Sample(1000));
+        sample.metric = Metric::Ip;
+        let mut limited = large(SyntheticKind::LowRank, 4000, 16, 2, 50, Train::Sample(9999));
+        (limited.limit, limited.metric) = (Some(2500), Metric::Cosine);
+        let small = large(SyntheticKind::Uniform, 1999, 5, 4, 10, Train::Reserved(None));
+        for (spec, digest) in [
+            (held, "d517dfd0e9e9795ad9f1535ffa9146705e488060e0844dc48b3163c94be6de78"),
+            (cosine, "a6bf06004e2a9d8d9bd0119d23e591cc45f8d52a8f4945c79011ab051b16db14"),
+            (synthetic, "ac523d5366691ee690c6fdf308d589b449069203d15fbae880de07757e92a5c3"),
+            (base, "5bef5ab1b7699c86ef0abd904a205fdd98732c945194decb63408cb9b547d998"),
+            (sample, "f273b8d4a0c46b6de915fde607d38780f5c19bc5845c4a241ab2dc5a053390d3"),
+            (limited, "a28aef7dd7a79aa806bca5a9ca1a2ab2b1bc87e39895279915eb4c597cb172e9"),
+            (small, "b6a076cb921e92b0daa4c764c57e28979eee6de0be29e586d033f4c5f22d88f2"),
         ] {
-            let prepared = place.prepare(&spec).unwrap();
-            assert_eq!(prepared.digest, digest);
-            assert!(prepared.truth.path.ends_with(truth), "{:?}", prepared.truth.path);
+            assert_eq!(place.prepare(&spec).unwrap().digest, digest);
         }
     }
 
@@ -1222,6 +1373,178 @@ mod tests {
         let prepared = place.prepare(&place.spec()).unwrap();
         let text = serde_json::to_string(&prepared).unwrap();
         assert_eq!(serde_json::from_str::<Prepared>(&text).unwrap(), prepared);
+    }
+
+    #[test]
+    fn rows_to_learn_from_are_neither_in_the_base_nor_among_the_queries() {
+        let place = Place::new();
+        let values = numbered(2400);
+        let mut spec = place.spec();
+        spec.source = Source::File(place.file("many.fbin", &values));
+        spec.queries = Queries::HoldOut(100);
+        spec.train = Train::Base;
+        let old = place.prepare(&spec).unwrap();
+        assert_eq!((old.train_apart, &old.train, old.base.rows), (false, &old.base, 2300));
+        spec.train = Train::Reserved(None);
+        let prepared = place.prepare(&spec).unwrap();
+        assert!(prepared.train_apart && prepared.notes.is_empty(), "{:?}", prepared.notes);
+        assert_eq!(prepared.queries.rows, 100);
+        assert_eq!(read(&prepared.queries), read(&old.queries), "the same ones are held out");
+        let row = |file: &RowFile| read(file).column(0).mapv(|x| x as usize - 1).to_vec();
+        let parts = [&prepared.base, &prepared.train, &prepared.queries].map(row);
+        assert_eq!(parts.each_ref().map(Vec::len), [1150, 1150, 100]);
+        assert!(parts.iter().all(|part| part.is_sorted()));
+        let all: HashSet<usize> = parts.iter().flatten().copied().collect();
+        assert_eq!(all.len(), 2400, "disjoint, and nothing is lost");
+        assert_eq!(read(&prepared.base), values.select(Axis(0), &parts[0]));
+
+        // Another sample is of the same reserve, and changes nothing else.
+        let reserve: HashSet<usize> = parts[1].iter().copied().collect();
+        for count in [1, 40, 1149] {
+            spec.train = Train::Reserved(Some(count));
+            let sampled = place.prepare(&spec).unwrap();
+            let drawn = row(&sampled.train);
+            assert!(drawn.len() == count && drawn.is_sorted_by(|a, b| a < b));
+            assert!(drawn.iter().all(|row| reserve.contains(row)) && sampled.train_apart);
+            assert_eq!(
+                (&sampled.base, &sampled.queries, &sampled.truth),
+                (&prepared.base, &prepared.queries, &prepared.truth)
+            );
+        }
+        for (count, notes) in [(1150, 0), (1151, 1)] {
+            spec.train = Train::Reserved(Some(count));
+            let sampled = place.prepare(&spec).unwrap();
+            assert_eq!((&sampled.train, &sampled.digest), (&prepared.train, &prepared.digest));
+            assert_eq!(sampled.notes.len(), notes, "{:?}", sampled.notes);
+        }
+    }
+
+    #[test]
+    fn how_many_rows_are_reserved_depends_on_the_source_alone() {
+        let place = Place::new();
+        let mut spec = place.spec();
+        spec.source = Source::File(place.file("many.fbin", &numbered(2100)));
+        spec.queries = Queries::File(place.file("q.fbin", &small_integers(4, 6, 9)));
+        for train in [Train::Reserved(None), Train::Reserved(Some(20))] {
+            spec.train = train.clone();
+            for (limit, rows, apart) in
+                [(None, 1050, true), (Some(2000), 1000, true), (Some(1999), 1999, false)]
+            {
+                spec.limit = limit;
+                let prepared = place.prepare(&spec).unwrap();
+                assert_eq!((prepared.base.rows, prepared.train_apart), (rows, apart));
+                let told = prepared.notes.iter().any(|note| note.contains("too few to keep some"));
+                assert_eq!(told, !apart, "{:?}", prepared.notes);
+                let old = match train {
+                    Train::Reserved(Some(count)) => Train::Sample(count),
+                    _ => Train::Base,
+                };
+                let old = place.prepare(&DatasetSpec { train: old, ..spec.clone() }).unwrap();
+                assert_eq!(old.digest == prepared.digest, !apart, "as it always was");
+            }
+        }
+        // Nothing is left to be reserved, and one row to be searched.
+        spec.limit = None;
+        spec.queries = Queries::HoldOut(2099);
+        let prepared = place.prepare(&spec).unwrap();
+        assert_eq!((prepared.base.rows, prepared.train_apart), (1, false));
+    }
+
+    #[test]
+    fn rows_read_where_they_are_are_those_of_a_copy() {
+        let place = Place::new();
+        // The same rows, in a format that is read where it is, and in one that is not.
+        let values = numbered(3000).mapv(|x| x % 256.0);
+        let copied = values.mapv(|x| x as i8 as f32);
+        let mut bytes = [3000_u32.to_le_bytes(), 6_u32.to_le_bytes()].concat();
+        bytes.extend(values.iter().map(|x| *x as i8 as u8));
+        fs::write(place.path("many.i8bin"), bytes).unwrap();
+        let raw = place.file("many.fbin", &copied);
+        let spec = |source, train| DatasetSpec { train, ..spec(source) };
+        for train in [Train::Reserved(None), Train::Sample(70), Train::Base] {
+            let here = place.prepare(&spec(raw.clone(), train.clone())).unwrap();
+            let copy = place.prepare(&spec(place.path("many.i8bin"), train)).unwrap();
+            assert!(here.base.absent.is_some() && here.base.path.ends_with("many.fbin"));
+            assert!(copy.base.absent.is_none() && copy.base.path.ends_with("rows.f32"));
+            assert_eq!(read(&here.base), read(&copy.base));
+            assert_eq!(
+                (&here.digest, &here.truth, &here.mean, &here.spectrum, &here.facts),
+                (&copy.digest, &copy.truth, &copy.mean, &copy.spectrum, &copy.facts)
+            );
+        }
+        let bytes: u64 = crate::data::inventory(&place.path("cache"))
+            .unwrap()
+            .iter()
+            .filter(|kept| kept.from.ends_with("many.fbin") && kept.part == "base")
+            .map(|kept| kept.bytes)
+            .sum();
+        assert!(bytes < 50_000, "{bytes}: two lists and a reserve, no base of 72,000 bytes");
+    }
+
+    #[test]
+    fn a_file_of_training_rows_is_apart_unless_it_is_the_bases() {
+        let place = Place::new();
+        let copy = place.file("copy.fbin", &place.values);
+        let mut other = place.values.clone();
+        other[(7, 1)] += 1.0;
+        let other = place.file("other.fbin", &other);
+        let queries = place.file("q.fbin", &small_integers(4, 6, 9));
+        for queries in [Queries::HoldOut(10), Queries::File(queries)] {
+            for (train, apart) in
+                [(place.path("base.fbin"), false), (copy.clone(), false), (other.clone(), true)]
+            {
+                let mut spec = place.spec();
+                (spec.queries, spec.train) = (queries.clone(), Train::File(train.clone()));
+                let prepared = place.prepare(&spec).unwrap();
+                assert_eq!(prepared.train_apart, apart);
+                spec.limit = Some(400);
+                let limited = place.prepare(&spec).unwrap();
+                assert_eq!(limited.train_apart, train != place.path("base.fbin"));
+                assert_eq!(prepared.notes.len(), usize::from(!apart), "{:?}", prepared.notes);
+                assert_eq!(prepared.train.rows, 500);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_peculiar_is_counted_and_told_where_it_matters() {
+        let place = Place::new();
+        // Each row twice; the last two rows are zero.
+        let mut values = numbered(600);
+        for row in 0..600 {
+            let first = values.row(row / 2 * 2).to_owned();
+            values.row_mut(row).assign(&first);
+        }
+        values.slice_mut(s![598.., ..]).fill(0.0);
+        let mut queries = small_integers(50, 6, 9) + 5000.0;
+        queries.slice_mut(s![..3, ..]).fill(-0.0);
+        queries.row_mut(3).assign(&values.row(10));
+        let mut spec = spec(place.file("twice.fbin", &values));
+        spec.queries = Queries::File(place.file("q.fbin", &queries));
+        for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
+            spec.metric = metric;
+            let prepared = place.prepare(&spec).unwrap();
+            let Facts { synthetic, zero_queries, queries_in_base, duplicate_rows, tied_queries } =
+                prepared.facts;
+            assert_eq!((synthetic, zero_queries), (false, 3));
+            // Of unit length, more of these may be one.
+            assert!(queries_in_base == 4 || metric == Metric::Cosine && queries_in_base >= 4);
+            assert!(duplicate_rows == 300 || metric == Metric::Cosine && duplicate_rows >= 300);
+            // Five neighbours of pairs: the fifth is half of one.
+            assert!(tied_queries >= 45, "{tied_queries}");
+            let told = |text: &str| prepared.notes.iter().any(|note| note.starts_with(text));
+            assert_eq!(told("3 of 50 queries are zero: every row"), metric != Metric::L2);
+            assert!(told(&format!("{queries_in_base} of 50 queries are identical to a base row")));
+            assert!(told(&format!("{duplicate_rows} of 600 base rows are identical")));
+            assert_eq!(place.prepare(&spec).unwrap(), prepared, "also from the cache");
+        }
+        // Of each pair that a query is taken from, the other row stays.
+        spec.queries = Queries::HoldOut(20);
+        spec.metric = Metric::L2;
+        let prepared = place.prepare(&spec).unwrap();
+        let held = read(&prepared.queries);
+        let pairs: HashSet<u32> = held.column(0).iter().map(|x| *x as u32).collect();
+        assert_eq!(prepared.facts.queries_in_base, 20 - 2 * (20 - pairs.len() as u64));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Rows of the cache are verified whole before they are used. Above [`VERIFIED_WHOLE`] that
 //! would read too much, so that a digest of each block lies beside them, and whatever is read is
 //! read in blocks and compared.
+//!
+//! Rows that stay in a source need no copy where some of it is left out: [`Absent`] says which, in
+//! four bytes a row that is missing.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -39,6 +42,9 @@ pub struct RowFile {
     /// Digests of the blocks, where whatever is read is compared with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<PathBuf>,
+    /// Which rows of the file are none of these, if any: their numbers are left out in counting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<PathBuf>,
 }
 
 impl RowFile {
@@ -46,28 +52,39 @@ impl RowFile {
     ///
     /// # Errors
     /// [`DataError::Io`] when it cannot be opened, [`DataError::Length`] when it is
-    /// shorter than the rows it should hold.
+    /// shorter than the rows it should hold, [`DataError::Damaged`] when it is not known which of
+    /// them are absent.
     pub fn open(&self) -> Result<Rows, DataError> {
         let file = File::open(&self.path).map_err(io("open", &self.path))?;
+        let absent = self.absent.as_deref().map(Absent::read).transpose()?;
         let found = file.metadata().map_err(io("inspect", &self.path))?.len();
-        if u128::from(found) < self.end() {
+        let rows = self.rows.saturating_add(absent.as_ref().map_or(0, Absent::len));
+        let expected = Self { rows, ..self.clone() }.end();
+        if u128::from(found) < expected {
             return Err(DataError::Length {
                 path: self.path.clone(),
-                rows: self.rows as u64,
+                rows: rows as u64,
                 dim: self.dim as u64,
-                expected: self.end(),
+                expected,
                 found,
             });
         }
         let blocks = self.blocks.as_ref();
         let blocks = blocks.map(|path| File::open(path).map_err(io("open", path))).transpose()?;
-        Ok(Rows { file, blocks, place: self.clone() })
+        Ok(Rows { file, blocks, absent, place: self.clone() })
+    }
+
+    /// Every file that is read when these rows are.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let beside = [&self.blocks, &self.absent].into_iter().flatten();
+        std::iter::once(&self.path).chain(beside).map(PathBuf::as_path)
     }
 
     /// Compares everything with the digests of the blocks, where there are any.
     pub(super) fn verify_blocks(&self) -> Result<(), DataError> {
         if self.blocks.is_none() {
-            return Ok(());
+            // Of rows that are absent there is a digest too.
+            return self.absent.as_deref().map_or(Ok(()), |path| Absent::read(path).map(drop));
         }
         let rows = self.open()?;
         let length = (self.end() - u128::from(self.offset)) as u64;
@@ -79,7 +96,8 @@ impl RowFile {
         Ok(())
     }
 
-    /// Bytes up to the end of the last row; wide enough for any manifest's numbers.
+    /// Bytes up to the end of the last row, if none is absent; wide enough for any manifest's
+    /// numbers.
     pub(super) fn end(&self) -> u128 {
         (self.rows as u128)
             .saturating_mul(self.dim as u128)
@@ -93,6 +111,7 @@ impl RowFile {
 pub struct Rows {
     file: File,
     blocks: Option<File>,
+    absent: Option<Absent>,
     place: RowFile,
 }
 
@@ -125,6 +144,9 @@ impl Rows {
                 expected: self.place.dim,
             });
         }
+        if let Some(absent) = &self.absent {
+            return self.read_around(absent, first, out);
+        }
         let mut at = self.place.offset + 4 * (first as u64) * (dim as u64);
         let mut bytes = vec![0; CHUNK_BYTES.min(4 * count * dim)];
         if let Some(values) = out.as_slice_mut() {
@@ -139,6 +161,50 @@ impl Rows {
                 row.iter_mut().zip(&values).for_each(|(to, from)| *to = *from);
             }
             at += 4 * dim as u64;
+        }
+        Ok(())
+    }
+
+    /// As [`read`](Self::read) where rows are absent: they are read with those around them, since
+    /// many small reads cost more than a few that are too large.
+    fn read_around(
+        &self,
+        absent: &Absent,
+        first: usize,
+        mut out: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), DataError> {
+        let (count, dim) = out.dim();
+        let Some(last) = count.checked_sub(1).map(|more| absent.run(first + more).0) else {
+            return Ok(());
+        };
+        let row_bytes = 4 * dim;
+        let at_once = (CHUNK_BYTES / row_bytes).max(1);
+        let mut bytes = vec![0; row_bytes * at_once.min(last + 1 - absent.run(first).0)];
+        let mut done = 0;
+        while done < count {
+            let from = absent.run(first + done).0;
+            let to = (from + at_once).min(last + 1);
+            let bytes = &mut bytes[..row_bytes * (to - from)];
+            self.file
+                .read_exact_at(bytes, self.place.offset + from as u64 * row_bytes as u64)
+                .map_err(io("read", &self.place.path))?;
+            while done < count {
+                let (at, run) = absent.run(first + done);
+                if at >= to {
+                    break;
+                }
+                let run = run.min(to - at).min(count - done);
+                let bytes = bytes[(at - from) * row_bytes..].chunks_exact(row_bytes);
+                let out = out.slice_mut(s![done..done + run, ..]);
+                for (mut row, bytes) in out.into_outer_iter_mut().zip(bytes) {
+                    let values = bytes.as_chunks::<4>().0.iter().copied().map(f32::from_le_bytes);
+                    match row.as_slice_mut() {
+                        Some(row) => row.iter_mut().zip(values).for_each(|(to, x)| *to = x),
+                        None => row.iter_mut().zip(values).for_each(|(to, x)| *to = x),
+                    }
+                }
+                done += run;
+            }
         }
         Ok(())
     }
@@ -228,6 +294,60 @@ impl Rows {
     }
 }
 
+/// Which rows of a file are left out, kept in a file: their numbers, ascending, as little-endian
+/// u32, then their BLAKE3.
+#[derive(Debug, Default)]
+pub(super) struct Absent {
+    /// How many rows that are there come before each that is not; ascending, since those that are
+    /// not do not count.
+    before: Vec<u32>,
+}
+
+impl Absent {
+    /// `rows` are distinct and ascending.
+    pub(super) fn new(rows: impl IntoIterator<Item = u32>) -> Self {
+        Self { before: rows.into_iter().zip(0..).map(|(row, nth)| row - nth).collect() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.before.len()
+    }
+
+    /// Where the `row`-th of the rows that are there lies among all, and how many follow one
+    /// another from it on.
+    pub(super) fn run(&self, row: usize) -> (usize, usize) {
+        let gone = self.before.partition_point(|before| *before as usize <= row);
+        let run = self.before.get(gone).map_or(usize::MAX, |next| *next as usize - row);
+        (row + gone, run)
+    }
+
+    /// Writes the new file at `path`.
+    pub(super) fn write(&self, path: &Path) -> Result<(), DataError> {
+        let rows = self.before.iter().zip(0..).map(|(before, nth): (_, u32)| before + nth);
+        let mut bytes: Vec<u8> = rows.flat_map(u32::to_le_bytes).collect();
+        let digest = blake3::hash(&bytes);
+        bytes.extend(digest.as_bytes());
+        File::create_new(path)
+            .and_then(|mut file| {
+                file.write_all(&bytes)?;
+                file.sync_all()
+            })
+            .map_err(cache_io("write", path))
+    }
+
+    /// Reads what [`write`](Self::write) wrote, and nothing else.
+    pub(super) fn read(path: &Path) -> Result<Self, DataError> {
+        let damaged = |reason| DataError::Damaged { path: path.into(), reason };
+        let bytes = std::fs::read(path).map_err(io("read", path))?;
+        let whole = bytes.split_last_chunk::<{ blake3::OUT_LEN }>();
+        let (rows, digest) = whole.ok_or_else(|| damaged("wrong length"))?;
+        if blake3::hash(rows).as_bytes() != digest {
+            return Err(damaged("wrong digest"));
+        }
+        Ok(Self::new(rows.as_chunks::<4>().0.iter().copied().map(u32::from_le_bytes)))
+    }
+}
+
 fn block_digest(block: &[u8]) -> [u8; BLOCK_DIGEST_BYTES] {
     let digest = blake3::hash(block);
     let mut short = [0; BLOCK_DIGEST_BYTES];
@@ -244,6 +364,8 @@ pub(super) struct Part {
     pub(super) rows: RowFile,
     /// BLAKE3, in hex, over the rows' bytes, then rows and dim as u64.
     pub(super) digest: String,
+    /// Rows of which every value is zero.
+    pub(super) zeros: u64,
 }
 
 impl Part {
@@ -254,21 +376,31 @@ impl Part {
             Some(source) => source.to_owned(),
             None => folder.join(&self.rows.path),
         };
-        let blocks = self.rows.blocks.as_ref().map(|blocks| folder.join(blocks));
-        RowFile { path, blocks, ..self.rows.clone() }
+        let beside = |name: &Option<PathBuf>| name.as_ref().map(|name| folder.join(name));
+        let (blocks, absent) = (beside(&self.rows.blocks), beside(&self.rows.absent));
+        RowFile { path, blocks, absent, ..self.rows.clone() }
     }
 
-    fn is_in_place(&self) -> bool {
+    pub(super) fn is_in_place(&self) -> bool {
         self.rows.path.as_os_str().is_empty()
     }
 
     /// Makes sure that the file in the entry `folder` is what was written: all of it, or its
     /// length where blocks are verified when they are read. A source vouches for itself.
     pub(super) fn verify(&self, folder: &Path) -> Result<(), DataError> {
-        if self.is_in_place() {
-            return Ok(());
-        }
         let place = self.place(folder, None);
+        if self.is_in_place() {
+            return match place.absent.as_deref().map(|path| (path, Absent::read(path))) {
+                None | Some((_, Ok(_))) => Ok(()),
+                Some((path, Err(DataError::Io { source, .. }))) => Err(match source.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        DataError::Damaged { path: path.into(), reason: "it is gone" }
+                    }
+                    _ => cache_io("read", path)(source),
+                }),
+                Some((_, Err(error))) => Err(error),
+            };
+        }
         let damaged = |reason| DataError::Damaged { path: place.path.clone(), reason };
         let open = |path: &Path| {
             File::open(path).map_err(|error| match error.kind() {
@@ -323,6 +455,7 @@ pub(super) struct RowSink {
     place: RowFile,
     digest: blake3::Hasher,
     blocks: Blocks,
+    zeros: u64,
     sums: Vec<f64>,
     bytes: Vec<u8>,
 }
@@ -370,9 +503,17 @@ impl RowSink {
         Self {
             file: None,
             written: PathBuf::new(),
-            place: RowFile { path: PathBuf::new(), offset, rows: 0, dim, blocks: None },
+            place: RowFile {
+                path: PathBuf::new(),
+                offset,
+                rows: 0,
+                dim,
+                blocks: None,
+                absent: None,
+            },
             digest: blake3::Hasher::new(),
             blocks: Blocks { digests: Vec::new(), open: Vec::new(), from: verified_whole() },
+            zeros: 0,
             sums: vec![0.0; dim],
             bytes: Vec::new(),
         }
@@ -384,6 +525,7 @@ impl RowSink {
             for (sum, &x) in self.sums.iter_mut().zip(row) {
                 *sum += f64::from(x);
             }
+            self.zeros += u64::from(row.iter().all(|x| *x == 0.0));
             self.place.rows += 1;
         }
         self.bytes.clear();
@@ -418,23 +560,18 @@ impl RowSink {
         let rows = self.place.rows as f64;
         self.sums.iter_mut().for_each(|sum| *sum /= rows);
         let digest = finished(self.digest, &self.place);
-        Ok((Part { rows: self.place, digest }, self.sums))
+        Ok((Part { rows: self.place, digest, zeros: self.zeros }, self.sums))
     }
 }
 
 /// Brings each row (n, d) of `rows` to unit length in place; a zero row stays zero.
-/// Returns how many were zero.
-pub(super) fn normalise(rows: &mut Array2<f32>) -> u64 {
-    let mut zeros = 0;
+pub(super) fn normalise(rows: &mut Array2<f32>) {
     for mut row in rows.axis_iter_mut(Axis(0)) {
         let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-        if norm == 0.0 {
-            zeros += 1;
-        } else {
+        if norm != 0.0 {
             row.mapv_inplace(|x| (f64::from(x) / norm) as f32);
         }
     }
-    zeros
 }
 
 #[cfg(test)]
@@ -468,6 +605,69 @@ mod tests {
     }
 
     #[test]
+    fn rows_around_those_that_are_absent_are_read_in_any_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        // Rows of 2, 64 and 160 KiB too: of the last, one is more than is read at a time.
+        for (dim, rows) in [(3, 20_000), (512, 300), (16_384, 9), (40_000, 7)] {
+            let values = small_integers(rows, dim, 1);
+            let whole = prepared_rows(folder.path(), &format!("{dim}"), &values);
+            let every = |from: usize, step| (from..rows).step_by(step).map(|row| row as u32);
+            for (name, gone) in [
+                ("none", Vec::new()),
+                ("first", vec![0]),
+                ("last", vec![rows as u32 - 1]),
+                ("odd", every(1, 2).collect()),
+                ("all but even thirds", (0..rows as u32).filter(|row| row % 3 != 0).collect()),
+                ("a long stretch", (1..rows as u32 - 1).collect()),
+            ] {
+                let path = folder.path().join(format!("{name} {dim}"));
+                Absent::new(gone.iter().copied()).write(&path).unwrap();
+                let here: Vec<usize> =
+                    (0..rows).filter(|row| !gone.contains(&(*row as u32))).collect();
+                let place = RowFile { rows: here.len(), absent: Some(path), ..whole.place.clone() };
+                let some = place.open().unwrap();
+                let expected = values.select(Axis(0), &here);
+                assert_eq!(some.read_all().unwrap(), expected, "{name} {dim}");
+                let (first, count) = (here.len() / 3, here.len() / 2);
+                let mut wide = Array2::zeros((count, 2 * dim));
+                some.read(first, wide.slice_mut(s![.., ..;2])).unwrap();
+                some.read(first, wide.slice_mut(s![.., 1..;2])).unwrap();
+                let expected = expected.slice(s![first..first + count, ..]);
+                assert_eq!(wide.slice(s![.., ..;2]), expected);
+                assert_eq!(wide.slice(s![.., 1..;2]), expected);
+                some.read(here.len(), Array2::zeros((0, dim)).view_mut()).unwrap();
+                assert!(some.read(here.len(), Array2::zeros((1, dim)).view_mut()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_of_absent_rows_that_is_damaged_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = prepared_rows(folder.path(), "a", &small_integers(50, 4, 1));
+        let path = folder.path().join("absent");
+        Absent::new([3, 4, 49]).write(&path).unwrap();
+        let place = RowFile { rows: 47, absent: Some(path.clone()), ..whole.place };
+        assert!(place.open().is_ok());
+        // It says how many rows the file has.
+        assert!(matches!(
+            RowFile { rows: 48, ..place.clone() }.open(),
+            Err(DataError::Length { .. })
+        ));
+        let bytes = std::fs::read(&path).unwrap();
+        for (at, length) in [(0, 44), (20, 44), (43, 44), (0, 40), (0, 0)] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            damaged.truncate(length);
+            std::fs::write(&path, damaged).unwrap();
+            assert!(matches!(place.open(), Err(DataError::Damaged { .. })));
+            assert!(matches!(place.verify_blocks(), Err(DataError::Damaged { .. })));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(place.open(), Err(DataError::Io { .. })));
+    }
+
+    #[test]
     fn reads_past_the_end_or_of_another_width_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let rows = prepared_rows(folder.path(), "a", &small_integers(50, 7, 1));
@@ -482,7 +682,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, [0; 39]).unwrap();
-        let place = |rows| RowFile { path: path.clone(), offset: 8, rows, dim: 4, blocks: None };
+        let place = |rows| RowFile {
+            path: path.clone(),
+            offset: 8,
+            rows,
+            dim: 4,
+            blocks: None,
+            absent: None,
+        };
         assert!(place(1).open().is_ok());
         assert!(matches!(place(2).open(), Err(DataError::Length { expected: 40, found: 39, .. })));
         assert!(place(usize::MAX).open().is_err());
@@ -527,7 +734,7 @@ mod tests {
     #[test]
     fn rows_become_unit_vectors_and_zeros_stay() {
         let mut rows = ndarray::array![[3.0, 4.0], [0.0, -0.0], [3e38, 3e38], [1e-45, 0.0]];
-        assert_eq!(normalise(&mut rows), 1);
+        normalise(&mut rows);
         let half = 0.5_f32.sqrt();
         assert_eq!(rows, ndarray::array![[0.6, 0.8], [0.0, 0.0], [half, half], [1.0, 0.0]]);
     }

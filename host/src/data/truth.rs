@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use vq_kernels::knn::{Distance, Knn};
 
 use super::cache::{Cache, TRUTH};
+use super::equal::Sought;
 use super::error::{cache_io, io};
 use super::unfinished::Unfinished;
 use super::{DataError, Metric, OnProgress, Progress, Rows, block_rows};
@@ -62,11 +63,22 @@ pub(super) struct Place<'a, 'c> {
     pub(super) from: &'a str,
 }
 
-/// A file of neighbours, how many queries equal a base row, and the lock that keeps the file.
-pub(super) type Found = (TruthFile, u64, Option<File>);
+/// Neighbours that are kept, and what else is known of queries and base by then.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: TruthFile,
+    /// Queries that are equal to a base row.
+    pub(super) identical: u64,
+    /// Queries for which the k-th and the next nearest row are equally near.
+    pub(super) tied: u64,
+    /// Keeps the file.
+    pub(super) lock: Option<File>,
+}
 
 /// Finds `k` exact neighbours of each of `queries` in `base`, in a file of the cache
 /// that is kept for the next caller. `k` is at most the number of base rows.
+///
+/// The file has one more, if there is one, which tells where the k-th ties with the next.
 pub(super) fn find(
     base: &Rows,
     queries: &Rows,
@@ -77,22 +89,34 @@ pub(super) fn find(
 ) -> Result<Found, DataError> {
     let Place { cache, key, from } = place;
     let folder = cache.folder.join(TRUTH).join(&key[..16]);
-    if let Some(found) = stored(&folder, queries.rows(), k, &mut cache.notices)? {
+    let depth = base.rows().min(k + 1);
+    if let Some(found) = stored(&folder, queries.rows(), k, depth, &mut cache.notices)? {
         return Ok(found);
     }
     cache.may_make()?;
-    let (truth, identical) = exact_neighbours(base, queries, metric, k, progress)?;
+    let (truth, identical) = exact_neighbours(base, queries, metric, depth, progress)?;
     cache.sources.unchanged_so_far()?;
     fs::create_dir_all(&folder).map_err(cache_io("create", &folder))?;
     // Beside its place first: a file there is whole.
     let beside = Unfinished::new(&cache.folder)?;
-    let (whole, path) = (beside.path().join("k"), folder.join(format!("k{k}")));
+    let (whole, path) = (beside.path().join("k"), folder.join(format!("k{depth}")));
     write(&truth, identical, &whole)?;
     fs::rename(&whole, &path).map_err(cache_io("write", &path))?;
     // Only people look at it.
     let _told = fs::write(folder.join(ABOUT), from);
     let lock = hold(&path);
-    Ok((TruthFile { path, k }, identical, lock))
+    Ok(Found { file: TruthFile { path, k }, identical, tied: truth.tied_at(k), lock })
+}
+
+impl Truth {
+    /// Queries whose `k`-th neighbour is as near as the next one, if that is known.
+    fn tied_at(&self, k: usize) -> u64 {
+        if self.distances.ncols() <= k {
+            return 0;
+        }
+        let (last, next) = (self.distances.column(k - 1), self.distances.column(k));
+        last.iter().zip(next).map(|(last, next)| u64::from(last == next)).sum()
+    }
 }
 
 /// Keeps the file from being cleared, and remembers that it was used.
@@ -104,11 +128,12 @@ fn hold(path: &Path) -> Option<File> {
     file.lock_shared().is_ok().then_some(file)
 }
 
-/// The whole file in `folder` with the fewest neighbours that are enough.
+/// The whole file in `folder` with the fewest neighbours, at least `depth`, that are enough.
 fn stored(
     folder: &Path,
     queries: usize,
     k: usize,
+    depth: usize,
     notices: &mut Vec<String>,
 ) -> Result<Option<Found>, DataError> {
     let mut enough: Vec<(usize, PathBuf)> = Vec::new();
@@ -121,7 +146,7 @@ fn stored(
         let path = entry.map_err(cache_io("list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(held) = name.strip_prefix('k').and_then(|k| k.parse().ok())
-            && held >= k
+            && held >= depth
         {
             enough.push((held, path));
         }
@@ -129,11 +154,13 @@ fn stored(
     enough.sort();
     for (held, path) in enough {
         let lock = hold(&path);
+        let deep = TruthFile { path: path.clone(), k: depth };
         let file = TruthFile { path, k };
-        let whole = file.read().and_then(|_| Header::read(&file.path));
+        let whole = deep.read().and_then(|truth| Ok((truth, Header::read(&file.path)?)));
         match whole {
-            Ok(header) if header.queries == queries && header.k == held => {
-                return Ok(Some((file, header.identical, lock)));
+            Ok((truth, header)) if header.queries == queries && header.k == held => {
+                let (identical, tied) = (header.identical, truth.tied_at(k));
+                return Ok(Some(Found { file, identical, tied, lock }));
             }
             Ok(_) => notices.push(damaged_notice(&file.path, "another one's")),
             Err(DataError::Damaged { reason, .. }) => {
@@ -253,7 +280,7 @@ impl From<Metric> for Distance {
 }
 
 /// Finds the `k` exact neighbours of each of `queries` in `base`, in the current rayon pool;
-/// also says how many queries equal a row of the base (of inner products: one of those measured).
+/// also says how many queries equal a row of the base.
 ///
 /// Reads `base` in blocks: memory does not grow with its rows. O(queries · rows · d).
 ///
@@ -279,7 +306,7 @@ pub fn exact_neighbours(
         ids: Array2::zeros((queries.rows(), k)),
         distances: Array2::zeros((queries.rows(), k)),
     };
-    let mut identical = 0;
+    let sought = Sought::new(queries)?;
     let mut behind = 0;
     let step = block_rows(dim);
     let mut block = Array2::zeros((step.min(base.rows()), dim));
@@ -296,20 +323,22 @@ pub fn exact_neighbours(
                 .into_par_iter()
                 .enumerate()
                 .try_for_each(|(i, rows)| base.read(first + i * READ_ROWS, rows))?;
+            if first_query == 0 {
+                sought.look_in(block.view())?;
+            }
             // Rows of a prepared base are numbered by u32.
             knn.push(first as u32, block.view());
             behind += count as u64;
             progress(Progress { stage: "find neighbours", done: behind, total })?;
         }
         for (query, found) in (first_query..).zip(knn.finish()) {
-            identical += u64::from(found.identical);
             for (rank, neighbour) in found.nearest.into_iter().enumerate() {
                 truth.ids[(query, rank)] = neighbour.id;
                 truth.distances[(query, rank)] = neighbour.distance;
             }
         }
     }
-    Ok((truth, identical))
+    Ok((truth, sought.found()))
 }
 
 /// The mean of some rows from all over the base: near enough to the middle that distances between
@@ -446,8 +475,23 @@ mod tests {
         }
         let base = prepared_rows(folder.path(), "base", &base);
         let queries = prepared_rows(folder.path(), "queries", &queries);
-        let found = || kept(folder.path(), &base, &queries, 5).0.1;
+        let found = || kept(folder.path(), &base, &queries, 5).0.identical;
         assert_eq!([found(), found()], [3, 3]);
+        let of = exact_neighbours(&base, &queries, Metric::Ip, 1, &|_| Ok(())).unwrap().1;
+        assert_eq!(of, 3, "also where the nearest row is another one");
+    }
+
+    #[test]
+    fn queries_whose_last_neighbour_ties_with_the_next_row_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        // Distances of 0, 1, 1, 4, 4, 9 and 0, 1, 4, 9, 16, 25.
+        let base = ndarray::array![[0.0], [1.0], [-1.0], [2.0], [-2.0], [3.0]];
+        let queries = prepared_rows(folder.path(), "q", &ndarray::array![[0.0], [-2.0]]);
+        let base = prepared_rows(folder.path(), "base", &base);
+        let tied = |k| kept(folder.path(), &base, &queries, k).0.tied;
+        let expected = [0, 1, 0, 1, 0, 0];
+        assert_eq!([1, 2, 3, 4, 5, 6].map(tied), expected);
+        assert_eq!([1, 2, 3, 4, 5, 6].map(tied), expected, "also from the cache");
     }
 
     #[test]
@@ -455,7 +499,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
         let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
-        let find = |k| kept(folder.path(), &base, &queries, k).0.0;
+        let find = |k| kept(folder.path(), &base, &queries, k).0.file;
         let ten = find(10);
         let five = find(5);
         assert_eq!(ten.path, five.path);
@@ -474,7 +518,7 @@ mod tests {
         let base = prepared_rows(folder.path(), "base", &small_integers(300, 9, 1));
         let queries = prepared_rows(folder.path(), "queries", &small_integers(8, 9, 2));
         let find = || kept(folder.path(), &base, &queries, 10);
-        let ((file, ..), _) = find();
+        let file = find().0.file;
         let truth = file.read().unwrap();
         let whole = fs::read(&file.path).unwrap();
         let flipped = |at: usize| {
@@ -485,8 +529,8 @@ mod tests {
         for damaged in [&whole[..whole.len() - 1], &whole[..20], &[], &flipped(0), &flipped(40)] {
             fs::write(&file.path, damaged).unwrap();
             assert!(matches!(file.read(), Err(DataError::Damaged { .. })));
-            let ((again, ..), notices) = find();
-            assert_eq!((&again, notices.len()), (&file, 1), "{notices:?}");
+            let (again, notices) = find();
+            assert_eq!((&again.file, notices.len()), (&file, 1), "{notices:?}");
             assert_eq!(file.read().unwrap(), truth, "it is made again");
             assert!(find().1.is_empty());
         }

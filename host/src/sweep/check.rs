@@ -195,12 +195,19 @@ impl Check<'_> {
             }
         };
         let train = match dataset.train.as_ref().map(|train| (train.span(), train.get_ref())) {
-            None => Train::Base,
+            None => Train::Reserved(None),
             Some((span, wire::PathOr::Path(path))) => Train::File(self.file(span, path)?),
             Some((span, wire::PathOr::Rows(rows))) => {
-                let example = "sample = 20000";
-                let sample = self.required(&span, rows.sample.as_ref(), "sample", example)?;
-                Train::Sample(self.integer("sample", sample, 1)?)
+                if rows.apart.is_none() {
+                    // A table that says nothing is not finished.
+                    let example = "sample = 20000";
+                    self.required(&span, rows.sample.as_ref(), "sample", example)?;
+                }
+                match (rows.apart, self.at_least("sample", rows.sample.as_ref(), 1)?) {
+                    (Some(false), None) => Train::Base,
+                    (Some(false), Some(count)) => Train::Sample(count),
+                    (None | Some(true), count) => Train::Reserved(count),
+                }
             }
         };
         let metric = match &dataset.metric {

@@ -199,6 +199,7 @@ limit = 50000
 name = "gauss-128"
 synthetic = { kind = "gaussian", n = 20000, dim = 128, seed = 1 }
 queries = "examples/data/glove.fbin"
+train = { apart = false }
 metric = "cosine"
 
 [evaluate]
@@ -265,7 +266,7 @@ use = "zlattice"
                 name: "glove".to_owned(),
                 source: Source::File(glove.clone()),
                 queries: Queries::HoldOut(500),
-                train: Train::Sample(20_000),
+                train: Train::Reserved(Some(20_000)),
                 limit: Some(50_000),
                 metric: Metric::L2,
             },
@@ -333,7 +334,33 @@ use = "zlattice"
             Evaluate { k: vec![1, 10, 100], pairs: 10_000, rerank: vec![1, 2, 4, 10], repeats: 3 };
         assert_eq!(sweep.evaluate, evaluate);
         assert_eq!(sweep.datasets[0].spec.metric, Metric::L2);
-        assert_eq!(sweep.datasets[0].spec.train, Train::Base);
+        assert_eq!(sweep.datasets[0].spec.train, Train::Reserved(None));
+    }
+
+    #[test]
+    fn training_rows_are_kept_apart_unless_the_sweep_says_otherwise() {
+        let train = |written: &str| {
+            let queries = "queries = { hold_out = 500 }\n";
+            let text = LEAST.replace(queries, &format!("{queries}train = {written}\n"));
+            let sweep = Sweep::parse("s.toml", &text, Path::new(""));
+            sweep.map(|sweep| sweep.datasets[0].spec.train.clone())
+        };
+        for (written, expected) in [
+            ("{ sample = 9 }", Train::Reserved(Some(9))),
+            ("{ sample = 9, apart = true }", Train::Reserved(Some(9))),
+            ("{ apart = true }", Train::Reserved(None)),
+            ("{ sample = 9, apart = false }", Train::Sample(9)),
+            ("{ apart = false }", Train::Base),
+        ] {
+            assert_eq!(train(written).unwrap(), expected, "{written}");
+        }
+        for (written, problem) in [
+            ("{}", "missing key `sample`"),
+            ("{ apart = 1 }", "expected a boolean, found an integer"),
+            ("{ sample = 0, apart = false }", "`sample` must be at least 1, found 0"),
+        ] {
+            assert_eq!(train(written).unwrap_err().to_string(), problem);
+        }
     }
 
     #[test]

@@ -81,11 +81,12 @@ pub(super) struct HoldOut {
     pub(super) hold_out: Option<Spanned<i64>>,
 }
 
-/// `{ sample = 20000 }`
+/// `{ sample = 20000, apart = false }`
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sample {
     pub(super) sample: Option<Spanned<i64>>,
+    pub(super) apart: Option<bool>,
 }
 
 /// `[evaluate]`
@@ -180,7 +181,7 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// A path, or a table that says how to take rows from the base.
+/// A path, or a table that says how to take rows from the source.
 #[derive(Debug)]
 pub(super) enum PathOr<T> {
     Path(String),

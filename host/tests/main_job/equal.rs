@@ -87,7 +87,8 @@ repeats = 1
 use = "sq"
 params.bits = 4
 "#,
-            rows + 10
+            // Held out and reserved.
+            rows + 10 + 100_000
         ),
     );
     site.vq(&["run", "s.toml"]).expect_code(0);

@@ -30,9 +30,9 @@ fn every_mistake_ends_the_run_before_anything_trains_and_is_said_where_it_is_wri
         let ended = site.vq(&["run", "sweep.toml"]).expect_code(1);
         assert_eq!(ended.stdout, "", "{}", case.display());
         assert!(!site.path("results").exists(), "{} makes a store", case.display());
-        // Preparing data and what this kernel cannot enforce are told, and are not the mistake.
-        let aside =
-            |line: &str| line.starts_with("preparing ") || line.starts_with("note: plugins ");
+        // Preparing data, what is said of it and what this kernel cannot enforce are told, and are
+        // not the mistake.
+        let aside = |line: &str| line.starts_with("preparing ") || line.starts_with("note: ");
         let lines = ended.stderr.lines().filter(|line| !aside(line));
         let said = lines.map(str::trim_end).collect::<Vec<_>>().join("\n");
         let folder = site.path("").display().to_string();

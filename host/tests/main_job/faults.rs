@@ -231,7 +231,7 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
 fn out_of_memory_with_all_training_rows_advises_a_sample() {
     let site = Site::with(std::slice::from_ref(&MISBEHAVING));
     let wide = sweep("[1]", "[[method]]\nuse = \"bad_hog\"\n");
-    site.write("s.toml", &wide.replace("n = 600, dim = 16", "n = 40000, dim = 512"));
+    site.write("s.toml", &wide.replace("n = 600, dim = 16", "n = 80000, dim = 512"));
     site.vq(&["run", "s.toml", "--memory", "256MiB"]).expect_code(3);
     let records = site.records();
     let error = records[0].error.clone().unwrap_or_default();

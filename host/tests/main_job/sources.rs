@@ -156,6 +156,63 @@ fn the_defaults_of_the_command_line_suit_a_small_file() {
 }
 
 #[test]
+fn rows_to_learn_from_are_kept_apart_and_a_sweep_may_say_otherwise() {
+    let rows_of = |rows, train: &str| {
+        let site = site(rows, &format!("{train}\n{QUICK}{LOSSLESS}"));
+        let ended = site.vq(&["run", "s.toml"]).expect_code(0);
+        (site.records()[0].dataset.n, ended)
+    };
+    for (rows, train, n, said) in [
+        (2000, "", 1000, None),
+        (2001, "train = { sample = 30 }", 1001, None),
+        (2000, "train = { sample = 3000 }", 1000, Some("from all 1000 rows that are kept apart")),
+        (2000, "train = { apart = false }", 2000, None),
+        (2000, "train = { sample = 30, apart = false }", 2000, None),
+        (2000, "train = \"q.fbin\"", 2000, None),
+        (2000, "train = \"base.fbin\"", 2000, Some("learn from the rows they are measured on")),
+        (1999, "", 1999, Some("1999 rows are too few to keep some apart for training")),
+    ] {
+        let (found, ended) = rows_of(rows, train);
+        assert_eq!(found, n, "{train}");
+        let notes = ended.lines("note: d: ").len();
+        assert_eq!(notes, usize::from(said.is_some()), "{train}: {}", ended.stderr);
+        if let Some(said) = said {
+            ended.says(said);
+        }
+    }
+}
+
+#[test]
+fn plan_counts_zero_queries_and_queries_that_are_in_the_base() {
+    let site = site(0, "");
+    // Each row twice, so that the other one stays where one is held out.
+    let once = fbin(3000, 1);
+    let rows = once[8..].chunks(32).flat_map(|row| [row, row].concat());
+    let twice = [6000_u32.to_le_bytes(), 8_u32.to_le_bytes()].concat();
+    fs::write(site.path("base.fbin"), twice.into_iter().chain(rows).collect::<Vec<u8>>())
+        .expect("a site is writable");
+    let mut queries = fbin(50, 2);
+    queries[8..8 + 32 * 20].fill(0);
+    fs::write(site.path("q.fbin"), queries).expect("a site is writable");
+    let text = fs::read_to_string(site.path("s.toml")).expect("just written") + LOSSLESS;
+    let zeros = "20 of 50 queries are zero: every row of the base is as near to them as any other";
+    for (metric, told) in [("l2", false), ("ip", true), ("cosine", true)] {
+        site.write("s.toml", &format!("[sweep]\nmetric = \"{metric}\"\n{text}"));
+        let ended = site.vq(&["plan", "s.toml"]).expect_code(0);
+        assert_eq!(ended.stderr.contains(zeros), told, "{metric}: {}", ended.stderr);
+    }
+    let held = text.replace("\"q.fbin\"", "{ hold_out = 100 }");
+    site.write("s.toml", &held.replace("\nbase", "\ntrain = { apart = false }\nbase"));
+    let ended = site.vq(&["plan", "s.toml"]).expect_code(0);
+    let told = ended.lines("note: d: ").iter().any(|note| {
+        let count = note.split(' ').nth(2).and_then(|count| count.parse().ok());
+        note.ends_with("of 100 queries are identical to a base row")
+            && count.is_some_and(|count: usize| (90..=100).contains(&count))
+    });
+    assert!(told, "{}", ended.stderr);
+}
+
+#[test]
 fn a_mistake_in_a_file_stands_at_its_key_also_through_links() {
     let site = site(50, "");
     let mut broken = fbin(5, 2);
@@ -195,7 +252,7 @@ fn damaged_prepared_data_is_made_again_and_blamed_on_nobody() {
     for folder in ["cache/rows", "cache/truth"] {
         for entry in fs::read_dir(site.path(folder)).expect("a cache") {
             let entry = entry.expect("an entry").path();
-            for name in ["rows.f32", "k100"] {
+            for name in ["rows.f32", "k101"] {
                 let Ok(mut bytes) = fs::read(entry.join(name)) else { continue };
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;

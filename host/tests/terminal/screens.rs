@@ -94,7 +94,7 @@ fn data_is_prepared_under_a_bar_in_run_and_plan() {
     for verb in ["run", "plan"] {
         let site = site("[1]");
         // Long enough to be seen.
-        let text = sweep("[1]", METHODS).replace("n = 600", "n = 60000");
+        let text = sweep("[1]", METHODS).replace("n = 600", "n = 120000");
         site.write("s.toml", &text.replace("hold_out = 20", "hold_out = 500"));
         let seen =
             Terminal::vq(&site, &[verb, "s.toml", "--only", "bits=4"], (80, 24)).expect_code(0);
