@@ -162,12 +162,8 @@ fn room(order: &Order) -> Room {
 /// The files of prepared `data`.
 fn files(data: &Prepared) -> Vec<PathBuf> {
     let rows = [&data.base, &data.train, &data.queries];
-    let blocks = rows.iter().filter_map(|rows| rows.blocks.clone());
-    rows.iter()
-        .map(|rows| rows.path.clone())
-        .chain(blocks)
-        .chain([data.truth.path.clone()])
-        .collect()
+    let files = rows.into_iter().flat_map(|rows| rows.files());
+    files.chain([data.truth.path.as_path()]).map(PathBuf::from).collect()
 }
 
 /// Dies with the parent, leaves no core dumps, keeps to the memory limit.
