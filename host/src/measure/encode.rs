@@ -5,7 +5,7 @@ use super::timing::{Timed, time};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::worker::exchange::{Opened, Request};
 use crate::worker::reporter::Failure;
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use std::fs::File;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const SPLIT: [usize; 3] = [1, 7, 64];
 /// Training rows whose error is measured.
 const TRAINING: usize = 4096;
 /// Codes and queries whose estimates are compared with another process's.
-const COMPARED_CODES: usize = 4096;
+const COMPARED_CODES: usize = 1000;
 const COMPARED_QUERIES: usize = 4;
 /// What codes are found unwritten by: no byte is both.
 const FILLS: [u8; 2] = [0xA5, 0x5A];
@@ -42,8 +42,8 @@ pub(super) struct Witness {
     ids: Vec<usize>,
     codes: Vec<u8>,
     decoded: Vec<f32>,
-    /// Of the first codes and queries; `None` without a scorer.
-    scores: Option<Vec<f32>>,
+    /// Of the first queries and codes (q, n); `None` without a scorer.
+    scores: Option<Array2<f32>>,
 }
 
 impl Cell<'_> {
@@ -172,6 +172,7 @@ impl Cell<'_> {
             }
             from += len;
         }
+        self.part("decompress", 0, 1, 1);
         let mut decoded = vec![0.0; ids.len() * self.data.dim];
         encoder.decode_all(&expected, 0, &mut decoded)?;
         Ok(Witness { ids, codes: expected, decoded, scores: None })
@@ -198,30 +199,31 @@ impl Cell<'_> {
         peer: &mut Peer<'_>,
         opened: &Opened,
         codes: &Codes,
-    ) -> Result<Option<Vec<f32>>, Failure> {
+    ) -> Result<Option<Array2<f32>>, Failure> {
         if !opened.scorer {
             return Ok(None);
         }
         let width = codes.width();
         let most = (crate::worker::exchange::ROOM / width).min(CODES_PER_SCORE);
         let n = COMPARED_CODES.min(self.data.base.rows).min(most);
-        self.part("score", 0, 0, 1);
+        self.part("pack", 0, 0, 1);
         codes.read(0, peer.lend_codes(n * width)?)?;
         peer.pack(n, FILLS[0])?;
         let queries = COMPARED_QUERIES.min(self.queries.nrows()).min(QUERIES_PER_SCORE);
         let some = self.queries.slice(s![..queries, ..]);
         peer.lend_rows(queries)?.assign(&some);
+        self.part("score", 0, 0, 1);
         let mut scores = vec![0.0; queries * n];
         peer.during("score", |peer| {
             peer.score(0..queries, (0, n), false, &mut scores, None, Before::Unwritten)
         })?;
-        Ok(Some(scores))
+        Array2::from_shape_vec((queries, n), scores).map(Some).map_err(Failure::failed)
     }
 }
 
 impl Witness {
-    /// That another process, which has only the model and the codes, decodes as the encoder did.
-    pub(super) fn decodes_as_well(&self, decoder: &mut Peer<'_>) -> Result<(), Failure> {
+    /// That another process, one that `has` only so much, decodes as the encoder did.
+    pub(super) fn decodes_as_well(&self, decoder: &mut Peer<'_>, has: &str) -> Result<(), Failure> {
         let mut decoded = vec![0.0; self.decoded.len()];
         decoder.decode_all(&self.codes, 0, &mut decoded)?;
         let dim = decoded.len() / self.ids.len().max(1);
@@ -231,18 +233,60 @@ impl Witness {
         match rows.map(differs).position(|differs| differs) {
             None => Ok(()),
             Some(at) => Err(Failure::invalid(format!(
-                "decompress gave another row {} in a process that has only the model and the codes",
+                "decompress gave another row {} in a process that {has}",
                 self.ids[at]
             ))),
         }
     }
 
-    /// Why another process's `scores` are not the encoder's, if they are not.
-    pub(super) fn scores_as_well(&self, scores: Option<&[f32]>) -> bool {
-        /// More than the order of a sum explains.
-        const TOLERANCE: f32 = 1e-4;
-        let (Some(here), Some(there)) = (scores, &self.scores) else { return true };
-        let scale = there.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
-        here.iter().zip(there).all(|(a, b)| (a - b).abs() <= TOLERANCE * scale)
+    /// That the rows of a block, those from `first` on, are decoded as some of them were among others.
+    pub(super) fn decoded_alike(
+        &self,
+        first: usize,
+        block: ArrayView2<'_, f32>,
+    ) -> Result<(), Failure> {
+        let here = first..first + block.nrows();
+        let rows = self.ids.iter().zip(self.decoded.chunks(block.ncols()));
+        for (id, row) in rows.filter(|(id, _)| here.contains(id)) {
+            let mut values = block.row(id - first).into_iter().zip(row);
+            if values.any(|(a, b)| a.to_bits() != b.to_bits()) {
+                return Err(Failure::invalid(format!(
+                    "decompress gave another row {id} among other rows"
+                )));
+            }
+        }
+        Ok(())
     }
+
+    /// True unless another process's `scores` are not the encoder's.
+    pub(super) fn scores_as_well(&self, scores: Option<&Array2<f32>>) -> bool {
+        let (Some(here), Some(there)) = (scores, &self.scores) else { return true };
+        here.dim() == there.dim() && other_score(here.view(), there.view()).is_none()
+    }
+
+    /// That the first queries and codes have the same `scores` (q, n) in a call with others.
+    pub(super) fn scored_alike(&self, scores: ArrayView2<'_, f32>) -> Result<(), Failure> {
+        let Some(there) = &self.scores else { return Ok(()) };
+        let (queries, codes) = there.dim();
+        if scores.nrows() < queries || scores.ncols() < codes {
+            return Ok(());
+        }
+        match other_score(scores.slice(s![..queries, ..codes]), there.view()) {
+            None => Ok(()),
+            Some((query, code)) => Err(Failure::invalid(format!(
+                "score gave another estimate for query {query} and code {code} in a call of \
+                 {} queries and {} codes",
+                scores.nrows(),
+                scores.ncols()
+            ))),
+        }
+    }
+}
+
+/// Where two matrices of estimates differ by more than the order of a sum explains.
+fn other_score(here: ArrayView2<'_, f32>, there: ArrayView2<'_, f32>) -> Option<(usize, usize)> {
+    const TOLERANCE: f32 = 1e-4;
+    let scale = there.iter().fold(f32::MIN_POSITIVE, |most, v| most.max(v.abs()));
+    let mut pairs = here.indexed_iter().zip(there);
+    pairs.find(|((_, a), b)| (*a - *b).abs() > TOLERANCE * scale).map(|((at, _), _)| at)
 }

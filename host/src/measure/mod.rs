@@ -338,7 +338,13 @@ impl<'a> Cell<'a> {
                 encoded.fitted.code_bytes, fitted.code_bytes
             )));
         }
-        encoded.witness.decodes_as_well(decoder)
+        encoded.witness.decodes_as_well(
+            decoder,
+            match &encoded.model {
+                Some(_) => "has only the model and the codes",
+                None => "was fitted again",
+            },
+        )
     }
 
     /// Has the instance of `engine` given up, and waits until its process is gone.
@@ -374,7 +380,7 @@ impl<'a> Cell<'a> {
             true => {
                 let watched = revisit::left(&self.truth.ids, RANK_DEPTH);
                 self.scores_as_well(decoder, encoded, codes)?;
-                let scored = self.scan(decoder, codes, opened.bounds, watched, most, &pairs)?;
+                let scored = self.scan(decoder, codes, encoded, watched, most, &pairs)?;
                 self.time_score(decoder, codes, metrics)?;
                 Some(scored)
             }
@@ -395,7 +401,7 @@ impl<'a> Cell<'a> {
         }
         let again = |reason: String| Failure::Again { reason };
         match self.witness_scores(decoder, &encoded.opened, codes) {
-            Ok(scores) if encoded.witness.scores_as_well(scores.as_deref()) => Ok(()),
+            Ok(scores) if encoded.witness.scores_as_well(scores.as_ref()) => Ok(()),
             Ok(_) => Err(again("its scorer answers otherwise once the model is loaded".into())),
             Err(Failure::Method { error, .. }) => {
                 Err(again(format!("its scorer refuses once the model is loaded: {error}")))

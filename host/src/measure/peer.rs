@@ -115,10 +115,8 @@ impl<'a> Peer<'a> {
         match answer {
             Ok(Reply::Failed { outcome, error: text, .. }) => {
                 let outcome = match outcome {
-                    Outcome::Panicked
-                    | Outcome::Cancelled
-                    | Outcome::Invalid
-                    | Outcome::OutOfMemory => outcome,
+                    // Cancelled too is only said: nobody asks a call to stop.
+                    Outcome::Panicked | Outcome::Invalid | Outcome::OutOfMemory => outcome,
                     _ => Outcome::Failed,
                 };
                 Err(Failure::Method { outcome, error: error(text) })
@@ -338,7 +336,8 @@ impl<'a> Peer<'a> {
         Ok(took)
     }
 
-    /// Copies floats out, each changed by `change`; answers where the first is that is not finite.
+    /// Copies floats out, each changed by `change`; answers where the first is that is not finite
+    /// then.
     fn copy_finite(
         &self,
         slot: &Range<usize>,
@@ -349,8 +348,8 @@ impl<'a> Peer<'a> {
         self.filled.copy(slot.clone(), out, |first, piece| {
             let mut finite = true;
             for value in piece.iter_mut() {
-                finite &= value.is_finite();
                 *value = change(*value);
+                finite &= value.is_finite();
             }
             if !finite && let Some(at) = piece.iter().position(|value| !value.is_finite()) {
                 bad.fetch_min(first + at, Ordering::Relaxed);

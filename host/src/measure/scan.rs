@@ -1,5 +1,6 @@
 //! The decoder's second part: the queries are lent, and the method's own scorer searches.
 
+use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::timing::{Timed, time};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
@@ -37,11 +38,12 @@ impl Cell<'_> {
         &self,
         decoder: &mut Peer<'_>,
         codes: &Codes,
-        has_bounds: bool,
+        encoded: &Encoded,
         watched: ArrayView2<'_, u32>,
         keep: usize,
         pairs: &QueryPairs,
     ) -> Result<Scored, Failure> {
+        let has_bounds = encoded.opened.bounds;
         let (per_call, group) = self.per_score(codes, has_bounds);
         let rows = self.data.base.rows;
         let groups = watched.axis_chunks_iter(Axis(0), group);
@@ -58,6 +60,7 @@ impl Cell<'_> {
         let parts = self.queries.nrows().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
         let mut before = 0;
+        let mut compared = None;
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             codes.read(first, decoder.lend_codes(n * codes.width())?)?;
@@ -88,11 +91,20 @@ impl Cell<'_> {
                 }
                 // A scan ranks larger scores first.
                 let matrix = ArrayView2::from_shape((queries.nrows(), n), &*scores);
-                scans[g].push_scores(first as u32, matrix.map_err(Failure::failed)?);
+                let matrix = matrix.map_err(Failure::failed)?;
+                if first == 0 && g == 0 {
+                    let sign = if negated { -1.0 } else { 1.0 };
+                    compared = Some(matrix.mapv(|score| sign * score));
+                }
+                scans[g].push_scores(first as u32, matrix);
             }
             // The last group once more, from codes that were packed over other bytes.
             if first == 0 || first + n == rows {
                 self.pack_again(decoder, codes, (first, n), group, &scores, negated)?;
+            }
+            // After what is packed is known to be whole.
+            if let Some(scores) = compared.take() {
+                encoded.witness.scored_alike(scores.view())?;
             }
             before += here.len();
         }
@@ -118,20 +130,30 @@ impl Cell<'_> {
         let queries = self.queries.nrows();
         let last = (queries - 1) % group + 1;
         let from = queries - last;
+        let mut again = vec![0.0; last * n];
+        let mut other = |decoder: &mut Peer<'_>| {
+            decoder.during("score", |peer| {
+                peer.score(from..queries, (first, n), negated, &mut again, None, Before::Unwritten)
+            })?;
+            let at = (0..again.len()).find(|at| again[*at].to_bits() != scores[*at].to_bits());
+            Ok::<_, Failure>(
+                at.map(|at| format!("query {} and code {}", from + at / n, first + at % n)),
+            )
+        };
+        // First as they are packed, so that only packing is blamed for what comes of packing.
+        if let Some(which) = other(decoder)? {
+            return Err(Failure::invalid(format!(
+                "score gave another estimate for {which} when it was asked again"
+            )));
+        }
         codes.read(first, decoder.lend_codes(n * codes.width())?)?;
         decoder.pack(n, FILLS[1])?;
         decoder.lend_rows(last)?.assign(&self.queries.slice(s![from.., ..]));
-        let mut again = vec![0.0; last * n];
-        decoder.during("score", |peer| {
-            peer.score(from..queries, (first, n), negated, &mut again, None, Before::Unwritten)
-        })?;
-        match (0..again.len()).find(|at| again[*at].to_bits() != scores[*at].to_bits()) {
+        match other(decoder)? {
             None => Ok(()),
-            Some(at) => Err(Failure::invalid(format!(
-                "pack left bytes unwritten that score reads: query {} and code {} have another \
-                 estimate when the codes are packed again",
-                from + at / n,
-                first + at % n
+            Some(which) => Err(Failure::invalid(format!(
+                "pack left bytes unwritten that score reads: {which} have another estimate when the \
+                 codes are packed again"
             ))),
         }
     }

@@ -60,6 +60,7 @@ impl Cell<'_> {
             // Two searches, with raw and with decompressed queries.
             let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
             self.part("search", from, from + len, all);
+            encoded.witness.decoded_alike(first, decoded)?;
             reconstruction.push(raw, decoded);
             // Rows of a prepared base are numbered by u32.
             by_raw.push(first as u32, decoded);

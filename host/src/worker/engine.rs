@@ -62,6 +62,7 @@ pub(super) fn serve(
         reporter,
         plugin: None,
         instance: None,
+        code_bytes: 0,
         train: None,
         model: Vec::new(),
         packed: None,
@@ -89,6 +90,13 @@ enum Refusal {
     Host(AreaError),
     /// The request makes no sense here.
     Order(&'static str),
+    /// This function wrote outside its output.
+    Outside(&'static str),
+    /// code_bytes() was another.
+    Width {
+        was: usize,
+        is: usize,
+    },
 }
 
 impl From<CallError> for Refusal {
@@ -117,6 +125,13 @@ impl From<Refusal> for Reply {
             }
             Refusal::Host(error) => return Reply::Broken(error.to_string()),
             Refusal::Order(what) => return Reply::Broken(what.to_owned()),
+            Refusal::Outside(function) => {
+                return Reply::Trespassed(format!("{function} wrote outside its output"));
+            }
+            Refusal::Width { was, is } => {
+                let error = format!("code_bytes() was {was} once it was fitted and is {is} later");
+                return Reply::Failed { outcome: Outcome::Invalid, error, unsupported: false };
+            }
         };
         match failure {
             Failure::Method { outcome, mut error } => {
@@ -143,6 +158,8 @@ struct Host<'a> {
     reporter: &'a Reporter,
     plugin: Option<Plugin>,
     instance: Option<Instance>,
+    /// As it was said when it was fitted or loaded.
+    code_bytes: usize,
     /// Training rows, until fit.
     train: Option<Kept>,
     /// What was saved, or is to be loaded.
@@ -195,7 +212,7 @@ impl Host<'_> {
             }
             Request::Compress { rows } => {
                 let x = matrix(lent.lent(rows * dim), rows, dim)?;
-                let width = self.instance()?.code_bytes();
+                let width = self.width()?;
                 let codes = output(filled, rows * width)?;
                 calling("compress", "x", || {
                     let instance = self.instance()?;
@@ -286,13 +303,20 @@ impl Host<'_> {
         self.fitted()
     }
 
-    fn fitted(&self) -> Result<Reply, Refusal> {
+    fn fitted(&mut self) -> Result<Reply, Refusal> {
         let instance = self.instance()?;
-        Ok(Reply::Fitted {
-            code_bytes: instance.code_bytes(),
-            model_bytes: instance.model_bytes(),
-            ratio: instance.ratio().map(f64::to_bits),
-        })
+        let code_bytes = instance.code_bytes();
+        let (model_bytes, ratio) = (instance.model_bytes(), instance.ratio().map(f64::to_bits));
+        self.code_bytes = code_bytes;
+        Ok(Reply::Fitted { code_bytes, model_bytes, ratio })
+    }
+
+    /// Bytes of a code, which are as many as once it was fitted.
+    fn width(&self) -> Result<usize, Refusal> {
+        match self.instance()?.code_bytes() {
+            is if is == self.code_bytes => Ok(is),
+            is => Err(Refusal::Width { was: self.code_bytes, is }),
+        }
     }
 
     fn pack(&mut self, n: usize, fill: u8, lent: &Area) -> Result<(), Refusal> {
@@ -301,16 +325,21 @@ impl Host<'_> {
         let codes = self.codes(lent, n)?;
         let scorer = self.instance()?.scorer().ok_or(NO_SCORER)?;
         let mut packed = Kept::new(scorer.packed_bytes(n)?)?;
+        packed.set_canaries();
+        watched(Place::Packed, packed.addresses());
         let out = packed.write::<u8>();
         out.fill(fill);
         calling("pack", "codes", || self.lend(|caller| scorer.pack(codes, caller, out)))?;
+        if !packed.intact() {
+            return Err(Refusal::Outside("pack"));
+        }
         self.packed = Some((packed.close()?, n));
         Ok(())
     }
 
     /// The lent codes as a matrix (rows, code_bytes).
     fn codes<'l>(&self, lent: &'l Area, rows: usize) -> Result<ArrayView2<'l, u8>, Refusal> {
-        let width = self.instance()?.code_bytes();
+        let width = self.width()?;
         let bytes = rows.checked_mul(width).filter(|b| *b <= super::exchange::ROOM);
         matrix(lent.lent(bytes.ok_or(TOO_MUCH)?), rows, width)
     }

@@ -40,6 +40,20 @@ fn decode(made: &Instance, codes: &Array2<u8>, caller: &Caller<'_>) -> Array2<f3
     Array2::from_shape_vec((codes.nrows(), made.space().dim), x).unwrap()
 }
 
+fn score(
+    made: &Instance,
+    queries: ArrayView2<'_, f32>,
+    codes: &Array2<u8>,
+    caller: &Caller<'_>,
+) -> Vec<f32> {
+    let (scorer, n) = (made.scorer().unwrap(), codes.nrows());
+    let mut packed = vec![0; scorer.packed_bytes(n).unwrap()];
+    scorer.pack(codes.view(), caller, &mut packed).unwrap();
+    let mut estimates = vec![0.0; queries.nrows() * n];
+    scorer.score(queries, &packed, n, caller, &mut estimates, None).unwrap();
+    estimates
+}
+
 fn l2_sq(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
     a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
@@ -96,7 +110,7 @@ fn threads_and_batches_change_nothing_and_seeds_do() {
 }
 
 #[test]
-fn a_loaded_model_encodes_and_decodes_like_the_saved_one() {
+fn a_loaded_model_encodes_decodes_and_scores_like_the_saved_one() {
     let x = gaussian(700, 12, 2) + 3.0;
     with(2, 1, |caller| {
         for pairs in CONFIGS {
@@ -107,6 +121,9 @@ fn a_loaded_model_encodes_and_decodes_like_the_saved_one() {
             let codes = encode(&made, x.view(), caller);
             assert_eq!(codes, encode(&loaded, x.view(), caller));
             assert_eq!(decode(&made, &codes, caller), decode(&loaded, &codes, caller));
+            let queries = x.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..40));
+            let scored = [&made, &loaded].map(|of| score(of, queries, &codes, caller));
+            assert_eq!(scored[0], scored[1]);
             assert_eq!(model, loaded.save().unwrap().unwrap());
             assert!(loaded.load(&model[..model.len() - 1]).is_err());
         }
@@ -156,14 +173,9 @@ fn estimates_are_the_values_of_the_decoded_rows() {
             let made = fitted(pairs, metric, &x, caller);
             let codes = encode(&made, x.view(), caller);
             let back = decode(&made, &codes, caller);
-            let scorer = made.scorer().unwrap();
             let queries = x.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..5));
-            let n = codes.nrows();
-            let mut packed = vec![0; scorer.packed_bytes(n).unwrap()];
-            scorer.pack(codes.view(), caller, &mut packed).unwrap();
-            let mut estimates = vec![0.0; queries.nrows() * n];
-            scorer.score(queries, &packed, n, caller, &mut estimates, None).unwrap();
-            for (q, estimates) in queries.outer_iter().zip(estimates.chunks_exact(n)) {
+            let estimates = score(&made, queries, &codes, caller);
+            for (q, estimates) in queries.outer_iter().zip(estimates.chunks_exact(codes.nrows())) {
                 for (x, estimate) in back.outer_iter().zip(estimates) {
                     let pairs = q.iter().zip(x).map(|(q, x)| (f64::from(*q), f64::from(*x)));
                     let exact: f64 = match metric {

@@ -309,7 +309,7 @@ unsafe impl Sync for Kept {}
 impl Kept {
     /// Room for `bytes` bytes, zero so far.
     pub(crate) fn new(bytes: usize) -> Result<Self, AreaError> {
-        let mapped = bytes.next_multiple_of(GUARD) + GUARD;
+        let mapped = (ZONE + bytes).next_multiple_of(GUARD) + GUARD;
         let length = NonZeroUsize::MIN.saturating_add(mapped - 1);
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: fresh pages, wherever the kernel likes.
@@ -348,6 +348,40 @@ impl Kept {
         }
     }
 
+    /// The addresses of its pages, and of the guard behind.
+    pub(crate) fn addresses(&self) -> [Range<usize>; 2] {
+        let start = self.pages.addr().get();
+        let end = start + self.mapped;
+        [start..end - GUARD, end - GUARD..end]
+    }
+
+    /// Bytes before and behind the values, which nobody may write.
+    fn around(&self) -> [Range<usize>; 2] {
+        let start = self.offset();
+        [start - ZONE..start, start + self.bytes..self.mapped - GUARD]
+    }
+
+    /// Puts canaries around the values.
+    pub(crate) fn set_canaries(&mut self) {
+        for around in self.around() {
+            // SAFETY: within the pages.
+            let from = unsafe { self.pages.byte_add(around.start) };
+            // SAFETY: so many bytes of our own pages, writable until `close`.
+            unsafe { from.cast::<u8>().write_bytes(CANARY, around.len()) };
+        }
+    }
+
+    /// True if nobody wrote around the values since [`Kept::set_canaries`].
+    pub(crate) fn intact(&self) -> bool {
+        self.around().into_iter().all(|around| {
+            // SAFETY: within the pages.
+            let from = unsafe { self.pages.byte_add(around.start) };
+            // SAFETY: so many bytes of our own pages; any bits are a byte.
+            let bytes = unsafe { std::slice::from_raw_parts(from.cast().as_ptr(), around.len()) };
+            bytes.iter().all(|byte: &u8| *byte == CANARY)
+        })
+    }
+
     /// The same, read-only from now on.
     pub(crate) fn close(self) -> Result<Closed, AreaError> {
         self.protect(0, self.mapped - GUARD, ProtFlags::PROT_READ)?;
@@ -375,11 +409,9 @@ impl Closed {
         unsafe { std::slice::from_raw_parts(start.cast().as_ptr(), self.0.bytes / size_of::<T>()) }
     }
 
-    /// The addresses of its pages, and of the guard behind.
+    /// As of [`Kept::addresses`].
     pub(crate) fn addresses(&self) -> [Range<usize>; 2] {
-        let start = self.0.pages.addr().get();
-        let end = start + self.0.mapped;
-        [start..end - GUARD, end - GUARD..end]
+        self.0.addresses()
     }
 }
 
@@ -441,7 +473,9 @@ mod tests {
     fn kept_values_are_read_back() {
         for bytes in [0, 4, 4096, 100_000] {
             let mut kept = Kept::new(bytes).unwrap();
+            kept.set_canaries();
             kept.write::<u8>().iter_mut().enumerate().for_each(|(i, v)| *v = i as u8);
+            assert!(kept.intact());
             let closed = kept.close().unwrap();
             assert_eq!(closed.read::<u8>().len(), bytes);
             assert!(closed.read::<u8>().iter().enumerate().all(|(i, v)| *v == i as u8));

@@ -1,0 +1,204 @@
+"""Measures cells again, from the plugin libraries themselves, and compares all values with the records.
+
+    recompute.py data FOLDER     writes the rows and the sweeps that the cells are measured on
+    recompute.py check FOLDER    recomputes the records in FOLDER/records.json
+
+Shares no code with vq-host: a loader by ctypes (contract.py), the draws (draw.py), the definitions of
+docs/metrics.md in numpy (metrics.py).
+"""
+
+import json
+import math
+import pathlib
+import sys
+
+import numpy
+
+import contract
+import metrics
+
+# Costs are measured, not computed.
+COSTS = ("fit_s", "overhead_s", "empty_call_s")
+COST_WORDS = ("_per_s", "rss_bytes")
+K, RERANK, PAIRS = [1, 10, 100], [1, 2], 500
+QUERIES_PER_SCORE = 32
+TRAINING = 4096  # training rows whose error is measured
+# Sums in another order; percentiles of row errors are kept in f32.
+TOLERANCE, TOLERANCE_F32 = 1e-9, 2**-23
+
+METHODS = [
+    ("cast", {"type": "f32"}), ("cast", {"type": "fp8_e4m3"}), ("sq", {"bits": 3}), ("lattice", {"bits": 2}),
+    ("pq", {"m": 4, "bits": 4}), ("pq", {"m": 2, "bits": 8}), ("rq", {"layers": 2, "bits": 5, "beam": 3}),
+]
+
+
+def blobs(random, n):
+    """Clusters far from the origin."""
+    centres = numpy.random.default_rng(7).normal(0, 3, (12, 24)) + 40
+    return centres[random.integers(0, 12, n)] + random.normal(0, 1, (n, 24))
+
+
+def lengths(random, n):
+    """Directions of equal weight and lengths of very different ones."""
+    return random.normal(0, 1, (n, 16)) * random.lognormal(0, 1, (n, 1))
+
+
+def leaning(random, n):
+    """Correlated dimensions about a mean."""
+    mix = numpy.random.default_rng(8).normal(0, 1, (20, 20))
+    return random.normal(0, 1, (n, 20)) @ mix + 1
+
+
+DATA = {"l2": blobs, "ip": lengths, "cosine": leaning}
+
+
+def write(path, rows):
+    with open(path, "wb") as file:
+        numpy.array(rows.shape, "<u4").tofile(file)
+        rows.astype("<f4").tofile(file)
+
+
+def read(path):
+    n, dim = numpy.fromfile(path, "<u4", 2)
+    return numpy.fromfile(path, "<f4", offset=8).reshape(n, dim)
+
+
+def make_data(folder):
+    for metric, rows in DATA.items():
+        for part, n, seed in [("base", 1500, 1), ("queries", 40, 2), ("train", 1200, 3)]:
+            made = rows(numpy.random.default_rng(seed), n).astype(numpy.float32)
+            if part == "base":
+                made[700:710] = made[3]  # ties
+            if part == "queries":
+                made[-1] = rows(numpy.random.default_rng(1), 5)[4]  # a row of the base
+            write(folder / f"{metric}.{part}.fbin", made)
+        parts = "\n".join(f'{part} = "{metric}.{part}.fbin"' for part in ("base", "queries", "train"))
+        methods = "\n".join(
+            f'[[method]]\nuse = "{use}"\n' + "\n".join(f"params.{k} = {json.dumps(v)}" for k, v in params.items())
+            for use, params in METHODS
+        )
+        (folder / f"{metric}.toml").write_text(f"""[sweep]
+name = "recompute-{metric}"
+seeds = [5]
+metric = "{metric}"
+[run]
+threads = 2
+store = "{metric}.db"
+[[dataset]]
+name = "{metric}"
+{parts}
+[evaluate]
+k = {K}
+pairs = {PAIRS}
+rerank = {RERANK}
+repeats = 1
+{methods}
+""")
+
+
+def prepared(folder, metric, part):
+    rows = read(folder / f"{metric}.{part}.fbin")
+    if metric == "cosine":
+        # To unit length: squares are added one after the other, in f64.
+        norms = numpy.sqrt(numpy.cumsum(rows.astype(numpy.float64) ** 2, axis=1)[:, -1:])
+        rows = (rows.astype(numpy.float64) / norms).astype(numpy.float32)
+    return numpy.ascontiguousarray(rows, numpy.float32)
+
+
+def recomputed(folder, record):
+    """All that a record may hold but costs."""
+    metric, seed = record["metric"], record["seed"]
+    base, queries, train = (prepared(folder, metric, part) for part in ("base", "queries", "train"))
+    n, dim = base.shape
+    method = contract.methods(record["method"]["plugin_path"])[record["method"]["id"]]
+    make = lambda: contract.Quantizer(method, record["params"], dim, metric)
+    encoder = make()
+    encoder.fit(train, seed)
+    model = encoder.save()
+    codes, query_codes = encoder.compress(base), encoder.compress(queries)
+    sample = train[[i * len(train) // min(TRAINING, len(train)) for i in range(min(TRAINING, len(train)))]]
+    train_codes = encoder.compress(sample)
+    decoder = make()
+    decoder.load(model)
+    decoded, decoded_queries = decoder.decompress(codes), decoder.decompress(query_codes)
+
+    mean = numpy.array([math.fsum(column) for column in metrics.wide(base).T]) / n
+    values = metrics.size(n, dim, encoder.code_bytes(), encoder.model_bytes(), len(model), encoder.ratio())
+    values |= metrics.reconstruction(base, decoded, mean)
+    values["relative_error/train"] = metrics.relative_error(sample, decoder.decompress(train_codes), mean)
+    values["bits_wasted"] = metrics.bits_wasted(values["bits_per_dim"], values["mse"], base, mean)
+    values |= metrics.pairwise(base, decoded, PAIRS)
+
+    true = metrics.distances(metric, queries, base)
+    by_decoded = metrics.distances(metric, queries, decoded)
+    by_symmetric = metrics.distances(metric, decoded_queries, decoded)
+    neighbours = numpy.argsort(true, axis=1, kind="stable")
+    truth = numpy.take_along_axis(true, neighbours, axis=1)
+
+    def found(by):
+        # Of equal estimates the lowest row is first.
+        order = numpy.argsort(by, axis=1, kind="stable")
+        return numpy.take_along_axis(true, order, axis=1)
+
+    sign = 1.0 if metric == "l2" else -1.0
+    query, row = numpy.array(metrics.draw.query_pairs(len(queries), n, PAIRS)).T
+    of_decoded = metrics.estimator(sign * true[query, row], sign * by_decoded[query, row])
+    retrieval = metrics.retrieval(truth, found(by_decoded), K, RERANK)
+    recalls = {k: v for k, v in retrieval.items() if k.startswith("recall@") and "/" not in k}
+    nearness = -by_decoded
+    if decoder.scorer:
+        parts = [decoder.score(queries[i:i + QUERIES_PER_SCORE], codes) for i in range(0, len(queries), QUERIES_PER_SCORE)]
+        estimates = numpy.concatenate([part[0] for part in parts])
+        bounds = None if parts[0][1] is None else numpy.concatenate([part[1] for part in parts])
+        values |= metrics.estimator(
+            sign * true[query, row], metrics.wide(estimates)[query, row],
+            None if bounds is None else metrics.wide(bounds)[query, row],
+        )
+        values |= {f"{name}/decoded": value for name, value in of_decoded.items()}
+        nearness = metrics.wide(estimates) * -sign
+        values |= metrics.retrieval(truth, found(-nearness), K, RERANK)
+    else:
+        values |= of_decoded | retrieval
+    values |= {f"{name}/decoded": value for name, value in recalls.items()}
+    symmetric = metrics.retrieval(truth, found(by_symmetric), K, [])
+    values |= {f"{name}/symmetric": value for name, value in symmetric.items() if name.startswith("recall@")}
+    values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def is_cost(name):
+    return name in COSTS or any(word in name for word in COST_WORDS)
+
+
+def agrees(name, here, there, scale):
+    if "recall" in name or "rank_distortion" in name or isinstance(here, int):
+        return here == there
+    tolerance = TOLERANCE_F32 if name.startswith("row_error_") else TOLERANCE
+    # Differences of nearly equal numbers are compared in units of what they are differences of.
+    unit = {"bias": 1.0, "intercept": scale}.get(name.split("/")[0], 0.0)
+    return abs(here - there) <= tolerance * max(abs(here), abs(there), unit)
+
+
+def check(folder):
+    records = json.loads((folder / "records.json").read_text())
+    compared, wrong = 0, []
+    for record in records:
+        cell = f"{record['dataset']['name']} {record['method']['id']} {record['label']}"
+        if record["outcome"] != "ok":
+            wrong.append(f"{cell}: {record['outcome']}: {record['error']}")
+            continue
+        there = {metric["name"]: metric["value"] for metric in record["metrics"] if not is_cost(metric["name"])}
+        here = recomputed(folder, record)
+        wrong += [f"{cell}: {name} is recorded and not known here" for name in there if name not in here]
+        wrong += [f"{cell}: {name} is {here[name]!r} here and not recorded" for name in here if name not in there]
+        for name in here.keys() & there.keys():
+            compared += 1
+            if not agrees(name, here[name], there[name], here["estimator_scale"]):
+                wrong.append(f"{cell}: {name} is {there[name]!r}, recomputed {here[name]!r}")
+    print("\n".join(sorted(wrong)))
+    print(f"{len(records)} cells, {compared} values, {len(wrong)} wrong")
+    sys.exit(len(records) < 20 or bool(wrong))
+
+
+if __name__ == "__main__":
+    {"data": make_data, "check": check}[sys.argv[1]](pathlib.Path(sys.argv[2]))
