@@ -5,6 +5,12 @@
 //! The order is total, hence the result does not depend on insertion order or chunking.
 //! Cost: O(1) amortised per push, O(k log k) to finish. Memory: O(k).
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::Path;
+use crate::path::Set;
+
 /// Scores compared at once when looking for one that reaches the threshold.
 const BLOCK: usize = 64;
 
@@ -66,16 +72,15 @@ impl TopK {
     /// When an id does not fit a `u32`.
     pub fn push_row(&mut self, first_id: u32, scores: &[f32]) {
         assert!(scores.len() as u64 <= (1 << 32) - u64::from(first_id), "ids beyond the last u32");
-        for (block, scores) in scores.chunks(BLOCK).enumerate() {
-            let threshold = self.threshold;
-            if scores.iter().fold(false, |any, &score| any | reaches(score, threshold)) {
-                let first = first_id + (block * BLOCK) as u32;
-                for (i, &score) in scores.iter().enumerate() {
-                    if reaches(score, self.threshold) {
-                        self.push(score, first + i as u32);
-                    }
-                }
+        let mut done = 0;
+        while let Some((block, mut marks)) = next_reaching(&scores[done..], self.threshold) {
+            done += block * BLOCK;
+            while marks != 0 {
+                let at = done + marks.trailing_zeros() as usize;
+                self.push(scores[at], first_id + at as u32);
+                marks &= marks - 1;
             }
+            done = scores.len().min(done + BLOCK);
         }
     }
 
@@ -116,10 +121,40 @@ impl TopK {
     }
 }
 
-/// NaN passes, for places may be free; its key decides.
-#[inline(always)]
+/// The first block of [`BLOCK`] scores of which some are not below `threshold`, and a bit for each of
+/// these. NaN is not below, for places may be free; its key decides.
+fn next_reaching(scores: &[f32], threshold: f32) -> Option<(usize, u64)> {
+    let (blocks, rest) = scores.as_chunks();
+    let found = match Path::fastest().0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: these sets exist only where AVX-512 was detected.
+        Set::Avx512 | Set::Vbmi => unsafe { avx512::next_reaching(blocks, threshold) },
+        _ => next_reaching_portable(blocks, threshold),
+    };
+    found.or_else(|| {
+        let marks = marks(rest, threshold);
+        (marks != 0).then_some((blocks.len(), marks))
+    })
+}
+
+fn next_reaching_portable(blocks: &[[f32; BLOCK]], threshold: f32) -> Option<(usize, u64)> {
+    // No early end: that would be one comparison at a time.
+    let any = |block: &[f32; BLOCK]| {
+        block.iter().fold(false, |any, &score| any | reaches(score, threshold))
+    };
+    let block = blocks.iter().position(any)?;
+    Some((block, marks(&blocks[block], threshold)))
+}
+
+/// A bit for each of at most 64 scores that is not below.
+fn marks(scores: &[f32], threshold: f32) -> u64 {
+    let mark = |(i, &score): (usize, &f32)| u64::from(reaches(score, threshold)) << i;
+    scores.iter().enumerate().map(mark).sum()
+}
+
 fn reaches(score: f32, threshold: f32) -> bool {
-    score >= threshold || score.is_nan()
+    let below = score < threshold;
+    !below
 }
 
 /// Ascending keys are descending scores, then ascending ids.
@@ -208,6 +243,23 @@ mod tests {
             let (back, back_id) = score_and_id(key(score, id));
             prop_assert!(back == score || back.is_nan() && score.is_nan());
             prop_assert_eq!(back_id, id);
+        }
+    }
+
+    #[test]
+    fn blocks_are_found_alike_with_and_without_registers() {
+        let mut scores = vec![-1.0_f32; 300];
+        assert_eq!(next_reaching(&scores, 0.0), None);
+        for (at, score) in [(299, 0.0), (256, f32::NAN), (191, 7.0), (130, f32::INFINITY)] {
+            scores[at] = score;
+            let found = next_reaching(&scores, 0.0);
+            let first = at / BLOCK;
+            let end = scores.len().min((first + 1) * BLOCK);
+            assert_eq!(found, Some((first, marks(&scores[first * BLOCK..end], 0.0))));
+            let blocks = scores.as_chunks().0;
+            if first < blocks.len() {
+                assert_eq!(next_reaching_portable(blocks, 0.0), found);
+            }
         }
     }
 
