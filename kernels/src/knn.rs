@@ -29,7 +29,7 @@ use rayon::prelude::*;
 use crate::distance::{dot, l2_sq, norm_sq};
 use crate::panels::contiguous_rows;
 use crate::words::{Reach, ScoreError};
-use crate::{Panels, TopK, Words};
+use crate::{Panels, Path, TopK, Words};
 
 /// Queries that a thread takes at a time.
 const QUERY_CHUNK: usize = 64;
@@ -120,6 +120,8 @@ pub struct Knn<'q> {
     /// Per query x·c, for inner products.
     at_centre: Vec<f64>,
     frame: Frame,
+    /// Kept to allocate once.
+    moved: Moved,
     slots: Vec<Slot>,
     found: Vec<Heap>,
 }
@@ -254,10 +256,60 @@ fn bits_equal(a: &ndarray::ArrayView1<'_, f32>, b: &ndarray::ArrayView1<'_, f32>
 }
 
 /// Row by row s·(r − c), and the largest norm.
+#[derive(Debug, Default)]
 struct Moved {
     rows: Array2<f32>,
     largest: f64,
     scale: f64,
+}
+
+impl Moved {
+    /// Brings `rows` into the frame that suits them.
+    fn load(&mut self, centre: &[f32], rows: ArrayView2<'_, f32>) {
+        let norms = rows.axis_iter(Axis(0)).into_par_iter().map(|row| {
+            Path::fastest().run(
+                #[inline(always)]
+                || from_centre_sq(slice(&row), centre),
+            )
+        });
+        let largest = norms.reduce(|| 0.0, f64::max).sqrt();
+        let scale = to_one(largest);
+        if self.rows.dim() != rows.dim() {
+            self.rows = Array2::zeros(rows.dim());
+        }
+        let pairs = self.rows.axis_iter_mut(Axis(0)).into_par_iter().zip(rows.axis_iter(Axis(0)));
+        pairs.for_each(|(mut to, row)| {
+            Path::fastest().run(
+                #[inline(always)]
+                || {
+                    for (to, (r, c)) in to.iter_mut().zip(row.iter().zip(centre)) {
+                        *to = (scale * (f64::from(*r) - f64::from(*c))) as f32;
+                    }
+                },
+            );
+        });
+        // With what rounding may have added.
+        (self.largest, self.scale) = (1.000_001 * scale * largest, scale);
+    }
+}
+
+/// ‖r − c‖², in sums side by side.
+#[inline(always)]
+fn from_centre_sq(row: &[f32], centre: &[f32]) -> f64 {
+    let mut sums = [0.0_f64; 16];
+    let (rows, rest) = row.as_chunks::<16>();
+    let (centres, centre_rest) = centre.as_chunks::<16>();
+    let square = |r: f32, c: f32| {
+        let from = f64::from(r) - f64::from(c);
+        from * from
+    };
+    for (row, centre) in rows.iter().zip(centres) {
+        for i in 0..16 {
+            sums[i] += square(row[i], centre[i]);
+        }
+    }
+    let rest = rest.iter().zip(centre_rest).map(|(r, c)| square(*r, *c));
+    sums.into_iter().chain(rest).sum()
 }
 
 /// The power of two that brings `norm` between 1 and 2; 1 for 0.
@@ -313,6 +365,7 @@ impl<'q> Knn<'q> {
                 norms: vec![0.0; n],
                 scales: vec![1.0; n],
             },
+            moved: Moved::default(),
             slots: Vec::new(),
             found: vec![Heap::default(); n],
             queries,
@@ -324,11 +377,24 @@ impl<'q> Knn<'q> {
     /// # Panics
     /// When the dimensions differ or an id does not fit a `u32`.
     pub fn push(&mut self, first: u32, rows: ArrayView2<'_, f32>) {
-        assert_eq!(rows.ncols(), self.queries.ncols(), "dimension of the rows");
+        Self::push_to(&mut [self], first, rows);
+    }
+
+    /// Shows `rows` to every one of `searches`, by one distance and of one centre: as pushing them to
+    /// each, but what is made of the rows alone is made once.
+    ///
+    /// # Panics
+    /// As [`push`](Self::push), and when the searches differ in distance or centre.
+    pub fn push_to(searches: &mut [&mut Self], first: u32, rows: ArrayView2<'_, f32>) {
+        for search in &*searches {
+            assert_eq!(rows.ncols(), search.queries.ncols(), "dimension of the rows");
+            assert_eq!(search.by, searches[0].by, "distance of the searches");
+            assert_eq!(search.centre, searches[0].centre, "centre of the searches");
+        }
         assert!(rows.nrows() as u64 <= (1 << 32) - u64::from(first), "ids beyond the last u32");
         for (i, rows) in rows.axis_chunks_iter(Axis(0), BLOCK_ROWS).enumerate() {
             let rows = contiguous_rows(rows);
-            self.meet(first + (i * BLOCK_ROWS) as u32, &Block::of(rows.view()));
+            Self::meet(searches, first + (i * BLOCK_ROWS) as u32, &Block::of(rows.view()));
         }
     }
 
@@ -342,51 +408,38 @@ impl<'q> Knn<'q> {
         found.collect()
     }
 
-    fn meet(&mut self, first: u32, block: &Block<'_>) {
-        let moved = self.moved(block.rows.view());
-        self.enter(moved.scale);
-        let mut slots = std::mem::take(&mut self.slots);
+    fn meet(searches: &mut [&mut Self], first: u32, block: &Block<'_>) {
+        let Some(one) = searches.first_mut() else { return };
+        let (by, centre) = (one.by, std::mem::take(&mut one.centre));
+        let (mut moved, mut slots) =
+            (std::mem::take(&mut one.moved), std::mem::take(&mut one.slots));
+        moved.load(&centre, block.rows.view());
+        one.centre = centre;
+        let mut longest = 0.0_f64;
+        for search in &mut *searches {
+            search.enter(moved.scale);
+            let near = search.frame.norms.iter().copied().filter(|norm| *norm <= NEAR);
+            longest = near.fold(longest, f64::max);
+        }
         let size = (SLOT_VALUES / block.rows.ncols().max(1)).clamp(32, 4096) / 32 * 32;
         slots.resize_with(block.rows.nrows().div_ceil(size), Slot::default);
-        let by = self.by;
-        let longest = self.frame.norms.iter().copied().filter(|norm| *norm <= NEAR);
-        let longest = longest.fold(0.0, f64::max);
         slots.par_iter_mut().enumerate().for_each(|(i, slot)| {
             let count = size.min(block.rows.nrows() - i * size);
-            slot.load(
-                by,
-                i * size,
-                moved.rows.slice(s![i * size.., ..]).slice(s![..count, ..]),
-                longest,
-            );
+            let rows = moved.rows.slice(s![i * size..i * size + count, ..]);
+            slot.load(by, i * size, rows, longest);
         });
-        let mut found = std::mem::take(&mut self.found);
-        found.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(chunk, found)| {
-            let step = Step { knn: self, first, block, moved: &moved, slots: &slots };
-            step.meet(chunk * QUERY_CHUNK, found);
-        });
-        (self.slots, self.found) = (slots, found);
-    }
-
-    /// `rows` in the frame that suits them.
-    fn moved(&self, rows: ArrayView2<'_, f32>) -> Moved {
-        let from_centre = |(r, c): (&f32, &f32)| f64::from(*r) - f64::from(*c);
-        let norm = |row: ndarray::ArrayView1<'_, f32>| -> f64 {
-            row.iter().zip(&self.centre).map(from_centre).map(|x| x * x).sum::<f64>().sqrt()
-        };
-        let norms = rows.axis_iter(Axis(0)).into_par_iter().map(norm);
-        let largest = norms.reduce(|| 0.0, f64::max);
-        let scale = to_one(largest);
-        let mut moved = Array2::zeros(rows.dim());
-        moved.axis_iter_mut(Axis(0)).into_par_iter().zip(rows.axis_iter(Axis(0))).for_each(
-            |(mut moved, row)| {
-                for (to, of) in moved.iter_mut().zip(row.iter().zip(&self.centre)) {
-                    *to = (scale * from_centre(of)) as f32;
-                }
-            },
-        );
-        // With what rounding may have added.
-        Moved { rows: moved, largest: 1.000_001 * scale * largest, scale }
+        for search in &mut *searches {
+            let mut found = std::mem::take(&mut search.found);
+            let knn: &Self = search;
+            found.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(chunk, found)| {
+                let step = Step { knn, first, block, moved: &moved, slots: &slots };
+                step.meet(chunk * QUERY_CHUNK, found);
+            });
+            search.found = found;
+        }
+        if let Some(one) = searches.first_mut() {
+            (one.moved, one.slots) = (moved, slots);
+        }
     }
 
     /// Brings the queries into the frame of `scale`.
@@ -519,12 +572,18 @@ impl Step<'_, '_, '_> {
             });
         }
         for ((&i, estimate), top) in of.iter().zip(estimates).zip(tops) {
-            let kept = top.into_sorted();
-            for (_, place) in &kept {
-                self.measure(start + i, *place as usize, &mut found[i]);
-            }
+            let mut kept = top.into_sorted();
             let full = kept.len() == keep && keep < self.block.rows.nrows();
             let worst = kept.last().map_or(f32::NEG_INFINITY, |(score, _)| *score);
+            let mut floor = f32::NEG_INFINITY;
+            // The best first, so that those measured exclude others.
+            kept.retain(|(score, place)| {
+                let excluded = surely_below(*score, floor);
+                if !excluded && self.measure(start + i, *place as usize, &mut found[i]) {
+                    floor = self.least(start + i, &found[i], estimate);
+                }
+                !excluded
+            });
             if full && !surely_below(worst, self.least(start + i, &found[i], estimate)) {
                 let mut measured: Vec<u32> = kept.into_iter().map(|(_, place)| place).collect();
                 measured.sort_unstable();
@@ -775,6 +834,31 @@ mod tests {
     }
 
     #[test]
+    fn searches_that_share_rows_find_what_each_finds_alone() {
+        let rows = random(3000, 21, 1);
+        // One far beyond what words reach, and one of a few queries.
+        let queries = [random(70, 21, 2), random(5, 21, 3) * 1e9, random(3, 21, 4)];
+        let mean = mean(&rows);
+        for by in DISTANCES {
+            let search = |x: usize| Knn::new(queries[x].view(), by, 3 + 7 * x, &mean);
+            let mut together = [0, 1, 2].map(search);
+            let mut alone = [0, 1, 2].map(search);
+            for (i, block) in rows.axis_chunks_iter(Axis(0), 700).enumerate() {
+                // Blocks of other scales, too.
+                let block = &block * 8_f32.powi(i as i32);
+                Knn::push_to(&mut together.each_mut(), (i * 700) as u32, block.view());
+                for search in &mut alone {
+                    search.push((i * 700) as u32, block.view());
+                }
+            }
+            for (together, alone) in together.into_iter().zip(alone) {
+                assert_eq!(together.finish(), alone.finish());
+            }
+        }
+        Knn::push_to(&mut [], 0, rows.view());
+    }
+
+    #[test]
     fn identical_rows_are_told() {
         let rows = random(300, 4, 1);
         let mut queries = random(4, 4, 2);
@@ -785,38 +869,120 @@ mod tests {
         assert_eq!(identical, [false, false, true, false]);
     }
 
+    /// How rows and queries are made.
+    #[derive(Clone, Copy, Debug)]
+    struct Made {
+        seed: u64,
+        /// Power of ten of the unit.
+        scale: i32,
+        /// Power of ten of where the origin is.
+        offset: Option<i32>,
+        /// Values are whole multiples of this part of the unit: ties.
+        grid: Option<u8>,
+        /// Rows are up to 10^spread smaller than the unit.
+        spread: i32,
+        /// Rows are copies of so few, up to 10^−this.
+        copies: Option<(u8, i32)>,
+        /// Rows and queries have length 1.
+        unit: bool,
+        /// Some queries are rows.
+        own: bool,
+    }
+
+    fn made() -> impl Strategy<Value = Made> {
+        (
+            any::<u64>(),
+            -38_i32..=37,
+            prop::option::of(-38_i32..=37),
+            prop::option::of(1_u8..5),
+            0_i32..12,
+            prop::option::of((1_u8..6, 4_i32..40)),
+            (any::<bool>(), any::<bool>()),
+        )
+            .prop_map(|(seed, scale, offset, grid, spread, copies, (unit, own))| Made {
+                seed,
+                scale,
+                offset,
+                grid,
+                spread,
+                copies,
+                unit,
+                own,
+            })
+    }
+
+    impl Made {
+        /// (n, d), finite; the same of the same `draw`.
+        fn rows(self, draw: u64, n: usize, d: usize) -> Array2<f32> {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ draw);
+            let at = self.offset.map_or(0.0, |e| 10_f32.powi(e));
+            let mut rows = random(n, d, rng.next_u64());
+            for mut row in rows.rows_mut() {
+                let own = 10_f32.powi(-(rng.next_u32() as i32 & 0xFFFF) % (self.spread + 1));
+                row.mapv_inplace(|x| {
+                    let x = self.grid.map_or(x, |g| (x * f32::from(g)).round() / f32::from(g));
+                    x * own
+                });
+            }
+            if let Some((few, digits)) = self.copies {
+                // Of both rows and queries.
+                let of = random(usize::from(few), d, self.seed);
+                for mut row in rows.rows_mut() {
+                    row *= 10_f32.powi(-digits);
+                    row += &of.row(rng.next_u32() as usize % usize::from(few));
+                }
+            }
+            for mut row in rows.rows_mut() {
+                row.mapv_inplace(|x| {
+                    let x = x * 10_f32.powi(self.scale) + at;
+                    if x.is_finite() { x } else { f32::MAX.copysign(x) }
+                });
+                let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+                if self.unit && norm > 0.0 {
+                    row.mapv_inplace(|x| (f64::from(x) / norm) as f32);
+                }
+            }
+            rows
+        }
+
+        fn check(self, n: usize, d: usize, k: usize, step: usize) {
+            let (rows, mut queries) = (self.rows(1, n, d), self.rows(2, 9, d));
+            if self.own {
+                for (i, mut query) in queries.rows_mut().into_iter().enumerate().step_by(2) {
+                    query.assign(&rows.row(i * 7 % n));
+                }
+            }
+            check(&rows, &queries, k, step);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
-        /// Any offset and scale per cloud, queries of other scales, ties by rounding to a grid.
         #[test]
         fn whatever_the_numbers_the_neighbours_are_those_of_sorting(
-            seed in any::<u64>(),
+            made in made(),
             n in 1_usize..700,
             d in 1_usize..40,
             k in 1_usize..60,
             step in 1_usize..400,
-            scale in -38_i32..=37,
-            offset in prop::option::of(-38_i32..=37),
-            grid in prop::option::of(1_u8..5),
-            spread in 0_i32..12,
         ) {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let at = offset.map_or(0.0, |e| 10_f32.powi(e));
-            let mut fill = |n: usize, spread: i32| {
-                let mut rows = random(n, d, rng.next_u64());
-                for mut row in rows.rows_mut() {
-                    let own = 10_f32.powi(-(rng.next_u32() as i32 & 0xFFFF) % (spread + 1));
-                    row.mapv_inplace(|x| {
-                        let x = grid.map_or(x, |g| (x * f32::from(g)).round() / f32::from(g));
-                        let x = x * 10_f32.powi(scale) * own + at;
-                        if x.is_finite() { x } else { f32::MAX.copysign(x) }
-                    });
-                }
-                rows
-            };
-            let (rows, queries) = (fill(n, spread), fill(9, spread));
-            check(&rows, &queries, k, step);
+            made.check(n, d, k, step);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn ten_thousand_times_no_neighbour_is_missed(
+            made in made(),
+            n in 1_usize..100,
+            d in 1_usize..20,
+            k in 1_usize..12,
+            step in 1_usize..60,
+        ) {
+            made.check(n, d, k, step);
         }
     }
 }
