@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
@@ -20,6 +21,8 @@ use super::error::{cache_io, io};
 
 /// Bytes decoded at a time: stays in the first-level caches.
 const CHUNK_BYTES: usize = 1 << 16;
+/// Rows that one thread of several reads at a time.
+const ROWS_AT_ONCE: usize = 512;
 /// Rows that take more bytes than this are verified block by block.
 pub(super) const VERIFIED_WHOLE: u64 = 4 << 30;
 /// Bytes of such a block; small, since a single row costs one.
@@ -163,6 +166,19 @@ impl Rows {
             at += 4 * dim as u64;
         }
         Ok(())
+    }
+
+    /// As [`read`](Self::read), by the threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_in_pool(
+        &self,
+        first: usize,
+        mut out: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), DataError> {
+        let parts = out.axis_chunks_iter_mut(Axis(0), ROWS_AT_ONCE).into_par_iter().enumerate();
+        parts.try_for_each(|(i, rows)| self.read(first.saturating_add(i * ROWS_AT_ONCE), rows))
     }
 
     /// As [`read`](Self::read) where rows are absent: they are read with those around them, since
@@ -591,6 +607,18 @@ mod tests {
         rows.read(5, wide.slice_mut(s![.., ..;2])).unwrap();
         assert_eq!(wide.slice(s![.., ..;2]), values.slice(s![5..25, ..]));
         rows.read(50, Array2::zeros((0, 7)).view_mut()).unwrap();
+    }
+
+    #[test]
+    fn several_threads_read_what_one_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = small_integers(1300, 3, 1);
+        let rows = prepared_rows(folder.path(), "a", &values);
+        let mut out = Array2::zeros((1299, 3));
+        rows.read_in_pool(1, out.view_mut()).unwrap();
+        assert_eq!(out, values.slice(s![1.., ..]));
+        let error = rows.read_in_pool(2, out.view_mut());
+        assert!(matches!(error, Err(DataError::OutOfRange { .. })));
     }
 
     #[test]

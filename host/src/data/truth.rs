@@ -7,8 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ndarray::{Array2, ArrayView1, Axis, s};
-use rayon::prelude::*;
+use ndarray::{Array2, ArrayView1, s};
 use serde::{Deserialize, Serialize};
 use vq_kernels::knn::{Distance, Knn};
 
@@ -49,8 +48,6 @@ const TRAILER_BYTES: usize = 32;
 
 /// Queries that share one walk over the base.
 const GROUP_VALUES: usize = 1 << 22;
-/// Rows that a thread reads at a time.
-const READ_ROWS: usize = 512;
 /// Rows whose mean is about the middle of all.
 const MIDDLE_ROWS: usize = 1024;
 
@@ -318,11 +315,7 @@ pub fn exact_neighbours(
         for first in (0..base.rows()).step_by(step) {
             let count = step.min(base.rows() - first);
             let mut block = block.slice_mut(s![..count, ..]);
-            block
-                .axis_chunks_iter_mut(Axis(0), READ_ROWS)
-                .into_par_iter()
-                .enumerate()
-                .try_for_each(|(i, rows)| base.read(first + i * READ_ROWS, rows))?;
+            base.read_in_pool(first, block.view_mut())?;
             if first_query == 0 {
                 sought.look_in(block.view())?;
             }
