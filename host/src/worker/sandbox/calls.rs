@@ -18,7 +18,7 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, sock_filter,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 /// Allowed whatever their arguments, to every confined process.
@@ -346,8 +346,8 @@ fn program(role: Role, gpu: bool) -> Result<BpfProgram, BackendError> {
     let engine = role == Role::Engine;
     let scratch = [SCRATCH, SCRATCH_OLD].into_iter().filter(|_| engine);
     let plain = [ALLOWED, ALLOWED_OLD].into_iter().chain(scratch).flatten();
-    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
-        plain.map(|call| (*call, Vec::new())).collect();
+    let mut plain: BTreeSet<u32> = plain.map(|call| *call as u32).collect();
+    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = BTreeMap::new();
 
     let own = u64::from(std::process::id());
     for (call, place) in OF_ITSELF {
@@ -385,7 +385,7 @@ fn program(role: Role, gpu: bool) -> Result<BpfProgram, BackendError> {
         }
     }
     if role == Role::Referee {
-        rules.insert(libc::SYS_memfd_create, Vec::new());
+        plain.insert(libc::SYS_memfd_create as u32);
         commands.push(one(1, unsigned(&libc::F_ADD_SEALS))?);
     }
     rules.insert(libc::SYS_fcntl, commands);
@@ -395,7 +395,7 @@ fn program(role: Role, gpu: bool) -> Result<BpfProgram, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let known: BpfProgram =
         SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?.try_into()?;
-    Ok([unknown(), known].concat())
+    Ok([unknown(), allowed(&plain), known].concat())
 }
 
 const IOPRIO_WHO_PROCESS: u64 = 1;
@@ -445,34 +445,50 @@ fn mappings(gpu: bool) -> Result<Vec<SeccompRule>, BackendError> {
     ])
 }
 
+const fn step(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// Answers for calls from `first` to `last`.
+fn between(first: u32, last: u32, answer: u32) -> [sock_filter; 3] {
+    [
+        step(libc::BPF_JMP | libc::BPF_K | libc::BPF_JGE, 0, 2, first),
+        step(libc::BPF_JMP | libc::BPF_K | libc::BPF_JGT, 1, 0, last),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, answer),
+    ]
+}
+
+/// The middle of the filter: what is allowed whatever its arguments, by ranges. The kernel works
+/// out the answer for each call when it takes a filter, which takes milliseconds for a long one.
+fn allowed(calls: &BTreeSet<u32>) -> BpfProgram {
+    let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
+    for call in calls {
+        match ranges.last_mut() {
+            Some(range) if *range.end() + 1 == *call => *range = *range.start()..=*call,
+            _ => ranges.push(*call..=*call),
+        }
+    }
+    let answers = ranges.iter().flat_map(|of| between(*of.start(), *of.end(), ALLOW));
+    answers.collect()
+}
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+
 /// The beginning of the filter: ENOSYS for what the rest of it does not know.
 fn unknown() -> BpfProgram {
-    let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
-    let jump = |test, jt, jf, k| step(libc::BPF_JMP | libc::BPF_K | test, jt, jf, k);
-    // Each test stands before its own answer, and steps over it.
-    let enosys = step(
-        libc::BPF_RET | libc::BPF_K,
-        0,
-        0,
-        libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
-    );
+    let is_ours = libc::BPF_JMP | libc::BPF_K | libc::BPF_JEQ;
     let clone3 = libc::SYS_clone3 as u32;
     // `struct seccomp_data` begins with the call's number, then the architecture.
     let mut steps = vec![
         load(4),
-        jump(libc::BPF_JEQ, 1, 0, ARCHITECTURE.unwrap_or(0)),
-        enosys.clone(),
+        step(is_ours, 1, 0, ARCHITECTURE.unwrap_or(0)),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, UNKNOWN),
         load(0),
     ];
-    steps.extend([jump(libc::BPF_JGT, 0, 1, NEWEST), enosys.clone()]);
-    for range in HOLES.iter().cloned().chain([clone3..=clone3]) {
-        let (first, last) = range.into_inner();
-        steps.extend([
-            jump(libc::BPF_JGE, 0, 2, first),
-            jump(libc::BPF_JGT, 1, 0, last),
-            enosys.clone(),
-        ]);
+    for range in HOLES.iter().cloned().chain([clone3..=clone3, NEWEST + 1..=u32::MAX]) {
+        steps.extend(between(*range.start(), *range.end(), UNKNOWN));
     }
     steps
 }
@@ -505,9 +521,7 @@ fn install(program: &BpfProgram) -> Result<(), Errno> {
 mod tests {
     use super::*;
 
-    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
     const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EACCES as u32;
-    const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
     /// What the filter answers, worked out as the kernel does.
     fn answer(program: &BpfProgram, architecture: u32, call: u32, arguments: &[u64]) -> u32 {
