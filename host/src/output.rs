@@ -203,7 +203,7 @@ pub fn check(checked: &Checked) -> Value {
 }
 
 fn checked_method(checked: &CheckedMethod) -> Value {
-    let CheckedMethod { method, checks, findings, skipped, log } = checked;
+    let CheckedMethod { method, checks, findings, skipped, log, made: _ } = checked;
     let findings: Vec<Value> = findings
         .iter()
         .map(|finding| {

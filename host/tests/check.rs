@@ -8,7 +8,7 @@ use fixture::{C_SQ8, Ended, MISBEHAVING, RESIDUAL, Site, ZLATTICE, shipped, text
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Method, the rule it breaks, the function that breaks it, words of what was found.
 type Fault = (&'static str, &'static str, &'static str, &'static str);
@@ -89,22 +89,46 @@ fn every_fault_is_named_and_none_hides_the_next() {
     }
 }
 
-#[test]
-fn what_was_found_before_the_end_of_the_process_is_kept() {
+/// The example in C with other words in some places; `None` without a compiler.
+fn edited_c(name: &str, edits: &[(&str, &str)]) -> Option<PathBuf> {
     let source = fs::read_to_string(workspace().join("examples/c-sq8/c_sq8.c")).expect("a file");
-    let faults = [
-        ("{ return 4.0 * (double)self->dim", "{ return 8.0 * (double)self->dim"),
-        ("  model->len = model_bytes(self);", "  abort();"),
-    ];
-    let edit = |text: String, (old, new): (&str, &str)| {
+    let edit = |text: String, (old, new): &(&str, &str)| {
         assert!(text.contains(old), "c_sq8.c no longer says `{old}`: adapt the test");
         text.replace(old, new)
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("twice.c");
-    fs::write(&file, faults.into_iter().fold(source, edit)).expect("a writable folder");
+    let file = folder.path().join(format!("{name}.c"));
+    fs::write(&file, edits.iter().fold(source, edit)).expect("a writable folder");
     let header = workspace().join("plugin-api/include");
-    let Some(plugin) = compile_c(&file, &header, "libvq_twice") else { return };
+    compile_c(&file, &header, &format!("libvq_{name}"))
+}
+
+/// As it would be with a seed from the clock, when the process began.
+#[test]
+fn what_differs_in_another_process_alone_is_named() {
+    let began = "static time_t began;
+        __attribute__((constructor)) static void begin(void) { began = time(NULL); }
+        static vq_rc fit(vq_instance *self,";
+    let late =
+        "  lo[0] -= (float)(began % 1000);\n  self->ready = 1;\n  return VQ_OK;\n}\n\nstruct";
+    let edits = [
+        ("#include <math.h>", "#include <math.h>\n#include <time.h>"),
+        ("static vq_rc fit(vq_instance *self,", began),
+        ("  self->ready = 1;\n  return VQ_OK;\n}\n\nstruct", late),
+    ];
+    let Some(plugin) = edited_c("began", &edits) else { return };
+    let report = &reports(&check(&plugin, &["--format", "json"]).expect_code(3))[0];
+    let words = "the saved model is another";
+    expect_fault(report, ("c_sq8", "deterministic-across-processes", "fit", words));
+}
+
+#[test]
+fn what_was_found_before_the_end_of_the_process_is_kept() {
+    let faults = [
+        ("{ return 4.0 * (double)self->dim", "{ return 8.0 * (double)self->dim"),
+        ("  model->len = model_bytes(self);", "  abort();"),
+    ];
+    let Some(plugin) = edited_c("twice", &faults) else { return };
     let report = &reports(&check(&plugin, &["--format", "json"]).expect_code(3))[0];
     let findings = report["findings"].as_array().expect("a list of findings");
     let rules: Vec<String> = findings.iter().map(|f| text(&f["rule"])).collect();

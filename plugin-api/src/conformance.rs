@@ -17,7 +17,8 @@ use crate::abi::VqPlugin;
 use crate::handle::{CallError, DescribeError, Method, Plugin};
 use crate::params::Config;
 use crate::{ErrorKind, Level, Space};
-use cell::{Cell, Lab, Plan};
+use cell::{Cell, Plan};
+use lab::Lab;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -25,8 +26,12 @@ use std::sync::Arc;
 mod cell;
 mod codec;
 mod descriptor;
+mod lab;
+mod print;
 mod robustness;
 mod scorer;
+
+pub use print::{Print, print};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +127,8 @@ pub enum Event<'a> {
     Found(&'a Finding),
     /// What cannot be checked.
     Skipped(&'a Skip),
+    /// What the first configuration made just now.
+    Printed(&'a Print),
 }
 
 /// What was found on a plugin; its `Display` is the listing for people.
@@ -282,6 +289,8 @@ enum Depth {
 pub const SURVIVES: &str = "survives";
 /// The rule of a method that did not come back; only a parent process can say so.
 pub const TERMINATES: &str = "terminates";
+/// The rule of a method that does otherwise in another process; a parent process compares [`Print`]s.
+pub const ACROSS: &str = "deterministic-across-processes";
 /// The rule of a method that printed; for whoever owns the process's standard output to judge.
 pub const STDOUT: &str = "stdout";
 
@@ -294,6 +303,8 @@ pub const RULES: &[Rule] = &[
         contract: "No panic, exception or longjmp may leave a plugin function; one that the SDK stopped (VQ_PANIC) is a bug. Whatever the input: return an error." },
     Rule { id: "output-bounds", run: Run::Throughout,
         contract: "The caller allocates every output; the plugin fills it and writes nowhere else." },
+    Rule { id: "lent-input", run: Run::Throughout,
+        contract: "What the caller lends to read (rows, queries, codes) stays as it is." },
     Rule { id: "return-values", run: Run::Throughout,
         contract: "A function returns one of the vq_rc codes; an error comes with a sentence in err; a success comes with what was asked." },
 
@@ -335,6 +346,8 @@ pub const RULES: &[Rule] = &[
         contract: "decompress answers finite rows for codes of finite rows." },
     Rule { id: "determinism", run: Run::Cell(Depth::Usual, codec::determinism),
         contract: "All randomness derives from the seed: the same call gives the same codes, and with VQ_DETERMINISTIC an equal seed and equal data give equal codes on any thread count." },
+    Rule { id: ACROSS, run: Run::Outside,
+        contract: "With VQ_DETERMINISTIC an equal seed and equal data give an equal model, codes and rows in every process, whenever it runs." },
 
     Rule { id: "ratio", run: Run::Cell(Depth::Brief, codec::ratio),
         contract: "ratio is original bytes / compressed bytes: 4 * d / code_bytes." },
@@ -349,7 +362,7 @@ pub const RULES: &[Rule] = &[
     Rule { id: "save-load", run: Run::Cell(Depth::Brief, codec::save_load),
         contract: "load on an instance of the same configuration and space takes what save wrote; afterwards decompress is bit-identical." },
     Rule { id: "scorer", run: Run::Cell(Depth::Brief, scorer::sane),
-        contract: "score fills finite estimates, and bounds that are not negative." },
+        contract: "score fills finite estimates, and bounds that are finite and not negative." },
     Rule { id: "scorer-agreement", run: Run::Cell(Depth::Brief, scorer::agreement),
         contract: "Estimates are the space's metric: squared distance for L2, inner product for IP and COSINE." },
     Rule { id: "quality", run: Run::Cell(Depth::Usual, codec::quality),
@@ -418,6 +431,9 @@ fn examine(method: &Method, fixed: &Config, lab: &Lab, log: &mut Log<'_>) {
     }
     for plan in Plan::of(&subject, log) {
         let Some(cell) = Cell::build(&subject, &plan, log) else { continue };
+        if plan.depth == Depth::Deep {
+            (log.observer)(Event::Printed(&Print::of(&cell)));
+        }
         for rule in RULES {
             if let Run::Cell(depth, run) = rule.run
                 && plan.depth >= depth
@@ -471,6 +487,17 @@ impl<'o> Log<'o> {
         self.add(self.rule, Severity::Warning, function, input, found.into());
     }
 
+    /// Another rule than the current one shows itself broken.
+    fn break_rule(
+        &mut self,
+        id: &'static str,
+        function: &'static str,
+        input: &str,
+        found: impl Into<String>,
+    ) {
+        self.add(rule(id), Severity::Error, function, input, found.into());
+    }
+
     fn add(
         &mut self,
         rule: &'static Rule,
@@ -515,9 +542,12 @@ impl<'o> Log<'o> {
     fn judge<T>(&mut self, input: &str, result: Result<T, CallError>) -> Result<T, CallError> {
         match &result {
             Err(CallError::Broke { function, message }) => {
-                let outside = message.contains("outside its output");
-                let rule = rule(if outside { "output-bounds" } else { "return-values" });
-                self.add(rule, Severity::Error, function, input, message.clone());
+                let broken = match message {
+                    outside if outside.contains("outside its output") => "output-bounds",
+                    lent if lent.contains(lab::LENT) => "lent-input",
+                    _ => "return-values",
+                };
+                self.add(rule(broken), Severity::Error, function, input, message.clone());
             }
             Err(CallError::Said { function, kind: ErrorKind::Panicked, message }) => {
                 self.add(rule("no-panic"), Severity::Error, function, input, message.clone());

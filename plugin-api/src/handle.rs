@@ -370,7 +370,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    fn broke(function: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn broke(function: &'static str, message: impl Into<String>) -> Self {
         CallError::Broke { function, message: message.into() }
     }
 

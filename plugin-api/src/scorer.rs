@@ -51,8 +51,8 @@ pub trait Scorer: Quantizer {
     /// product for Ip and Cosine.
     fn score(&self, query: &Self::Query, codes: ArrayView2<'_, u8>, estimates: &mut [f32]);
 
-    /// Writes into `bounds` (n) the claimed half-width of each estimate's error. Called only with
-    /// [`Scorer::BOUNDS`].
+    /// Writes into `bounds` (n) the claimed half-width of each estimate's error, finite and not
+    /// negative. Called only with [`Scorer::BOUNDS`].
     fn bounds(&self, query: &Self::Query, codes: ArrayView2<'_, u8>, bounds: &mut [f32]) {
         let _ = (query, codes);
         bounds.fill(f32::INFINITY);

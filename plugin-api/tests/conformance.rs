@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use vq_plugin_api::abi::{
-    VqBuf, VqCodesMut, VqCtx, VqMat, VqMatMut, VqMethod, VqParam, VqPlugin, VqStr, VqValue, rc,
+    SCORER_V1, VqBuf, VqCodes, VqCodesMut, VqCtx, VqMat, VqMatMut, VqMethod, VqParam, VqPlugin,
+    VqScorerV1, VqStr, VqValue, rc,
 };
 use vq_plugin_api::conformance::{self, Event, Report, Severity};
 use vq_plugin_api::handle::Plugin;
@@ -39,19 +40,32 @@ enum Fault {
     GrowsItsCodes,
     LeavesLastRow,
     LeavesCodeByte,
+    LeavesCodesOfLargeCalls,
+    LeavesRowsOfLargeCalls,
+    LeavesEstimate,
+    LeavesEstimatesOfLargeCalls,
+    LeavesBound,
+    LeavesBoundsOfLargeCalls,
     NanOutput,
     NewCodesEachCall,
+    NewRowsEachCall,
     IgnoresSeed,
     DependsOnThreads,
     LiesAboutRatio,
     LiesAboutModel,
     DependsOnBatch,
+    DependsOnOrder,
+    DependsOnLargeCalls,
     DecodesByBatch,
+    DecodesLargeCallsOtherwise,
     LoadsWrongly,
     ScoresNan,
     ScoresByBatch,
+    ScoresLargeCallsOtherwise,
     ScoresUnrelated,
+    ScoresConstantly,
     NegativeBounds,
+    InfiniteBounds,
     PoorQuality,
     ProgressDecreases,
     IgnoresCancel,
@@ -117,6 +131,9 @@ fn rungs(fault: u8, config: &Config) -> Result<Rungs, Error> {
     Rungs::from_config(&config)
 }
 
+/// More rows or codes than the faults of large calls let pass.
+const LARGE: usize = 1000;
+
 /// One byte per dimension: `rungs` levels between the extremes of the training rows.
 struct Ladder {
     fault: u8,
@@ -129,6 +146,7 @@ struct Ladder {
 
 static FITS: AtomicU32 = AtomicU32::new(0);
 static CALLS: AtomicU32 = AtomicU32::new(0);
+static DECODED: AtomicU32 = AtomicU32::new(0);
 static SHARED: Mutex<f32> = Mutex::new(0.0);
 static BUSY: AtomicBool = AtomicBool::new(false);
 
@@ -236,10 +254,20 @@ impl Ladder {
             std::thread::sleep(Duration::from_millis(2));
             BUSY.store(false, Ordering::SeqCst);
         }
+        let large = x.nrows() > LARGE;
+        if self.has(Fault::DependsOnOrder) && x.nrows() > 1 {
+            // Of the first row and the last: another for most batches backwards.
+            shift = u8::from(x[[0, 0]] > x[[x.nrows() - 1, 0]]);
+        }
+        if self.has(Fault::DependsOnLargeCalls) {
+            shift = u8::from(large);
+        }
         ctx.par_rows(x, codes, |x, code| {
             let kept = code[0];
             self.encode(x, code, shift);
-            if self.has(Fault::LeavesCodeByte) {
+            if self.has(Fault::LeavesCodeByte)
+                || self.has(Fault::LeavesCodesOfLargeCalls) && large && x[0] > 1.0
+            {
                 code[0] = kept;
             }
         })
@@ -257,7 +285,9 @@ impl Ladder {
             return Err(Error::failed("a code above the last rung"));
         }
         let n = codes.nrows();
-        if self.has(Fault::LeavesLastRow) && n > 1 {
+        if self.has(Fault::LeavesLastRow) && n > 1
+            || self.has(Fault::LeavesRowsOfLargeCalls) && n > LARGE
+        {
             x = x.slice_move(ndarray::s![..n - 1, ..]);
         }
         ctx.par_rows(codes.slice(ndarray::s![..x.nrows(), ..]), x.view_mut(), |code, x| {
@@ -269,7 +299,10 @@ impl Ladder {
         if self.has(Fault::NanOutput) {
             x[[n / 2, 0]] = f32::NAN;
         }
-        if self.has(Fault::DecodesByBatch) && n == 1 {
+        if self.has(Fault::DecodesByBatch) && n == 1
+            || self.has(Fault::DecodesLargeCallsOtherwise) && n > LARGE
+            || self.has(Fault::NewRowsEachCall) && DECODED.fetch_add(1, Ordering::Relaxed) % 2 == 1
+        {
             x += 1.0;
         }
         Ok(())
@@ -297,6 +330,8 @@ impl Ladder {
 
     fn score(&self, query: &[f32], codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
         let mut x = vec![0.0; query.len()];
+        let large = estimates.len() > LARGE;
+        let kept = estimates.last().copied();
         for (code, estimate) in codes.outer_iter().zip(&mut *estimates) {
             self.decode(&code.to_vec(), &mut x);
             let pairs = query.iter().zip(&x);
@@ -311,13 +346,34 @@ impl Ladder {
         if self.has(Fault::ScoresNan) {
             estimates[0] = f32::NAN;
         }
+        if self.has(Fault::ScoresConstantly) {
+            estimates.fill(0.5);
+        }
+        if self.has(Fault::ScoresLargeCallsOtherwise) && estimates.len() > LARGE {
+            estimates.reverse();
+        }
         if self.has(Fault::ScoresByBatch) {
             estimates[0] += if estimates.len() == 1 { 0.1 } else { 0.0 };
         }
+        if let (Some(last), Some(kept)) = (estimates.last_mut(), kept)
+            && (self.has(Fault::LeavesEstimate)
+                || self.has(Fault::LeavesEstimatesOfLargeCalls) && large)
+        {
+            *last = kept;
+        }
     }
 
-    fn bounds(&self, bounds: &mut [f32]) {
-        bounds.fill(if self.has(Fault::NegativeBounds) { -1.0 } else { 1.0 });
+    fn bounds(&self, mut bounds: &mut [f32]) {
+        if self.has(Fault::LeavesBound)
+            || self.has(Fault::LeavesBoundsOfLargeCalls) && bounds.len() > LARGE
+        {
+            bounds = bounds.split_first_mut().map_or(&mut [], |(_, rest)| rest);
+        }
+        bounds.fill(match self.fault {
+            negative if negative == Fault::NegativeBounds as u8 => -1.0,
+            infinite if infinite == Fault::InfiniteBounds as u8 => f32::INFINITY,
+            _ => 1.0,
+        });
     }
 }
 
@@ -475,18 +531,35 @@ one_fault_one_rule! {
     growing_codes_are_noticed: GrowsItsCodes => Error "code-bytes";
     unwritten_rows_are_noticed: LeavesLastRow => Error "fully-written";
     an_unwritten_code_byte_is_noticed: LeavesCodeByte => Error "fully-written";
+    an_unwritten_code_of_a_large_call_is_noticed:
+        LeavesCodesOfLargeCalls => Error "fully-written";
+    an_unwritten_row_of_a_large_call_is_noticed: LeavesRowsOfLargeCalls => Error "fully-written";
+    an_unwritten_estimate_is_noticed: LeavesEstimate => Error "fully-written";
+    an_unwritten_estimate_of_a_large_call_is_noticed:
+        LeavesEstimatesOfLargeCalls => Error "fully-written";
+    an_unwritten_bound_is_noticed: LeavesBound => Error "fully-written";
+    an_unwritten_bound_of_a_large_call_is_noticed:
+        LeavesBoundsOfLargeCalls => Error "fully-written";
     nan_output_is_noticed: NanOutput => Error "finite-output";
     codes_that_change_between_calls_are_noticed: NewCodesEachCall => Error "determinism";
+    rows_that_change_between_calls_are_noticed: NewRowsEachCall => Error "determinism";
     randomness_beside_the_seed_is_noticed: IgnoresSeed => Error "determinism";
     dependence_on_threads_is_noticed: DependsOnThreads => Error "determinism";
     an_untrue_ratio_is_noticed: LiesAboutRatio => Error "ratio";
     an_untrue_model_size_is_noticed: LiesAboutModel => Warning "model-bytes";
     batch_dependent_codes_are_noticed: DependsOnBatch => Error "batch-independence";
+    codes_that_depend_on_the_order_are_noticed: DependsOnOrder => Error "batch-independence";
+    codes_that_differ_in_large_calls_are_noticed: DependsOnLargeCalls => Error "batch-independence";
+    rows_that_differ_in_large_calls_are_noticed: DecodesLargeCallsOtherwise => Error "batch-independence";
+    estimates_that_differ_in_large_calls_are_noticed:
+        ScoresLargeCallsOtherwise => Error "batch-independence";
     batch_dependent_rows_are_noticed: DecodesByBatch => Error "batch-independence";
     batch_dependent_estimates_are_noticed: ScoresByBatch => Error "batch-independence";
     one_bit_changed_by_load_is_noticed: LoadsWrongly => Error "save-load";
     nan_estimates_are_noticed: ScoresNan => Error "scorer";
     negative_bounds_are_noticed: NegativeBounds => Error "scorer";
+    infinite_bounds_are_noticed: InfiniteBounds => Error "scorer";
+    constant_estimates_are_noticed: ScoresConstantly => Warning "scorer-agreement";
     unrelated_estimates_are_noticed: ScoresUnrelated => Warning "scorer-agreement";
     decreasing_progress_is_noticed: ProgressDecreases => Error "progress";
     an_ignored_cancel_is_noticed: IgnoresCancel => Error "cancel";
@@ -609,7 +682,7 @@ replaced! {
     decompress: rows_written_before_the_start_are_noticed(
         this: This,
         ctx: *const VqCtx,
-        codes: vq_plugin_api::abi::VqCodes,
+        codes: VqCodes,
         x: VqMatMut,
         err: *mut VqBuf
     ) {
@@ -632,6 +705,61 @@ replaced! {
         unsafe { good().save.unwrap()(this, model, err) }
     } => "output-bounds";
 
+    compress: rows_that_compress_writes_into_are_noticed(
+        this: This, ctx: *const VqCtx, x: VqMat, codes: VqCodesMut, err: *mut VqBuf
+    ) {
+        // SAFETY: the arguments are passed on.
+        let code = unsafe { good_compress()(this, ctx, x, codes, err) };
+        if x.rows > 0 {
+            // SAFETY: the first of the values that were lent to read, in memory of the kit's.
+            unsafe { x.data.cast_mut().write(0.0) };
+        }
+        code
+    } => "lent-input";
+
+    compress: what_lies_between_rows_is_nobodys_to_write(
+        this: This, ctx: *const VqCtx, x: VqMat, codes: VqCodesMut, err: *mut VqBuf
+    ) {
+        if x.row_stride > x.dim {
+            // SAFETY: behind the first row and before the second.
+            let between = unsafe { x.data.cast_mut().add(x.dim) };
+            // SAFETY: as above.
+            unsafe { between.write(0.0) };
+        }
+        // SAFETY: the arguments are passed on.
+        unsafe { good_compress()(this, ctx, x, codes, err) }
+    } => "lent-input";
+
+    decompress: codes_that_decompress_writes_into_are_noticed(
+        this: This,
+        ctx: *const VqCtx,
+        codes: VqCodes,
+        x: VqMatMut,
+        err: *mut VqBuf
+    ) {
+        // SAFETY: the arguments are passed on.
+        let code = unsafe { good().decompress.unwrap()(this, ctx, codes, x, err) };
+        if codes.rows > 0 {
+            // SAFETY: the first of the bytes that were lent to read, in memory of the kit's.
+            unsafe { codes.data.cast_mut().write(1) };
+            // SAFETY: likewise.
+            unsafe { codes.data.cast_mut().add(codes.code_bytes - 1).write(0) };
+        }
+        code
+    } => "lent-input";
+
+    fit: training_rows_that_fit_writes_into_are_noticed(
+        this: *mut core::ffi::c_void, ctx: *const VqCtx, train: VqMat, err: *mut VqBuf
+    ) {
+        // SAFETY: the arguments are passed on.
+        let code = unsafe { good().fit.unwrap()(this, ctx, train, err) };
+        if train.rows > 3 {
+            // SAFETY: the first of the values that were lent to read, in memory of the kit's.
+            unsafe { train.data.cast_mut().write(0.0) };
+        }
+        code
+    } => "lent-input";
+
     compress: an_ignored_stride_is_noticed(
         this: This, ctx: *const VqCtx, x: VqMat, codes: VqCodesMut, err: *mut VqBuf
     ) {
@@ -652,7 +780,7 @@ replaced! {
     decompress: success_before_fit_is_noticed(
         this: This,
         ctx: *const VqCtx,
-        codes: vq_plugin_api::abi::VqCodes,
+        codes: VqCodes,
         x: VqMatMut,
         err: *mut VqBuf
     ) {
@@ -687,11 +815,266 @@ replaced! {
     } => "return-values";
 }
 
+fn good_scorer() -> &'static VqScorerV1 {
+    let get = good().get_extension.unwrap();
+    // SAFETY: the SDK's own table; the id lives during the call.
+    let table = unsafe { get(VqStr::new(SCORER_V1)) };
+    // SAFETY: what that id stands for, static.
+    unsafe { &*table.cast() }
+}
+
+/// The report on the good method with `scorer` for its own.
+macro_rules! with_scorer {
+    ($($field:ident: $value:expr),+) => {{
+        static TABLE: std::sync::OnceLock<VqScorerV1> = std::sync::OnceLock::new();
+        TABLE.get_or_init(|| VqScorerV1 { $($field: $value,)+ ..*good_scorer() });
+        unsafe extern "C" fn extension(_: VqStr) -> *const core::ffi::c_void {
+            core::ptr::from_ref(TABLE.get().unwrap()).cast()
+        }
+        changed(|method| method.get_extension = Some(extension))
+    }};
+}
+
+#[test]
+fn queries_and_packed_codes_that_score_writes_into_are_noticed() {
+    unsafe extern "C" fn into_queries(
+        this: This,
+        ctx: *const VqCtx,
+        queries: VqMat,
+        codes: *const u8,
+        len: usize,
+        n: usize,
+        estimates: VqMatMut,
+        bounds: VqMatMut,
+        err: *mut VqBuf,
+    ) -> i32 {
+        let score = good_scorer().score.unwrap();
+        // SAFETY: the arguments are passed on.
+        let code = unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) };
+        if queries.rows > 0 {
+            // SAFETY: the first of the values that were lent to read, in memory of the kit's.
+            unsafe { queries.data.cast_mut().write(9.0) };
+        }
+        code
+    }
+    unsafe extern "C" fn into_codes(
+        this: This,
+        ctx: *const VqCtx,
+        queries: VqMat,
+        codes: *const u8,
+        len: usize,
+        n: usize,
+        estimates: VqMatMut,
+        bounds: VqMatMut,
+        err: *mut VqBuf,
+    ) -> i32 {
+        let score = good_scorer().score.unwrap();
+        // SAFETY: the arguments are passed on.
+        let code = unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) };
+        if len > 0 {
+            // SAFETY: the first of the bytes that were lent to read, in memory of the kit's.
+            let first = unsafe { codes.read() };
+            // SAFETY: likewise.
+            unsafe { codes.cast_mut().write(!first) };
+        }
+        code
+    }
+    for (report, name) in [
+        (with_scorer!(score: Some(into_queries)), "queries"),
+        (with_scorer!(score: Some(into_codes)), "codes"),
+    ] {
+        assert_only(&report, "lent-input", Severity::Error);
+        let finding = report.errors().next().unwrap();
+        let found = format!("wrote into {name}, which it was lent");
+        assert_eq!((finding.function, &finding.found), ("score", &found));
+    }
+}
+
+/// Packed codes that begin with eight bytes that nothing is written into.
+mod padded {
+    use super::*;
+
+    pub(super) const PADDING: usize = 8;
+
+    pub(super) unsafe extern "C" fn packed_bytes(this: This, n: usize) -> usize {
+        // SAFETY: the instance is passed on.
+        PADDING + n * unsafe { good().code_bytes.unwrap()(this) }
+    }
+
+    pub(super) unsafe extern "C" fn pack(
+        _this: This,
+        _ctx: *const VqCtx,
+        codes: VqCodes,
+        packed: *mut u8,
+        _packed_len: usize,
+        _err: *mut VqBuf,
+    ) -> i32 {
+        for row in 0..codes.rows {
+            // SAFETY: a row of what was lent.
+            let from = unsafe { codes.data.add(row * codes.row_stride) };
+            // SAFETY: its place behind the padding.
+            let to = unsafe { packed.add(PADDING + row * codes.code_bytes) };
+            // SAFETY: a code of each, in memory of its own.
+            unsafe { to.copy_from_nonoverlapping(from, codes.code_bytes) };
+        }
+        rc::OK
+    }
+
+    pub(super) unsafe extern "C" fn score(
+        this: This,
+        ctx: *const VqCtx,
+        queries: VqMat,
+        codes: *const u8,
+        len: usize,
+        n: usize,
+        estimates: VqMatMut,
+        bounds: VqMatMut,
+        err: *mut VqBuf,
+    ) -> i32 {
+        let score = good_scorer().score.unwrap();
+        // SAFETY: `packed_bytes` has asked for the padding.
+        let (codes, len) = (unsafe { codes.add(PADDING) }, len - PADDING);
+        // SAFETY: the arguments are passed on.
+        unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) }
+    }
+
+    /// The same, adding a byte of the padding to the first estimate.
+    pub(super) unsafe extern "C" fn score_of_padding(
+        this: This,
+        ctx: *const VqCtx,
+        queries: VqMat,
+        codes: *const u8,
+        len: usize,
+        n: usize,
+        estimates: VqMatMut,
+        bounds: VqMatMut,
+        err: *mut VqBuf,
+    ) -> i32 {
+        // SAFETY: the arguments are passed on.
+        let code = unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) };
+        if estimates.rows > 0 && n > 0 {
+            // SAFETY: the first byte of the padding.
+            let padding = f32::from(unsafe { codes.read() });
+            // SAFETY: the first estimate, which was just written.
+            let first = unsafe { estimates.data.read() };
+            // SAFETY: likewise.
+            unsafe { estimates.data.write(first + padding) };
+        }
+        code
+    }
+}
+
+#[test]
+fn packed_bytes_that_nobody_reads_may_stay_unwritten() {
+    let report = with_scorer!(
+        packed_bytes: Some(padded::packed_bytes),
+        pack: Some(padded::pack),
+        score: Some(padded::score)
+    );
+    assert_eq!(fired(&report), [].into(), "\n{report}");
+}
+
+#[test]
+fn packed_bytes_that_are_read_must_be_written() {
+    let report = with_scorer!(
+        packed_bytes: Some(padded::packed_bytes),
+        pack: Some(padded::pack),
+        score: Some(padded::score_of_padding)
+    );
+    assert_only(&report, "fully-written", Severity::Error);
+    assert_eq!(report.errors().next().unwrap().function, "pack");
+}
+
 #[test]
 fn a_table_without_fit_is_noticed() {
     let report = changed(|method| method.fit = None);
     assert_only(&report, "table", Severity::Error);
     assert_eq!(report.errors().next().unwrap().found, "method ladder: it has no fit");
+}
+
+/// An instance that was loaded and has no scorer, or another: only decoding is promised.
+#[test]
+fn a_scorer_that_is_gone_after_load_is_noted_and_no_fault() {
+    unsafe extern "C" fn only_once_fitted(
+        this: This,
+        ctx: *const VqCtx,
+        queries: VqMat,
+        codes: *const u8,
+        len: usize,
+        n: usize,
+        estimates: VqMatMut,
+        bounds: VqMatMut,
+        err: *mut VqBuf,
+    ) -> i32 {
+        if LOADED.lock().unwrap().contains(&this.addr()) {
+            const WHY: &str = "not after load";
+            // SAFETY: the kit lends its buffer, larger than this, during the call.
+            let text = unsafe { &mut *err };
+            // SAFETY: as above.
+            unsafe { text.ptr.copy_from_nonoverlapping(WHY.as_ptr(), WHY.len()) };
+            text.len = WHY.len();
+            return rc::UNSUPPORTED;
+        }
+        let score = good_scorer().score.unwrap();
+        // SAFETY: the arguments are passed on.
+        unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) }
+    }
+    static LOADED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+    static TABLE: std::sync::OnceLock<VqScorerV1> = std::sync::OnceLock::new();
+    TABLE.get_or_init(|| VqScorerV1 { score: Some(only_once_fitted), ..*good_scorer() });
+    unsafe extern "C" fn extension(_: VqStr) -> *const core::ffi::c_void {
+        core::ptr::from_ref(TABLE.get().unwrap()).cast()
+    }
+    unsafe extern "C" fn load(this: *mut core::ffi::c_void, model: VqStr, err: *mut VqBuf) -> i32 {
+        LOADED.lock().unwrap().insert(this.addr());
+        // SAFETY: the arguments are passed on.
+        unsafe { good().load.unwrap()(this, model, err) }
+    }
+    unsafe extern "C" fn fit(
+        this: *mut core::ffi::c_void,
+        ctx: *const VqCtx,
+        train: VqMat,
+        err: *mut VqBuf,
+    ) -> i32 {
+        LOADED.lock().unwrap().remove(&this.addr());
+        // SAFETY: the arguments are passed on.
+        unsafe { good().fit.unwrap()(this, ctx, train, err) }
+    }
+    let report = changed(|method| {
+        method.get_extension = Some(extension);
+        method.load = Some(load);
+        method.fit = Some(fit);
+    });
+    assert_eq!(fired(&report), [].into(), "\n{report}");
+    let note = &report.methods[0].skipped[0];
+    assert_eq!(note.rule, "save-load");
+    assert!(note.why.contains("leaves its metrics unproven"), "{note}");
+}
+
+#[test]
+fn a_print_is_the_same_each_time_and_tells_what_differs() {
+    let silent = || std::sync::Arc::new(|_: vq_plugin_api::Level, _: &str| ());
+    let print = |plugin: &'static VqPlugin| {
+        let plugin = Plugin::linked(plugin).unwrap();
+        conformance::print(&plugin.methods()[0], &Config::new(), silent())
+    };
+    let good = ladder::<{ Fault::None as u8 }>();
+    let first = print(good).unwrap();
+    assert_eq!(print(good), Some(first));
+    let plugin = Plugin::linked(good).unwrap();
+    let mut heard = None;
+    conformance::check_plugin(&plugin, &mut |event| {
+        if let Event::Printed(print) = event {
+            assert_eq!(heard.replace(*print), None, "one print for a method");
+        }
+    });
+    assert_eq!(heard, Some(first), "a check prints what print does");
+
+    let differs = |plugin| print(plugin).unwrap().difference(&print(plugin).unwrap());
+    let seedless = ladder::<{ Fault::IgnoresSeed as u8 }>();
+    assert_eq!(differs(seedless).map(|(function, _)| function), Some("fit"));
+    assert_eq!(differs(good), None);
+    assert_eq!(print(ladder::<{ Fault::NanOutput as u8 }>()), None, "there is nothing to print");
 }
 
 #[test]

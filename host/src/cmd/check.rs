@@ -154,7 +154,7 @@ fn told_once(log: &str) -> Vec<(&str, usize)> {
 
 fn show(checked: &Checked, out: &mut dyn Write) -> std::io::Result<()> {
     for method in &checked.methods {
-        let CheckedMethod { method: id, checks, findings, skipped, log } = method;
+        let CheckedMethod { method: id, checks, findings, skipped, log, made: _ } = method;
         let errors = findings.iter().filter(|f| f.severity == "error").count();
         let warnings = findings.len() - errors;
         let verdict = match (errors, warnings) {

@@ -1,7 +1,7 @@
 //! Short questions to a library, each answered by a child process of its own.
 
 use super::fault::HostFault;
-use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Step};
+use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Made, Step};
 use super::supervise::{Limits, run};
 use crate::plugin::{Described, Digests, Refusal};
 use crate::record::Outcome;
@@ -18,6 +18,8 @@ use vq_plugin_api::{GridRequest, conformance};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Characters of what a refused library printed that are told.
 const LAST_WORDS: usize = 160;
+/// A clock of whole seconds has gone on when a method is asked again after so long.
+const ANOTHER_SECOND: Duration = Duration::from_millis(1100);
 /// Memory for questions.
 const MEMORY: u64 = 4 << 30;
 
@@ -133,7 +135,7 @@ pub fn check(
     let mut stage = String::new();
     let mut step = None;
     let mut checks = 0;
-    let job = Job::Check { method: method.to_owned(), fixed };
+    let job = Job::Check { method: method.to_owned(), fixed: fixed.clone() };
     let ended = run(path, None, job, limits, cancel, &mut |now, _| {
         now.clone_into(&mut stage);
         if let Some(now) = Step::of(now) {
@@ -144,7 +146,11 @@ pub fn check(
         }
     })?;
     let (outcome, error) = match ended.answer {
-        Answer::Checked(checked) => return Ok(CheckedMethod { log: ended.log, ..checked }),
+        Answer::Checked(checked) => {
+            let mut checked = CheckedMethod { log: ended.log, ..checked };
+            across(path, fixed, limits, cancel, on_step, &mut checked)?;
+            return Ok(checked);
+        }
         Answer::Failed { outcome: Outcome::Cancelled, .. } => return Err(CheckError::Interrupted),
         Answer::Failed { outcome, error } => (outcome, error),
         _ => return Err(CheckError::Worker("it answered another question".into())),
@@ -172,7 +178,55 @@ pub fn check(
         place: String::new(),
         why: "the process had ended".to_owned(),
     });
-    Ok(CheckedMethod { method: method.to_owned(), checks, findings, skipped, log: ended.log })
+    Ok(CheckedMethod {
+        method: method.to_owned(),
+        checks,
+        findings,
+        skipped,
+        log: ended.log,
+        made: None,
+    })
+}
+
+/// Compares what the method made in the process of its check with what it makes in another one,
+/// later. One that is not the same twice in one process need not be asked.
+fn across(
+    path: &Path,
+    fixed: Config,
+    limits: &Limits,
+    cancel: &AtomicBool,
+    on_step: &mut dyn FnMut(&Step),
+    checked: &mut CheckedMethod,
+) -> Result<(), CheckError> {
+    let Some(Made { print, age_s }) = checked.made else { return Ok(()) };
+    let rule = conformance::rule(conformance::ACROSS);
+    if checked.findings.iter().any(|finding| finding.rule == "determinism") {
+        return Ok(());
+    }
+    on_step(&Step { function: String::new(), rule: rule.id.to_owned() });
+    let age = Duration::try_from_secs_f64(age_s).unwrap_or_default();
+    std::thread::sleep(ANOTHER_SECOND.saturating_sub(age));
+    let job = Job::Print { method: checked.method.clone(), fixed };
+    checked.checks += 1;
+    let (function, found) = match run(path, None, job, limits, cancel, &mut |_, _| ())?.answer {
+        Answer::Printed(Some(again)) => match print.difference(&again) {
+            Some((function, how)) => (function, how.to_owned()),
+            None => return Ok(()),
+        },
+        Answer::Printed(None) => ("fit", "it breaks a rule there that it keeps here".to_owned()),
+        Answer::Failed { outcome: Outcome::Cancelled, .. } => return Err(CheckError::Interrupted),
+        Answer::Failed { error, .. } => ("fit", error),
+        _ => return Err(CheckError::Worker("it answered another question".into())),
+    };
+    checked.findings.push(CheckFinding {
+        rule: rule.id.to_owned(),
+        severity: "error".to_owned(),
+        function: function.to_owned(),
+        input: "the same seed and rows in another process, more than a second later".to_owned(),
+        found,
+        contract: rule.contract.to_owned(),
+    });
+    Ok(())
 }
 
 /// Why a method could not be checked.

@@ -11,7 +11,7 @@ use crate::record::{MetricValue, Outcome, QueryRecalls, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
-use vq_plugin_api::conformance::Skip;
+use vq_plugin_api::conformance::{Print, Skip};
 use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, Level, Space};
@@ -30,6 +30,13 @@ pub enum Job {
     },
     /// Run the conformance kit on one method.
     Check {
+        /// The method's id.
+        method: String,
+        /// What every configuration has.
+        fixed: Config,
+    },
+    /// Print one method, for a comparison with another process.
+    Print {
         /// The method's id.
         method: String,
         /// What every configuration has.
@@ -162,6 +169,8 @@ pub enum Answer {
     Expanded(Vec<Vec<Proposal>>),
     /// Of [`Job::Check`].
     Checked(CheckedMethod),
+    /// Of [`Job::Print`]; `None` where the method breaks rules that it would be checked by.
+    Printed(Option<Print>),
     /// Of [`Job::Referee`].
     Measured(Measured),
     /// An engine ended before its time: how, its parent sees.
@@ -207,6 +216,17 @@ pub struct CheckedMethod {
     pub skipped: Vec<Skip>,
     /// Its log lines and what it printed.
     pub log: Option<String>,
+    /// What its first configuration made, where that is to be the same in another process.
+    pub made: Option<Made>,
+}
+
+/// What a method made of known rows, and when.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Made {
+    /// What it made.
+    pub print: Print,
+    /// Seconds that have passed since.
+    pub age_s: f64,
 }
 
 /// One broken rule.

@@ -3,7 +3,7 @@
 
 use super::engine::{self, Shared};
 use super::fault::HostFault;
-use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Message, Order, Step};
+use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Made, Message, Order, Step};
 use super::reporter::{Failure, Reporter};
 use super::sandbox::{self, Room};
 use crate::data::Prepared;
@@ -18,8 +18,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
-use vq_plugin_api::conformance::{Event, Finding, Severity};
+use std::time::{Duration, Instant};
+use vq_plugin_api::conformance::{Event, Finding, Severity, Skip};
 use vq_plugin_api::handle::Method;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::thread_state::Change;
@@ -209,6 +209,11 @@ fn answer(order: &Order, loaded: &Loaded, reporter: &Arc<Reporter>) -> Result<An
         Job::Check { method, fixed } => {
             check(find(loaded, method)?, fixed, reporter).map(Answer::Checked)
         }
+        Job::Print { method, fixed } => {
+            reporter.progress("print", 0.0);
+            let hear = heard_by(reporter);
+            Ok(Answer::Printed(conformance::print(find(loaded, method)?, fixed, hear)))
+        }
         Job::Engine(_) | Job::Referee(_) => Err(Failure::failed("not a question")),
     }
 }
@@ -250,10 +255,8 @@ fn check(
     let begins = stepped.clone();
     let calls = move |function: &'static str| stepped(&|step| step.function = function.into());
     let watched = method.watched(Arc::new(calls));
-    let hear = {
-        let reporter = Arc::clone(reporter);
-        Arc::new(move |level, text: &str| reporter.log(level, text))
-    };
+    let hear = heard_by(reporter);
+    let mut made = None;
     let report = conformance::check_method(&watched, fixed, hear, &mut |event| match event {
         Event::Begins(line) => {
             // The kit says `method: rule (where)`; the parent knows the method.
@@ -262,6 +265,7 @@ fn check(
         }
         Event::Found(finding) => reporter.send(&Message::Found(told(finding))),
         Event::Skipped(skip) => reporter.send(&Message::Skipped(skip.clone())),
+        Event::Printed(print) => made = Some((*print, Instant::now())),
     });
     let mut findings: Vec<CheckFinding> = report.findings.iter().map(told).collect();
     flush_c_streams();
@@ -277,13 +281,29 @@ fn check(
             contract: conformance::rule(conformance::STDOUT).contract.to_owned(),
         });
     }
+    let mut skipped = report.skipped;
+    if !method.about().deterministic {
+        made = None;
+        skipped.push(Skip {
+            rule: conformance::ACROSS.to_owned(),
+            place: String::new(),
+            why: "the method does not claim VQ_DETERMINISTIC".to_owned(),
+        });
+    }
     Ok(CheckedMethod {
         method: report.id,
         checks: report.checks_run,
         findings,
-        skipped: report.skipped,
+        skipped,
         log: None,
+        made: made.map(|(print, at)| Made { print, age_s: at.elapsed().as_secs_f64() }),
     })
+}
+
+/// Log lines of a method that is checked go where others go.
+fn heard_by(reporter: &Arc<Reporter>) -> conformance::Hear {
+    let reporter = Arc::clone(reporter);
+    Arc::new(move |level, text: &str| reporter.log(level, text))
 }
 
 fn told(finding: &Finding) -> CheckFinding {

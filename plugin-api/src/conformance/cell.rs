@@ -1,8 +1,9 @@
 //! A cell: one configuration in one space, fitted on Gaussian rows, with codes and decoded rows.
 //! Building it judges the facts that all other rules on cells start from.
 
-use super::{Depth, Hear, Log, Subject};
-use crate::handle::{CallError, Caller, Guarded, Instance, Method, Proposal};
+use super::lab::{Lab, Twice};
+use super::{Depth, Log, Subject};
+use crate::handle::{CallError, Instance, Method, Proposal};
 use crate::params::Config;
 use crate::{ErrorKind, GridRequest, Metric, Space};
 use ndarray::{Array2, ArrayView2, Axis, s};
@@ -11,69 +12,6 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 pub(super) const SEED: u64 = 7;
 /// Rows tried when a method finds the usual training set too small.
 const MANY_ROWS: usize = 4096;
-
-/// Threads to lend, and the calls that rules make.
-pub(super) struct Lab {
-    one: rayon::ThreadPool,
-    two: rayon::ThreadPool,
-    hear: Hear,
-}
-
-impl Lab {
-    pub(super) fn new(hear: Hear) -> Self {
-        let pool = |threads| {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start")
-        };
-        Lab { one: pool(1), two: pool(2), hear }
-    }
-
-    pub(super) fn caller(&self, threads: usize, seed: u64) -> Caller<'_> {
-        let pool = if threads == 1 { &self.one } else { &self.two };
-        Caller { threads, seed, log: &*self.hear, progress: &|_, _| true, pool }
-    }
-
-    pub(super) fn compress(
-        &self,
-        instance: &Instance,
-        x: ArrayView2<'_, f32>,
-        code_bytes: usize,
-    ) -> Result<Array2<u8>, CallError> {
-        self.compress_on(2, instance, x, code_bytes)
-    }
-
-    pub(super) fn compress_on(
-        &self,
-        threads: usize,
-        instance: &Instance,
-        x: ArrayView2<'_, f32>,
-        code_bytes: usize,
-    ) -> Result<Array2<u8>, CallError> {
-        let mut codes = Guarded::codes();
-        let room = codes.lend(x.nrows() * code_bytes);
-        let done = instance.compress(x, code_bytes, &self.caller(threads, SEED), room);
-        let codes = codes.finish("compress")?;
-        done?;
-        Ok(matrix(x.nrows(), code_bytes, codes))
-    }
-
-    pub(super) fn decompress(
-        &self,
-        instance: &Instance,
-        codes: ArrayView2<'_, u8>,
-    ) -> Result<Array2<f32>, CallError> {
-        let mut rows = Guarded::rows();
-        let dim = instance.space().dim;
-        let room = rows.lend(codes.nrows() * dim);
-        let done = instance.decompress(codes, &self.caller(2, SEED), room);
-        let rows = rows.finish("decompress")?;
-        done?;
-        Ok(matrix(codes.nrows(), dim, rows))
-    }
-}
-
-pub(super) fn matrix<T: Copy>(rows: usize, width: usize, values: &[T]) -> Array2<T> {
-    Array2::from_shape_vec((rows, width), values.to_vec()).expect("rows of this width were made")
-}
 
 /// Random numbers without a dependency: splitmix64 (Steele, Lea & Flood 2014).
 pub(super) struct Random(pub(super) u64);
@@ -143,11 +81,9 @@ impl Plan {
                 configs.push(config.clone());
             }
         }
-        let mut plans: Vec<Plan> = configs
-            .into_iter()
-            .map(|config| Plan { config, space, rows: 600, depth: Depth::Usual })
-            .collect();
-        plans[0].depth = Depth::Deep;
+        let mut plans = vec![Plan::deep(subject)];
+        let usual = configs.into_iter().skip(1);
+        plans.extend(usual.map(|config| Plan { config, space, rows: 600, depth: Depth::Usual }));
         let metrics =
             [Metric::L2, Metric::Ip, Metric::Cosine].map(|metric| Space { metric, ..space });
         let dims = [1, 3, 7, 13, 100].map(|dim| Space { dim, ..space });
@@ -163,6 +99,12 @@ impl Plan {
             }
         }
         plans
+    }
+
+    /// The first of them, examined in full.
+    pub(super) fn deep(subject: &Subject<'_>) -> Plan {
+        let (config, space) = (subject.config.clone(), subject.space);
+        Plan { config, space, rows: 600, depth: Depth::Deep }
     }
 
     pub(super) fn place(&self) -> String {
@@ -215,6 +157,7 @@ pub(super) struct Cell<'a> {
     pub(super) lab: &'a Lab,
     pub(super) config: Config,
     pub(super) space: Space,
+    pub(super) depth: Depth,
     /// (n, d), what `fit` saw.
     pub(super) train: Array2<f32>,
     /// (n, d), other rows of the same distribution.
@@ -246,11 +189,11 @@ impl<'a> Cell<'a> {
         let mut instance = log.must("", create())?;
         let promised = instance.code_bytes();
         let mut train = gaussian(plan.rows, space, 1);
-        let mut fitted = instance.fit(train.view(), &lab.caller(2, SEED));
+        let mut fitted = Lab::fit(&mut instance, train.view(), &lab.caller(2, SEED));
         if fitted.as_ref().is_err_and(|e| e.kind() == Some(ErrorKind::Failed)) {
             train = gaussian(MANY_ROWS, space, 1);
             instance = log.must("", create())?;
-            fitted = instance.fit(train.view(), &lab.caller(2, SEED));
+            fitted = Lab::fit(&mut instance, train.view(), &lab.caller(2, SEED));
         }
         log.must(&format!("{} gaussian rows", train.nrows()), fitted)?;
 
@@ -269,18 +212,26 @@ impl<'a> Cell<'a> {
         log.begin("round-trip", &place);
         let x = gaussian(plan.rows, space, 2);
         let rows = format!("{} gaussian rows", x.nrows());
-        let codes = log.must(&rows, lab.compress(&instance, x.view(), code_bytes))?;
-        let decoded = log.must(&rows, lab.decompress(&instance, codes.view()))?;
+        let coded = log.must(&rows, lab.compress_twice(&instance, x.view(), code_bytes))?;
+        let codes = settled(coded, u8::eq, "compress", (&place, &rows), log)?;
+        log.begin("round-trip", &place);
+        let decoded = log.must(&rows, lab.decompress_twice(&instance, codes.view()))?;
+        let decoded = settled(decoded, bits_equal, "decompress", (&place, &rows), log)?;
         if instance.code_bytes() != code_bytes {
             log.begin("code-bytes", &place);
             let found = format!("{code_bytes} after fit, {} after use", instance.code_bytes());
             log.error("code_bytes", "", found);
+        }
+        log.begin("finite-output", &place);
+        if let Some(row) = not_finite(&decoded) {
+            log.error("decompress", &rows, format!("row {row} is not finite"));
         }
         let cell = Cell {
             method,
             lab,
             config: plan.config.clone(),
             space,
+            depth: plan.depth,
             train,
             x,
             instance,
@@ -289,58 +240,26 @@ impl<'a> Cell<'a> {
             decoded,
         };
         log.begin("fully-written", &place);
-        cell.fully_written(log);
-        log.begin("finite-output", &place);
-        if let Some(row) = not_finite(&cell.decoded) {
-            log.error("decompress", &rows, format!("row {row} is not finite"));
-        }
-        log.begin("determinism", &place);
-        let again = log.must(&rows, lab.compress(&cell.instance, cell.x.view(), code_bytes))?;
-        if let Some(row) = differing_row(cell.codes.view(), again.view(), u8::eq) {
-            let found = format!("the same call again gives row {row} another code");
-            log.error("compress", &rows, found);
-        }
+        cell.few_rows_are_written(log);
         Some(cell)
     }
 
-    /// A byte that keeps the caller's filling in all rows was never written; so was a row that
-    /// keeps it in every short batch.
-    fn fully_written(&self, log: &mut Log<'_>) {
-        let canary = Guarded::codes().canary();
-        let untouched = |column: &usize| self.codes.column(*column).iter().all(|b| *b == canary);
-        if let Some(column) = (0..self.code_bytes).find(untouched) {
-            let found = format!("byte {column} of each code is as the caller filled it");
-            log.error("compress", "", found);
-        }
-        if let Some(row) = self.decoded.iter().position(|v| unwritten(*v)) {
-            let found = format!("row {} is as the caller filled it", row / self.space.dim);
-            return log.error("decompress", "", found);
-        }
-        const BATCH: usize = 7;
-        let mut untouched = [true; BATCH];
-        for start in (0..self.x.nrows() - BATCH).step_by(BATCH).take(24) {
-            let input = format!("rows {start} to {}", start + BATCH);
-            let batch = self.x.slice(s![start..start + BATCH, ..]);
-            let Some(codes) =
-                log.must(&input, self.lab.compress(&self.instance, batch, self.code_bytes))
-            else {
-                return;
-            };
-            for (untouched, code) in untouched.iter_mut().zip(codes.outer_iter()) {
-                *untouched &= code.iter().all(|b| *b == canary);
+    /// What is left unwritten in calls of few rows.
+    fn few_rows_are_written(&self, log: &mut Log<'_>) {
+        for (start, end) in [(0, 1), (1, 3), (3, 10)] {
+            let input = format!("rows {start} to {end}");
+            let x = self.x.slice(s![start..end, ..]);
+            let coded = self.lab.compress_twice(&self.instance, x, self.code_bytes);
+            let Some(coded) = log.must(&input, coded) else { return };
+            if let Some(at) = coded.unwritten {
+                return log.error("compress", &input, as_filled(at, "byte"));
             }
-            let Some(rows) = log.must(&input, self.lab.decompress(&self.instance, codes.view()))
-            else {
-                return;
-            };
-            if let Some(at) = rows.iter().position(|v| unwritten(*v)) {
-                let found = format!("row {} is as the caller filled it", at / self.space.dim);
-                return log.error("decompress", &input, found);
+            let codes = self.codes.slice(s![start..end, ..]);
+            let decoded = self.lab.decompress_twice(&self.instance, codes);
+            let Some(decoded) = log.must(&input, decoded) else { return };
+            if let Some(at) = decoded.unwritten {
+                return log.error("decompress", &input, as_filled(at, "value"));
             }
-        }
-        if let Some(row) = untouched.iter().position(|untouched| *untouched) {
-            let found = format!("code {row} of every batch is as the caller filled it");
-            log.error("compress", "batches of 7 rows", found);
         }
     }
 
@@ -358,9 +277,38 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// True for the caller's filling, a number that no method computes.
-pub(super) fn unwritten(value: f32) -> bool {
-    value.to_bits() == Guarded::rows().canary().to_bits()
+/// `byte 3 of row 7 is as the caller filled it`.
+pub(super) fn as_filled((row, column): (usize, usize), what: &str) -> String {
+    format!("{what} {column} of row {row} is as the caller filled it")
+}
+
+pub(super) fn bits_equal(a: &f32, b: &f32) -> bool {
+    a.to_bits() == b.to_bits()
+}
+
+/// What `function` made, if it wrote all of it and the same both times.
+fn settled<T: Copy + PartialEq>(
+    twice: Twice<T>,
+    same: fn(&T, &T) -> bool,
+    function: &'static str,
+    (place, input): (&str, &str),
+    log: &mut Log<'_>,
+) -> Option<Array2<T>> {
+    log.begin("fully-written", place);
+    if let Some(at) = twice.unwritten {
+        let what = if function == "compress" { "byte" } else { "value" };
+        log.error(function, input, as_filled(at, what));
+        return None;
+    }
+    log.begin("determinism", place);
+    if let Some(row) = differing_row(twice.first.view(), twice.second.view(), same) {
+        let found = match function {
+            "compress" => format!("the same call again gives row {row} another code"),
+            _ => format!("the same call again decodes row {row} otherwise"),
+        };
+        log.error(function, input, found);
+    }
+    Some(twice.first)
 }
 
 /// The first row with a value that is not finite.

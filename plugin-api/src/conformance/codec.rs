@@ -1,16 +1,21 @@
 //! Rules on codes: sizes, batches, strides, seeds, saved models, and that decoding is worth it.
 
-use super::Log;
-use super::cell::{Cell, SEED, differing_row};
+use super::cell::{Cell, SEED, as_filled, bits_equal, differing_row};
+use super::lab::{Fill, Lab};
+use super::{Depth, Log};
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// Rows that are also coded one at a time.
 const SINGLE_ROWS: usize = 24;
 /// Odd chunk sizes, in turn.
 const CHUNKS: [usize; 4] = [7, 13, 1, 64];
+/// Rows of a call that is larger than those of small data, and no multiple of a block.
+const MANY: usize = 1201;
 
-fn bits_equal(a: &f32, b: &f32) -> bool {
-    a.to_bits() == b.to_bits()
+/// The first rows in another order, each again and again until there are [`MANY`].
+fn many(rows: usize) -> Vec<usize> {
+    // From the last row on, so that no neighbour stays the one it was.
+    (0..rows).rev().cycle().take(MANY).collect()
 }
 
 pub(super) fn determinism(cell: &Cell<'_>, log: &mut Log<'_>) {
@@ -23,10 +28,11 @@ pub(super) fn determinism(cell: &Cell<'_>, log: &mut Log<'_>) {
         let input = format!("a second instance, equal seed and rows, {threads} threads");
         let Some(mut twin) = cell.fresh(log) else { return };
         let caller = cell.lab.caller(threads, SEED);
-        if log.must(&input, twin.fit(cell.train.view(), &caller)).is_none() {
+        if log.must(&input, Lab::fit(&mut twin, cell.train.view(), &caller)).is_none() {
             return;
         }
-        let codes = cell.lab.compress_on(threads, &twin, cell.x.view(), cell.code_bytes);
+        let (x, code_bytes) = (cell.x.view(), cell.code_bytes);
+        let codes = cell.lab.compress_over(Fill::First, threads, &twin, x, code_bytes);
         let Some(codes) = log.must(&input, codes) else { return };
         if let Some(row) = differing_row(cell.codes.view(), codes.view(), u8::eq) {
             let found = format!("row {row} has another code");
@@ -82,30 +88,79 @@ pub(super) fn chunks(rows: usize) -> Vec<(usize, usize)> {
 }
 
 pub(super) fn batch_independence(cell: &Cell<'_>, log: &mut Log<'_>) {
-    let scale = cell.decoded.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-    for (start, end) in chunks(cell.x.nrows()) {
-        let input = format!("rows {start} to {end} of {}", cell.x.nrows());
-        let rows = s![start..end, ..];
-        let Some(codes) = log.must(&input, cell.compress(cell.x.slice(rows))) else { return };
-        let whole = cell.codes.slice(rows);
-        if let Some(row) = differing_row(whole, codes.view(), u8::eq) {
-            let found = format!("row {} has another code than in one call", start + row);
-            return log.error("compress", &input, found);
-        }
-        let Some(decoded) = log.must(&input, cell.decompress(whole)) else { return };
-        let whole = cell.decoded.slice(rows);
-        if let Some(row) = differing_row(whole, decoded.view(), bits_equal) {
-            let found = format!("row {} is decoded otherwise than in one call", start + row);
-            // Sums in another order are tolerable, other rows are not.
-            let close = |a: &f32, b: &f32| (a - b).abs() <= 1e-4 * scale;
-            match differing_row(whole, decoded.view(), close) {
-                Some(_) => log.error("decompress", &input, found),
-                None => log.warning("decompress", &input, found + ", by rounding"),
-            }
-            return;
+    let rows = cell.x.nrows();
+    let alike = chunks(rows).into_iter().all(|(start, end)| {
+        let input = format!("rows {start} to {end} of {rows}");
+        let of: Vec<usize> = (start..end).collect();
+        coded_alike(cell, &of, &input, log)
+    });
+    let backwards: Vec<usize> = (0..rows).rev().collect();
+    if alike && coded_alike(cell, &backwards, "all rows, the last one first", log) {
+        super::scorer::batch_independence(cell, log);
+        if cell.depth >= Depth::Usual {
+            many_rows(cell, log);
         }
     }
-    super::scorer::batch_independence(cell, log);
+}
+
+/// True if the rows `of` the cell, in this order in a call of their own, have the codes they have
+/// in one call of all, and these decode to the same; an error otherwise.
+fn coded_alike(cell: &Cell<'_>, of: &[usize], input: &str, log: &mut Log<'_>) -> bool {
+    let whole = cell.codes.select(Axis(0), of);
+    let x = cell.x.select(Axis(0), of);
+    let Some(codes) = log.must(input, cell.compress(x.view())) else { return false };
+    if let Some(row) = differing_row(whole.view(), codes.view(), u8::eq) {
+        let found = format!("row {} has another code than in one call of all", of[row]);
+        log.error("compress", input, found);
+        return false;
+    }
+    let Some(decoded) = log.must(input, cell.decompress(whole.view())) else { return false };
+    decoded_alike(cell, of, decoded.view(), input, log)
+}
+
+fn decoded_alike(
+    cell: &Cell<'_>,
+    of: &[usize],
+    decoded: ArrayView2<'_, f32>,
+    input: &str,
+    log: &mut Log<'_>,
+) -> bool {
+    let scale = cell.decoded.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+    let whole = cell.decoded.select(Axis(0), of);
+    let Some(row) = differing_row(whole.view(), decoded, bits_equal) else { return true };
+    let found = format!("row {} is decoded otherwise than in one call of all", of[row]);
+    // Sums in another order are tolerable, other rows are not.
+    let close = |a: &f32, b: &f32| (a - b).abs() <= 1e-4 * scale;
+    match differing_row(whole.view(), decoded, close) {
+        Some(_) => log.error("decompress", input, found),
+        None => log.warning("decompress", input, found + ", by rounding"),
+    }
+    false
+}
+
+/// What shows in calls of many rows alone: they are what a measurement makes.
+fn many_rows(cell: &Cell<'_>, log: &mut Log<'_>) {
+    let of = many(cell.x.nrows());
+    let input = format!("{MANY} rows, those of the cell over and over, the last one first");
+    let x = cell.x.select(Axis(0), &of);
+    let coded = cell.lab.compress_twice(&cell.instance, x.view(), cell.code_bytes);
+    let Some(coded) = log.must(&input, coded) else { return };
+    if let Some(at) = coded.unwritten {
+        return log.break_rule("fully-written", "compress", &input, as_filled(at, "byte"));
+    }
+    let whole = cell.codes.select(Axis(0), &of);
+    if let Some(row) = differing_row(whole.view(), coded.first.view(), u8::eq) {
+        let found = format!("row {row} has another code than in calls of fewer rows");
+        return log.error("compress", &input, found);
+    }
+    let decoded = cell.lab.decompress_twice(&cell.instance, whole.view());
+    let Some(decoded) = log.must(&input, decoded) else { return };
+    if let Some(at) = decoded.unwritten {
+        return log.break_rule("fully-written", "decompress", &input, as_filled(at, "value"));
+    }
+    if decoded_alike(cell, &of, decoded.first.view(), &input, log) {
+        super::scorer::many_codes(cell, &of, &input, log);
+    }
 }
 
 /// The rows of `x` as a view into wider rows; `filling` lies between them.
@@ -160,6 +215,7 @@ pub(super) fn save_load(cell: &Cell<'_>, log: &mut Log<'_>) {
         // Only decoding is promised after a load.
         Err(error) => log.skip(format!("after load {error}")),
     }
+    super::scorer::after_load(cell, &restored, log);
 }
 
 /// Σ‖x − x̂‖² / Σ‖x − mean‖².

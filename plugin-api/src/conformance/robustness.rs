@@ -1,6 +1,7 @@
 //! Rules on misuse, strange data, cancellation, several threads and damaged bytes.
 
 use super::cell::{Cell, Random, SEED, differing_row, gaussian, not_finite};
+use super::lab::Lab;
 use super::{Log, Subject};
 use crate::handle::{CallError, Caller, Instance};
 use crate::{ErrorKind, Space};
@@ -78,7 +79,8 @@ pub(super) fn wrong_dimension(cell: &Cell<'_>, log: &mut Log<'_>) {
     let wide = gaussian(50, Space { dim: cell.space.dim + 1, ..cell.space }, 4);
     let input = format!("50 rows of dimension {}", wide.ncols());
     let Some(mut instance) = cell.fresh(log) else { return };
-    must_fail(instance.fit(wide.view(), &cell.lab.caller(2, SEED)), "fit", &input, log);
+    let caller = cell.lab.caller(2, SEED);
+    must_fail(Lab::fit(&mut instance, wide.view(), &caller), "fit", &input, log);
     must_fail(cell.compress(wide.view()), "compress", &input, log);
 }
 
@@ -92,7 +94,7 @@ pub(super) fn progress(cell: &Cell<'_>, log: &mut Log<'_>) {
     // One thread, so that calls arrive in the order in which they were made.
     let caller = Caller { progress: &listen, ..cell.lab.caller(1, SEED) };
     let start = Instant::now();
-    if log.must("", instance.fit(cell.train.view(), &caller)).is_none() {
+    if log.must("", Lab::fit(&mut instance, cell.train.view(), &caller)).is_none() {
         return;
     }
     let took_s = start.elapsed().as_secs_f64();
@@ -117,7 +119,7 @@ pub(super) fn cancel(cell: &Cell<'_>, log: &mut Log<'_>) {
     };
     let caller = Caller { progress: &refuse, ..cell.lab.caller(2, SEED) };
     let input = "progress answers stop from its first call on";
-    let result = log.judge(input, instance.fit(cell.train.view(), &caller));
+    let result = log.judge(input, Lab::fit(&mut instance, cell.train.view(), &caller));
     let Some((since, fraction)) = *refused.lock().unwrap_or_else(PoisonError::into_inner) else {
         return log.skip("fit never called progress");
     };
@@ -142,7 +144,8 @@ pub(super) fn cancel(cell: &Cell<'_>, log: &mut Log<'_>) {
 pub(super) fn isolation(cell: &Cell<'_>, log: &mut Log<'_>) {
     let Some(mut other) = cell.fresh(log) else { return };
     let rows = gaussian(cell.train.nrows(), cell.space, 5).mapv(|v| 3.0 * v + 1.0);
-    if log.must("other rows", other.fit(rows.view(), &cell.lab.caller(2, SEED + 1))).is_none() {
+    let caller = cell.lab.caller(2, SEED + 1);
+    if log.must("other rows", Lab::fit(&mut other, rows.view(), &caller)).is_none() {
         return;
     }
     let input = "after another instance was fitted on other rows with another seed";
@@ -197,7 +200,7 @@ fn fitted(
 ) -> Result<Instance, CallError> {
     let create = cell.method.create(&cell.config, cell.space);
     let mut instance = log.judge(input, create)?;
-    log.judge(input, instance.fit(train, &cell.lab.caller(2, SEED)))?;
+    log.judge(input, Lab::fit(&mut instance, train, &cell.lab.caller(2, SEED)))?;
     Ok(instance)
 }
 

@@ -1,0 +1,272 @@
+//! The calls that rules make. What a call is lent to read is a copy that must come back unchanged;
+//! what it is lent to fill lies between guards and holds a filling that is known.
+
+use super::Hear;
+use super::cell::SEED;
+use crate::handle::{CallError, Caller, Guarded, Instance, Scorer};
+use ndarray::{Array2, ArrayView2, s};
+
+/// Threads to lend, and somewhere to speak to.
+pub(super) struct Lab {
+    one: rayon::ThreadPool,
+    two: rayon::ThreadPool,
+    hear: Hear,
+}
+
+/// What an output holds before a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fill {
+    First,
+    Second,
+    Third,
+}
+
+impl Fill {
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Fill::First => 0xA5,
+            Fill::Second => 0x5A,
+            Fill::Third => 0x3C,
+        }
+    }
+
+    /// Finite, so that a plugin may read it, and none that a method computes.
+    pub(super) fn number(self) -> f32 {
+        f32::from_bits(match self {
+            Fill::First => 0x7E57_C0DE,
+            Fill::Second => 0xFACE_B00C,
+            Fill::Third => 0x7D06_F00D,
+        })
+    }
+}
+
+/// A copy of what a call is lent to read, its rows as far apart as the original's.
+struct Lent<T> {
+    wide: Array2<T>,
+    width: usize,
+}
+
+impl<T: Copy> Lent<T> {
+    /// `between` lies between the rows.
+    fn copy(x: ArrayView2<'_, T>, between: T) -> Self {
+        let (rows, width) = x.dim();
+        let apart = if rows > 1 { x.strides()[0].unsigned_abs() } else { width };
+        let mut wide = Array2::from_elem((rows, apart.max(width)), between);
+        wide.slice_mut(s![.., ..width]).assign(&x);
+        Lent { wide, width }
+    }
+
+    fn view(&self) -> ArrayView2<'_, T> {
+        self.wide.slice(s![.., ..self.width])
+    }
+
+    /// Judges that `function` left `name` as it was lent.
+    fn unchanged(
+        &self,
+        x: ArrayView2<'_, T>,
+        between: T,
+        (function, name): (&'static str, &str),
+        same: impl Fn(&T, &T) -> bool,
+    ) -> Result<(), CallError> {
+        // The compiler may believe that nobody wrote through a shared reference.
+        let now = std::hint::black_box(self);
+        let rows = now.view().iter().zip(x).all(|(now, before)| same(now, before));
+        let gaps = now.wide.slice(s![.., now.width..]);
+        if rows && gaps.iter().all(|now| same(now, &between)) {
+            return Ok(());
+        }
+        Err(CallError::broke(function, format!("wrote into {name}, {LENT}")))
+    }
+}
+
+/// How a write into what was lent is told.
+pub(super) const LENT: &str = "which it was lent";
+
+fn same_bits(a: &f32, b: &f32) -> bool {
+    a.to_bits() == b.to_bits()
+}
+
+/// What two calls made that differ only by what their outputs held before.
+pub(super) struct Twice<T> {
+    pub(super) first: Array2<T>,
+    pub(super) second: Array2<T>,
+    /// The first place (row, column) that no call wrote.
+    pub(super) unwritten: Option<(usize, usize)>,
+}
+
+impl<T: Copy + PartialEq> Twice<T> {
+    /// Calls with two fillings; a third time where something seems unwritten, as a random code may
+    /// look like two fillings by chance.
+    fn call(
+        filling: fn(Fill) -> T,
+        call: impl Fn(Fill) -> Result<Array2<T>, CallError>,
+    ) -> Result<Self, CallError> {
+        let (first, second) = (call(Fill::First)?, call(Fill::Second)?);
+        let mut kept = both_keep(&first, &second, filling);
+        if !kept.is_empty() {
+            let (c, third) = (filling(Fill::Third), call(Fill::Third)?);
+            kept.retain(|at| third[*at] == c);
+        }
+        Ok(Twice { first, second, unwritten: kept.first().copied() })
+    }
+}
+
+/// Where `first` has the first filling and `second` the second.
+pub(super) fn both_keep<T: Copy + PartialEq>(
+    first: &Array2<T>,
+    second: &Array2<T>,
+    filling: fn(Fill) -> T,
+) -> Vec<(usize, usize)> {
+    let [a, b] = [Fill::First, Fill::Second].map(filling);
+    let keeps = first.indexed_iter().filter(|(at, v)| **v == a && second[*at] == b);
+    keeps.map(|(at, _)| at).collect()
+}
+
+/// What a scorer said.
+pub(super) struct Scored {
+    /// (q, n).
+    pub(super) estimates: Array2<f32>,
+    /// (q, n), where the method claims them.
+    pub(super) bounds: Option<Array2<f32>>,
+}
+
+impl Lab {
+    pub(super) fn new(hear: Hear) -> Self {
+        let pool = |threads| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start")
+        };
+        Lab { one: pool(1), two: pool(2), hear }
+    }
+
+    pub(super) fn caller(&self, threads: usize, seed: u64) -> Caller<'_> {
+        let pool = if threads == 1 { &self.one } else { &self.two };
+        Caller { threads, seed, log: &*self.hear, progress: &|_, _| true, pool }
+    }
+
+    pub(super) fn fit(
+        instance: &mut Instance,
+        train: ArrayView2<'_, f32>,
+        caller: &Caller<'_>,
+    ) -> Result<(), CallError> {
+        let lent = Lent::copy(train, f32::NAN);
+        let done = instance.fit(lent.view(), caller);
+        lent.unchanged(train, f32::NAN, ("fit", "train"), same_bits)?;
+        done
+    }
+
+    pub(super) fn compress(
+        &self,
+        instance: &Instance,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+    ) -> Result<Array2<u8>, CallError> {
+        self.compress_over(Fill::First, 2, instance, x, code_bytes)
+    }
+
+    pub(super) fn compress_twice(
+        &self,
+        instance: &Instance,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+    ) -> Result<Twice<u8>, CallError> {
+        Twice::call(Fill::byte, |fill| self.compress_over(fill, 2, instance, x, code_bytes))
+    }
+
+    pub(super) fn compress_over(
+        &self,
+        fill: Fill,
+        threads: usize,
+        instance: &Instance,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+    ) -> Result<Array2<u8>, CallError> {
+        let lent = Lent::copy(x, f32::NAN);
+        let mut codes = Guarded::codes();
+        let room = codes.lend_filled(x.nrows() * code_bytes, fill.byte());
+        let done = instance.compress(lent.view(), code_bytes, &self.caller(threads, SEED), room);
+        let codes = codes.finish("compress")?;
+        lent.unchanged(x, f32::NAN, ("compress", "x"), same_bits)?;
+        done?;
+        Ok(matrix(x.nrows(), code_bytes, codes))
+    }
+
+    pub(super) fn decompress(
+        &self,
+        instance: &Instance,
+        codes: ArrayView2<'_, u8>,
+    ) -> Result<Array2<f32>, CallError> {
+        self.decompress_over(Fill::First, instance, codes)
+    }
+
+    pub(super) fn decompress_twice(
+        &self,
+        instance: &Instance,
+        codes: ArrayView2<'_, u8>,
+    ) -> Result<Twice<f32>, CallError> {
+        Twice::call(Fill::number, |fill| self.decompress_over(fill, instance, codes))
+    }
+
+    fn decompress_over(
+        &self,
+        fill: Fill,
+        instance: &Instance,
+        codes: ArrayView2<'_, u8>,
+    ) -> Result<Array2<f32>, CallError> {
+        let dim = instance.space().dim;
+        let lent = Lent::copy(codes, 0xFF);
+        let mut rows = Guarded::rows();
+        let room = rows.lend_filled(codes.nrows() * dim, fill.number());
+        let done = instance.decompress(lent.view(), &self.caller(2, SEED), room);
+        let rows = rows.finish("decompress")?;
+        lent.unchanged(codes, 0xFF, ("decompress", "codes"), u8::eq)?;
+        done?;
+        Ok(matrix(codes.nrows(), dim, rows))
+    }
+
+    /// `codes` as `scorer` reads them.
+    pub(super) fn pack(
+        &self,
+        scorer: &Scorer<'_>,
+        codes: ArrayView2<'_, u8>,
+        fill: Fill,
+    ) -> Result<Vec<u8>, CallError> {
+        let lent = Lent::copy(codes, 0xFF);
+        let mut packed = Guarded::codes();
+        let room = packed.lend_filled(scorer.packed_bytes(codes.nrows())?, fill.byte());
+        let done = scorer.pack(lent.view(), &self.caller(2, SEED), room);
+        let packed = packed.finish("pack")?;
+        lent.unchanged(codes, 0xFF, ("pack", "codes"), u8::eq)?;
+        done?;
+        Ok(packed.to_vec())
+    }
+
+    /// What `scorer` says of `queries` (q, d) and `n` codes that it packed.
+    pub(super) fn score(
+        &self,
+        scorer: &Scorer<'_>,
+        queries: ArrayView2<'_, f32>,
+        (packed, n): (&[u8], usize),
+        fill: Fill,
+    ) -> Result<Scored, CallError> {
+        let pairs = queries.nrows() * n;
+        let lent = Lent::copy(queries, f32::NAN);
+        let packed = ArrayView2::from_shape((1, packed.len()), packed).expect("one row of all");
+        let codes = Lent::copy(packed, 0xFF);
+        let (mut estimates, mut bounds) = (Guarded::rows(), Guarded::rows());
+        let room = estimates.lend_filled(pairs, fill.number());
+        let wanted = scorer.has_bounds().then(|| bounds.lend_filled(pairs, fill.number()));
+        let read = codes.view().to_slice().expect("one row is contiguous");
+        let done = scorer.score(lent.view(), read, n, &self.caller(2, SEED), room, wanted);
+        let (estimates, bounds) = (estimates.finish("score")?, bounds.finish("score")?);
+        lent.unchanged(queries, f32::NAN, ("score", "queries"), same_bits)?;
+        codes.unchanged(packed, 0xFF, ("score", "codes"), u8::eq)?;
+        done?;
+        let shaped = |values: &[f32]| matrix(queries.nrows(), n, values);
+        let bounds = scorer.has_bounds().then(|| shaped(bounds));
+        Ok(Scored { estimates: shaped(estimates), bounds })
+    }
+}
+
+fn matrix<T: Copy>(rows: usize, width: usize, values: &[T]) -> Array2<T> {
+    Array2::from_shape_vec((rows, width), values.to_vec()).expect("rows of this width were made")
+}
