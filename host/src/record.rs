@@ -463,6 +463,11 @@ impl Record {
         self.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value)
     }
 
+    /// The standard error of the metric called `name`, if it has one.
+    pub fn standard_error(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|metric| metric.name == name)?.standard_error
+    }
+
     /// What each query found of its k nearest, if it was kept.
     pub fn recalls(&self, k: u32) -> Option<&QueryRecalls> {
         self.recalls.iter().find(|recalls| recalls.k() == k)

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use vq_host::plan::Cell;
 use vq_host::record::{Filter, Record, RunInfo};
+use vq_host::report::quality_changed;
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
 use vq_host::schedule::{self, Event, RunError, Schedule};
@@ -124,15 +125,25 @@ fn run_cells(
         block_rows: args.block_rows,
         cells: to_run,
     };
+    let before =
+        if args.selection.force { earlier(&store, &schedule.cells)? } else { HashMap::new() };
+    let mut changed = 0;
     display.begin(&schedule.cells, jobs);
     let _recording = Recording::begin();
     schedule::run(&schedule, &CANCEL, &mut |event| {
         match event {
             Event::Started { slot, cell } => display.started(slot, schedule.cells[cell]),
             Event::Progress { slot, stage, fraction } => display.progress(slot, &stage, fraction),
-            Event::Finished { slot, record } => {
+            Event::Finished { slot, mut record } => {
+                let earlier = before.get(&record.key);
+                let notice = earlier.and_then(|earlier| quality_changed(earlier, &record));
+                record.notices.extend(notice.clone());
                 store.insert(&record)?;
                 display.finished(slot, &record);
+                if let Some(notice) = notice {
+                    changed += 1;
+                    display.say(&format!("  {notice}"));
+                }
             }
             Event::Left { library, how, cells } => {
                 let (library, cells) = (library.display(), counted(cells, "cell"));
@@ -146,7 +157,20 @@ fn run_cells(
     .map_err(|error| match error {
         RunError::Host(fault) => fault.into(),
         RunError::Event(error) => with_help(error.is_full_disk(), error),
-    })
+    })?;
+    if changed > 0 {
+        let cells = counted(changed, "cell");
+        display.say(&format!("{cells} of deterministic methods changed in quality"));
+    }
+    Ok(())
+}
+
+/// The records that measuring `cells` again will replace, by their keys.
+fn earlier(store: &Store, cells: &[&Cell]) -> miette::Result<HashMap<String, Record>> {
+    let wanted: HashSet<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
+    let records = store.contents(&Filter::default()).into_diagnostic()?.records;
+    let keyed = records.into_iter().map(|record| (record.key.clone(), record));
+    Ok(keyed.filter(|(key, _)| wanted.contains(key.as_str())).collect())
 }
 
 /// What the store refused, and what to do where the disk is full.

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Record, canonical_json};
+use super::marks::Marks;
+use crate::record::{Proof, Record, canonical_json};
+
+/// The share of a code's bits from which on its model's are counted in.
+const MATTERS: f64 = 0.01;
 
 /// The ok records of one method, one configuration and one dataset, one per seed.
 #[derive(Debug)]
@@ -45,12 +49,72 @@ impl<'a> Configuration<'a> {
         self.records.iter().any(|record| record.timing.over_budget())
     }
 
+    /// The metric of each seed that has it.
+    pub(super) fn values(&self, metric: &str) -> Vec<f64> {
+        self.records.iter().filter_map(|record| record.value(metric)).collect()
+    }
+
     /// The mean over the seeds that have the metric.
     pub(super) fn mean(&self, metric: &str) -> Option<f64> {
-        let values = self.records.iter().filter_map(|record| record.value(metric));
-        let (count, sum) =
-            values.fold((0_u32, 0.0), |(count, sum), value| (count + 1, sum + value));
-        (count > 0).then(|| sum / f64::from(count))
+        let values = self.values(metric);
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// `recall@k` of each query, the mean over seeds; none where a seed's was not kept.
+    pub(super) fn recall_by_query(&self, k: u32) -> Option<Vec<f64>> {
+        let mut sums = vec![0.0; self.first().recalls(k)?.hits().len()];
+        for record in &self.records {
+            let hits = record.recalls(k)?.hits();
+            if hits.len() != sums.len() {
+                return None;
+            }
+            sums.iter_mut().zip(hits).for_each(|(sum, hits)| *sum += f64::from(*hits));
+        }
+        let all = f64::from(k) * self.records.len() as f64;
+        sums.iter_mut().for_each(|sum| *sum /= all);
+        Some(sums)
+    }
+
+    /// Bits of the model for each value of the data: what it says it needs or what was saved of
+    /// it, whichever is more.
+    fn model_bits(&self) -> Option<f64> {
+        let sizes = [self.mean("model_bytes"), self.mean("model_saved_bytes")];
+        let bytes = sizes.into_iter().flatten().reduce(f64::max)?;
+        let data = &self.first().dataset;
+        Some(8.0 * bytes / (data.n as f64 * data.dim as f64))
+    }
+
+    /// Bits per dimension with the model's shared among all rows, where its size is known.
+    pub(super) fn amortised_bits(&self) -> Option<f64> {
+        Some(self.mean("bits_per_dim")? + self.model_bits()?)
+    }
+
+    /// Whether the model's bits are counted into the [`size`](Self::size): where they are a
+    /// hundredth of the code's, or the method could have learned the rows by heart.
+    pub(super) fn model_matters(&self) -> bool {
+        let bits = self.mean("bits_per_dim").unwrap_or(0.0);
+        self.model_bits().is_some_and(|model| {
+            model > 0.0 && (model >= MATTERS * bits || self.marks().learned_from_base)
+        })
+    }
+
+    /// Bits per dimension by which configurations are ordered: the code's, and the model's where
+    /// they matter.
+    pub(super) fn size(&self) -> Option<f64> {
+        if self.model_matters() { self.amortised_bits() } else { self.mean("bits_per_dim") }
+    }
+
+    /// What limits its numbers; of ties it knows nothing. What is not known of older records is
+    /// not held against them.
+    pub(super) fn marks(&self) -> Marks {
+        let any = |limits: fn(&Record) -> bool| self.records.iter().any(|record| limits(record));
+        let learns = any(|record| record.method.needs_training == Some(true));
+        Marks {
+            unproven: any(|record| matches!(record.proof, Some(Proof::Unproven { .. }))),
+            unweighed: learns && self.model_bits().is_none(),
+            learned_from_base: any(|record| record.learned_from_base() == Some(true)),
+            tied: false,
+        }
     }
 }
 
@@ -83,8 +147,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Outcome;
     use crate::record::tests::sample;
+    use crate::record::{Outcome, QueryRecalls};
 
     #[test]
     fn seeds_of_a_configuration_are_averaged() {
@@ -102,6 +166,52 @@ mod tests {
         assert_eq!(configurations[0].mean("mse"), Some(1.5));
         assert_eq!(configurations[0].mean("fit_s"), Some(5.0));
         assert_eq!(configurations[1].mean("mse"), None);
+    }
+
+    #[test]
+    fn a_model_counts_where_it_is_a_hundredth_of_the_code_or_may_be_the_rows() {
+        // 10,000 rows of 100 dimensions: 1,250 bytes are a hundredth of a bit for each value.
+        let of = |bytes: f64, learned: bool| {
+            let mut record = sample("a", "x", &[("bits_per_dim", 1.0), ("model_bytes", bytes)]);
+            record.method.needs_training = Some(true);
+            record.dataset.train_apart = Some(!learned);
+            let records = [record];
+            let configuration = &Configuration::of(&records)[0];
+            (configuration.size(), configuration.marks().learned_from_base)
+        };
+        assert_eq!(of(1249.0, false), (Some(1.0), false));
+        assert_eq!(of(1250.0, false), (Some(1.01), false));
+        assert_eq!(of(125.0, true), (Some(1.001), true));
+        // The data itself as a model.
+        assert_eq!(of(4_000_000.0, false), (Some(33.0), false));
+    }
+
+    #[test]
+    fn what_was_saved_is_weighed_where_it_is_more_than_the_claim() {
+        let metrics =
+            [("bits_per_dim", 1.0), ("model_bytes", 0.0), ("model_saved_bytes", 125_000.0)];
+        let mut record = sample("a", "x", &metrics);
+        record.method.needs_training = Some(true);
+        let mut unweighed = record.clone();
+        unweighed.metrics.truncate(1);
+        let records = [record];
+        assert_eq!(Configuration::of(&records)[0].size(), Some(2.0));
+        assert!(Configuration::of(&records)[0].marks().may_lead());
+        assert!(Configuration::of([&unweighed])[0].marks().unweighed);
+        unweighed.method.needs_training = None;
+        assert!(Configuration::of([&unweighed])[0].marks().may_lead(), "an older record");
+    }
+
+    #[test]
+    fn seeds_are_averaged_for_each_query() {
+        let mut a = sample("a", "x", &[]);
+        let mut b = Record { seed: 7, ..a.clone() };
+        a.recalls = vec![QueryRecalls::new(10, vec![10, 0, 4]).unwrap()];
+        b.recalls = vec![QueryRecalls::new(10, vec![5, 0, 6]).unwrap()];
+        let records = [a, b];
+        let configurations = Configuration::of(&records);
+        assert_eq!(configurations[0].recall_by_query(10), Some(vec![0.75, 0.0, 0.5]));
+        assert_eq!(configurations[0].recall_by_query(1), None);
     }
 
     #[test]

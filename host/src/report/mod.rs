@@ -3,13 +3,19 @@
 //! Pure: a report sees records and nothing else, so each can be made again from the store at any
 //! time. The caller says how wide the output is and whether it takes colour.
 
+mod changes;
 mod configuration;
 mod failures;
+mod marks;
+mod notices;
 mod number;
 pub mod results;
+mod spread;
 pub mod table;
 pub mod tradeoffs;
 
+pub use changes::quality_changed;
+pub use marks::Marks;
 pub use table::{columns, fit, fit_middle, plain, plain_lines, title};
 
 /// How tables are drawn.

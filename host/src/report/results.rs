@@ -9,10 +9,13 @@ use std::str::FromStr;
 
 use super::configuration::Configuration;
 use super::failures::{self, Failure};
+use super::marks::Marks;
+use super::notices;
+use super::spread::{STANDARD_ERRORS, interval};
 use super::table::{self, Column, plain};
 use super::{Style, headline_recall, known, number, too_many_threads, wrapped};
 use crate::output;
-use crate::record::{Record, canonical_json, natural_key};
+use crate::record::{DatasetInfo, Record, canonical_json, natural_key};
 
 /// What to show of the records.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -309,20 +312,23 @@ fn best_per_rate(records: &[Record]) -> Vec<&Record> {
         .filter_map(|(space, names)| Some((space, headline_recall(names.into_iter())?)))
         .collect();
 
-    let mut best: BTreeMap<_, (f64, f64, Configuration<'_>)> = BTreeMap::new();
+    let mut best: BTreeMap<_, ((bool, f64, f64), Configuration<'_>)> = BTreeMap::new();
     for configuration in Configuration::of(records) {
         let space = space(configuration.first());
         let recall = headline.get(&space).and_then(|k| configuration.mean(&format!("recall@{k}")));
-        let (Some(recall), Some(bits)) = (recall, configuration.mean("bits_per_dim")) else {
+        let (Some(recall), Some(size)) = (recall, configuration.size()) else {
             continue;
         };
-        let rate = (2.0 * bits).round() as u64;
-        // Of equal recalls the smaller code is the better one.
-        let better = best.get(&(space.clone(), rate)).is_none_or(|(other, other_bits, _)| {
-            recall.total_cmp(other).then(other_bits.total_cmp(&bits)).is_gt()
+        let rate = (2.0 * size).round() as u64;
+        // What is not proven is the best only of nothing that is. Of equal recalls the smaller
+        // code is the better one.
+        let rank = (configuration.marks().may_lead(), recall, -size);
+        let better = best.get(&(space.clone(), rate)).is_none_or(|(other, _)| {
+            let (a, b) = (rank, *other);
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2)).is_gt()
         });
         if better {
-            best.insert((space, rate), (recall, bits, configuration));
+            best.insert((space, rate), (rank, configuration));
         }
     }
     best.into_values().flat_map(|(.., configuration)| configuration.records).collect()
@@ -331,11 +337,13 @@ fn best_per_rate(records: &[Record]) -> Vec<&Record> {
 fn sort(rows: &mut [&Record], by: Option<&Sort>, present: &[String]) -> Result<(), ResultsError> {
     // The usual order, which a stable sort keeps among equal rows.
     rows.sort_by_cached_key(|record| {
-        let bits = record.value("bits_per_dim").unwrap_or(f64::INFINITY);
+        let of = Configuration { records: vec![record] };
+        let size = of.size().unwrap_or(f64::INFINITY);
         // For numbers that are not negative the order of bits is the order of values.
-        let bits = bits.max(0.0).to_bits();
+        let bits = size.max(0.0).to_bits();
         (
             natural_key(&record.dataset.name),
+            !of.marks().may_lead(),
             bits,
             natural_key(&record.method.id),
             natural_key(&record.label),
@@ -402,12 +410,16 @@ fn write_table(
     let text = |head: &str, cell: fn(&Record) -> String| {
         Column::text(head, rows.iter().map(|record| cell(record)))
     };
+    let marks = |record: &Record| Configuration { records: vec![record] }.marks();
     let mut columns = vec![
         text("dataset", |record| record.dataset.name.clone()),
-        text("method", |record| record.method.id.clone()),
+        Column::text("method", rows.iter().map(|record| marks(record).on(&record.method.id))),
         text("label", |record| record.label.clone()),
     ];
     // These tell rows apart only when they differ.
+    if rows.iter().any(|record| record.metric != rows[0].metric) {
+        columns.push(text("metric", |record| record.metric.clone()));
+    }
     if rows.iter().any(|record| record.seed != rows[0].seed) {
         columns.push(text("seed", |record| record.seed.to_string()));
     }
@@ -420,13 +432,30 @@ fn write_table(
             record.value(name).map_or_else(|| "–".to_owned(), |value| number::metric(name, value))
         });
         columns.push(Column::number(name, cells));
+        let errors = || rows.iter().map(|record| record.standard_error(name));
+        if errors().any(|error| error.is_some()) {
+            let twice = |error: f64| number::metric(name, STANDARD_ERRORS * error);
+            let cells = errors().map(|error| error.map_or_else(|| "–".to_owned(), twice));
+            columns.push(Column::number("±", cells).spare());
+        }
     }
     let under = |row: usize| details(rows[row], style);
-    table::write_with(&columns, names, style, verbose.then_some(&under as _), out)?;
+    let left_out = table::write_with(&columns, names, style, verbose.then_some(&under as _), out)?;
+    let mut notes = Vec::new();
+    if !left_out.is_empty() {
+        notes.push("a wider terminal also shows ±, twice the standard error".to_owned());
+    } else if columns.iter().any(Column::is_error) {
+        notes.push("± is twice the standard error over queries".to_owned());
+    }
     let configurations = Configuration::of(rows.iter().copied());
     let over_budget = configurations.iter().filter(|of| of.over_budget()).count();
-    if let Some(note) = too_many_threads(over_budget) {
-        writeln!(out, "{}", wrapped(&note, 0, style.columns()))?;
+    notes.extend(too_many_threads(over_budget));
+    let marks: Vec<Marks> = rows.iter().map(|record| marks(record)).collect();
+    notes.extend(Marks::legend(&marks));
+    notes.extend(peculiarities(rows));
+    notes.extend(over_seeds(&configurations));
+    for note in notes {
+        writeln!(out, "{}", wrapped(&plain(&note), 2, style.columns()))?;
     }
     if verbose {
         return Ok(());
@@ -436,6 +465,45 @@ fn write_table(
         writeln!(out)?;
     }
     failures::write(&failures, style, out)
+}
+
+/// What is peculiar about each data set, which is named where there are several.
+fn peculiarities(rows: &[&Record]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let datasets: Vec<&DatasetInfo> = rows
+        .iter()
+        .map(|record| &record.dataset)
+        .filter(|data| data.facts.is_some())
+        .filter(|data| seen.insert((&data.name, &data.digest)))
+        .collect();
+    let of = |data: &&DatasetInfo| {
+        let name = if datasets.len() > 1 { format!("{}: ", data.name) } else { String::new() };
+        let said = notices::of(data).join("; ");
+        (!said.is_empty()).then(|| name + &said)
+    };
+    datasets.iter().filter_map(of).collect()
+}
+
+/// The mean recall of each configuration of several seeds, with its 95 % interval.
+fn over_seeds(configurations: &[Configuration<'_>]) -> Vec<String> {
+    /// Lines of a list; the records are all there.
+    const LINES: usize = 20;
+    let mut lines = Vec::new();
+    for of in configurations {
+        let first = of.first();
+        let names = first.metrics.iter().map(|metric| metric.name());
+        let Some(recall) = headline_recall(names).map(|k| format!("recall@{k}")) else { continue };
+        let values = of.values(&recall);
+        let (Some(half), Some(mean)) = (interval(&values), of.mean(&recall)) else { continue };
+        let (method, seeds) = (&first.method.id, values.len());
+        let name = format!("{} {method} {}", first.dataset.name, first.label);
+        lines.push(format!("{name}: {recall} {mean:.4} ± {half:.4} over {seeds} seeds (95 %)"));
+    }
+    if let Some(more @ 1..) = lines.len().checked_sub(LINES) {
+        lines.truncate(LINES);
+        lines.push(format!("… and {more} more configurations of several seeds"));
+    }
+    lines
 }
 
 /// What one wants to know of a record to find a fault, a line each.
@@ -454,11 +522,25 @@ fn details(record: &Record, style: Style) -> Vec<String> {
     let method = &record.method;
     let plugin = format!("{} {}, {}", method.id, method.version, method.plugin_path);
     let sandbox = record.sandbox.as_ref().map(ToString::to_string).unwrap_or_default();
+    let proof = record.proof.as_ref().map(ToString::to_string);
+    let proof = proof.unwrap_or_else(|| "not known".to_owned());
+    let training = record.dataset.train_rows.map(|rows| {
+        let apart = match record.dataset.train_apart {
+            Some(true) => ", none of them in the base",
+            Some(false) => ", some of them in the base",
+            None => "",
+        };
+        format!("{rows} rows{apart}")
+    });
+    let notices = record.notices.join("\n");
     let lines = [
         ("ran", how.as_str()),
         ("plugin", plugin.as_str()),
         ("digest", method.plugin_digest.as_str()),
         ("sandbox", sandbox.as_str()),
+        ("proof", proof.as_str()),
+        ("train", training.as_deref().unwrap_or_default()),
+        ("notice", notices.as_str()),
         ("key", record.key.as_str()),
         ("cause", record.error.as_deref().unwrap_or_default()),
         ("log", record.log.as_deref().unwrap_or_default()),
@@ -477,8 +559,8 @@ fn details(record: &Record, style: Style) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Outcome;
     use crate::record::tests::sample;
+    use crate::record::{Facts, MetricValue, Outcome, Proof};
 
     fn point(method: &str, label: &str, seed: u64, bits: f64, recall: f64) -> Record {
         let metrics = [("bits_per_dim", bits), ("recall@10", recall), ("mse", 1.0 - recall)];
@@ -604,6 +686,28 @@ glove    a       m=16        2.00     0.7500
         assert!(text.contains(note) && text.contains("threads 1 (used 1.15), jobs"), "{text}");
         greedy.outcome = Outcome::Failed;
         assert!(!written(&[greedy], &Request::default()).contains(note));
+    }
+
+    #[test]
+    fn a_table_tells_what_limits_its_numbers_and_how_sure_they_are() {
+        let mut unproven = point("a", "side-table", 1, 0.5, 1.0);
+        unproven.proof = Some(Proof::Unproven { reason: "there is no sandbox".to_owned() });
+        let mut first = point("b", "x", 1, 2.0, 0.7);
+        let error = MetricValue::with_error("recall@10", 0.7, Some(0.0125)).unwrap();
+        first.metrics.retain(|metric| metric.name() != "recall@10");
+        first.metrics.push(error);
+        let mut second = point("b", "x", 2, 2.0, 0.9);
+        second.metric = "ip".to_owned();
+        second.dataset.facts = Some(Facts { synthetic: true, ..Facts::default() });
+        let third = point("b", "x", 3, 2.0, 0.8);
+        let text = written(&[unproven, first, second, third], &Request::default());
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in {text}"));
+        assert!(at("b       x") < at("a ?"), "{text}");
+        assert!(at("metric") < at("ip") && at(" 0.0250") < at("± is twice"), "{text}");
+        assert!(text.contains("? unproven") && text.contains("seldom transfer"), "{text}");
+        // Mean 0.75, half the difference 0.05, times 12.706.
+        let spread = "glove b x: recall@10 0.7500 ± 0.6353 over 2 seeds (95 %)";
+        assert!(text.contains(spread), "{text}");
     }
 
     #[test]

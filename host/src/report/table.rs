@@ -70,6 +70,11 @@ impl Column {
         Self { spare: true, ..self }
     }
 
+    /// True for the column that stands beside a metric's and tells its standard error.
+    pub(super) fn is_error(&self) -> bool {
+        self.name == "±"
+    }
+
     /// Folds the head of numbers to their width, or to `least` if that is more.
     fn fold(&mut self, least: usize) {
         if self.number {

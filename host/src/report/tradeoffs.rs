@@ -3,6 +3,9 @@
 //! A configuration is among the best when no other has as small a code with as good a recall and
 //! is better in one of the two; or the same with the relative error for the recall. So each row is
 //! the answer to one question at least: how good can a code of this size be?
+//!
+//! The size counts the model where that matters. What is not proven, or keeps a model of unknown
+//! size, is never among the best: it stands under them, where it would be.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -11,8 +14,10 @@ use serde::Serialize;
 
 use super::configuration::{Configuration, pareto_front};
 pub use super::failures::Failure;
+use super::marks::Marks;
+use super::spread::{Difference, STANDARD_ERRORS, interval, mean_and_error};
 use super::table::{Column, columns, fit, painted, plain};
-use super::{Style, failures, headline_recall, number, table, too_many_threads, wrapped};
+use super::{Style, failures, headline_recall, notices, number, table, too_many_threads, wrapped};
 use crate::record::{DatasetInfo, Outcome, Record};
 
 /// The recall that a code is asked for in the sentence under each table.
@@ -42,7 +47,9 @@ pub struct DatasetTradeoffs {
     pub exclusive: bool,
     /// Configurations of them that used more threads than they were given.
     pub over_budget: usize,
-    /// The best of them, by bits per dimension.
+    /// Records with notices of their own.
+    pub noticed: usize,
+    /// The best of them by size; then those that would be, were they proven and weighed.
     pub best: Vec<Tradeoff>,
 }
 
@@ -55,12 +62,24 @@ pub struct Tradeoff {
     pub label: String,
     /// Seeds it was measured with.
     pub seeds: usize,
+    /// What limits its numbers.
+    pub marks: Marks,
     /// Stored bits per dimension.
     pub bits_per_dim: f64,
+    /// The same with the model's, where its size is known.
+    pub amortised_bits: Option<f64>,
+    /// By which it is ordered: one of the two.
+    pub size: f64,
     /// Σ‖x−x̂‖² / Σ‖x−mean‖².
     pub relative_error: Option<f64>,
     /// `recall@k`.
     pub recall: Option<f64>,
+    /// Standard error of `recall` over queries.
+    pub recall_error: Option<f64>,
+    /// Half the 95 % interval of `recall` over seeds.
+    pub recall_interval: Option<f64>,
+    /// The configurations of no larger size than which its recall is not better.
+    pub tied_with: Vec<String>,
     /// `recall@k` after exact re-ranking of the best 4k.
     pub recall_rerank_4: Option<f64>,
     /// Vectors encoded per second.
@@ -93,18 +112,37 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
     let k = headline_recall(names);
     let configurations = Configuration::of(records.iter().copied());
     let over_budget = configurations.iter().filter(|of| of.over_budget()).count();
-    let all: Vec<Tradeoff> =
-        configurations.iter().filter_map(|configuration| tradeoff(configuration, k)).collect();
-    let front = |quality: &dyn Fn(&Tradeoff) -> Option<f64>| {
-        let points: Vec<_> = all.iter().map(|one| (one.bits_per_dim, quality(one))).collect();
-        pareto_front(&points)
+    let (sized, all): (Vec<&Configuration<'_>>, Vec<Tradeoff>) = configurations
+        .iter()
+        .filter_map(|configuration| Some((configuration, tradeoff(configuration, k)?)))
+        .unzip();
+    // Whether it is on a front among those that `stand`.
+    let front = |stands: &dyn Fn(&Tradeoff) -> bool| -> Vec<bool> {
+        let on = |quality: fn(&Tradeoff) -> Option<f64>| {
+            let points: Vec<_> =
+                all.iter().map(|one| (one.size, quality(one).filter(|_| stands(one)))).collect();
+            pareto_front(&points)
+        };
+        let (by_recall, by_error) =
+            (on(|one| one.recall), on(|one| one.relative_error.map(|error| -error)));
+        by_recall.into_iter().zip(by_error).map(|(recall, error)| recall || error).collect()
     };
-    let by_recall = front(&|one| one.recall);
-    let by_error = front(&|one| one.relative_error.map(|error| -error));
-    let mut best: Vec<Tradeoff> =
-        (0..all.len()).filter(|&i| by_recall[i] || by_error[i]).map(|i| all[i].clone()).collect();
+    let leading = front(&|one| one.marks.may_lead());
+    let among_all = front(&|_| true);
+    let mut best: Vec<Tradeoff> = (0..all.len())
+        .filter(|&i| leading[i] || (among_all[i] && !all[i].marks.may_lead()))
+        .map(|i| {
+            let mut one = all[i].clone();
+            if leading[i] {
+                one.tied_with = tied_with(i, &sized, &all, k);
+                one.marks.tied = !one.tied_with.is_empty();
+            }
+            one
+        })
+        .collect();
     best.sort_by(|a, b| {
-        (a.bits_per_dim.total_cmp(&b.bits_per_dim))
+        (b.marks.may_lead().cmp(&a.marks.may_lead()))
+            .then_with(|| a.size.total_cmp(&b.size))
             .then_with(|| b.recall.unwrap_or(-1.0).total_cmp(&a.recall.unwrap_or(-1.0)))
             .then_with(|| (&a.method, &a.label).cmp(&(&b.method, &b.label)))
     });
@@ -115,20 +153,67 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
         configurations: all.len(),
         exclusive: records.iter().all(|record| record.timing.exclusive),
         over_budget,
+        noticed: records.iter().filter(|record| !record.notices.is_empty()).count(),
         best,
     })
+}
+
+/// Names the configurations of no larger size that `all[i]` is not better than in recall, the
+/// best first. A difference is that of the same queries; where these were not kept, nothing is
+/// said.
+fn tied_with(
+    i: usize,
+    configurations: &[&Configuration<'_>],
+    all: &[Tradeoff],
+    k: Option<usize>,
+) -> Vec<String> {
+    let one = &all[i];
+    let Some(k) = k.and_then(|k| u32::try_from(k).ok()) else { return Vec::new() };
+    let (Some(recall), Some(queries)) = (one.recall, configurations[i].recall_by_query(k)) else {
+        return Vec::new();
+    };
+    // Recalls are between 0 and 1, so no difference above this is within its error.
+    let clear = STANDARD_ERRORS / (queries.len().max(2) as f64 - 1.0).sqrt();
+    let mut tied: Vec<&Tradeoff> = Vec::new();
+    for (j, other) in all.iter().enumerate() {
+        let near = other.recall.is_some_and(|other| recall - other <= clear);
+        if j == i || other.size > one.size || !near || !other.marks.may_lead() {
+            continue;
+        }
+        let others = configurations[j].recall_by_query(k);
+        let difference = others.and_then(|others| Difference::of(&queries, &others));
+        if difference.is_some_and(|difference| !difference.is_better()) {
+            tied.push(other);
+        }
+    }
+    tied.sort_by(|a, b| b.recall.unwrap_or(-1.0).total_cmp(&a.recall.unwrap_or(-1.0)));
+    tied.into_iter().map(Tradeoff::name).collect()
+}
+
+impl Tradeoff {
+    fn name(&self) -> String {
+        plain(&format!("{} {}", self.method, self.label)).trim_end().to_owned()
+    }
 }
 
 fn tradeoff(configuration: &Configuration<'_>, k: Option<usize>) -> Option<Tradeoff> {
     let first = configuration.first();
     let mean = |metric: &str| configuration.mean(metric);
+    let recall = k.map(|k| format!("recall@{k}"));
+    let queries = k.and_then(|k| configuration.recall_by_query(u32::try_from(k).ok()?));
     Some(Tradeoff {
         method: first.method.id.clone(),
         label: first.label.clone(),
         seeds: configuration.records.len(),
+        marks: configuration.marks(),
         bits_per_dim: mean("bits_per_dim")?,
+        amortised_bits: configuration.amortised_bits(),
+        size: configuration.size()?,
         relative_error: mean("relative_error"),
-        recall: k.and_then(|k| mean(&format!("recall@{k}"))),
+        recall: recall.as_deref().and_then(mean),
+        recall_error: queries.and_then(|of| mean_and_error(&of)).map(|(_, error)| error),
+        recall_interval: recall.and_then(|recall| interval(&configuration.values(&recall))),
+        tied_with: Vec::new(),
         recall_rerank_4: k.and_then(|k| mean(&format!("recall@{k}/rerank=4"))),
         compress_vectors_per_s: mean("compress_vectors_per_s"),
         fit_s: mean("fit_s"),
@@ -165,17 +250,25 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
         of.best.iter().map(move |one| value(one).map_or_else(|| "–".to_owned(), write))
     };
     let mut table = vec![
-        Column::text("method", cells(|one| one.method.clone())),
+        Column::text("method", cells(|one| one.marks.on(&one.method))),
         Column::text("configuration", cells(|one| one.label.clone())),
         Column::number("bits/dim", cells(|one| format!("{:.2}", one.bits_per_dim))),
-        Column::number(
-            "rel. error",
-            numbers(|one| one.relative_error, |x| number::metric("relative_error", x)),
-        ),
     ];
+    if of.best.iter().any(|one| one.size > one.bits_per_dim) {
+        let bits = numbers(|one| one.amortised_bits, |bits| format!("{bits:.2}"));
+        table.push(Column::number("with model", bits));
+    }
+    table.push(Column::number(
+        "rel. error",
+        numbers(|one| one.relative_error, |x| number::metric("relative_error", x)),
+    ));
     let recall = |x: f64| format!("{x:.4}");
     if let Some(k) = of.k {
         table.push(Column::number(&format!("recall@{k}"), numbers(|one| one.recall, recall)));
+        if of.best.iter().any(|one| one.recall_error.is_some()) {
+            let twice = |error: f64| format!("{:.4}", STANDARD_ERRORS * error);
+            table.push(Column::number("±", numbers(|one| one.recall_error, twice)).spare());
+        }
     }
     if of.best.iter().any(|one| one.recall_rerank_4.is_some()) {
         table.push(Column::number("re-rank 4", numbers(|one| one.recall_rerank_4, recall)).spare());
@@ -188,27 +281,46 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     if let Some(sentence) = recall_sentence(of, style.columns()) {
         writeln!(out, "{sentence}")?;
     }
-    let (best, all) = (of.best.len(), of.configurations);
+    let (best, all) =
+        (of.best.iter().filter(|one| one.marks.may_lead()).count(), of.configurations);
     let configurations = if all == 1 { "configuration" } else { "configurations" };
     let mut notes = vec![format!("best {best} of {all} {configurations}")];
     if let Some(seeds @ 2..) = of.best.iter().map(|one| one.seeds).max() {
-        notes.push(format!("means over up to {seeds} seeds"));
+        let widest = of.best.iter().filter_map(|one| one.recall_interval).reduce(f64::max);
+        let widest = widest
+            .map(|half| format!(", their recall ± {half:.4} at most (95 %)"))
+            .unwrap_or_default();
+        notes.push(format!("means over up to {seeds} seeds{widest}"));
     }
     if !of.exclusive {
         notes.push("other cells ran beside: times do not compare".to_owned());
     }
     notes.extend(too_many_threads(of.over_budget));
+    match of.noticed {
+        0 => {}
+        1 => notes.push("1 cell has a notice (vq-host results --verbose)".to_owned()),
+        n => notes.push(format!("{n} cells have notices (vq-host results --verbose)")),
+    }
     if !left_out.is_empty() {
         notes.push(format!("a wider terminal also shows {}", left_out.join(", ")));
     }
-    writeln!(out, "{}", wrapped(&notes.join("; "), 0, style.columns()))
+    writeln!(out, "{}", wrapped(&notes.join("; "), 0, style.columns()))?;
+    let marks: Vec<Marks> = of.best.iter().map(|one| one.marks).collect();
+    for line in Marks::legend(&marks).into_iter().chain(notices::of(&of.dataset)) {
+        writeln!(out, "{}", wrapped(&line, 2, style.columns()))?;
+    }
+    Ok(())
 }
 
 /// `smallest code with recall@10 ≥ 0.9: METHOD LABEL at 4.00 bits/dim (0.9350)`, on two lines
 /// where it is too long for one.
 fn recall_sentence(of: &DatasetTradeoffs, width: usize) -> Option<String> {
     let k = of.k?;
-    let measured = || of.best.iter().filter_map(|one| Some((one, one.recall?)));
+    let leading = || of.best.iter().filter(|one| one.marks.may_lead());
+    if leading().next().is_none() && !of.best.is_empty() {
+        return Some("nothing here is both proven and weighed: no code is recommended".to_owned());
+    }
+    let measured = || leading().filter_map(|one| Some((one, one.recall?)));
     // `best` is sorted by size, and by recall within a size.
     let enough = measured().find(|&(_, recall)| recall >= ASKED_RECALL);
     let (what, (one, recall)) = match enough {
@@ -218,21 +330,30 @@ fn recall_sentence(of: &DatasetTradeoffs, width: usize) -> Option<String> {
             (format!("no code with recall@{k} ≥ {ASKED_RECALL}; the nearest:"), nearest)
         }
     };
-    let place = format!("at {:.2} bits/dim ({recall:.4})", one.bits_per_dim);
-    let name = plain(&format!("{} {}", one.method, one.label));
-    let name = name.trim_end();
-    let line = format!("{what} {name} {place}");
-    if columns(&line) <= width {
-        return Some(line);
+    let model = if one.size > one.bits_per_dim { " with its model" } else { "" };
+    let place = format!("at {:.2} bits/dim{model} ({recall:.4})", one.size);
+    let name = one.name();
+    let mut sentence = format!("{what} {name} {place}");
+    if columns(&sentence) > width {
+        let room = width.saturating_sub(columns(&place) + 3);
+        sentence = format!("{what}\n  {} {place}", fit(&name, room));
     }
-    let room = width.saturating_sub(columns(&place) + 3);
-    Some(format!("{what}\n  {} {place}", fit(name, room)))
+    if let [first, others @ ..] = one.tied_with.as_slice() {
+        let more = match others.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let room = width.saturating_sub(columns(&more) + columns("  tied with "));
+        sentence += &format!("\n  tied with {}{more}", fit(first, room));
+    }
+    Some(sentence)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::tests::sample;
+    use crate::record::{Facts, MetricValue, Proof, QueryRecalls};
 
     fn point(method: &str, label: &str, bits: f64, recall: f64, error: f64) -> Record {
         sample(
@@ -299,6 +420,109 @@ best 3 of 4 configurations
   glove · c m=4 · crashed · signal 11 in compress
 ";
         assert_eq!(drawn(&records, 100), expected);
+    }
+
+    /// One that finds `hits` of the 10 nearest, for each of 100 queries.
+    fn with_queries(mut record: Record, hits: impl Fn(u32) -> u32) -> Record {
+        let hits: Vec<u32> = (0..100).map(hits).collect();
+        let recall = hits.iter().sum::<u32>() as f64 / 1000.0;
+        record.metrics.retain(|metric| metric.name() != "recall@10");
+        record.metrics.push(MetricValue::new("recall@10", recall).unwrap());
+        record.recalls = vec![QueryRecalls::new(10, hits).unwrap()];
+        record
+    }
+
+    #[test]
+    fn what_the_queries_cannot_tell_apart_is_tied() {
+        let small = with_queries(point("a", "x", 1.0, 0.0, 0.3), |query| 9 + query % 2);
+        // Better for a few queries and worse for almost as many.
+        let same = with_queries(point("b", "y", 2.0, 0.0, 0.2), |query| match query {
+            0..=4 => 10,
+            5..=7 => 9 - u32::from(query == 5),
+            _ => 9 + query % 2,
+        });
+        let better = with_queries(point("c", "z", 3.0, 0.0, 0.1), |_| 10);
+        let found = tradeoffs(&[small.clone(), same.clone(), better.clone()]);
+        let best = &found.datasets[0].best;
+        let tied: Vec<_> = best.iter().map(|one| (one.label.as_str(), one.marks.tied)).collect();
+        assert_eq!(tied, [("x", false), ("y", true), ("z", false)]);
+        assert_eq!(best[1].tied_with, ["a x"]);
+        let text = drawn(&[small.clone(), same.clone(), better.clone()], 120);
+        assert!(text.contains("b =") && text.contains("= tied in recall with"), "{text}");
+        assert!(text.contains(" ± "), "{text}");
+        // Of records without their queries nothing is said.
+        let mut old = [small, same, better];
+        old.iter_mut().for_each(|record| record.recalls.clear());
+        assert!(!drawn(&old, 120).contains("tied"));
+    }
+
+    #[test]
+    fn a_tie_is_part_of_the_advice() {
+        let small = with_queries(point("a", "x", 3.9, 0.0, 0.3), |query| 8 + query % 2);
+        let one = with_queries(point("b", "y", 4.0, 0.0, 0.2), |_| 9);
+        let other =
+            with_queries(point("c", "z", 4.0, 0.0, 0.2), |query| if query < 1 { 8 } else { 9 });
+        let text = drawn(&[small, one, other], 100);
+        let expected =
+            "smallest code with recall@10 ≥ 0.9: b y at 4.00 bits/dim (0.9000)\n  tied with c z\n";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    fn unproven(record: Record) -> Record {
+        let proof = Some(Proof::Unproven { reason: "there is no sandbox".to_owned() });
+        Record { proof, ..record }
+    }
+
+    #[test]
+    fn what_is_unproven_heads_no_table_and_no_advice() {
+        let proven = point("a", "x", 4.0, 0.95, 0.1);
+        let table = unproven(point("side-table", "y", 0.5, 1.0, 0.0));
+        let dominated = unproven(point("b", "z", 8.0, 0.5, 0.5));
+        let text = drawn(&[table.clone(), dominated, proven.clone()], 100);
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in {text}"));
+        assert!(at("\na  ") < at("\nside-table ?"), "{text}");
+        assert!(at("≥ 0.9: a x at 4.00") < at("? unproven"), "{text}");
+        assert!(text.contains("best 1 of 3") && !text.contains("b ?"), "{text}");
+        let alone = drawn(&[table], 100);
+        assert!(alone.contains("no code is recommended"), "{alone}");
+        let proven = Record { proof: Some(Proof::Proven), ..proven };
+        assert!(!drawn(&[proven], 100).contains("unproven"));
+    }
+
+    #[test]
+    fn a_method_that_memorises_its_rows_pays_for_its_model() {
+        let mut memory = point("memory", "x", 0.32, 1.0, 0.0);
+        memory.method.needs_training = Some(true);
+        memory.dataset.train_apart = Some(false);
+        let honest = point("a", "y", 4.0, 0.95, 0.1);
+        // Without a size of its model it leads nowhere.
+        let text = drawn(&[memory.clone(), honest.clone()], 100);
+        assert!(text.contains("≥ 0.9: a y at 4.00"), "{text}");
+        assert!(
+            text.contains("memory ~*") && text.contains("~ learned a model of unknown"),
+            "{text}"
+        );
+        memory.metrics.push(MetricValue::new("model_bytes", 4_000_000.0).unwrap());
+        let found = tradeoffs(&[memory.clone(), honest.clone()]);
+        assert_eq!(found.datasets[0].best[0].method, "a");
+        let text = drawn(&[memory, honest], 100);
+        assert!(text.contains("≥ 0.9: a y at 4.00"), "{text}");
+        assert!(text.contains("memory *") && text.contains("32.32"), "{text}");
+        assert!(text.contains("* learned from rows that it is measured on"), "{text}");
+    }
+
+    #[test]
+    fn what_is_peculiar_about_the_data_stands_under_its_table() {
+        let mut record = point("a", "x", 1.0, 0.6, 0.1);
+        record.dataset.facts = Some(Facts { synthetic: true, zero_queries: 2, ..Facts::default() });
+        record.notices.push("the machine was busy".to_owned());
+        let text = drawn(&[record], 80);
+        assert!(
+            text.contains("\nresults on synthetic data seldom transfer to real data\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n2 of 500 queries are zero\n"), "{text}");
+        assert!(text.contains("1 cell has a notice"), "{text}");
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! What is otherwise in a second record of one cell.
+
+use super::{known, number};
+use crate::record::Record;
+
+/// A line about the quality that changed from `before` to `after`, two records of one cell, where
+/// the method promises that it does not; none where all is as it was.
+///
+/// Times and memory may differ. A metric that one of the two lacks says nothing.
+pub fn quality_changed(before: &Record, after: &Record) -> Option<String> {
+    let promised = after.method.deterministic == Some(true);
+    let compared = promised && before.outcome.is_ok() && after.outcome.is_ok();
+    let differs = |name: &str, value: f64| {
+        let is_quality = crate::metric::info(name).is_some()
+            && !matches!(known(name).unit, "s")
+            && !known(name).unit.ends_with("/s")
+            && !name.starts_with("peak_");
+        let before = before.value(name).filter(|_| is_quality && compared)?;
+        (before != value).then_some((before, value))
+    };
+    let mut changed = after.metrics.iter().filter_map(|metric| {
+        differs(metric.name(), metric.value()).map(|values| (metric.name(), values))
+    });
+    let (name, (was, is)) = changed.next()?;
+    let more = match changed.count() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let [was, is] = [was, is].map(|value| number::metric(name, value));
+    // Where they differ in later digits only.
+    let [was, is] = if was == is {
+        [before.value(name)?, after.value(name)?].map(|value| value.to_string())
+    } else {
+        [was, is]
+    };
+    let run = &before.run_id;
+    Some(format!(
+        "its quality changed though the method is deterministic: {name} is {is} and was {was}{more} \
+         (run {run})"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Outcome;
+    use crate::record::tests::sample;
+
+    #[test]
+    fn only_quality_of_a_deterministic_method_may_not_change() {
+        let record = |mse: f64, fit: f64| {
+            let mut record = sample("a", "x", &[("fit_s", fit), ("mse", mse)]);
+            record.method.deterministic = Some(true);
+            record
+        };
+        let before = record(1.0, 2.0);
+        assert_eq!(quality_changed(&before, &record(1.0, 3.0)), None);
+        let line = quality_changed(&before, &record(1.5, 3.0)).unwrap();
+        assert!(line.contains("mse is 1.500 and was 1.000 (run run-1)"), "{line}");
+        let line = quality_changed(&before, &record(1.0 + 1e-12, 3.0)).unwrap();
+        assert!(line.contains("mse is 1.000000000001 and was 1 "), "{line}");
+        let mut failed = record(1.5, 3.0);
+        failed.outcome = Outcome::Failed;
+        assert_eq!(quality_changed(&before, &failed), None);
+        let mut other = record(1.5, 3.0);
+        other.method.deterministic = Some(false);
+        assert_eq!(quality_changed(&before, &other), None);
+    }
+}
