@@ -194,6 +194,9 @@ pub(crate) struct Run {
     /// Memory limit per cell, such as 512MiB or 8GiB
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<bytesize::ByteSize>,
+    /// Limit on what a cell may write to its scratch folder, such as 512MiB or 8GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) scratch: Option<bytesize::ByteSize>,
     /// The same as `vq-host plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -229,6 +232,12 @@ pub(crate) struct Methods {
     /// Also digest, SDK, ABI, licence and every place that was searched
     #[arg(long, short)]
     pub(crate) verbose: bool,
+    /// Ask every library again instead of remembering what it said, and with more patience
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Where it is remembered
+    #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) places: Places,
     /// table or json
@@ -254,6 +263,9 @@ pub(crate) struct Check {
     /// Memory limit per method
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     pub(crate) memory: bytesize::ByteSize,
+    /// Limit on what it may write to its scratch folder
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) scratch: bytesize::ByteSize,
     /// Let the plugin use your files and the network
     #[arg(long)]
     pub(crate) no_sandbox: bool,

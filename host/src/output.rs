@@ -88,7 +88,7 @@ pub fn catalog(catalog: &Catalog) -> Value {
     let libraries: Vec<Value> = libraries.iter().map(library).collect();
     let refused: Vec<Value> = refused
         .iter()
-        .map(|Refusal { path, reason, remedy }| {
+        .map(|Refusal { path, reason, remedy, .. }| {
             json!({ "plugin_path": path.to_string_lossy(), "reason": reason, "remedy": remedy })
         })
         .collect();

@@ -236,7 +236,7 @@ fn run_cell(
         data.discard_damaged()?;
     }
     let ended = ended?;
-    let Ended { answer, log, sandbox, peaks, wall_s, .. } = ended;
+    let Ended { answer, log, changed, sandbox, peaks, wall_s, .. } = ended;
     let peaks = [
         ("peak_rss_bytes", peaks.encoder.max(peaks.decoder)),
         ("encoder_peak_rss_bytes", peaks.encoder),
@@ -260,6 +260,7 @@ fn run_cell(
         Answer::Replaced { how } => return Ok(Ran::Replaced { how }),
         _ => (Outcome::Crashed, Some("the worker answered another question".into()), vec![], None),
     };
+    notices.extend(changed);
     // The system reads code from its file as it is called: what was overwritten in place ran in
     // part, and if that crashed, it was not the method that was planned.
     if let Err(how) = digests.hold(library, &Needs::of(library)) {

@@ -40,8 +40,14 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let about = about?.map_err(|refusal| {
         miette!(help = refusal.remedy, "{} cannot be used: {}", args.file.display(), refusal.reason)
     })?;
-    let limits =
-        Limits { timeout: args.timeout, memory: Some(args.memory.as_u64()), threads: 2, sandbox };
+    let limits = Limits {
+        timeout: args.timeout,
+        own_time: None,
+        memory: Some(args.memory.as_u64()),
+        threads: 2,
+        scratch: args.scratch.as_u64(),
+        sandbox,
+    };
     let status = say::bars().map(|bars| bars.add(ProgressBar::no_length()));
     if let Some(status) = &status {
         status.set_style(ProgressStyle::with_template("{msg}").into_diagnostic()?);

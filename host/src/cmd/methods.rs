@@ -1,6 +1,6 @@
 //! `vq-host methods`: what was found, from where, and what was refused.
 
-use super::{COULD_NOT_START, find_plugins, on_screen, say, style};
+use super::{COULD_NOT_START, cache_dir, find_plugins, on_screen, say, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -14,7 +14,8 @@ use vq_plugin_api::Value;
 use vq_plugin_api::params::Param;
 
 pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
-    let catalog = find_plugins(&args.places, false)?;
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let catalog = find_plugins(&args.places, &cache, args.refresh)?;
     let mut out = say::out();
     match (&args.method, args.format) {
         (_, Format::Csv) => {

@@ -15,10 +15,10 @@ use crate::cli::{Places, Verb};
 use interrupt::CANCEL;
 use miette::miette;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use vq_host::plugin::{Catalog, SearchPath, discover};
+use vq_host::plugin::{Catalog, Remembered, SearchPath, discover};
 use vq_host::record::Sandbox;
 use vq_host::report::{Style, plain, wrapped};
 use vq_host::worker::{ask, sandbox};
@@ -41,22 +41,26 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
     }
 }
 
-/// Finds plugins; what was refused is said on stderr, a line each.
-fn find_plugins(places: &Places, quiet: bool) -> miette::Result<Catalog> {
+/// Finds plugins; what was refused is said on stderr, a line each. Those that `cache` does not
+/// know are asked what they offer; all, and with more patience, where it is to be `refreshed`.
+fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
     let sandbox = !places.no_sandbox;
-    let catalog = discover(&path, &mut |file| ask::describe(file, sandbox, &CANCEL));
+    let remembered = Remembered::in_cache(cache, sandbox);
+    let catalog = discover(&path, &mut |candidates| {
+        remembered.describe(candidates, refreshed, &mut |paths| {
+            ask::describe_all(paths, refreshed, sandbox, &CANCEL)
+        })
+    });
     not_interrupted()?;
     let catalog = catalog?;
-    if !quiet {
-        note_sandbox(sandbox);
-        for refused in &catalog.refused {
-            let path = refused.path.display();
-            say::warning(&format!("{path} is left out: {}; {}", refused.reason, refused.remedy));
-        }
-        for notice in &catalog.notices {
-            say::note(notice);
-        }
+    note_sandbox(sandbox);
+    for refused in &catalog.refused {
+        let path = refused.path.display();
+        say::warning(&format!("{path} is left out: {}; {}", refused.reason, refused.remedy));
+    }
+    for notice in &catalog.notices {
+        say::note(notice);
     }
     Ok(catalog)
 }

@@ -161,9 +161,9 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Asked> {
             finished.outcomes
         }
     };
-    let catalog = find_plugins(&selection.places, false)?;
-    plan::choose(&sweep, &catalog)?;
     let cache = cache_dir(selection.cache_dir.as_ref())?;
+    let catalog = find_plugins(&selection.places, &cache, false)?;
+    plan::choose(&sweep, &catalog)?;
     Ok(Asked { sweep, catalog, cache, done })
 }
 

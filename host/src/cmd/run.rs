@@ -116,8 +116,10 @@ fn run_cells(
         evaluation: vq_host::plan::evaluation(&planned.sweep),
         limits: Limits {
             timeout: args.timeout.unwrap_or(options.timeout),
+            own_time: None,
             memory: Some(args.memory.map_or(options.memory, |m| m.as_u64())),
             threads,
+            scratch: args.scratch.map_or(options.scratch, |s| s.as_u64()),
             sandbox: !args.selection.places.no_sandbox,
         },
         jobs,

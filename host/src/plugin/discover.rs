@@ -1,7 +1,7 @@
 //! Finds plugin libraries without running their code.
 
 use super::needs::Needs;
-use super::{Catalog, Library, LibraryDescription, Refusal};
+use super::{Catalog, Digests, Library, LibraryDescription, Refusal};
 use crate::worker::fault::HostFault;
 use object::Object;
 use std::collections::BTreeSet;
@@ -56,17 +56,31 @@ fn user_data_dir() -> Option<PathBuf> {
 /// What a library offers, or why it cannot be used.
 pub type Described = Result<LibraryDescription, Refusal>;
 
-/// Searches `path`; `describe` asks a child process what a library offers, or says in a clause
-/// why it cannot.
+/// The same of several libraries, or what the host could not do.
+pub type AllDescribed = Result<Vec<Described>, HostFault>;
+
+/// A file that exports a plugin's symbol.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Canonical path.
+    pub path: PathBuf,
+    /// What it is.
+    pub digests: Digests,
+}
+
+/// Searches `path`; `describe` tells what each of several libraries offers, in their order, or why
+/// it cannot be used.
 ///
 /// # Errors
 /// What the host could not do: the libraries have nothing to do with it.
 pub fn discover(
     path: &SearchPath,
-    describe: &mut dyn FnMut(&Path) -> Result<Described, HostFault>,
+    describe: &mut dyn FnMut(&[Candidate]) -> AllDescribed,
 ) -> Result<Catalog, HostFault> {
     let mut catalog = Catalog::default();
     let mut seen = BTreeSet::new();
+    // In search order: where a candidate was found, or why a file is none.
+    let mut found: Vec<Result<(String, Candidate), Refusal>> = Vec::new();
     for (place, only_ours) in &path.places {
         let Ok(entries) = fs::read_dir(place) else {
             catalog.searched.push((place.clone(), false));
@@ -81,12 +95,14 @@ pub fn discover(
         if files.is_empty() {
             continue;
         }
+        let for_anybody = |path: &Path, reason: &str| Refusal {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+            remedy: "chmod o-w it, or pass --allow-world-writable".into(),
+            lasting: false,
+        };
         if !path.allow_world_writable && is_world_writable(place) {
-            catalog.refused.push(Refusal {
-                path: place.clone(),
-                reason: "anybody may write into this plugin folder".into(),
-                remedy: "chmod o-w it, or pass --allow-world-writable".into(),
-            });
+            found.push(Err(for_anybody(place, "anybody may write into this plugin folder")));
             continue;
         }
         for file in files {
@@ -95,24 +111,33 @@ pub fn discover(
                 continue;
             }
             if !path.allow_world_writable && is_world_writable(&canonical) {
-                catalog.refused.push(Refusal {
-                    path: canonical,
-                    reason: "anybody may write to this file".into(),
-                    remedy: "chmod o-w it, or pass --allow-world-writable".into(),
-                });
+                found.push(Err(for_anybody(&canonical, "anybody may write to this file")));
                 continue;
             }
-            let described = match inspect(&canonical) {
-                Ok((digest, needs)) => describe(&canonical)?.map(|about| (digest, needs, about)),
-                Err(refusal) => Err(refusal),
-            };
-            match described {
-                Ok((digest, needs_digest, about)) => {
-                    let found_in = place.display().to_string();
-                    catalog.add(Library { path: canonical, digest, needs_digest, found_in, about });
-                }
-                Err(refusal) => catalog.refused.push(refusal),
+            let inspected = inspect(&canonical);
+            let found_in = place.display().to_string();
+            found.push(inspected.map(|digests| (found_in, Candidate { path: canonical, digests })));
+        }
+    }
+    let candidates: Vec<Candidate> =
+        found.iter().flatten().map(|(_, candidate)| candidate.clone()).collect();
+    let mut described =
+        if candidates.is_empty() { Vec::new() } else { describe(&candidates)? }.into_iter();
+    for found in found {
+        let (found_in, Candidate { path, digests }) = match found {
+            Ok(found) => found,
+            Err(refusal) => {
+                catalog.refused.push(refusal);
+                continue;
             }
+        };
+        match described.next() {
+            Some(Ok(about)) => {
+                let Digests { file: digest, needs: needs_digest } = digests;
+                catalog.add(Library { path, digest, needs_digest, found_in, about });
+            }
+            Some(Err(refusal)) => catalog.refused.push(refusal),
+            None => {}
         }
     }
     catalog.drop_needed();
@@ -142,13 +167,13 @@ fn is_world_writable(_path: &Path) -> bool {
     false
 }
 
-/// Reads the file as an object file that exports the entry symbol; answers its digest and that of
-/// the libraries it needs.
-fn inspect(path: &Path) -> Result<(String, Option<String>), Refusal> {
+/// Reads the file as an object file that exports the entry symbol; answers what it is.
+fn inspect(path: &Path) -> Result<Digests, Refusal> {
     let refuse = |reason: String, remedy: &str| Refusal {
         path: path.to_owned(),
         reason,
         remedy: remedy.to_owned(),
+        lasting: false,
     };
     let io = |e: std::io::Error| refuse(e.to_string(), "check that the file can be read");
     let len = fs::metadata(path).map_err(io)?.len();
@@ -179,7 +204,7 @@ fn inspect(path: &Path) -> Result<(String, Option<String>), Refusal> {
     }
     // One that is there and cannot be read is one that the loader cannot read either.
     let needs = Needs::of(path).digest().map_err(io)?;
-    Ok((blake3::hash(&bytes).to_hex().to_string(), needs))
+    Ok(Digests { file: blake3::hash(&bytes).to_hex().to_string(), needs })
 }
 
 impl Catalog {

@@ -6,16 +6,27 @@
 pub mod discover;
 pub mod load;
 pub mod needs;
+pub mod remembered;
 
 use needs::Needs;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use vq_plugin_api::Value;
 use vq_plugin_api::handle::Descriptor;
-use vq_plugin_api::params::Config;
+use vq_plugin_api::params::{Config, Param};
 
-pub use discover::{Described, SearchPath, discover};
+pub use discover::{Candidate, Described, SearchPath, discover};
+pub use remembered::Remembered;
+
+/// What a description may hold, as the process that read it from the library's table keeps to.
+const MAX_METHODS: usize = 256;
+const MAX_PARAMS: usize = 256;
+const MAX_VALUES: usize = 4096;
+const MAX_NAME: usize = 64;
+/// Bytes of a text in it.
+const MAX_TEXT: usize = 16 << 10;
 
 /// What a library says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +39,76 @@ pub struct LibraryDescription {
     pub layout_checked: bool,
     /// Its methods.
     pub methods: Vec<Descriptor>,
+}
+
+impl LibraryDescription {
+    /// Holds it against what a library may offer: whoever wrote it may have been the library.
+    ///
+    /// # Errors
+    /// What is wrong, in a clause.
+    pub fn check(&self) -> Result<(), String> {
+        let methods = &self.methods;
+        if methods.is_empty() || methods.len() > MAX_METHODS {
+            return Err(format!("it offers {} methods", methods.len()));
+        }
+        short("sdk", &self.sdk)?;
+        let mut ids = BTreeSet::new();
+        for method in methods {
+            if !is_name(&method.id, "-_") {
+                return Err(format!(
+                    "a method's id is not [a-z][a-z0-9_-]*, {MAX_NAME} characters"
+                ));
+            }
+            if !ids.insert(&method.id) {
+                return Err(format!("it offers {} twice", method.id));
+            }
+            let Descriptor { name, version, description, paper, .. } = method;
+            let Descriptor { authors, license, homepage, tags, .. } = method;
+            for text in [name, version, description, paper, authors, license, homepage, tags] {
+                short("a text", text)?;
+            }
+            if method.params.len() > MAX_PARAMS {
+                return Err(format!("{} has {} parameters", method.id, method.params.len()));
+            }
+            let mut names = BTreeSet::new();
+            for param in &method.params {
+                param_is_sound(param)
+                    .map_err(|wrong| format!("a parameter of {}: {wrong}", method.id))?;
+                if !names.insert(&param.name) {
+                    return Err(format!("{} has {} twice", method.id, param.name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn param_is_sound(param: &Param) -> Result<(), String> {
+    if !is_name(&param.name, "_") {
+        return Err("its name is not [a-z][a-z0-9_]*".to_owned());
+    }
+    short("its help", &param.help)?;
+    let values = param.choices.len().max(param.grid.len());
+    if values > MAX_VALUES {
+        return Err(format!("{values} values"));
+    }
+    for value in param.choices.iter().chain(&param.grid).chain([&param.default]) {
+        short("a value", &value.to_string())?;
+    }
+    [&param.default].into_iter().chain(&param.grid).try_for_each(|value| param.check(value))
+}
+
+fn is_name(text: &str, also: &str) -> bool {
+    text.len() <= MAX_NAME
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
+}
+
+fn short(what: &str, text: &str) -> Result<(), String> {
+    match text.len() {
+        0..=MAX_TEXT => Ok(()),
+        bytes => Err(format!("{what} of {bytes} bytes")),
+    }
 }
 
 /// One library that can be used.
@@ -90,6 +171,8 @@ pub struct Refusal {
     pub reason: String,
     /// What to do about it.
     pub remedy: String,
+    /// The file alone is the cause: as long as it stays the same, so does this.
+    pub lasting: bool,
 }
 
 /// Everything the search found.

@@ -15,8 +15,11 @@ pub struct Marks {
     pub tied: bool,
 }
 
+/// A sign, whether it is set, and what it means.
+type Sign = (&'static str, fn(Marks) -> bool, &'static str);
+
 /// The sign of each mark and what it means.
-const SIGNS: [(&str, fn(Marks) -> bool, &str); 4] = [
+const SIGNS: [Sign; 4] = [
     ("?", |of| of.unproven, "unproven: the numbers may come from elsewhere than the stored bytes"),
     ("~", |of| of.unweighed, "learned a model of unknown size"),
     ("*", |of| of.learned_from_base, "learned from rows that it is measured on"),

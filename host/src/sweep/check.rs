@@ -101,17 +101,21 @@ impl Check<'_> {
             }
             None => Duration::from_secs(600),
         };
-        let memory = match &run.memory {
+        let size = |written: &Option<_>, default: ByteSize| match written {
             Some(written) => {
-                let memory = written.get_ref().parse::<ByteSize>();
+                let size = Spanned::<String>::get_ref(written).parse::<ByteSize>();
                 let rule = "write a size such as \"8GiB\" or \"500MB\"";
-                self.readable("a size", rule, written, memory.ok())?.as_u64()
+                self.readable("a size", rule, written, size.ok()).map(|size| size.as_u64())
             }
-            None => ByteSize::gib(8).as_u64(),
+            None => Ok(default.as_u64()),
         };
-        for (key, written, zero) in
-            [("timeout", &run.timeout, timeout.is_zero()), ("memory", &run.memory, memory == 0)]
-        {
+        let memory = size(&run.memory, ByteSize::gib(8))?;
+        let scratch = size(&run.scratch, ByteSize::gib(1))?;
+        for (key, written, zero) in [
+            ("timeout", &run.timeout, timeout.is_zero()),
+            ("memory", &run.memory, memory == 0),
+            ("scratch", &run.scratch, scratch == 0),
+        ] {
             if let (Some(written), true) = (written, zero) {
                 let problem = SweepProblem::NotPositive { key, found: written.get_ref().clone() };
                 return Err(self.refuse(written.span(), problem));
@@ -126,6 +130,7 @@ impl Check<'_> {
             threads: self.at_least("threads", run.threads.as_ref(), 0)?.unwrap_or(0),
             timeout,
             memory,
+            scratch,
             store: self.base_dir.join(store),
         })
     }

@@ -58,6 +58,8 @@ pub struct RunOptions {
     pub timeout: Duration,
     /// Bytes per cell, more than zero.
     pub memory: u64,
+    /// Bytes that a cell may write to its scratch folder, more than zero.
+    pub scratch: u64,
     /// The SQLite file, joined to the sweep file's folder.
     pub store: PathBuf,
 }
@@ -186,6 +188,7 @@ jobs = 2                      # cells at once; timings are marked exclusive only
 threads = 4                   # per cell; 0 = cores / jobs
 timeout = "90s"               # per cell
 memory = "1GiB"               # per cell
+scratch = "2GiB"              # per cell
 store = "elsewhere/first-look.db"
 
 [[dataset]]
@@ -254,6 +257,7 @@ use = "zlattice"
             threads: 4,
             timeout: Duration::from_secs(90),
             memory: 1 << 30,
+            scratch: 2 << 30,
             store: folder.path().join("elsewhere/first-look.db"),
         };
         assert_eq!(sweep.run, run);
@@ -327,6 +331,7 @@ use = "zlattice"
             threads: 0,
             timeout: Duration::from_secs(600),
             memory: 8 << 30,
+            scratch: 1 << 30,
             store: PathBuf::from("folder/results/least.db"),
         };
         assert_eq!(sweep.run, run);

@@ -48,6 +48,7 @@ pub(super) struct Run {
     pub(super) threads: Option<Spanned<i64>>,
     pub(super) timeout: Option<Spanned<String>>,
     pub(super) memory: Option<Spanned<String>>,
+    pub(super) scratch: Option<Spanned<String>>,
     pub(super) store: Option<Spanned<String>>,
 }
 

@@ -6,8 +6,11 @@ use super::supervise::{Limits, run};
 use crate::plugin::{Described, Digests, Refusal};
 use crate::record::Outcome;
 use crate::report::plain;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 use vq_plugin_api::conformance::Skip;
 use vq_plugin_api::handle::Proposal;
@@ -16,15 +19,62 @@ use vq_plugin_api::{GridRequest, conformance};
 
 /// Describing and expanding take milliseconds; a library that needs longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A library that is only looked for has so much time of its own: to compute or to sleep, not to
+/// wait for a disk or a processor.
+const OWN_TIME: Duration = Duration::from_secs(2);
+/// Libraries that are described at once.
+const AT_ONCE: usize = 8;
 /// Characters of what a refused library printed that are told.
 const LAST_WORDS: usize = 160;
 /// A clock of whole seconds has gone on when a method is asked again after so long.
 const ANOTHER_SECOND: Duration = Duration::from_millis(1100);
-/// Memory for questions.
+/// Memory and scratch for questions.
 const MEMORY: u64 = 4 << 30;
+const SCRATCH: u64 = 1 << 30;
 
-fn limits(timeout: Duration, sandbox: bool) -> Limits {
-    Limits { timeout, memory: Some(MEMORY), threads: 1, sandbox }
+fn limits(own_time: Option<Duration>, sandbox: bool) -> Limits {
+    let (timeout, memory, scratch) = (PATIENCE, Some(MEMORY), SCRATCH);
+    Limits { timeout, own_time, memory, threads: 1, scratch, sandbox }
+}
+
+/// What each of the libraries at `paths` offers, in their order; `patient` with those that take
+/// long.
+///
+/// # Errors
+/// What the host could not do.
+pub fn describe_all(
+    paths: &[&Path],
+    patient: bool,
+    sandbox: bool,
+    cancel: &AtomicBool,
+) -> Result<Vec<Described>, HostFault> {
+    let own_time = (!patient).then_some(OWN_TIME);
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    // Each child lives no longer than the thread that started it.
+    let work = || {
+        let mut described = Vec::new();
+        while let Some((i, path)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, paths.get(i)?)))
+        {
+            described.push((i, describe_within(path, own_time, sandbox, cancel)));
+        }
+        described
+    };
+    let mut described = thread::scope(|scope| {
+        let others = threads.min(AT_ONCE).min(paths.len()).saturating_sub(1);
+        // This thread does what no other does.
+        let others: Vec<_> = (0..others)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
+            .collect();
+        let mut described = work();
+        for other in others {
+            described.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        described
+    });
+    described.sort_by_key(|(i, _)| *i);
+    described.into_iter().map(|(_, described)| described).collect()
 }
 
 /// What the library at `path` offers.
@@ -32,14 +82,29 @@ fn limits(timeout: Duration, sandbox: bool) -> Limits {
 /// # Errors
 /// Why it cannot be used, and what to do; or what the host could not do.
 pub fn describe(path: &Path, sandbox: bool, cancel: &AtomicBool) -> Result<Described, HostFault> {
-    let limits = limits(PATIENCE, sandbox);
+    describe_within(path, None, sandbox, cancel)
+}
+
+fn describe_within(
+    path: &Path,
+    own_time: Option<Duration>,
+    sandbox: bool,
+    cancel: &AtomicBool,
+) -> Result<Described, HostFault> {
+    let limits = limits(own_time, sandbox);
     let ended = run(path, None, Job::Describe, &limits, cancel, &mut |_, _| ())?;
     let (outcome, error) = match ended.answer {
-        Answer::Described(about) => return Ok(Ok(about)),
+        Answer::Described(about) => match about.check() {
+            Ok(()) => return Ok(Ok(about)),
+            Err(wrong) => (Outcome::Invalid, format!("its description cannot be: {wrong}")),
+        },
         Answer::Failed { outcome, error } => (outcome, error),
         _ => (Outcome::Crashed, "it answered another question".into()),
     };
     let ours = env!("CARGO_PKG_VERSION");
+    // What the loader misses may come, and memory too.
+    let lasting = !error.contains("dynamic loader")
+        && !matches!(outcome, Outcome::OutOfMemory | Outcome::Cancelled);
     let remedy = match outcome {
         Outcome::Failed if error.contains("vq-plugin-api") || error.contains("ABI") => {
             format!("rebuild it against vq-plugin-api {ours} (plugin ABI 1)")
@@ -64,6 +129,7 @@ pub fn describe(path: &Path, sandbox: bool, cancel: &AtomicBool) -> Result<Descr
         path: path.to_owned(),
         reason: error.replace(" at load", " while it was loaded") + &last_words(&ended.printed),
         remedy,
+        lasting,
     }))
 }
 
@@ -91,7 +157,7 @@ pub fn expand(
 ) -> Result<Vec<Vec<Proposal>>, ExpandError> {
     let expected = requests.len();
     let job = Job::Expand { method: method.to_owned(), requests };
-    let limits = limits(PATIENCE, sandbox);
+    let limits = limits(None, sandbox);
     match run(library, Some(digests), job, &limits, cancel, &mut |_, _| ())?.answer {
         Answer::Expanded(answers) if answers.len() == expected => Ok(answers),
         Answer::Failed { error, .. } => Err(ExpandError::Method(error)),
@@ -205,7 +271,7 @@ fn across(
     }
     on_step(&Step { function: String::new(), rule: rule.id.to_owned() });
     let age = Duration::try_from_secs_f64(age_s).unwrap_or_default();
-    std::thread::sleep(ANOTHER_SECOND.saturating_sub(age));
+    thread::sleep(ANOTHER_SECOND.saturating_sub(age));
     let job = Job::Print { method: checked.method.clone(), fixed };
     checked.checks += 1;
     let (function, found) = match run(path, None, job, limits, cancel, &mut |_, _| ())?.answer {

@@ -6,10 +6,14 @@ mod engine;
 pub mod environment;
 pub(crate) mod exchange;
 pub mod fault;
+mod lines;
+#[cfg(target_os = "linux")]
+mod machine;
 mod memory;
 pub mod protocol;
 pub mod reporter;
 pub mod sandbox;
 mod scratch;
 pub mod supervise;
+mod watch;
 pub mod work;

@@ -83,6 +83,8 @@ pub struct Order {
     pub digests: Option<Digests>,
     /// Bytes of memory the child may take; `None`: no limit.
     pub memory: Option<u64>,
+    /// Bytes that a file of the child's may have.
+    pub file_bytes: u64,
     /// Process id of the parent, to notice that it is gone.
     pub parent: u32,
     /// Hold the child to its own files, as far as the kernel can.

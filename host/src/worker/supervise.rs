@@ -2,13 +2,16 @@
 //! the plugin does to it, and says how it ended.
 
 use super::environment;
-use super::exchange::{Area, AreaError, FILLED, LENT};
+use super::exchange::{AREA, Area, AreaError, FILLED, LENT};
 use super::fault::HostFault;
+use super::lines::{self, Found, Log};
+use super::machine::{self, Kept};
 use super::memory::{Container, machine_bytes};
 use super::protocol::{
     Answer, CheckFinding, Engine, Evaluation, Job, Measurement, Message, Order, Role,
 };
 use super::scratch::{Scratch, remove_registrations};
+use super::watch::{Budget, Watch, end_group, most_resident};
 use super::work::VERB;
 use crate::data::Prepared;
 use crate::plugin::Digests;
@@ -16,8 +19,7 @@ use crate::record::{Outcome, Sandbox};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -28,7 +30,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use vq_plugin_api::Level;
 use vq_plugin_api::conformance::Skip;
 use wait4::Wait4;
 
@@ -36,20 +37,8 @@ use wait4::Wait4;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a dead child's pipes may stay open (a grandchild could hold them).
 const DRAIN: Duration = Duration::from_secs(2);
-/// Bytes of the child's output that are kept, from its end.
-const OUTPUT_TAIL: usize = 8 * 1024;
-/// A protocol line longer than this is not ours.
-const MAX_LINE: u64 = 256 << 20;
 /// How OpenMP's threads wait for each other; read when its library is loaded.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
-/// Log lines kept per cell, and about how many bytes of them.
-const MAX_LOG_LINES: usize = 200;
-const MAX_LOG_BYTES: usize = 64 * 1024;
-/// Lines of the host's own beside them; a worker has a few.
-const MAX_NOTES: usize = 20;
-/// Characters of a log line or an error, and of a stage, that are kept.
-const MAX_TEXT: usize = 4096;
-const MAX_STAGE: usize = 400;
 /// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
 /// which a death counts as out of memory.
 const NEAR_LIMIT: f64 = 0.85;
@@ -61,10 +50,14 @@ const PROGRAM_PAGES: u64 = 32 << 20;
 pub struct Limits {
     /// Wall time.
     pub timeout: Duration,
+    /// Time of its own, in which it computes or sleeps; `None`: all of it.
+    pub own_time: Option<Duration>,
     /// Bytes of anonymous memory.
     pub memory: Option<u64>,
     /// Threads, told to every threading library we know of.
     pub threads: usize,
+    /// Bytes of files in the scratch folder.
+    pub scratch: u64,
     /// Hold the plugin to its own files, as far as the kernel can (see [`super::sandbox`]).
     pub sandbox: bool,
 }
@@ -89,6 +82,8 @@ pub struct Ended {
     pub log: Option<String>,
     /// That tail alone.
     pub printed: String,
+    /// What of the machine had changed under it, and was put back.
+    pub changed: Vec<String>,
     /// What held the plugin in its place; `None` if the child did not get so far.
     pub sandbox: Option<Sandbox>,
     /// Highest resident memory of a cell's engines.
@@ -97,53 +92,10 @@ pub struct Ended {
     pub wall_s: f64,
 }
 
-/// What is kept of a child's log lines.
-#[derive(Debug, Default)]
-struct Log {
-    lines: Vec<String>,
-    bytes: usize,
-    /// Lines of the plugin that are not kept.
-    dropped: usize,
-    /// The host's own, which no plugin's lines crowd out.
-    notes: Vec<String>,
-}
-
-impl Log {
-    fn line(&mut self, level: Level, text: String) {
-        if self.lines.len() >= MAX_LOG_LINES || self.bytes >= MAX_LOG_BYTES {
-            self.dropped += 1;
-            return;
-        }
-        let line = format!("{}: {}", name(level), capped(text, MAX_TEXT));
-        self.bytes += line.len();
-        self.lines.push(line);
-    }
-
-    fn note(&mut self, text: String) {
-        if self.notes.len() < MAX_NOTES {
-            self.notes.push(format!("{}: {}", name(Level::Warn), capped(text, MAX_TEXT)));
-        }
-    }
-
-    /// All of it, and what the child `printed`; `None` for nothing.
-    fn text(mut self, printed: &str) -> Option<String> {
-        match self.dropped {
-            0 => {}
-            1 => self.lines.push("(1 more line is not kept)".to_owned()),
-            dropped => self.lines.push(format!("({dropped} more lines are not kept)")),
-        }
-        self.lines.append(&mut self.notes);
-        if !printed.is_empty() {
-            self.lines.push(format!("printed:\n{printed}"));
-        }
-        (!self.lines.is_empty()).then(|| self.lines.join("\n"))
-    }
-}
-
 enum Event {
     Line(Message),
-    Garbage,
-    Closed,
+    /// The end of a child's pipe, and how many lines of it were none.
+    Closed(u64),
     Exited(std::io::Result<wait4::ResUse>),
 }
 
@@ -192,10 +144,11 @@ pub fn run(
     if cancel.load(Ordering::SeqCst) {
         return Ok(interrupted(started));
     }
-    let (events, inbox) = mpsc::channel();
+    let (events, inbox) = mpsc::sync_channel(lines::waiting(longest(&job)));
     let asked = Asked { library, digests: digests.as_ref(), limits, events: &events };
     let child = asked.start(None, job, Vec::new())?;
-    let watched = Watched { limits, container: Container::look(), cancel, started };
+    let kept = machine::keep();
+    let watched = Watched { limits, container: Container::look(), kept, cancel, started };
     let end = watched.watch(vec![child], &inbox, on_progress)?;
     blameless(limits, &end)?;
     Ok(end)
@@ -233,10 +186,11 @@ pub fn measure(
         if cancel.load(Ordering::SeqCst) {
             return Ok(interrupted(started));
         }
-        let (events, inbox) = mpsc::channel();
+        let (events, inbox) = mpsc::sync_channel(lines::waiting(lines::OF_WORK));
         let asked = Asked { library, digests: Some(digests), limits, events: &events };
         let children = asked.start_cell(cell, together.clone())?;
-        let watched = Watched { limits, container: Container::look(), cancel, started };
+        let kept = machine::keep();
+        let watched = Watched { limits, container: Container::look(), kept, cancel, started };
         let mut end = watched.watch(children, &inbox, on_progress)?;
         blameless(limits, &end)?;
         match &mut end.answer {
@@ -277,6 +231,7 @@ fn interrupted(started: Instant) -> Ended {
         checked: (Vec::new(), Vec::new()),
         log: None,
         printed: String::new(),
+        changed: Vec::new(),
         sandbox: None,
         peaks: Peaks::default(),
         wall_s: started.elapsed().as_secs_f64(),
@@ -295,7 +250,7 @@ struct Asked<'a> {
     library: &'a Path,
     digests: Option<&'a Digests>,
     limits: &'a Limits,
-    events: &'a mpsc::Sender<(usize, Event)>,
+    events: &'a mpsc::SyncSender<(usize, Event)>,
 }
 
 impl Asked<'_> {
@@ -367,9 +322,11 @@ impl Asked<'_> {
             memory: limits.memory.filter(|_| !referee),
             parent: std::process::id(),
             sandbox: limits.sandbox,
+            file_bytes: limits.scratch,
             scratch: scratch.as_ref().map(Scratch::work),
             job,
         };
+        let longest = longest(&order.job);
         let program = executable();
         let mut process = spawn(&program, &order, limits, &lent).map_err(|error| {
             // A working directory that is gone shows as a program that is not there.
@@ -383,9 +340,18 @@ impl Asked<'_> {
         if let Some(scratch) = &scratch {
             scratch.belongs_to(pid);
         }
+        let budget = Budget {
+            memory: limits.memory,
+            lent: 2 * AREA as u64,
+            threads: limits.threads,
+            scratch: limits.scratch,
+        };
+        let place = scratch.as_ref().map(Scratch::work);
+        // Where nothing denies it, it may start processes.
+        let watch = (!referee).then(|| Watch::new(vec![pid], true, place, budget));
         // The referee hears more later.
         let stdin = process.stdin.take().filter(|_| referee);
-        let printed = listen(process, number, self.events).map_err(|error| {
+        let printed = listen(process, number, self.events, longest).map_err(|error| {
             // It ends; that nobody waits for it costs an entry in a table until this process ends.
             kill_group(pid);
             HostFault::start(&executable(), &error)
@@ -399,7 +365,7 @@ impl Asked<'_> {
             held: None,
             answer: None,
             left: false,
-            peak_anonymous: 0,
+            watch,
             peak_resident: 0,
             exited: None,
             closed: false,
@@ -429,15 +395,17 @@ fn aside(folder: &Path) -> Result<OwnedFd, HostFault> {
 fn listen(
     mut process: std::process::Child,
     number: usize,
-    events: &mpsc::Sender<(usize, Event)>,
+    events: &mpsc::SyncSender<(usize, Event)>,
+    longest: usize,
 ) -> std::io::Result<thread::JoinHandle<String>> {
     let (stderr, stdout) = (process.stderr.take(), process.stdout.take());
-    let output = thread::Builder::new().spawn(move || stderr.map(tail).unwrap_or_default())?;
-    let lines = events.clone();
+    let output =
+        thread::Builder::new().spawn(move || stderr.map(lines::tail).unwrap_or_default())?;
+    let heard = events.clone();
     let listen = move || {
-        stdout.into_iter().for_each(|pipe| {
-            read_lines(pipe, &|event| lines.send((number, event)).is_ok());
-        });
+        let hear = |line| heard.send((number, Event::Line(line))).is_ok();
+        let garbage = stdout.map_or(0, |pipe| lines::read(pipe, longest, hear));
+        let _ = heard.send((number, Event::Closed(garbage)));
     };
     thread::Builder::new().spawn(listen)?;
     let ends = events.clone();
@@ -519,7 +487,8 @@ struct Child {
     answer: Option<Answer>,
     /// The referee needs it no more.
     left: bool,
-    peak_anonymous: u64,
+    /// What it uses; `None` for the referee.
+    watch: Option<Watch>,
     peak_resident: u64,
     exited: Option<Option<ExitStatus>>,
     closed: bool,
@@ -548,6 +517,7 @@ impl Child {
 struct Watched<'a> {
     limits: &'a Limits,
     container: Container,
+    kept: Kept,
     cancel: &'a AtomicBool,
     started: Instant,
 }
@@ -555,19 +525,20 @@ struct Watched<'a> {
 impl Watched<'_> {
     /// Watches `children` until all are gone. The last of them answers.
     fn watch(
-        &self,
+        self,
         mut children: Vec<Child>,
         inbox: &mpsc::Receiver<(usize, Event)>,
         on_progress: &mut dyn FnMut(&str, f32),
     ) -> Result<Ended, HostFault> {
         let last = children.len() - 1;
-        let mut checked = (Vec::new(), Vec::new());
+        let mut checked = Found::default();
         let mut log = Log::default();
         let mut stage = String::from("start");
         // The part of the stage that a call under way covers.
         let mut part = (0.0, 1.0);
         let mut killed: Option<(Outcome, String)> = None;
         let mut drain_until: Option<Instant> = None;
+        let mut next_look = Instant::now();
         while !children.iter().all(Child::over) {
             match inbox.recv_timeout(TICK) {
                 Ok((number, Event::Line(message))) => {
@@ -595,32 +566,35 @@ impl Watched<'_> {
                             );
                         }
                         Message::Progress { stage: now, fraction, to } => {
-                            stage = capped(now, MAX_STAGE);
+                            stage = lines::stage(&now);
                             part = (fraction, to);
                             on_progress(&stage, fraction);
                         }
                         Message::Left(role) if child.role == Some(Role::Referee) => {
                             let of = children.iter_mut().find(|child| child.role == Some(role));
                             if let Some(of) = of {
-                                of.peak_resident = of.peak_resident.max(resident_bytes(of.pid));
+                                of.peak_resident =
+                                    of.peak_resident.max(most_resident(of.pid).unwrap_or(0));
                                 of.left = true;
                                 kill_group(of.pid);
                             }
                         }
-                        Message::Log { level, text } => log.line(level, text),
-                        Message::Note(text) => log.note(text),
+                        Message::Log { level, text } => log.line(level, &text),
+                        Message::Note(text) => log.note(&text),
                         Message::Found(finding) if child.role.is_none() => {
-                            checked.0.push(finding);
+                            checked.finding(finding);
                         }
-                        Message::Skipped(skip) if child.role.is_none() => checked.1.push(skip),
+                        Message::Skipped(skip) if child.role.is_none() => checked.skip(skip),
                         Message::Answer(_)
                         | Message::Left(_)
                         | Message::Found(_)
                         | Message::Skipped(_) => {}
                     }
                 }
-                Ok((_, Event::Garbage)) => {}
-                Ok((number, Event::Closed)) => children[number].closed = true,
+                Ok((number, Event::Closed(garbage))) => {
+                    log.garbage(garbage);
+                    children[number].closed = true;
+                }
                 Ok((number, Event::Exited(usage))) => {
                     let child = &mut children[number];
                     let usage = usage.ok();
@@ -628,7 +602,7 @@ impl Watched<'_> {
                     child.peak_resident = child.peak_resident.max(peak);
                     child.exited = Some(usage.map(|usage| usage.status));
                     // Whatever the plugin started dies with it, and lets go of the pipes.
-                    kill_group(child.pid);
+                    end_group(child.pid);
                     if number == last {
                         children.iter().for_each(|child| kill_group(child.pid));
                     }
@@ -644,7 +618,8 @@ impl Watched<'_> {
                 }
                 continue;
             }
-            if killed.is_none() {
+            if killed.is_none() && Instant::now() >= next_look {
+                next_look = Instant::now() + TICK;
                 killed = self.verdict(&mut children, &stage);
                 if killed.is_some() {
                     children.iter().for_each(|child| kill_group(child.pid));
@@ -678,24 +653,27 @@ impl Watched<'_> {
             let error = format!("still at {stage} after the time limit of {limit}");
             return Some((Outcome::Timeout, error));
         }
-        let running =
-            |child: &&mut Child| child.exited.is_none() && child.role != Some(Role::Referee);
-        children.iter_mut().filter(running).find_map(|child| {
-            let anonymous = anonymous_bytes(child.pid);
-            child.peak_anonymous = child.peak_anonymous.max(anonymous);
-            let limit = self.limits.memory.filter(|limit| anonymous > *limit)?;
-            let error = format!("passed the memory limit of {} at {stage}", size(limit));
-            Some((Outcome::OutOfMemory, error))
+        if let Some(referee) = children.last().filter(|c| c.role == Some(Role::Referee)) {
+            self.kept.check(&[referee.pid]);
+        }
+        children.iter_mut().filter(|child| child.exited.is_none()).find_map(|child| {
+            let watch = child.watch.as_mut()?;
+            if let Some(passed) = watch.look() {
+                return Some((passed.outcome(), passed.text(stage)));
+            }
+            let limit = self.limits.own_time.filter(|limit| watch.own_time() > *limit)?;
+            let limit = humantime::format_duration(limit);
+            Some((Outcome::Timeout, format!("still at {stage} after {limit}")))
         })
     }
 
     fn conclude(
-        &self,
+        self,
         mut children: Vec<Child>,
         stage: &str,
         killed: Option<(Outcome, String)>,
         log: Log,
-        checked: (Vec<CheckFinding>, Vec<Skip>),
+        checked: Found,
     ) -> Result<Ended, HostFault> {
         let printed: Vec<String> = children
             .iter_mut()
@@ -714,7 +692,8 @@ impl Watched<'_> {
         let printed = printed.collect::<Vec<_>>().join("\n");
         Ok(Ended {
             answer: answer?,
-            checked,
+            checked: checked.into_parts(),
+            changed: self.kept.end(),
             log: log.text(&printed),
             printed,
             sandbox,
@@ -745,7 +724,7 @@ impl Watched<'_> {
         match (killed, answer) {
             (_, Some(Answer::HostFailed(fault))) => Err(fault),
             (_, Some(Answer::Failed { outcome, error })) => {
-                Ok(Answer::Failed { outcome, error: capped(error, MAX_TEXT) })
+                Ok(Answer::Failed { outcome, error: lines::error(&error) })
             }
             (None, Some(Answer::Ended(role))) => {
                 let of = children.iter().position(|child| child.role == Some(role));
@@ -757,6 +736,7 @@ impl Watched<'_> {
                 }
                 Ok(Answer::Failed { outcome, error })
             }
+            (_, Some(Answer::Checked(of))) => Ok(Answer::Checked(lines::checked(of))),
             // An answer that was on its way when the limit struck is worth more than the limit.
             (_, Some(answer)) => Ok(answer),
             (None, None) if children[last].role == Some(Role::Referee) => {
@@ -771,7 +751,8 @@ impl Watched<'_> {
 
     /// Why `child` ended by itself, without an answer.
     fn cause_of(&self, child: &Child, printed: &str, stage: &str) -> Result<Answer, HostFault> {
-        let most = child.peak_anonymous.max(child.peak_resident.saturating_sub(PROGRAM_PAGES));
+        let watched = child.watch.as_ref().map_or(0, Watch::peak);
+        let most = watched.max(child.peak_resident.saturating_sub(PROGRAM_PAGES));
         let room = [self.limits.memory, machine_bytes()].into_iter().flatten().min();
         let near = room.is_some_and(|room| most as f64 > NEAR_LIMIT * room as f64);
         let (outcome, error) = match out_of_container(child.status(), stage, &self.container) {
@@ -797,6 +778,17 @@ impl Answer {
     /// True for what a process may answer before it is confined.
     fn begins(&self) -> bool {
         matches!(self, Answer::HostFailed(_) | Answer::Replaced { .. })
+    }
+}
+
+/// Longest line that a job's child may say.
+fn longest(job: &Job) -> usize {
+    match job {
+        Job::Engine(_) => lines::OF_WORK,
+        Job::Referee(_) => lines::OF_REFEREE,
+        Job::Expand { .. } => lines::OF_GRIDS,
+        // Each answers in one line.
+        Job::Describe | Job::Check { .. } | Job::Print { .. } => lines::OF_ANSWER,
     }
 }
 
@@ -862,25 +854,8 @@ fn cause(
     }
 }
 
-/// The first `most` characters of a text that came from a child.
-fn capped(mut text: String, most: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(most) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
-}
-
-fn name(level: Level) -> &'static str {
-    match level {
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warning",
-    }
 }
 
 fn kill_group(pid: u32) {
@@ -890,88 +865,10 @@ fn kill_group(pid: u32) {
     }
 }
 
-/// Resident memory that belongs to the process alone (the mapped files of others do not count).
-fn anonymous_bytes(pid: u32) -> u64 {
-    status_bytes(pid, &["RssAnon:", "RssShmem:"])
-}
-
-/// The most resident memory it had so far.
-fn resident_bytes(pid: u32) -> u64 {
-    status_bytes(pid, &["VmHWM:"])
-}
-
-fn status_bytes(pid: u32, names: &[&str]) -> u64 {
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
-    let kilobytes = |name: &&str| -> u64 {
-        let line = status.lines().find_map(|l| l.strip_prefix(name));
-        let number = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok());
-        number.unwrap_or(0)
-    };
-    names.iter().map(kilobytes).sum::<u64>() * 1024
-}
-
-/// Hands every line on to `send`, which answers whether anybody still listens.
-fn read_lines(pipe: impl Read, send: &dyn Fn(Event) -> bool) {
-    let mut reader = BufReader::new(pipe);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-        let event = match serde_json::from_slice(&line) {
-            Ok(message) => Event::Line(message),
-            Err(_) => Event::Garbage,
-        };
-        if !send(event) {
-            break;
-        }
-    }
-    send(Event::Closed);
-}
-
-/// Reads to the end and keeps the tail, so that a chatty plugin neither blocks nor fills memory.
-fn tail(mut pipe: impl Read) -> String {
-    let mut kept = Vec::new();
-    let mut chunk = [0u8; 4096];
-    while let Ok(n @ 1..) = pipe.read(&mut chunk) {
-        kept.extend_from_slice(&chunk[..n]);
-        if kept.len() > 2 * OUTPUT_TAIL {
-            kept.drain(..kept.len() - OUTPUT_TAIL);
-        }
-    }
-    kept.drain(..kept.len().saturating_sub(OUTPUT_TAIL));
-    let text = String::from_utf8_lossy(&kept);
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect::<String>()
-        .trim()
-        .to_owned()
-}
-
 fn join_within<T>(thread: thread::JoinHandle<T>, patience: Duration) -> Option<T> {
     let end = Instant::now() + patience;
     while !thread.is_finished() && Instant::now() < end {
         thread::sleep(Duration::from_millis(2));
     }
     if thread.is_finished() { thread.join().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plugin_that_logs_much_does_not_crowd_out_what_the_host_says_of_it() {
-        let mut log = Log::default();
-        for i in 0..MAX_LOG_LINES + 3 {
-            log.line(Level::Info, format!("line {i}"));
-        }
-        log.note("it changed something".into());
-        let text = log.text("hello").unwrap();
-        let end = "\n(3 more lines are not kept)\nwarning: it changed something\nprinted:\nhello";
-        assert!(text.starts_with("info: line 0\n") && text.ends_with(end), "{text}");
-        assert_eq!(Log::default().text(""), None);
-    }
 }

@@ -27,8 +27,6 @@ use vq_plugin_api::{GridRequest, conformance};
 
 /// The verb by which the host starts itself as a worker.
 pub(super) const VERB: &str = "worker";
-/// Bytes that one file of a plugin may have.
-const LARGEST_FILE: u64 = 1 << 30;
 /// How long text on its way through a pipe of this process is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -147,8 +145,9 @@ fn take_descriptors(lent: &[i32]) -> nix::Result<(OwnedFd, Vec<OwnedFd>)> {
 
 /// What the job of `order` has to touch.
 fn room(order: &Order) -> Room {
-    let engine =
-        |threads| (sandbox::Role::Engine, vec![order.library.clone()], threads, Some(LARGEST_FILE));
+    let engine = |threads| {
+        (sandbox::Role::Engine, vec![order.library.clone()], threads, Some(order.file_bytes))
+    };
     let (role, readable, threads, largest_file) = match &order.job {
         // What it writes is the codes.
         Job::Referee(cell) => (sandbox::Role::Referee, files(&cell.data), cell.threads, None),

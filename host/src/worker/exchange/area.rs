@@ -30,7 +30,8 @@ const ALIGNMENT: usize = 64;
 /// At most two outputs, with a zone before each and what alignment takes.
 const MARGIN: usize = 4 * ZONE;
 /// All of an area.
-const BYTES: usize = MARGIN + ROOM;
+pub(crate) const AREA: usize = MARGIN + ROOM;
+const BYTES: usize = AREA;
 /// No access, before and behind.
 const GUARD: usize = 1 << 16;
 /// What lies where nobody may write.
