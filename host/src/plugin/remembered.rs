@@ -7,8 +7,8 @@
 //! A note is taken for what a library might have said just now, not for more: it is held against
 //! the same rules, and whoever opens the library for a cell compares its digest first.
 
-use super::discover::Candidate;
 use super::discover::AllDescribed;
+use super::discover::Candidate;
 use super::{Described, Digests, LibraryDescription, Refusal};
 use nix::unistd::getuid;
 use serde::{Deserialize, Serialize};

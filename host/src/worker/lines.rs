@@ -283,7 +283,14 @@ pub(super) fn checked(of: CheckedMethod) -> CheckedMethod {
     of.findings.into_iter().for_each(|finding| kept.finding(finding));
     of.skipped.into_iter().for_each(|skip| kept.skip(skip));
     let (findings, skipped) = kept.into_parts();
-    CheckedMethod { method: stage(&of.method), checks: of.checks, findings, skipped, log: None, made: of.made }
+    CheckedMethod {
+        method: stage(&of.method),
+        checks: of.checks,
+        findings,
+        skipped,
+        log: None,
+        made: of.made,
+    }
 }
 
 #[cfg(test)]

@@ -386,7 +386,7 @@ mod tests {
     }
 
     fn most_resident_of_this() -> u64 {
-        most_resident(std::process::id()).unwrap()
+        most_resident(std::process::id()).expect("this process is there")
     }
 
     #[test]
