@@ -743,7 +743,9 @@ replaced! {
             // SAFETY: the first of the bytes that were lent to read, in memory of the kit's.
             unsafe { codes.data.cast_mut().write(1) };
             // SAFETY: likewise.
-            unsafe { codes.data.cast_mut().add(codes.code_bytes - 1).write(0) };
+            let last = unsafe { codes.data.cast_mut().add(codes.code_bytes - 1) };
+            // SAFETY: likewise.
+            unsafe { last.write(0) };
         }
         code
     } => "lent-input";
@@ -816,7 +818,7 @@ replaced! {
 }
 
 fn good_scorer() -> &'static VqScorerV1 {
-    let get = good().get_extension.unwrap();
+    let get = good().get_extension.expect("it has extensions");
     // SAFETY: the SDK's own table; the id lives during the call.
     let table = unsafe { get(VqStr::new(SCORER_V1)) };
     // SAFETY: what that id stands for, static.
@@ -848,7 +850,7 @@ fn queries_and_packed_codes_that_score_writes_into_are_noticed() {
         bounds: VqMatMut,
         err: *mut VqBuf,
     ) -> i32 {
-        let score = good_scorer().score.unwrap();
+        let score = good_scorer().score.expect("it scores");
         // SAFETY: the arguments are passed on.
         let code = unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) };
         if queries.rows > 0 {
@@ -868,7 +870,7 @@ fn queries_and_packed_codes_that_score_writes_into_are_noticed() {
         bounds: VqMatMut,
         err: *mut VqBuf,
     ) -> i32 {
-        let score = good_scorer().score.unwrap();
+        let score = good_scorer().score.expect("it scores");
         // SAFETY: the arguments are passed on.
         let code = unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) };
         if len > 0 {
@@ -898,7 +900,7 @@ mod padded {
 
     pub(super) unsafe extern "C" fn packed_bytes(this: This, n: usize) -> usize {
         // SAFETY: the instance is passed on.
-        PADDING + n * unsafe { good().code_bytes.unwrap()(this) }
+        PADDING + n * unsafe { good().code_bytes.expect("it says so")(this) }
     }
 
     pub(super) unsafe extern "C" fn pack(
@@ -931,7 +933,7 @@ mod padded {
         bounds: VqMatMut,
         err: *mut VqBuf,
     ) -> i32 {
-        let score = good_scorer().score.unwrap();
+        let score = good_scorer().score.expect("it scores");
         // SAFETY: `packed_bytes` has asked for the padding.
         let (codes, len) = (unsafe { codes.add(PADDING) }, len - PADDING);
         // SAFETY: the arguments are passed on.
@@ -1015,7 +1017,7 @@ fn a_scorer_that_is_gone_after_load_is_noted_and_no_fault() {
             text.len = WHY.len();
             return rc::UNSUPPORTED;
         }
-        let score = good_scorer().score.unwrap();
+        let score = good_scorer().score.expect("it scores");
         // SAFETY: the arguments are passed on.
         unsafe { score(this, ctx, queries, codes, len, n, estimates, bounds, err) }
     }

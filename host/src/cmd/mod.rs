@@ -46,6 +46,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
 fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
     let sandbox = !places.no_sandbox;
+    ask::clear_left_behind();
     let remembered = Remembered::in_cache(cache, sandbox);
     let catalog = discover(&path, &mut |candidates| {
         remembered.describe(candidates, refreshed, &mut |paths| {

@@ -37,6 +37,12 @@ fn limits(own_time: Option<Duration>, sandbox: bool) -> Limits {
     Limits { timeout, own_time, memory, threads: 1, scratch, sandbox }
 }
 
+/// Removes what processes that were killed left behind: a command that asks no library anything
+/// makes no folder of its own, and would leave it there.
+pub fn clear_left_behind() {
+    super::scratch::sweep_once();
+}
+
 /// What each of the libraries at `paths` offers, in their order; `patient` with those that take
 /// long.
 ///

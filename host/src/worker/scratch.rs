@@ -58,9 +58,8 @@ impl Scratch {
     /// A fresh folder that nobody else may enter, on a disk that takes data. The first one of a
     /// process also removes what dead ones left.
     pub(super) fn make() -> Result<Self, HostFault> {
-        static SWEPT: Once = Once::new();
+        sweep_once();
         let place = place(std::env::var_os("TMPDIR"));
-        SWEPT.call_once(|| sweep(&place));
         Self::make_in(&place).map_err(|error| HostFault::scratch(&place, &error))
     }
 
@@ -105,6 +104,12 @@ impl Drop for Scratch {
         let note = io::read_to_string(&self.lock).unwrap_or_default();
         remove(&self.folder, &note, Instant::now() + PATIENCE);
     }
+}
+
+/// Removes what dead processes left, the first time that it is called.
+pub(crate) fn sweep_once() {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(|| sweep(&place(std::env::var_os("TMPDIR"))));
 }
 
 /// Where scratch folders are made: `tmpdir`, or `/tmp` where that is unset or empty. As a full path,
