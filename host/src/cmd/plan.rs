@@ -238,6 +238,7 @@ fn prepare_data(
         PlanError::at(&sweep.source, span, text, format!("`{name}` cannot be prepared"), help)
             .into()
     })?;
+    let name = say::beginning(name);
     for note in prepared.notices.iter().chain(&prepared.notes) {
         say::note(&format!("{name}: {note}"));
     }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use terminal_size::terminal_size_of;
-use vq_host::report::{plain, plain_lines, wrapped};
+use vq_host::report::{fit_middle, plain, plain_lines, wrapped};
 
 /// Bars are drawn at most so often, times a second.
 const DRAWS: u8 = 20;
@@ -57,6 +57,11 @@ pub(super) fn note(text: &str) {
 /// Something that was left out or went another way than asked.
 pub(super) fn warning(text: &str) {
     indented(&format!("warning: {text}"), 9);
+}
+
+/// `name` as the beginning of a line of the terminal: whole, unless it alone is longer.
+pub(super) fn beginning(name: &str) -> String {
+    width().map_or_else(|| name.to_owned(), |width| fit_middle(name, width.max(30) - 10))
 }
 
 fn indented(text: &str, indent: usize) {

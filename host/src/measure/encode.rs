@@ -166,7 +166,7 @@ impl Cell<'_> {
                 |at: &usize| again[at * width..][..width] != expected[at * width..][..width];
             if let Some(at) = (0..len).find(differs) {
                 return Err(Failure::invalid(format!(
-                    "compress gave another code for row {} in a call of {len} other rows",
+                    "compress gave another code for row {} in a call of {len} rows in another order",
                     ids[at]
                 )));
             }

@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use vq_plugin_api::ErrorKind;
 use vq_plugin_api::handle::{CallError, Caller, Instance, Plugin};
+use vq_plugin_api::thread_state::Change;
 
 /// Characters of an error that are told.
 const MOST_TEXT: usize = 4096;
@@ -67,17 +68,20 @@ pub(super) fn serve(
         model: Vec::new(),
         packed: None,
     };
+    let mut told = Change::default();
     while let Ok(request) = shared.frames.request() {
         let (number, socket) = shared.frames.place();
         NUMBER.store(number, Ordering::Relaxed);
         SOCKET.store(socket, Ordering::Relaxed);
         let reply = host.obey(request, &shared.lent, &mut shared.filled);
+        // Before the answer: whoever needs this process no more ends it.
+        if let Some(now) = host.plugin.as_ref().map(Plugin::changed).filter(|now| *now != told) {
+            super::work::note(reporter, "a call of the library", now);
+            told = now;
+        }
         if shared.frames.reply(&reply.unwrap_or_else(Reply::from)).is_err() {
             break;
         }
-    }
-    if let Some(plugin) = &host.plugin {
-        super::work::note(reporter, "a call of the library", plugin.changed());
     }
     Ok(())
 }

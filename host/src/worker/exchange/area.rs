@@ -366,9 +366,9 @@ impl Kept {
     pub(crate) fn set_canaries(&mut self) {
         for around in self.around() {
             // SAFETY: within the pages.
-            let from = unsafe { self.pages.byte_add(around.start) };
+            let from: NonNull<u8> = unsafe { self.pages.byte_add(around.start) }.cast();
             // SAFETY: so many bytes of our own pages, writable until `close`.
-            unsafe { from.cast::<u8>().write_bytes(CANARY, around.len()) };
+            unsafe { from.write_bytes(CANARY, around.len()) };
         }
     }
 
