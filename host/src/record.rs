@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The key decides what is computed again, so it holds all that can change a result and nothing
-//! else: thread counts, file names and the time of day stay out. A record travels from the worker
-//! as one JSON line and is stored as one row of `cells` plus its rows of `metrics`.
+//! else: thread counts, file names and the time of day stay out. What was measured comes from the
+//! referee as one JSON line; a record is stored as one row of `cells` plus its rows of `metrics`.
 
 mod proof;
 mod recalls;
@@ -51,7 +51,7 @@ pub struct Record {
     pub error: Option<String>,
     /// The end of what the plugin printed and logged.
     pub log: Option<String>,
-    /// What held the plugin in its place; none when the worker ended before it was confined.
+    /// What held the plugin in its place; none when the process ended before it was confined.
     pub sandbox: Option<Sandbox>,
     /// Whether its numbers were shown to come from the stored bytes; none when it did not go well,
     /// and in records from before this was looked at.
@@ -63,7 +63,7 @@ pub struct Record {
     pub timing: TimingInfo,
     /// When the cell began: RFC 3339, UTC; see [`timestamp`].
     pub started_at: String,
-    /// Seconds from the start of the worker to its end.
+    /// Seconds from the start of the cell's processes to the end of the last.
     pub wall_s: f64,
     /// What was measured, each name at most once; the store sorts them by name.
     pub metrics: Vec<MetricValue>,

@@ -1,4 +1,4 @@
-//! Cells → records: keeps a few workers busy and turns each end into a record.
+//! Cells → records: keeps a few cells under way and turns each end into a record.
 
 use crate::data::Prepared;
 use crate::plan::Cell;

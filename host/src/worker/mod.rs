@@ -1,5 +1,7 @@
-//! One child process per piece of plugin work: the parent's side in [`supervise`], the child's in
-//! [`work`], what they say to each other in [`protocol`], what the child may touch in [`sandbox`], what was the host's own fault in [`fault`].
+//! Child processes for all plugin work, one for a question and three for a cell: the parent's side
+//! in [`supervise`], the child's in [`work`], a plugin's part of a cell in `engine`, what the
+//! referee and it lend each other in `exchange`, what parent and child say in [`protocol`], what a
+//! child may touch in [`sandbox`], what was the host's own fault in [`fault`].
 
 pub mod ask;
 mod engine;

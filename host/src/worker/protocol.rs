@@ -271,7 +271,7 @@ impl Step {
     }
 }
 
-/// What a worker measured.
+/// What the referee measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
     /// All metrics.

@@ -1,5 +1,5 @@
-//! The parent's side of a worker: spawns itself as a child, feeds it one job, survives whatever
-//! the plugin does to it, and says how it ended.
+//! The parent's side of a worker: spawns itself as a child, or as the three of a cell, feeds each
+//! one job, survives whatever the plugin does to them, and says how it ended.
 
 use super::environment;
 use super::exchange::{AREA, Area, AreaError, FILLED, LENT};

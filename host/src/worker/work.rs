@@ -1,5 +1,6 @@
-//! The child's side: takes one job from stdin, does it, answers on a pipe that the plugin does
-//! not know of. Whatever the plugin prints goes to stderr, which the parent captures.
+//! The child's side: takes one job from stdin, confines itself, does it, answers on a pipe of its
+//! own. Whatever a plugin prints goes to stderr, which the parent captures. Of a cell's three
+//! children only the referee (`measure`) answers; the others are engines (`engine`).
 
 use super::engine::{self, Shared};
 use super::fault::HostFault;
