@@ -13,8 +13,10 @@ use std::time::Duration;
 const AGAIN: usize = 1200;
 /// How many of them the first calls take; the last takes the rest.
 const SPLIT: [usize; 3] = [1, 7, 64];
+/// Rows of a block that are encoded over two fillings: more than 1,000, too.
+const FILLED_TWICE: usize = 1280;
 /// Training rows whose error is measured.
-const TRAINING: usize = 4096;
+const TRAINING: usize = 2048;
 /// Codes and queries whose estimates are compared with another process's.
 const COMPARED_CODES: usize = 1000;
 const COMPARED_QUERIES: usize = 4;
@@ -28,13 +30,37 @@ pub(super) struct Encoded {
     pub(super) fit_s: f64,
     /// What was saved before the base came; `None` where the method does not save.
     pub(super) model: Option<Model>,
-    /// Of the queries.
-    pub(super) queries: Vec<u8>,
+    /// Encoded and decoded when the codes of the base were sealed.
+    pub(super) queries: Queries,
     /// Of some training rows, and the rows.
     pub(super) train: (Array2<f32>, Vec<u8>),
     /// What another process must answer as well.
     pub(super) witness: Witness,
     pub(super) empty_call: Duration,
+}
+
+/// Encoded queries. Their codes could tell of the base and its neighbours, so that the decoder gets
+/// them last, and must then decode them as the encoder did.
+pub(super) struct Queries {
+    codes: Vec<u8>,
+    pub(super) decoded: Array2<f32>,
+}
+
+impl Queries {
+    /// That `decoder`, which has nothing else to do any more, decodes them as the encoder did.
+    pub(super) fn decode_as_well(&self, decoder: &mut Peer<'_>) -> Result<(), Failure> {
+        let mut decoded = vec![0.0; self.decoded.len()];
+        decoder.decode_all(&self.codes, 0, &mut decoded)?;
+        let bits = |(here, there): (&f32, &f32)| here.to_bits() == there.to_bits();
+        let dim = self.decoded.ncols().max(1);
+        match decoded.iter().zip(&self.decoded).position(|pair| !bits(pair)) {
+            None => Ok(()),
+            Some(at) => Err(Failure::invalid(format!(
+                "decompress gave another row for the code of query {} in another process",
+                at / dim
+            ))),
+        }
+    }
 }
 
 /// What the encoder's own decoder and scorer say of some of its codes.
@@ -61,9 +87,10 @@ impl Cell<'_> {
         let saved = encoder.save(model)?;
         codes.begin(fitted.code_bytes, self.data.base.rows)?;
         let step = self.step(encoder);
+        // Before the base: codes that are made later could tell of it.
+        let train = self.encode_training(encoder, &train)?;
         let first_block = self.encode_base(encoder, codes, step)?;
         let witness = self.encode_again(encoder, codes)?;
-        let train = self.encode_training(encoder, &train)?;
 
         // The block is lent anew: other rows were meanwhile.
         let rows = step.min(self.data.base.rows);
@@ -83,6 +110,10 @@ impl Cell<'_> {
         // The base is sealed: now the queries may be seen.
         self.part("compress", 0, 1, 1);
         let queries = encoder.encode_all(self.queries.view(), Before::Byte(FILLS[0]))?;
+        let mut decoded_queries = Array2::zeros(self.queries.dim());
+        let rows = decoded_queries.as_slice_mut().unwrap_or_default();
+        encoder.decode_all(&queries, 0, rows)?;
+        let queries = Queries { codes: queries, decoded: decoded_queries };
         let scores = self.witness_scores(encoder, &opened, codes)?;
         if let Some(saved) = &saved {
             let again = encoder.save(model)?;
@@ -116,12 +147,20 @@ impl Cell<'_> {
             let before = if sampled { Before::Byte(FILLS[0]) } else { Before::Anything };
             encoder.during("compress", |peer| peer.compress(len, block, before))?;
             if sampled {
+                // The end of the block, in a call that is large as well: all of it would cost as
+                // much as encoding does.
+                let some = len.min(FILLED_TWICE);
+                let skipped = len - some;
+                if skipped > 0 {
+                    self.base.read(first + skipped, encoder.lend_rows(some)?)?;
+                }
+                let block = &block[skipped * width..];
                 let mut again = vec![0; block.len()];
                 encoder.during("compress", |peer| {
-                    peer.compress(len, &mut again, Before::Byte(FILLS[1]))
+                    peer.compress(some, &mut again, Before::Byte(FILLS[1]))
                 })?;
                 if let Some(at) = (0..again.len()).find(|at| block[*at] != again[*at]) {
-                    let (row, byte) = (first + at / width, at % width);
+                    let (row, byte) = (first + skipped + at / width, at % width);
                     let unwritten = (block[at], again[at]) == (FILLS[0], FILLS[1]);
                     let what = if unwritten { "left" } else { "gave another code for" };
                     return Err(Failure::invalid(if unwritten {

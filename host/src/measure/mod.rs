@@ -390,6 +390,8 @@ impl<'a> Cell<'a> {
             }
             false => None,
         };
+        self.part("decompress", 1, 1, 1);
+        encoded.queries.decode_as_well(decoder)?;
         self.judge(decoded, scored, (most, most_k), metrics)
     }
 

@@ -42,15 +42,10 @@ impl Cell<'_> {
         let metric = self.data.metric;
         let headline = !encoded.opened.scorer;
         let step = self.step(decoder);
-        self.part("decompress", 0, 0, 1);
-        let mut decoded_queries = Array2::zeros(self.queries.dim());
-        let rows = decoded_queries.as_slice_mut().unwrap_or_default();
-        decoder.decode_all(&encoded.queries, 0, rows)?;
-
         let k = if headline { most } else { most_k };
         let mut by_raw = Knn::new(self.queries.view(), metric.into(), k, &self.data.mean);
         let mut by_decoded =
-            Knn::new(decoded_queries.view(), metric.into(), most_k, &self.data.mean);
+            Knn::new(encoded.queries.decoded.view(), metric.into(), most_k, &self.data.mean);
         let watched = super::revisit::left(&self.truth.ids, RANK_DEPTH);
         let watched: Vec<_> = watched.rows().into_iter().map(|ids| ids.to_vec()).collect();
         let mut neighbours = headline.then(|| Visits::new(&watched));
@@ -59,13 +54,11 @@ impl Cell<'_> {
         let first_block = self.walk(decoder, codes, step, |first, raw, decoded| {
             // Two searches, with raw and with decompressed queries.
             let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
-            self.part("search", from, from + len, all);
+            self.part("search", from, from + 2 * len, all);
             encoded.witness.decoded_alike(first, decoded)?;
             reconstruction.push(raw, decoded);
             // Rows of a prepared base are numbered by u32.
-            by_raw.push(first as u32, decoded);
-            self.part("search", from + len, from + 2 * len, all);
-            by_decoded.push(first as u32, decoded);
+            Knn::push_to(&mut [&mut by_raw, &mut by_decoded], first as u32, decoded);
             if let Some(neighbours) = &mut neighbours {
                 neighbours.pass(metric, self.queries.view(), first, decoded)?;
             }
@@ -124,7 +117,7 @@ impl Cell<'_> {
         for (call, (first, len)) in self.blocks(step).enumerate() {
             self.rows("decompress", first, len);
             let mut raw = raw.slice_mut(s![..len, ..]);
-            self.base.read(first, raw.view_mut())?;
+            self.base.read_in_pool(first, raw.view_mut())?;
             let decoded = &mut decoded[..len * dim];
             codes.read(first, decoder.lend_codes(len * width)?)?;
             let sampled = in_sample(call, first + len == rows);

@@ -14,7 +14,7 @@ pub fn quality_changed(before: &Record, after: &Record) -> Option<String> {
         let is_quality = crate::metric::info(name).is_some()
             && !matches!(known(name).unit, "s")
             && !known(name).unit.ends_with("/s")
-            && !name.starts_with("peak_");
+            && !name.ends_with("peak_rss_bytes");
         let before = before.value(name).filter(|_| is_quality && compared)?;
         (before != value).then_some((before, value))
     };

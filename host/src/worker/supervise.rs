@@ -10,6 +10,7 @@ use super::memory::{Container, machine_bytes};
 use super::protocol::{
     Answer, CheckFinding, Engine, Evaluation, Job, Measurement, Message, Order, Role,
 };
+use super::sandbox;
 use super::scratch::{Scratch, remove_registrations};
 use super::watch::{Budget, Watch, end_group, most_resident};
 use super::work::VERB;
@@ -266,7 +267,7 @@ impl Asked<'_> {
             let (ours, theirs) = UnixStream::pair()?;
             let (lent, filled) = (Area::file(LENT)?, Area::file(FILLED)?);
             let referee = vec![ours.into(), lent.try_clone()?, filled.try_clone()?];
-            Ok([referee, vec![theirs.into(), lent, filled]])
+            Ok([referee, vec![theirs.into(), to_read(lent)?, filled]])
         };
         let [mut lent, encoders] = exchange().map_err(unable)?;
         let [decoding, decoders] = exchange().map_err(unable)?;
@@ -286,7 +287,11 @@ impl Asked<'_> {
         let referee = Measurement {
             threads: cell.engine.threads,
             engines: [children[0].pid, children[1].pid],
-            unproven: (!self.limits.sandbox).then(|| "it ran without a sandbox".to_owned()),
+            unproven: match self.limits.sandbox {
+                true if sandbox::keeps_files() => None,
+                true => Some("this system cannot keep a plugin from the data".to_owned()),
+                false => Some("it ran without a sandbox".to_owned()),
+            },
             together,
             data: cell.data.clone(),
             evaluation: cell.evaluation.clone(),
@@ -380,6 +385,19 @@ fn end_all(children: Vec<Child>, fault: HostFault) -> HostFault {
         child.clear();
     }
     fault
+}
+
+/// `file` for a process that may map it for reading alone, even before it is sealed.
+fn to_read(file: OwnedFd) -> std::io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        let place = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::fs::File::open(place).map(OwnedFd::from)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        Ok(file)
+    }
 }
 
 /// A file without a name beside the prepared data in `folder`, or where temporary files go.

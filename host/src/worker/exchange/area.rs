@@ -209,7 +209,7 @@ impl Area {
         assert_eq!(range.len(), size_of_val(out), "the copy has the size of what is copied");
         let start = Address(self.at(&range).as_ptr());
         let piece = PIECE / size_of::<T>();
-        out.par_chunks_mut(piece).enumerate().for_each(|(i, out)| {
+        let copy = |(i, out): (usize, &mut [T])| {
             // SAFETY: within `range`, whose length `out` has.
             let from = unsafe { start.at().add(i * PIECE) };
             let to: *mut u8 = out.as_mut_ptr().cast();
@@ -217,7 +217,12 @@ impl Area {
             // other side does meanwhile can only spoil its own values.
             unsafe { std::ptr::copy_nonoverlapping(from, to, size_of_val(out)) };
             look(i * piece, out);
-        });
+        };
+        // To wake another thread takes longer than to copy a little.
+        match out.len() > piece {
+            true => out.par_chunks_mut(piece).enumerate().for_each(copy),
+            false => copy((0, out)),
+        }
     }
 
     /// Puts canaries around the outputs `slots`, in ascending order.

@@ -63,6 +63,18 @@ pub enum EnterError {
     Limits(nix::errno::Errno),
 }
 
+/// Whether a sandbox keeps a plugin from files that were not lent to it, on this machine.
+pub(super) fn keeps_files() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        files::support().access
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        false
+    }
+}
+
 /// What a sandbox can hold on this machine. Changes nothing.
 pub fn offered() -> Sandbox {
     #[cfg(target_os = "linux")]
