@@ -161,7 +161,8 @@ impl Cell<'_> {
                 })?;
                 if let Some(at) = (0..again.len()).find(|at| block[*at] != again[*at]) {
                     let (row, byte) = (first + skipped + at / width, at % width);
-                    let unwritten = (block[at], again[at]) == (FILLS[0], FILLS[1]);
+                    // In one of the two calls it still holds what was there before.
+                    let unwritten = block[at] == FILLS[0] || again[at] == FILLS[1];
                     let what = if unwritten { "left" } else { "gave another code for" };
                     return Err(Failure::invalid(if unwritten {
                         format!("compress {what} byte {byte} of the code of row {row} unwritten")
@@ -223,6 +224,7 @@ impl Cell<'_> {
         encoder: &mut Peer<'_>,
         train: &crate::data::Rows,
     ) -> Result<(Array2<f32>, Vec<u8>), Failure> {
+        self.part("compress", 0, 0, 1);
         let most = TRAINING.min(train.rows());
         let mut rows = Array2::zeros((most, self.data.dim));
         for i in 0..most {
