@@ -38,6 +38,8 @@ use wait4::Wait4;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a dead child's pipes may stay open (a grandchild could hold them).
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long an engine that does not answer any more may take to end by itself.
+const LAST_STEPS: Duration = Duration::from_millis(500);
 /// How OpenMP's threads wait for each other; read when its library is loaded.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 /// Resident anonymous memory, as a part of the limit (or of the machine, if that is less), from
@@ -556,6 +558,7 @@ impl Watched<'_> {
         let mut part = (0.0, 1.0);
         let mut killed: Option<(Outcome, String)> = None;
         let mut drain_until: Option<Instant> = None;
+        let mut end_by: Option<Instant> = None;
         let mut next_look = Instant::now();
         while !children.iter().all(Child::over) {
             match inbox.recv_timeout(TICK) {
@@ -568,7 +571,8 @@ impl Watched<'_> {
                             if !child.engine() || answer.begins() {
                                 child.answer.get_or_insert(*answer);
                             }
-                            if child.role.is_some() {
+                            let ended = matches!(child.answer, Some(Answer::Ended(_)));
+                            if child.role.is_some() && !ended {
                                 // Nobody needs the engines any more.
                                 children[..last].iter().for_each(|child| kill_group(child.pid));
                             }
@@ -621,7 +625,7 @@ impl Watched<'_> {
                     child.exited = Some(usage.map(|usage| usage.status));
                     // Whatever the plugin started dies with it, and lets go of the pipes.
                     end_group(child.pid);
-                    if number == last {
+                    if number == last && !matches!(child.answer, Some(Answer::Ended(_))) {
                         children.iter().for_each(|child| kill_group(child.pid));
                     }
                 }
@@ -629,6 +633,13 @@ impl Watched<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.tell_who_left(&mut children);
+            // An engine that closed its socket may be about to end: its own end says more than ours.
+            if matches!(children[last].answer, Some(Answer::Ended(_))) {
+                let until = *end_by.get_or_insert_with(|| Instant::now() + LAST_STEPS);
+                if Instant::now() > until {
+                    children.iter().for_each(|child| kill_group(child.pid));
+                }
+            }
             if children.iter().all(|child| child.exited.is_some()) {
                 let until = drain_until.get_or_insert_with(|| Instant::now() + DRAIN);
                 if Instant::now() > *until {
