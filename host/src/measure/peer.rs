@@ -12,6 +12,7 @@ use crate::worker::exchange::{
     Area, Frames, Opened, Plain, ROOM, Reply, Request, WireError, slots,
 };
 use crate::worker::fault::HostFault;
+use crate::worker::memory::machine_bytes;
 use crate::worker::protocol::Role;
 use crate::worker::reporter::{Failure, Reporter};
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -113,7 +114,7 @@ impl<'a> Peer<'a> {
         let answer = answer.and_then(|reply| self.frames.nothing_more().map(|()| reply));
         let error = |text: String| text.chars().take(MOST_TEXT).collect::<String>();
         match answer {
-            Ok(Reply::Failed { outcome, error: text, .. }) => {
+            Ok(Reply::Failed { outcome, error: text }) => {
                 let outcome = match outcome {
                     // Cancelled too is only said: nobody asks a call to stop.
                     Outcome::Panicked | Outcome::Invalid | Outcome::OutOfMemory => outcome,
@@ -258,6 +259,12 @@ impl<'a> Peer<'a> {
             Reply::Saved(Some(bytes)) => bytes,
             other => return Err(unexpected(&other)),
         };
+        // It is in that process's memory, or it is not: room on a disk is made for no other claim.
+        if machine_bytes().is_some_and(|memory| bytes as u64 > memory) {
+            return Err(Failure::invalid(format!(
+                "save claims a model of {bytes} bytes, more than there is memory"
+            )));
+        }
         let mut digest = blake3::Hasher::new();
         super::reserve(file, bytes as u64)?;
         let mut part = Vec::new();
@@ -524,4 +531,34 @@ fn unexpected(reply: &Reply) -> Failure {
         Reply::Failed { .. } | Reply::Broken(_) | Reply::Trespassed(_) => "a failure",
     };
     Failure::invalid(format!("its process sent {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_forged_size_of_a_model_is_the_methods_fault_and_no_full_disk() {
+        let (socket, engine) = UnixStream::pair().unwrap();
+        let mut engine = Frames::new(engine.into());
+        let forger = std::thread::spawn(move || {
+            engine.request().unwrap();
+            engine.reply(&Reply::Saved(Some(1 << 60))).unwrap();
+        });
+        let area = || Area::file("test").unwrap();
+        let usage = Usage::default();
+        let reporter = Reporter::new(tempfile::tempfile().unwrap().into());
+        let lent = [socket.into(), area(), area()];
+        let peer = Peer::new(Role::Encoder, std::process::id(), 4, lent, &usage, &reporter);
+        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap());
+        forger.join().unwrap();
+        match saved {
+            Err(Failure::Method { outcome, error }) => {
+                assert_eq!(outcome, Outcome::Invalid);
+                assert!(error.contains("save claims a model"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -16,7 +16,6 @@ use ndarray::ArrayView2;
 use nix::libc;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use vq_plugin_api::ErrorKind;
 use vq_plugin_api::handle::{CallError, Caller, Instance, Plugin};
 use vq_plugin_api::thread_state::Change;
 
@@ -117,15 +116,12 @@ impl From<AreaError> for Refusal {
 
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
-        let (failure, unsupported) = match refusal {
-            Refusal::Call(error) => {
-                let unsupported = error.kind() == Some(ErrorKind::Unsupported);
-                (Failure::from(error), unsupported)
-            }
-            Refusal::Failed(error) => (Failure::failed(error), false),
+        let failure = match refusal {
+            Refusal::Call(error) => Failure::from(error),
+            Refusal::Failed(error) => Failure::failed(error),
             Refusal::Host(error) if error.no_memory() => {
                 let error = format!("ran out of memory: {error}");
-                return Reply::Failed { outcome: Outcome::OutOfMemory, error, unsupported: false };
+                return Reply::Failed { outcome: Outcome::OutOfMemory, error };
             }
             Refusal::Host(error) => return Reply::Broken(error.to_string()),
             Refusal::Order(what) => return Reply::Broken(what.to_owned()),
@@ -134,7 +130,7 @@ impl From<Refusal> for Reply {
             }
             Refusal::Width { was, is } => {
                 let error = format!("code_bytes() was {was} once it was fitted and is {is} later");
-                return Reply::Failed { outcome: Outcome::Invalid, error, unsupported: false };
+                return Reply::Failed { outcome: Outcome::Invalid, error };
             }
         };
         match failure {
@@ -142,7 +138,7 @@ impl From<Refusal> for Reply {
                 if let Some((end, _)) = error.char_indices().nth(MOST_TEXT) {
                     error.truncate(end);
                 }
-                Reply::Failed { outcome, error, unsupported }
+                Reply::Failed { outcome, error }
             }
             Failure::Host(_)
             | Failure::Replaced { .. }

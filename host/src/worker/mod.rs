@@ -11,7 +11,7 @@ pub mod fault;
 mod lines;
 #[cfg(target_os = "linux")]
 mod machine;
-mod memory;
+pub(crate) mod memory;
 pub mod protocol;
 pub mod reporter;
 pub mod sandbox;

@@ -149,7 +149,7 @@ pub fn run(
     }
     let (events, inbox) = mpsc::sync_channel(lines::waiting(longest(&job)));
     let asked = Asked { library, digests: digests.as_ref(), limits, events: &events };
-    let child = asked.start(None, job, Vec::new())?;
+    let child = asked.start(0, None, job, Vec::new())?;
     let kept = machine::keep();
     let watched = Watched { limits, container: Container::look(), kept, cancel, started };
     let end = watched.watch(vec![child], &inbox, on_progress)?;
@@ -281,7 +281,7 @@ impl Asked<'_> {
         let mut children = Vec::with_capacity(3);
         for (role, lent) in [(Role::Encoder, encoders), (Role::Decoder, decoders)] {
             // Those that run end with this function: their pipes close, and nobody asks them.
-            match self.start_nth(children.len(), Some(role), engine(), lent) {
+            match self.start(children.len(), Some(role), engine(), lent) {
                 Ok(child) => children.push(child),
                 Err(fault) => return Err(end_all(children, fault)),
             }
@@ -300,19 +300,15 @@ impl Asked<'_> {
             block_rows: cell.block_rows,
         };
         let job = Job::Referee(Box::new(referee));
-        match self.start_nth(2, Some(Role::Referee), job, lent) {
+        match self.start(2, Some(Role::Referee), job, lent) {
             Ok(child) => children.push(child),
             Err(fault) => return Err(end_all(children, fault)),
         }
         Ok(children)
     }
 
-    fn start(&self, role: Option<Role>, job: Job, lent: Vec<OwnedFd>) -> Result<Child, HostFault> {
-        self.start_nth(0, role, job, lent)
-    }
-
     /// Starts the child number `number`, which alone gets what is `lent`.
-    fn start_nth(
+    fn start(
         &self,
         number: usize,
         role: Option<Role>,

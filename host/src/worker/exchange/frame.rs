@@ -104,8 +104,6 @@ pub(crate) enum Reply {
         outcome: Outcome,
         /// One line.
         error: String,
-        /// The method does not offer that function.
-        unsupported: bool,
     },
     /// The engine's own part failed: there is no memory left, say.
     Broken(String),
