@@ -24,7 +24,7 @@ impl Scorer for Pq {
         Ok(())
     }
 
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Lookup, Error> {
+    fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Lookup, Error> {
         let (m, k, sub) = (self.params.m, self.k(), self.sub);
         let query = query.to_vec();
         // A sum of m entries stays finite, whatever the query.
@@ -43,10 +43,15 @@ impl Scorer for Pq {
         Ok(Lookup::new(entries, m, self.params.bits))
     }
 
-    fn score(&self, query: &Lookup, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        query.sums(
-            codes.as_standard_layout().as_slice().expect("the layout is standard"),
-            estimates,
-        );
+    fn score(
+        &self,
+        query: &Lookup,
+        codes: ArrayView2<'_, u8>,
+        estimates: &mut [f32],
+        _: Option<&mut [f32]>,
+    ) -> Result<(), Error> {
+        let codes = codes.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
+        query.sums(codes, estimates);
+        Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Scorer for Rq {
         })
     }
 
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Tables, Error> {
+    fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Tables, Error> {
         let (k, layers) = (self.k(), &self.layers);
         let normal = &layers.normal;
         let query = query.to_vec();
@@ -107,9 +107,14 @@ impl Scorer for Rq {
         Ok(Tables { lookup, constant: constant.clamp(-limit, limit) as f32 })
     }
 
-    fn score(&self, query: &Tables, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        let packed = codes.as_standard_layout();
-        let packed = packed.as_slice().expect("the layout is standard");
+    fn score(
+        &self,
+        query: &Tables,
+        codes: ArrayView2<'_, u8>,
+        estimates: &mut [f32],
+        _: Option<&mut [f32]>,
+    ) -> Result<(), Error> {
+        let packed = codes.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
         let (interleaved, norms) = packed.split_at(estimates.len() * self.code_bytes());
         query.lookup.sums(interleaved, estimates);
         match self.space.metric {
@@ -124,5 +129,6 @@ impl Scorer for Rq {
                 estimates.iter_mut().for_each(|estimate| *estimate += query.constant);
             }
         }
+        Ok(())
     }
 }
