@@ -14,7 +14,7 @@ pub(crate) mod law;
 mod order;
 mod shim;
 
-pub use order::Misplaced;
+pub use order::{Misplaced, nearer};
 
 /// Nearest codes of a block to raw queries.
 pub trait Search: Quantizer {
@@ -127,8 +127,8 @@ pub struct Row<'a> {
 
 impl Row<'_> {
     /// Writes (estimate, row in the block): the best first, which is the smallest estimate for L2
-    /// and the largest for Ip and Cosine; of equal estimates the lower row first. Places that are
-    /// left stay empty, which is right where the block has fewer than k codes.
+    /// and the largest for Ip and Cosine; of equal estimates the lower row first, as [`nearer`] has
+    /// it. Places that are left stay empty, which is right where the block has fewer than k codes.
     pub fn fill(self, best_first: impl IntoIterator<Item = (f32, u64)>) {
         let places = self.ids.iter_mut().zip(self.estimates);
         for ((to_id, to_estimate), (estimate, id)) in places.zip(best_first) {

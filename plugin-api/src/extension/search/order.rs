@@ -86,13 +86,15 @@ impl Misplaced {
     }
 }
 
-/// Which of two (estimate, row) comes first.
-pub(crate) fn nearer(metric: Metric, a: (f32, u64), b: (f32, u64)) -> Ordering {
+/// Which of two (estimate, row) a search names first: the nearer by `metric`, of equal ones the
+/// lower row; NaN last. A total order.
+pub fn nearer(metric: Metric, a: (f32, u64), b: (f32, u64)) -> Ordering {
     let by_estimate = match metric {
         Metric::L2 => a.0.partial_cmp(&b.0),
         Metric::Ip | Metric::Cosine => b.0.partial_cmp(&a.0),
     };
-    by_estimate.unwrap_or(Ordering::Equal).then(a.1.cmp(&b.1))
+    let by_estimate = by_estimate.unwrap_or_else(|| a.0.is_nan().cmp(&b.0.is_nan()));
+    by_estimate.then(a.1.cmp(&b.1))
 }
 
 #[cfg(test)]
