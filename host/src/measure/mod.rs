@@ -18,6 +18,7 @@ mod encode;
 mod peer;
 mod revisit;
 mod scan;
+mod search;
 mod timing;
 mod usage;
 mod walk;
@@ -25,8 +26,8 @@ mod walk;
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
-    DECODED, Hits, QueryPairs, RetrievalMetric, SYMMETRIC, estimator, rank_agreement, retrieval,
-    size,
+    DECODED, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator, rank_agreement,
+    retrieval, size,
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
@@ -237,6 +238,18 @@ impl Codes {
     }
 }
 
+/// Rows that were found for each query, the best first.
+struct Found {
+    /// By raw queries among decompressed rows.
+    decoded: Vec<Vec<u32>>,
+    /// By decompressed queries.
+    symmetric: Vec<Vec<u32>>,
+    /// By the method's own estimates.
+    scored: Option<Vec<Vec<u32>>>,
+    /// By the method's own search.
+    searched: Option<Vec<Vec<u32>>>,
+}
+
 /// A cell and its data.
 struct Cell<'a> {
     of: &'a Measurement,
@@ -390,9 +403,20 @@ impl<'a> Cell<'a> {
             }
             false => None,
         };
+        let searched = match opened.search {
+            Some(ranks) => {
+                let searched = self.search(decoder, codes, most)?;
+                if ranks && let Some(scored) = &scored {
+                    search::ranks_the_estimates(&searched, &scored.ranked, self.data.metric)?;
+                }
+                self.time_search(decoder, codes, most, metrics)?;
+                Some(searched)
+            }
+            None => None,
+        };
         self.part("decompress", 1, 1, 1);
         encoded.queries.decode_as_well(decoder)?;
-        self.judge(decoded, scored, (most, most_k), metrics)
+        self.judge(decoded, scored, searched, (most, most_k), metrics)
     }
 
     /// That the scorer answers as it did in the encoder.
@@ -420,6 +444,7 @@ impl<'a> Cell<'a> {
         &self,
         decoded: Decoded,
         scored: Option<Scored>,
+        searched: Option<Vec<Vec<(f32, u32)>>>,
         (most, most_k): (usize, usize),
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
@@ -438,37 +463,49 @@ impl<'a> Cell<'a> {
         let of = estimator(&decoded.true_values, &decoded.estimates, None);
         of.map_or(Ok(()), |of| metrics.add_named(of.named(), suffix))?;
 
-        let mut found = vec![decoded.by_raw, decoded.by_decoded];
-        found.extend(scored.map(|scored| {
-            let rows = scored.ranked.into_iter();
+        let rows = |ranked: Vec<Vec<(f32, u32)>>| -> Vec<Vec<u32>> {
+            let rows = ranked.into_iter();
             rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
-        }));
-        self.recall(&found, metrics, most, most_k)
+        };
+        let scored = scored.map(|scored| rows(scored.ranked));
+        let found = Found {
+            decoded: decoded.by_raw,
+            symmetric: decoded.by_decoded,
+            scored,
+            searched: searched.map(rows),
+        };
+        self.recall(found, metrics, most, most_k)
     }
 
-    /// Measures recall of the rows found, per query best first. `found`: decoded, symmetric, and the
-    /// scorer's if there is one.
+    /// Measures recall of the rows found.
     fn recall(
         &self,
-        found: &[Vec<Vec<u32>>],
+        found: Found,
         metrics: &mut Metrics,
         most: usize,
         most_k: usize,
     ) -> Result<(), Failure> {
-        let mut visits: Vec<Visits> = found.iter().map(|found| Visits::new(found)).collect();
+        let Found { decoded, symmetric, scored, searched } = found;
+        let of = |rows: &Vec<Vec<u32>>| Visits::new(rows);
+        let mut visits = [
+            Some(of(&decoded)),
+            Some(of(&symmetric)),
+            scored.as_ref().map(of),
+            searched.as_ref().map(of),
+        ];
         let mut raw = Array2::zeros((self.block_rows, self.data.dim));
         for (first, len) in self.blocks(self.block_rows) {
             self.rows("re-rank", first, len);
-            if visits.iter().any(|visits| visits.wants(first, len)) {
+            if visits.iter().flatten().any(|visits| visits.wants(first, len)) {
                 let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
                 self.base.read(first, raw.view_mut())?;
-                for visits in &mut visits {
+                for visits in visits.iter_mut().flatten() {
                     visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
                 }
             }
         }
-        let mut distances = visits.into_iter().map(Visits::finish);
-        let (decoded, symmetric, scored) = (distances.next(), distances.next(), distances.next());
+        let [decoded, symmetric, scored, searched] =
+            visits.map(|visits| visits.map(Visits::finish));
         let evaluation = &self.of.evaluation;
         let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
             found.iter_mut().for_each(|found| found.truncate(keep));
@@ -496,6 +533,11 @@ impl<'a> Cell<'a> {
         }
         if let Some(symmetric) = symmetric {
             metrics.add_retrieval(recalls(&judge(symmetric, most_k, &[])?), SYMMETRIC)?;
+        }
+        if let Some(searched) = searched {
+            let mut of = judge(searched, most, &evaluation.rerank)?;
+            of.retain(|metric| metric.name.starts_with("recall@"));
+            metrics.add_retrieval(of, SEARCH)?;
         }
         Ok(())
     }

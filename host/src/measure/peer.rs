@@ -367,8 +367,12 @@ impl<'a> Peer<'a> {
 
     /// Has the `codes` codes that were lent packed for scoring.
     pub(super) fn pack(&mut self, codes: usize, fill: u8) -> Result<(), Failure> {
-        let request = Request::Pack { codes, fill };
-        self.during("pack", |peer| peer.call("pack", &request, &[], Before::Anything)).map(drop)
+        self.pack_by(&Request::Pack { codes, fill })
+    }
+
+    /// Has the codes that were lent packed as `request` says.
+    pub(super) fn pack_by(&mut self, request: &Request) -> Result<(), Failure> {
+        self.during("pack", |peer| peer.call("pack", request, &[], Before::Anything)).map(drop)
     }
 
     /// Estimates between the `queries` that are lent and the `n` packed codes, which are
@@ -413,6 +417,21 @@ impl<'a> Peer<'a> {
                 return Err(Failure::invalid(format!("score returned {returned} {}", place(at))));
             }
         }
+        Ok(took)
+    }
+
+    /// Makes the call of `request`, a call of `function`, and copies its two outputs out.
+    pub(super) fn two_outputs<A: Plain, B: Plain>(
+        &mut self,
+        function: &str,
+        request: &Request,
+        (first, second): (&mut [A], &mut [B]),
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let bytes = [size_of_val(first), size_of_val(second)];
+        let (slots, took) = self.call(function, request, &bytes, before)?;
+        self.filled.copy(slots[0].clone(), first, |_, _| ());
+        self.filled.copy(slots[1].clone(), second, |_, _| ());
         Ok(took)
     }
 
@@ -503,7 +522,7 @@ pub(super) struct Model {
 }
 
 /// A value for an error: what is not a number that a method returned is nothing at all.
-fn shown(value: f32) -> String {
+pub(super) fn shown(value: f32) -> String {
     if value.to_bits() & 0x7FFF_FFFF == UNWRITTEN {
         "nothing".to_owned()
     } else {

@@ -11,7 +11,7 @@ use crate::worker::reporter::Failure;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// What packed codes hold before they are packed, and once more to see that nothing else counts.
-const FILLS: [u8; 2] = [0, 0xFF];
+pub(super) const FILLS: [u8; 2] = [0, 0xFF];
 
 /// What a method's own scorer said.
 pub(super) struct Scored {

@@ -178,16 +178,19 @@ impl Area {
     }
 
     /// The values of two outputs.
-    pub(crate) fn two<T: Plain>(&mut self, slots: &[Range<usize>]) -> [&mut [T]; 2] {
+    pub(crate) fn two<A: Plain, B: Plain>(
+        &mut self,
+        slots: &[Range<usize>],
+    ) -> (&mut [A], &mut [B]) {
         assert!(slots.len() == 2 && slots[0].end <= slots[1].start, "two outputs apart");
         let all = self.slice::<u8>(slots[0].start..slots[1].end);
         let (first, second) = all.split_at_mut(slots[1].start - slots[0].start);
         let first = &mut first[..slots[0].len()];
-        // SAFETY: at a multiple of 64 bytes; any bits are a value of T.
+        // SAFETY: at a multiple of 64 bytes; any bits are a value of A.
         let (_, first, _) = unsafe { first.align_to_mut() };
         // SAFETY: likewise.
         let (_, second, _) = unsafe { second.align_to_mut() };
-        [first, second]
+        (first, second)
     }
 
     /// The first `len` values of the room, for the side that only reads them, while the other side
@@ -268,6 +271,7 @@ impl Address {
 pub(crate) trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for u8 {}
 impl Plain for f32 {}
+impl Plain for u64 {}
 
 /// Where outputs of so many bytes lie in an area, in the same order: the last ends at its end.
 /// `None` where they have no room.
