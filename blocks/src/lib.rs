@@ -1,0 +1,5 @@
+//! Fitted building blocks of vector quantizers.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "testing")]
+pub mod testing;
