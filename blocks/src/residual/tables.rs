@@ -1,70 +1,58 @@
-//! Asymmetric estimates from tables of `⟨q, c⟩`: the inner product is their sum, and
+//! Estimates from tables of `⟨q, c⟩`: the inner product is their sum, and
 //!
 //! `‖q − x̂‖² = ‖q‖² − 2·Σ_l ⟨q, c_l(i_l)⟩ + ‖x̂‖²`.
 //!
-//! `‖x̂‖²` follows from the code, so it is not stored: a scan's packed layout is the interleaved codes
-//! and, for L2, behind them one f32 of `‖x̂‖²` per code. For L2 everything is relative to the mean of the first layer, so that data far from the
-//! origin does not cancel. Both estimates are, up to f32 rounding, exact for the decoded vector.
+//! `‖x̂‖²` follows from the code, so it is not stored: a scan has it beside the codes, one f32 for each.
+//! For L2 everything is relative to the mean of the first layer, so that data far from the origin does
+//! not cancel. Both estimates are, up to f32 rounding, exact for the decoded vector.
 
-use crate::Rq;
-use crate::encode::{BLOCK, bounded};
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
-use vq_kernels::Lookup;
+use super::Residual;
+use super::layers::{BLOCK, bounded};
+use crate::contiguous;
+use crate::scan::{self, Tables};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use vq_kernels::distance::{dot, norm_sq};
-use vq_kernels::lookup::interleave;
 use vq_kernels::pack::unpack;
-use vq_plugin_api::{Context, Error, Metric, Quantizer, Scorer};
+use vq_plugin_api::{Context, Error, Metric};
 
-/// Bytes of ‖x̂‖² per code.
-const NORM_BYTES: usize = size_of::<f32>();
-
-/// A query's tables.
-pub struct Tables {
-    lookup: Lookup,
-    /// What is the same for all codes: ‖q‖², or the part of ⟨q, x̂⟩ that is the mean's.
-    constant: f32,
-}
-
-impl Rq {
-    /// Sums of a query's terms stay finite below this.
-    fn limit(&self) -> f64 {
-        f64::from(f32::MAX) / (self.params.layers + 3) as f64
-    }
-}
-
-impl Scorer for Rq {
-    type Query = Tables;
-    const PACKED: bool = true;
-
-    fn packed_bytes(&self) -> usize {
-        match self.space.metric {
-            Metric::L2 => self.code_bytes() + NORM_BYTES,
+impl Residual {
+    /// Bytes per code of what [`pack`](Self::pack) makes.
+    #[must_use]
+    pub fn packed_bytes(&self, metric: Metric) -> usize {
+        match metric {
+            Metric::L2 => self.code_bytes() + scan::TERM_BYTES,
             Metric::Ip | Metric::Cosine => self.code_bytes(),
         }
     }
 
-    fn pack(
+    /// Packs a block `codes` (n, code_bytes) for a scan by [`tables`](Self::tables): interleaved, for L2
+    /// with ‖x̂‖² of each behind them. O(n · layers · d) for L2.
+    ///
+    /// # Errors
+    /// Strided codes, which the host never lends.
+    ///
+    /// # Panics
+    /// When `packed` is not n · packed_bytes long.
+    pub fn pack(
         &self,
         codes: ArrayView2<'_, u8>,
-        mut packed: ArrayViewMut2<'_, u8>,
+        metric: Metric,
+        packed: &mut [u8],
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
-        let (interleaved, norms) = packed.split_at_mut(codes.len());
-        interleave(codes, interleaved);
-        if self.space.metric != Metric::L2 {
+        let terms = scan::pack(codes, packed);
+        if metric != Metric::L2 {
             return Ok(());
         }
-        let norms = ArrayViewMut2::from_shape((codes.nrows(), NORM_BYTES), norms)
+        let norms = ArrayViewMut2::from_shape((codes.nrows(), scan::TERM_BYTES), terms)
             .map_err(|e| Error::failed(e.to_string()))?;
         ctx.par_blocks(codes, norms, BLOCK, |codes, mut norms| {
             let codes = codes.as_standard_layout();
-            let mut values = vec![0_u16; self.params.layers];
-            let mut sum = vec![0.0_f32; self.space.dim];
+            let mut values = vec![0_u16; self.shape.layers];
+            let mut sum = vec![0.0_f32; self.dim];
             let unscale = f64::from(self.layers.normal.scale).powi(-2);
             for (code, mut norm) in codes.outer_iter().zip(norms.outer_iter_mut()) {
-                let code = code.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
-                unpack(code, self.params.bits, &mut values);
+                unpack(contiguous(code.to_slice())?, self.shape.bits, &mut values);
                 let exact = unscale * self.layers.norm_sq(&values, &mut sum);
                 let bytes = (exact.min(self.limit()) as f32).to_le_bytes();
                 norm.iter_mut().zip(bytes).for_each(|(norm, byte)| *norm = byte);
@@ -73,56 +61,44 @@ impl Scorer for Rq {
         })
     }
 
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Tables, Error> {
-        let (k, layers) = (self.k(), &self.layers);
-        let normal = &layers.normal;
-        let query = query.to_vec();
-        let mut q = Array2::zeros((1, query.len()));
-        let unscale = f64::from(normal.scale).powi(-2);
-        let (factor, constant) = {
-            let q = q.as_slice_mut().ok_or_else(|| Error::failed("strided query"))?;
-            normal.apply(&query, q);
-            match self.space.metric {
-                Metric::L2 => (-2.0 * unscale, unscale * norm_sq(q)),
-                Metric::Ip | Metric::Cosine => {
-                    // ⟨q, x̂⟩ = ⟨q, x̂ − mean⟩ + ⟨q, mean⟩, the mean in the units of the scale.
-                    for (q, x) in q.iter_mut().zip(&query) {
-                        *q = bounded(x * normal.scale);
-                    }
-                    (unscale, unscale * dot(q, &normal.shift))
+    /// The tables of `query` (d), in the units of `metric`. O(layers · 2^bits · d).
+    ///
+    /// # Panics
+    /// Before training, or when the query has another dimension.
+    #[must_use]
+    pub fn tables(&self, query: &[f32], metric: Metric) -> Tables {
+        assert_eq!(query.len(), self.dim, "dimension of the query");
+        let (k, layers) = (self.shape.k(), &self.layers);
+        let mut q = vec![0.0; self.dim];
+        let unscale = f64::from(layers.normal.scale).powi(-2);
+        layers.normalise(query, &mut q);
+        let (factor, constant) = match metric {
+            Metric::L2 => (-2.0 * unscale, unscale * norm_sq(&q)),
+            Metric::Ip | Metric::Cosine => {
+                // ⟨q, x̂⟩ = ⟨q, x̂ − mean⟩ + ⟨q, mean⟩, the mean in the units of the scale.
+                for (q, x) in q.iter_mut().zip(query) {
+                    *q = bounded(x * layers.normal.scale);
                 }
+                (unscale, unscale * dot(&q, &layers.normal.shift))
             }
         };
+        let q = Array2::from_shape_vec((1, self.dim), q).expect("one row");
         let limit = self.limit();
-        let mut entries = vec![0.0_f32; self.params.layers * k];
+        let mut entries = vec![0.0_f32; self.shape.layers * k];
         for (layer, entries) in layers.layers.iter().zip(entries.chunks_exact_mut(k)) {
-            let scores = ArrayViewMut2::from_shape((1, k), &mut *entries)
-                .map_err(|e| Error::failed(e.to_string()))?;
+            let scores = ArrayViewMut2::from_shape((1, k), &mut *entries).expect("one row");
             layer.products.scores(q.view(), scores);
             for entry in entries {
                 *entry = (factor * f64::from(*entry)).clamp(-limit, limit) as f32;
             }
         }
-        let lookup = Lookup::new(entries, self.params.layers, self.params.bits);
-        Ok(Tables { lookup, constant: constant.clamp(-limit, limit) as f32 })
+        let tables = Tables::new(entries, self.shape.layers, self.shape.bits)
+            .plus(constant.clamp(-limit, limit) as f32);
+        if metric == Metric::L2 { tables.with_terms().not_negative() } else { tables }
     }
 
-    fn score(&self, query: &Tables, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        let packed = codes.as_standard_layout();
-        let packed = packed.as_slice().expect("the layout is standard");
-        let (interleaved, norms) = packed.split_at(estimates.len() * self.code_bytes());
-        query.lookup.sums(interleaved, estimates);
-        match self.space.metric {
-            Metric::L2 => {
-                for (estimate, norm) in estimates.iter_mut().zip(norms.as_chunks().0) {
-                    let norm = f32::from_le_bytes(*norm);
-                    // Rounding must not make a distance negative.
-                    *estimate = (*estimate + (query.constant + norm)).max(0.0);
-                }
-            }
-            Metric::Ip | Metric::Cosine => {
-                estimates.iter_mut().for_each(|estimate| *estimate += query.constant);
-            }
-        }
+    /// Sums of a query's terms stay finite below this.
+    fn limit(&self) -> f64 {
+        f64::from(f32::MAX) / (self.shape.layers + 3) as f64
     }
 }
