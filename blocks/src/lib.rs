@@ -7,7 +7,7 @@
 //! | [`Product`] | \[c₁(i₁), …, c_m(i_m)\], codebooks of sub-spaces | Jégou, Douze, Schmid 2011 |
 //! | [`Residual`] | c₁(i₁) + … + c_L(i_L), by beam search | Chen, Guan, Wang 2010; Babenko & Lempitsky 2014; Liu, Lu, Xu 2015 |
 //! | [`Scalar`] | levels per dimension or for all | Max 1960; Lloyd 1982 |
-//! | [`Rotated`] | centre + Pᵀ·y, codes of 0 to 8 bits per coordinate, scalars beside them | Gao & Long 2024 and its relatives |
+//! | [`rotated`] | c + Pᵀ·y, codes of 0 to 16 bits per coordinate with scalars beside them | Gao & Long 2024 and its relatives |
 //!
 //! [`scan`] sums tables over packed codes and finds the best; [`rate`] turns a wanted rate into
 //! configurations. What is below, k-means, rotations, packing and random numbers, is in [`vq_kernels`].
@@ -19,6 +19,7 @@
 pub mod product;
 pub mod rate;
 pub mod residual;
+pub mod rotated;
 
 pub mod scalar;
 pub mod scan;

@@ -77,6 +77,18 @@ impl Tables {
         Tables { entries, count, bits, sum }
     }
 
+    /// Tables of estimates that are `unit` times as large, plus `constant`: in the entries, so that sums
+    /// stay what is compared.
+    #[must_use]
+    pub fn scaled(mut self, unit: f64, constant: f64) -> Self {
+        let limit = f64::from(f32::MAX) / (self.count + 1) as f64;
+        for (i, entry) in self.entries.iter_mut().enumerate() {
+            let constant = if i >> self.bits == 0 { constant } else { 0.0 };
+            *entry = (unit * f64::from(*entry) + constant).clamp(-limit, limit) as f32;
+        }
+        self
+    }
+
     /// Adds `constant` to every estimate.
     #[must_use]
     pub fn plus(mut self, constant: f32) -> Self {

@@ -77,7 +77,7 @@ impl Case {
 /// values repeat. Sums and products of small integers alone: the same on every machine.
 pub fn rows(n: usize, dim: usize) -> Array2<f32> {
     let word = |i: u64, j: u64| {
-        let mut z = (i << 20 | j).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut z = ((i << 20) | j).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -90,7 +90,7 @@ pub fn rows(n: usize, dim: usize) -> Array2<f32> {
         if j == 3 {
             return 2.5;
         }
-        let centre = noise(1 << 30 | i % 9, j) as f32 / 64.0;
+        let centre = noise((1 << 30) | (i % 9), j) as f32 / 64.0;
         let spread = (1 + (i + j) % 4) as f32 / 256.0;
         3.0 + centre + spread * noise(i, j) as f32
     })

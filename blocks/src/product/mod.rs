@@ -63,6 +63,18 @@ impl Product {
         Ok(Product { m, bits, sub: dim / m, centroids, nearest: Vec::new(), transposed })
     }
 
+    /// m.
+    #[must_use]
+    pub fn sub_spaces(&self) -> usize {
+        self.m
+    }
+
+    /// Centroids of each sub-space, 2^bits.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        1 << self.bits
+    }
+
     /// Bytes of a code.
     #[must_use]
     pub fn code_bytes(&self) -> usize {
@@ -195,9 +207,5 @@ impl Product {
     pub fn load(&mut self, model: &mut ModelReader<'_>) -> Result<(), Error> {
         self.set_centroids(model.f32s(self.m * self.k() * self.sub)?);
         Ok(())
-    }
-
-    fn k(&self) -> usize {
-        1 << self.bits
     }
 }
