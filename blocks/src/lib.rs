@@ -31,6 +31,9 @@ pub use residual::Residual;
 
 pub use scalar::Scalar;
 
+#[doc(hidden)]
+pub use vq_plugin_api;
+
 use vq_kernels::KMeansError;
 use vq_plugin_api::Error;
 
@@ -58,6 +61,7 @@ fn failed(error: KMeansError<Error>) -> Error {
 }
 
 /// A row that has to be contiguous; the host lends no others.
-fn contiguous<T>(row: Option<T>) -> Result<T, Error> {
+#[doc(hidden)]
+pub fn contiguous<T>(row: Option<T>) -> Result<T, Error> {
     row.ok_or_else(|| Error::failed("rows are not contiguous"))
 }

@@ -23,12 +23,11 @@
 //! assert_eq!(tables.search(Metric::Ip).top_k(&packed, 3, 2), [(20.0, 0), (20.0, 2)]);
 //! ```
 
-use ndarray::{ArrayView2, Axis};
-use rayon::prelude::*;
+use ndarray::ArrayView2;
 use vq_kernels::lookup::interleave;
 use vq_kernels::pack::packed_bytes;
 use vq_kernels::{Lookup, TopK};
-use vq_plugin_api::Metric;
+use vq_plugin_api::{Context, Error, Metric, Quantizer};
 
 /// Bytes of a term per code: an f32, little-endian.
 pub const TERM_BYTES: usize = size_of::<f32>();
@@ -201,7 +200,7 @@ impl Search {
     /// # Panics
     /// When `packed` is not that of n codes, or n is beyond 2^32 − 1.
     #[must_use]
-    pub fn top_k(&self, packed: &[u8], n: usize, k: usize) -> Vec<(f32, u32)> {
+    pub fn top_k(&self, packed: &[u8], n: usize, k: usize) -> Vec<(f32, u64)> {
         let rows = u32::try_from(n).expect("rows of a block fit 32 bits");
         let mut top = TopK::new(k.min(n));
         match &self.scan {
@@ -224,27 +223,118 @@ impl Search {
         }
         // Not multiplied: that would make −0 of 0.
         let estimate = |score: f32| if self.sign < 0.0 { 0.0 - score } else { score };
-        top.into_sorted().into_iter().map(|(score, row)| (estimate(score), row)).collect()
+        let best = top.into_sorted().into_iter();
+        best.map(|(score, row)| (estimate(score), u64::from(row))).collect()
     }
 }
 
-/// The `k` best of a block of `n` codes, packed, for each of `queries` (q, d), by the tables that `tables`
-/// makes of a query; as [`Search::top_k`] gives them. On all threads of the current rayon pool.
-///
-/// # Panics
-/// As [`Search::top_k`].
-pub fn top_k(
-    queries: ArrayView2<'_, f32>,
-    metric: Metric,
-    (packed, n): (&[u8], usize),
-    k: usize,
-    tables: impl Fn(&[f32]) -> Tables + Sync,
-) -> Vec<Vec<(f32, u32)>> {
-    let one = |query: ndarray::ArrayView1<'_, f32>| {
-        let tables = query.as_slice().map_or_else(|| tables(&query.to_vec()), &tables);
-        tables.search(metric).top_k(packed, n, k)
+/// A method whose estimates are sums of [`Tables`]: what [`scan_by_tables!`](crate::scan_by_tables) makes a
+/// [`Scorer`](vq_plugin_api::Scorer) and a [`Search`](vq_plugin_api::Search) of.
+pub trait ByTables: Quantizer {
+    /// The metric of the method's space.
+    fn metric(&self) -> Metric;
+
+    /// The tables of `query` (d), in the units of the metric.
+    fn tables(&self, query: &[f32]) -> Tables;
+
+    /// Bytes per code of what [`pack`](Self::pack) makes.
+    fn packed_bytes(&self) -> usize {
+        self.code_bytes()
+    }
+
+    /// Packs a block `codes` (n, code_bytes) into `packed` (n · packed_bytes): [`pack`](fn@pack), and terms
+    /// behind it where the tables want them.
+    ///
+    /// # Errors
+    /// Codes that no vector could have.
+    fn pack(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        packed: &mut [u8],
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        let _ = ctx;
+        pack(codes, packed);
+        Ok(())
+    }
+}
+
+/// Implements [`Scorer`](vq_plugin_api::Scorer) and [`Search`](vq_plugin_api::Search), which ranks by the
+/// scorer's estimates, for a type with [`ByTables`].
+#[macro_export]
+macro_rules! scan_by_tables {
+    ($method:ty) => {
+        impl $crate::vq_plugin_api::Scorer for $method {
+            type Query = $crate::scan::Estimates;
+            const PACKED: bool = true;
+
+            fn packed_bytes(&self) -> usize {
+                $crate::scan::ByTables::packed_bytes(self)
+            }
+
+            fn pack(
+                &self,
+                codes: $crate::vq_plugin_api::ndarray::ArrayView2<'_, u8>,
+                mut packed: $crate::vq_plugin_api::ndarray::ArrayViewMut2<'_, u8>,
+                ctx: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                let packed = $crate::contiguous(packed.as_slice_mut())?;
+                $crate::scan::ByTables::pack(self, codes, packed, ctx)
+            }
+
+            fn query(
+                &self,
+                query: $crate::vq_plugin_api::ndarray::ArrayView1<'_, f32>,
+                _: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<Self::Query, $crate::vq_plugin_api::Error> {
+                let tables = $crate::scan::ByTables::tables(self, &query.to_vec());
+                ::std::result::Result::Ok(tables.estimates())
+            }
+
+            fn score(
+                &self,
+                query: &Self::Query,
+                codes: $crate::vq_plugin_api::ndarray::ArrayView2<'_, u8>,
+                estimates: &mut [f32],
+                _: ::std::option::Option<&mut [f32]>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                query.score($crate::contiguous(codes.to_slice())?, estimates);
+                ::std::result::Result::Ok(())
+            }
+        }
+
+        impl $crate::vq_plugin_api::Search for $method {
+            const RANKS_ESTIMATES: bool = true;
+
+            fn packed_bytes(&self, n: usize) -> usize {
+                n * $crate::scan::ByTables::packed_bytes(self)
+            }
+
+            fn pack(
+                &self,
+                codes: $crate::vq_plugin_api::ndarray::ArrayView2<'_, u8>,
+                packed: &mut [u8],
+                ctx: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                $crate::scan::ByTables::pack(self, codes, packed, ctx)
+            }
+
+            fn search(
+                &self,
+                queries: $crate::vq_plugin_api::ndarray::ArrayView2<'_, f32>,
+                codes: $crate::vq_plugin_api::Packed<'_>,
+                hits: $crate::vq_plugin_api::Hits<'_>,
+                _: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                let k = hits.k();
+                hits.fill_each(queries, |query| {
+                    let tables = $crate::scan::ByTables::tables(self, &query.to_vec());
+                    let search = tables.search($crate::scan::ByTables::metric(self));
+                    ::std::result::Result::Ok(search.top_k(codes.bytes, codes.n, k))
+                })
+            }
+        }
     };
-    queries.axis_iter(Axis(0)).into_par_iter().with_max_len(1).map(one).collect()
 }
 
 #[cfg(test)]
@@ -280,7 +370,7 @@ mod tests {
             let mut estimates = vec![9.0; n];
             tables.estimates().score(&packed, &mut estimates);
             for metric in [Metric::L2, Metric::Ip] {
-                let mut order: Vec<(f32, u32)> = estimates.iter().copied().zip(0..).collect();
+                let mut order: Vec<(f32, u64)> = estimates.iter().copied().zip(0..).collect();
                 order.sort_by(|(a, i), (b, j)| {
                     let better = if metric == Metric::L2 { a.total_cmp(b) } else { b.total_cmp(a) };
                     better.then(i.cmp(j))

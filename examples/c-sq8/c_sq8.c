@@ -3,6 +3,7 @@
  *   fit     lo, hi = c - clip h, c + clip h: centre and half-width of the dimension's training range
  *   code    round(255 (x - lo) / (hi - lo)), within 0..255
  *   decode  lo + (hi - lo) code / 255, in double so that no finite range overflows */
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 struct vq_instance {
   size_t dim;
+  uint32_t metric;
   double clip;
   int ready;     /* fit or load has succeeded */
   float range[]; /* lo of each dimension, then hi of each: also what save writes */
@@ -57,7 +59,7 @@ static vq_rc create(const vq_config *config, const vq_space *space, vq_instance 
   }
   *out = calloc(1, sizeof **out + 2 * space->dim * sizeof(float));
   if (!*out) return fail(err, VQ_ERROR, "out of memory");
-  (*out)->dim = space->dim, (*out)->clip = clip;
+  (*out)->dim = space->dim, (*out)->metric = space->metric, (*out)->clip = clip;
   return VQ_OK;
 }
 
@@ -109,15 +111,19 @@ static vq_rc compress(const vq_instance *self, const vq_ctx *ctx, vq_mat x, vq_c
   return rc;
 }
 
+/* Coordinate j of a decoded row. */
+static double decoded(const vq_instance *self, const uint8_t *code, size_t j) {
+  double lo = self->range[j], hi = self->range[self->dim + j];
+  return lo + (hi - lo) * code[j] / 255.0;
+}
+
 static vq_rc decompress(const vq_instance *self, const vq_ctx *ctx, vq_codes codes, vq_mat_mut x,
                         vq_buf *err) {
-  const float *lo = self->range, *hi = lo + self->dim;
   (void)ctx; /* on one thread, to stay short: compress shows how to use them all */
   vq_rc rc = check_call(self, x.dim, codes.code_bytes, x.rows == codes.rows, err);
   for (size_t i = 0; rc == VQ_OK && i < x.rows; i++)
     for (size_t j = 0; j < self->dim; j++)
-      x.data[i * x.row_stride + j] =
-          (float)(lo[j] + ((double)hi[j] - lo[j]) * codes.data[i * codes.row_stride + j] / 255.0);
+      x.data[i * x.row_stride + j] = (float)decoded(self, codes.data + i * codes.row_stride, j);
   return rc;
 }
 
@@ -138,6 +144,73 @@ static vq_rc load(vq_instance *self, vq_str model, vq_buf *err) {
   return VQ_OK;
 }
 
+/* The space's metric between a raw query and a code, without writing the decoded row. */
+static float estimate(const vq_instance *self, const float *query, const uint8_t *code) {
+  double sum = 0;
+  for (size_t j = 0; j < self->dim; j++) {
+    double x = decoded(self, code, j), apart = query[j] - x;
+    sum += self->metric == VQ_METRIC_L2 ? apart * apart : query[j] * x;
+  }
+  return (float)fmax(-FLT_MAX, fmin(sum, FLT_MAX));
+}
+
+/* One query against n codes; score fills estimates, search ids too. */
+struct ask { const vq_instance *self; vq_mat queries; const uint8_t *codes; size_t n, k; uint64_t *ids; vq_mat_mut out; };
+
+static void score_query(void *shared, size_t q) {
+  const struct ask *ask = shared;
+  for (size_t i = 0; i < ask->n; i++)
+    ask->out.data[q * ask->out.row_stride + i] =
+        estimate(ask->self, ask->queries.data + q * ask->queries.row_stride, ask->codes + i * ask->self->dim);
+}
+
+static vq_rc score(const vq_instance *self, const vq_ctx *ctx, vq_mat queries, const uint8_t *codes,
+                   size_t codes_len, size_t n, vq_mat_mut estimates, vq_mat_mut bounds, vq_buf *err) {
+  struct ask ask = {self, queries, codes, n, 0, NULL, estimates};
+  vq_rc rc = check_call(self, queries.dim, self->dim, codes_len == n * self->dim, err);
+  (void)bounds; /* claims none */
+  if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, score_query, &ask);
+  return rc;
+}
+
+/* Keeps the k best in order while it walks: a code moves up past those that it is nearer than, so
+ * that of equal ones the lower row stays before the other. */
+static void search_query(void *shared, size_t q) {
+  const struct ask *ask = shared;
+  const float *query = ask->queries.data + q * ask->queries.row_stride;
+  const size_t k = ask->k;
+  uint64_t *ids = ask->ids + q * k;
+  float *best = ask->out.data + q * k;
+  const int least_first = ask->self->metric == VQ_METRIC_L2;
+  for (size_t i = 0; i < k; i++) ids[i] = VQ_SEARCH_NONE, best[i] = NAN;
+  for (size_t i = 0; i < ask->n; i++) {
+    float now = estimate(ask->self, query, ask->codes + i * ask->self->dim);
+    size_t place = i < k ? i : k; /* k: beyond the last */
+    for (; place > 0 && (least_first ? now < best[place - 1] : now > best[place - 1]); place--)
+      if (place < k) best[place] = best[place - 1], ids[place] = ids[place - 1];
+    if (place < k) best[place] = now, ids[place] = i;
+  }
+}
+
+static vq_rc search(const vq_instance *self, const vq_ctx *ctx, vq_mat queries, const uint8_t *packed,
+                    size_t packed_len, size_t n, size_t k, uint64_t *ids, float *estimates, vq_buf *err) {
+  struct ask ask = {self, queries, packed, n, k, ids, {estimates, queries.rows, k, k}};
+  vq_rc rc = check_call(self, queries.dim, self->dim, packed_len == n * self->dim, err);
+  if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, search_query, &ask);
+  return rc;
+}
+
+static const vq_scorer_v1 scorer = {.struct_size = sizeof(vq_scorer_v1), .score = score};
+static const vq_search_v1 searcher = {
+    .struct_size = sizeof(vq_search_v1), .flags = VQ_SEARCH_RANKS_ESTIMATES, .search = search,
+};
+
+static const void *get_extension(vq_str id) {
+  if (id.len == sizeof VQ_SCORER_V1 - 1 && memcmp(id.ptr, VQ_SCORER_V1, id.len) == 0) return &scorer;
+  if (id.len == sizeof VQ_SEARCH_V1 - 1 && memcmp(id.ptr, VQ_SEARCH_V1, id.len) == 0) return &searcher;
+  return NULL;
+}
+
 #define FLOAT(number) {.kind = VQ_KIND_FLOAT, .f = number}
 static const vq_param clip = {
     .struct_size = sizeof(vq_param), .kind = VQ_KIND_FLOAT, .name = TEXT("clip"),
@@ -153,6 +226,7 @@ static const vq_method method = {
     .params = &clip, .n_params = 1, .create = create, .destroy = destroy, .fit = fit,
     .code_bytes = code_bytes, .model_bytes = model_bytes, .ratio = ratio,
     .compress = compress, .decompress = decompress, .save = save, .load = load,
+    .get_extension = get_extension,
 };
 static const vq_plugin plugin = {
     .magic = VQ_MAGIC, .abi_major = VQ_ABI_MAJOR, .abi_minor = VQ_ABI_MINOR,

@@ -132,7 +132,7 @@ pub fn method(method: &Descriptor) -> Value {
         needs_training,
         deterministic,
         thread_safe,
-        has_scorer,
+        extensions,
         params,
     } = method;
     json!({
@@ -148,7 +148,7 @@ pub fn method(method: &Descriptor) -> Value {
         "needs_training": needs_training,
         "deterministic": deterministic,
         "thread_safe": thread_safe,
-        "has_scorer": has_scorer,
+        "extensions": extensions,
         "schema": params.iter().map(param).collect::<Vec<_>>(),
     })
 }

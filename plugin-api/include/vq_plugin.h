@@ -36,7 +36,7 @@ extern "C" {
 #endif
 
 #define VQ_ABI_MAJOR 1u
-#define VQ_ABI_MINOR 0u
+#define VQ_ABI_MINOR 1u
 
 typedef int32_t vq_rc;
 #define VQ_OK 0
@@ -271,6 +271,35 @@ typedef struct vq_scorer_v1 {
                  size_t codes_len, size_t n, vq_mat_mut estimates, vq_mat_mut bounds, vq_buf *err);
 } vq_scorer_v1;
 
+/* -- extension "vq.search/1" (minor 1): the nearest codes of a block ------------------------ */
+
+#define VQ_SEARCH_V1 "vq.search/1"
+#define VQ_SEARCH_RANKS_ESTIMATES 1u /* the answer is what sorting the method's own vq.scorer/1 gives */
+#define VQ_SEARCH_NONE UINT64_MAX    /* the id of a place without a code */
+
+/* For methods whose fast scan never writes all estimates. The caller cuts the codes into blocks,
+ * searches each, and merges. */
+typedef struct vq_search_v1 {
+  uint32_t struct_size;
+  uint32_t flags;
+  /* (optional, both or neither) The layout that search reads: bytes for n codes, and the
+   * conversion. NULL: search reads codes as compress wrote them, n * code_bytes bytes. */
+  size_t (*packed_bytes)(const vq_instance *self, size_t n);
+  vq_rc (*pack)(const vq_instance *self, const vq_ctx *ctx, vq_codes codes, uint8_t *packed,
+                size_t packed_len, vq_buf *err);
+  /* For each of the raw queries (q, d) the k nearest of a block of n codes, k at least 1: into
+   * ids (q, k) their rows in the block, 0 to n - 1, none twice; into estimates (q, k) the space's
+   * metric as vq.scorer/1 has it, finite. The best comes first: the smallest for L2, the largest
+   * for IP and COSINE; of equal estimates the lower row, which also wins the last place.
+   * Where n is less than k, the places from n on have the id VQ_SEARCH_NONE and the estimate NaN.
+   * With VQ_SEARCH_RANKS_ESTIMATES ids and estimates equal those of sorting all that score
+   * answers for the same codes. Without it the best of the method's estimates may be missed. */
+  vq_rc (*search)(const vq_instance *self, const vq_ctx *ctx, vq_mat queries, const uint8_t *packed,
+                  size_t packed_len, size_t n, size_t k, uint64_t *ids, float *estimates,
+                  vq_buf *err);
+  uint64_t reserved; /* 0; its size tells this table from vq_scorer_v1 */
+} vq_search_v1;
+
 /* -- the one exported symbol ---------------------------------------------------------- */
 
 #if defined(_WIN32)
@@ -303,6 +332,7 @@ VQ_LAYOUT(sizeof(vq_grid_sink) == 32 && offsetof(vq_grid_sink, emit) == 16);
 VQ_LAYOUT(sizeof(vq_method) == 264 && offsetof(vq_method, params) == 152 && offsetof(vq_method, get_extension) == 256);
 VQ_LAYOUT(sizeof(vq_plugin) == 56 && offsetof(vq_plugin, sdk) == 24 && offsetof(vq_plugin, n_methods) == 48);
 VQ_LAYOUT(sizeof(vq_scorer_v1) == 32 && offsetof(vq_scorer_v1, score) == 24);
+VQ_LAYOUT(sizeof(vq_search_v1) == 40 && offsetof(vq_search_v1, search) == 24);
 #undef VQ_LAYOUT
 #endif
 

@@ -15,13 +15,17 @@ use core::ffi::c_void;
 /// Major version of the contract; a plugin of another one is refused.
 pub const ABI_MAJOR: u32 = 1;
 /// Minor version: new extension ids, never new fields.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 /// The first eight bytes of a [`VqPlugin`].
 pub const MAGIC: [u8; 8] = *b"VQPLUG\0\x01";
 /// The symbol every plugin exports.
 pub const ENTRY_SYMBOL: &str = "vq_plugin_entry_v1";
 /// Id of the scorer extension, [`VqScorerV1`].
 pub const SCORER_V1: &str = "vq.scorer/1";
+/// Id of the search extension, [`VqSearchV1`], of minor version 1.
+pub const SEARCH_V1: &str = "vq.search/1";
+/// The id of a place that a search has no code for.
+pub const SEARCH_NONE: u64 = u64::MAX;
 /// `model_bytes` of a method that does not state it.
 pub const MODEL_BYTES_UNKNOWN: u64 = u64::MAX;
 
@@ -51,13 +55,14 @@ pub mod kind {
     pub const LIST: u32 = 5;
 }
 
-/// Flags of a method and of a scorer.
+/// Flags of a method and of its extensions.
 #[expect(missing_docs, reason = "named and documented in vq_plugin.h")]
 pub mod flag {
     pub const NEEDS_TRAINING: u32 = 1;
     pub const DETERMINISTIC: u32 = 2;
     pub const THREAD_SAFE: u32 = 4;
     pub const SCORER_BOUNDS: u32 = 1;
+    pub const SEARCH_RANKS_ESTIMATES: u32 = 1;
 }
 
 /// The task of `parallel_for`: a plain function pointer to C, wrapped because abi_stable does not
@@ -190,6 +195,20 @@ tables! {
             codes: *const u8, codes_len: usize, n: usize,
             estimates: VqMatMut, bounds: VqMatMut, err: *mut VqBuf,
         ) -> i32> = 24,
+    }
+    struct VqSearchV1 = "vq_search_v1", 40 {
+        struct_size: u32 = 0, flags: u32 = 4,
+        packed_bytes: Option<unsafe extern "C" fn(this: *const c_void, n: usize) -> usize> = 8,
+        pack: Option<unsafe extern "C" fn(
+            this: *const c_void, ctx: *const VqCtx, codes: VqCodes,
+            packed: *mut u8, packed_len: usize, err: *mut VqBuf,
+        ) -> i32> = 16,
+        search: Option<unsafe extern "C" fn(
+            this: *const c_void, ctx: *const VqCtx, queries: VqMat,
+            packed: *const u8, packed_len: usize, n: usize, k: usize,
+            ids: *mut u64, estimates: *mut f32, err: *mut VqBuf,
+        ) -> i32> = 24,
+        reserved: u64 = 32,
     }
 }
 

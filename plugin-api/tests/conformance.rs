@@ -7,15 +7,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use vq_plugin_api::abi::{
-    SCORER_V1, VqBuf, VqCodes, VqCodesMut, VqCtx, VqMat, VqMatMut, VqMethod, VqParam, VqPlugin,
-    VqScorerV1, VqStr, VqValue, rc,
+    SCORER_V1, SEARCH_V1, VqBuf, VqCodes, VqCodesMut, VqCtx, VqMat, VqMatMut, VqMethod, VqParam,
+    VqPlugin, VqScorerV1, VqSearchV1, VqStr, VqValue, rc,
 };
 use vq_plugin_api::conformance::{self, Event, Report, Severity};
 use vq_plugin_api::handle::Plugin;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::{Config, Param, Params};
 use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Quantizer, Scorer, Space, Value, params,
+    Context, Error, GridRequest, GridSink, Hits, Method, Packed, Quantizer, Scorer, Search, Space,
+    Value, params,
 };
 use vq_plugin_api::{adapter, quantizer};
 
@@ -78,6 +79,18 @@ enum Fault {
     PanicsOnNan,
     LoadsTruncated,
     PanicsOnStrangeCodes,
+    FindsRowsBeyondTheBlock,
+    FindsTwice,
+    FindsUnsorted,
+    FindsTooFew,
+    FindsTheLaterOfEquals,
+    FindsAnotherEstimate,
+    MissesTheSecond,
+    MissesTheLastOfLargeCalls,
+    FindsNan,
+    // These two claim no ranking.
+    MissesTheFirstOfEquals,
+    FindsTheFarthest,
 }
 
 params! {
@@ -135,6 +148,7 @@ fn rungs(fault: u8, config: &Config) -> Result<Rungs, Error> {
 const LARGE: usize = 1000;
 
 /// One byte per dimension: `rungs` levels between the extremes of the training rows.
+#[derive(Clone)]
 struct Ladder {
     fault: u8,
     rungs: Rungs,
@@ -377,6 +391,62 @@ impl Ladder {
     }
 }
 
+impl Ladder {
+    fn search(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        codes: Packed<'_>,
+        hits: Hits<'_>,
+    ) -> Result<(), Error> {
+        let (n, k) = (codes.n, hits.k());
+        let rows = ArrayView2::from_shape((n, self.space.dim), codes.bytes).expect("all codes");
+        let sign = if self.space.metric == vq_plugin_api::Metric::L2 { 1.0 } else { -1.0 };
+        hits.fill_each(queries, |query| {
+            let mut estimates = vec![0.0; n];
+            Ladder { fault: Fault::None as u8, ..self.clone() }.score(
+                &query.to_vec(),
+                rows,
+                &mut estimates,
+            );
+            let mut best: Vec<(f32, u64)> = estimates.into_iter().zip(0..).collect();
+            best.sort_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)).then(a.1.cmp(&b.1)));
+            let distinct = n > 3 && best[0].0 != best[1].0;
+            if n > 3 {
+                match self.fault {
+                    f if f == Fault::FindsRowsBeyondTheBlock as u8 => best[1].1 = n as u64,
+                    f if f == Fault::FindsTwice as u8 => best[1] = best[0],
+                    f if f == Fault::FindsUnsorted as u8 => best.swap(1, 2),
+                    f if f == Fault::FindsTooFew as u8 => best.truncate(5),
+                    f if f == Fault::FindsTheLaterOfEquals as u8 => {
+                        best.sort_by(|a, b| {
+                            (sign * a.0).total_cmp(&(sign * b.0)).then(b.1.cmp(&a.1))
+                        });
+                    }
+                    f if f == Fault::FindsAnotherEstimate as u8 => best[0].0 -= sign * 1e-3,
+                    f if f == Fault::MissesTheSecond as u8 && distinct && k < n => {
+                        best.remove(1);
+                    }
+                    f if f == Fault::MissesTheLastOfLargeCalls as u8 && n > LARGE => {
+                        best.remove(k - 1);
+                    }
+                    f if f == Fault::MissesTheFirstOfEquals as u8
+                        && k < n
+                        && best[0].0 == best[1].0 =>
+                    {
+                        best.remove(0);
+                    }
+                    f if f == Fault::FindsTheFarthest as u8 && distinct => {
+                        drop(best.drain(..n - k.min(n)))
+                    }
+                    f if f == Fault::FindsNan as u8 => best[0].0 = f32::NAN,
+                    _ => {}
+                }
+            }
+            Ok(best)
+        })
+    }
+}
+
 /// The grid generator, with the faults that it can have.
 fn expand_grid(fault: u8, request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
     let has = |one: Fault| fault == one as u8;
@@ -474,21 +544,49 @@ impl<const F: u8> Scorer for Faulty<F> {
     type Query = Vec<f32>;
     const BOUNDS: bool = true;
 
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Vec<f32>, Error> {
+    fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Vec<f32>, Error> {
         Ok(query.to_vec())
     }
 
-    fn score(&self, query: &Vec<f32>, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
+    fn score(
+        &self,
+        query: &Vec<f32>,
+        codes: ArrayView2<'_, u8>,
+        estimates: &mut [f32],
+        bounds: Option<&mut [f32]>,
+    ) -> Result<(), Error> {
         self.0.score(query, codes, estimates);
-    }
-
-    fn bounds(&self, _: &Vec<f32>, _: ArrayView2<'_, u8>, bounds: &mut [f32]) {
-        self.0.bounds(bounds);
+        if let Some(bounds) = bounds {
+            self.0.bounds(bounds);
+        }
+        Ok(())
     }
 }
 
+impl<const F: u8> Search for Faulty<F> {
+    // A scorer with a fault of its own ranks otherwise.
+    const RANKS_ESTIMATES: bool = F == Fault::None as u8
+        || F >= Fault::FindsRowsBeyondTheBlock as u8 && F < Fault::MissesTheFirstOfEquals as u8;
+
+    fn search(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        codes: Packed<'_>,
+        hits: Hits<'_>,
+        _: &Context<'_>,
+    ) -> Result<(), Error> {
+        self.0.search(queries, codes, hits)
+    }
+}
+
+/// What the ladder offers, with its table.
+fn table<const F: u8>() -> &'static VqMethod {
+    use vq_plugin_api::extension::offered;
+    adapter::method::<Faulty<F>, (offered::Scorer, (offered::Search, ()))>()
+}
+
 fn ladder<const F: u8>() -> &'static VqPlugin {
-    adapter::plugin(vec![adapter::with_scorer::<Faulty<F>>()])
+    adapter::plugin(vec![table::<F>()])
 }
 
 /// The rules that fired, true for an error.
@@ -572,6 +670,18 @@ one_fault_one_rule! {
     a_panic_on_nan_is_noticed: PanicsOnNan => Error "no-panic";
     an_accepted_truncated_model_is_noticed: LoadsTruncated => Warning "damaged-model";
     a_panic_on_strange_codes_is_noticed: PanicsOnStrangeCodes => Error "no-panic";
+    a_row_beyond_the_block_is_noticed: FindsRowsBeyondTheBlock => Error "search";
+    a_row_found_twice_is_noticed: FindsTwice => Error "search";
+    an_unsorted_answer_is_noticed: FindsUnsorted => Error "search";
+    an_answer_of_too_few_is_noticed: FindsTooFew => Error "search";
+    the_later_of_equal_estimates_is_noticed: FindsTheLaterOfEquals => Error "search";
+    another_estimate_than_the_scorers_is_noticed: FindsAnotherEstimate => Error "search-ranking";
+    a_missed_code_is_noticed: MissesTheSecond => Error "search-ranking";
+    a_missed_code_of_a_large_call_is_noticed:
+        MissesTheLastOfLargeCalls => Error "search-ranking";
+    nan_from_a_search_is_noticed: FindsNan => Error "search";
+    a_lower_row_that_loses_a_tie_is_noticed: MissesTheFirstOfEquals => Error "search-ties";
+    a_search_for_the_farthest_is_noticed: FindsTheFarthest => Warning "search-agreement";
 }
 
 #[test]
@@ -639,7 +749,7 @@ type Compress = unsafe extern "C" fn(
 
 fn good() -> &'static VqMethod {
     static GOOD: std::sync::OnceLock<&'static VqMethod> = std::sync::OnceLock::new();
-    GOOD.get_or_init(adapter::with_scorer::<Faulty<{ Fault::None as u8 }>>)
+    GOOD.get_or_init(table::<{ Fault::None as u8 }>)
 }
 
 fn good_compress() -> Compress {
@@ -817,6 +927,12 @@ replaced! {
     } => "return-values";
 }
 
+/// True for the id of the scorer.
+fn is_scorer(id: VqStr) -> bool {
+    // SAFETY: the host's text lives during the call.
+    unsafe { core::slice::from_raw_parts(id.ptr, id.len) == SCORER_V1.as_bytes() }
+}
+
 fn good_scorer() -> &'static VqScorerV1 {
     let get = good().get_extension.expect("it has extensions");
     // SAFETY: the SDK's own table; the id lives during the call.
@@ -825,13 +941,59 @@ fn good_scorer() -> &'static VqScorerV1 {
     unsafe { &*table.cast() }
 }
 
+#[test]
+fn places_that_a_search_does_not_write_are_noticed() {
+    unsafe extern "C" fn nothing(
+        _this: This,
+        _ctx: *const VqCtx,
+        _queries: VqMat,
+        _packed: *const u8,
+        _len: usize,
+        _n: usize,
+        _k: usize,
+        _ids: *mut u64,
+        _estimates: *mut f32,
+        _err: *mut VqBuf,
+    ) -> i32 {
+        rc::OK
+    }
+    static TABLE: VqSearchV1 = VqSearchV1 {
+        struct_size: size_of::<VqSearchV1>() as u32,
+        flags: 0,
+        packed_bytes: None,
+        pack: None,
+        search: Some(nothing),
+        reserved: 0,
+    };
+    unsafe extern "C" fn extension(id: VqStr) -> *const core::ffi::c_void {
+        // SAFETY: the host's text lives during the call.
+        let id = unsafe { core::slice::from_raw_parts(id.ptr, id.len) };
+        if id == SEARCH_V1.as_bytes() { (&raw const TABLE).cast() } else { core::ptr::null() }
+    }
+    let report = changed(|method| method.get_extension = Some(extension));
+    let written = report.findings().filter(|finding| finding.rule == "fully-written").count();
+    assert!(written > 0, "\n{report}");
+    assert_eq!(report.errors().next().unwrap().function, "search");
+}
+
+#[test]
+fn a_table_for_an_unknown_id_is_noticed() {
+    unsafe extern "C" fn extension(id: VqStr) -> *const core::ffi::c_void {
+        // SAFETY: the host's text lives during the call.
+        let known = unsafe { core::slice::from_raw_parts(id.ptr, id.len) } == SEARCH_V1.as_bytes();
+        if known { core::ptr::null() } else { core::ptr::from_ref(good_scorer()).cast() }
+    }
+    let report = changed(|method| method.get_extension = Some(extension));
+    assert_only(&report, "extensions", Severity::Error);
+}
+
 /// The report on the good method with `scorer` for its own.
 macro_rules! with_scorer {
     ($($field:ident: $value:expr),+) => {{
         static TABLE: std::sync::OnceLock<VqScorerV1> = std::sync::OnceLock::new();
         TABLE.get_or_init(|| VqScorerV1 { $($field: $value,)+ ..*good_scorer() });
-        unsafe extern "C" fn extension(_: VqStr) -> *const core::ffi::c_void {
-            core::ptr::from_ref(TABLE.get().unwrap()).cast()
+        unsafe extern "C" fn extension(id: VqStr) -> *const core::ffi::c_void {
+            if is_scorer(id) { core::ptr::from_ref(TABLE.get().unwrap()).cast() } else { core::ptr::null() }
         }
         changed(|method| method.get_extension = Some(extension))
     }};
@@ -1024,8 +1186,12 @@ fn a_scorer_that_is_gone_after_load_is_noted_and_no_fault() {
     static LOADED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
     static TABLE: std::sync::OnceLock<VqScorerV1> = std::sync::OnceLock::new();
     TABLE.get_or_init(|| VqScorerV1 { score: Some(only_once_fitted), ..*good_scorer() });
-    unsafe extern "C" fn extension(_: VqStr) -> *const core::ffi::c_void {
-        core::ptr::from_ref(TABLE.get().unwrap()).cast()
+    unsafe extern "C" fn extension(id: VqStr) -> *const core::ffi::c_void {
+        if is_scorer(id) {
+            core::ptr::from_ref(TABLE.get().unwrap()).cast()
+        } else {
+            core::ptr::null()
+        }
     }
     unsafe extern "C" fn load(this: *mut core::ffi::c_void, model: VqStr, err: *mut VqBuf) -> i32 {
         LOADED.lock().unwrap().insert(this.addr());
@@ -1081,9 +1247,9 @@ fn a_print_is_the_same_each_time_and_tells_what_differs() {
 
 #[test]
 fn rules_have_distinct_ids_and_a_sentence() {
-    let ids: BTreeSet<&str> = conformance::RULES.iter().map(|rule| rule.id).collect();
-    assert_eq!(ids.len(), conformance::RULES.len());
-    assert!(conformance::RULES.iter().all(|rule| rule.contract.ends_with('.')));
+    let ids: BTreeSet<&str> = conformance::rules().map(|rule| rule.id).collect();
+    assert_eq!(ids.len(), conformance::rules().count());
+    assert!(conformance::rules().all(|rule| rule.contract.ends_with('.')));
 }
 
 /// Texts are shown to people, and some of what shows them is quadratic in a word's length.

@@ -1,7 +1,7 @@
 //! Rows to packed indices and back, in blocks.
 
 use super::Product;
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use vq_kernels::pack::{pack, unpack};
 use vq_plugin_api::Error;
 
@@ -21,7 +21,7 @@ impl Product {
     ) -> Result<(), Error> {
         // Sub-spaces walk over the rows again and again, a few floats of each: over a copy, read in
         // order and held by the second-level cache.
-        let x = x.to_owned();
+        let x = self.frame().map_or_else(|| x.to_owned(), |frame| frame.apply(x));
         let (n, m) = (x.nrows(), self.m);
         let mut index = vec![0_u32; n];
         let mut values = vec![0_u16; n * m];
@@ -45,6 +45,22 @@ impl Product {
     /// # Errors
     /// Strided rows.
     pub fn decode_block(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        x: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Error> {
+        let Some(frame) = self.frame() else { return self.decode_in_frame(codes, x) };
+        let mut y = Array2::zeros(x.dim());
+        self.decode_in_frame(codes, y.view_mut())?;
+        frame.restore(y.view(), &vec![1.0; y.nrows()], x);
+        Ok(())
+    }
+
+    /// As [`decode_block`](Self::decode_block), without leaving the frame.
+    ///
+    /// # Errors
+    /// Strided rows.
+    pub fn decode_in_frame(
         &self,
         codes: ArrayView2<'_, u8>,
         mut x: ArrayViewMut2<'_, f32>,

@@ -2,15 +2,19 @@
 //! centroid (Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", 2011).
 //!
 //! The d dimensions are cut into m sub-spaces of d/m neighbouring ones, each with 2^bits centroids. A
-//! code is m indices of `bits` bits, packed: ⌈m·bits/8⌉ bytes.
+//! code is m indices of `bits` bits, packed: ⌈m·bits/8⌉ bytes. The rows are taken as they are, or turned
+//! into a [`Frame`] first: `x̂ = c + Pᵀ·[c₁(i₁), …, c_m(i_m)]`.
 
 mod codes;
 mod train;
 
 use crate::Training;
+use crate::rotated::Frame;
 use crate::scan::Tables;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
 use vq_kernels::Nearest;
+use vq_kernels::distance::l2_sq;
 use vq_kernels::lookup::add_terms;
 use vq_kernels::pack::packed_bytes;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
@@ -39,6 +43,7 @@ pub struct Product {
     bits: u32,
     /// Dimensions of a sub-space, d/m.
     sub: usize,
+    frame: Option<Frame>,
     /// (m, 2^bits, sub); empty before training.
     centroids: Vec<f32>,
     /// One per sub-space, made from `centroids`.
@@ -60,7 +65,27 @@ impl Product {
             return Err(Error::param("bits", format_args!("{bits} is not in 1 to 16")));
         }
         let (centroids, transposed) = (Vec::new(), Vec::new());
-        Ok(Product { m, bits, sub: dim / m, centroids, nearest: Vec::new(), transposed })
+        Ok(Product {
+            m,
+            bits,
+            sub: dim / m,
+            frame: None,
+            centroids,
+            nearest: Vec::new(),
+            transposed,
+        })
+    }
+
+    /// Has the rows turned into `frame`, in which the centroids are from now on; `None` takes them as
+    /// they are.
+    pub fn set_frame(&mut self, frame: Option<Frame>) {
+        self.frame = frame;
+    }
+
+    /// What rows are turned into.
+    #[must_use]
+    pub fn frame(&self) -> Option<&Frame> {
+        self.frame.as_ref()
     }
 
     /// m.
@@ -81,10 +106,10 @@ impl Product {
         packed_bytes(self.m, self.bits)
     }
 
-    /// Bytes of the centroids.
+    /// Bytes of the centroids and of the frame.
     #[must_use]
     pub fn model_bytes(&self) -> u64 {
-        4 * self.centroids.len() as u64
+        4 * self.centroids.len() as u64 + self.frame.as_ref().map_or(0, Frame::model_bytes)
     }
 
     /// Centroids (m, 2^bits, d/m); empty before training.
@@ -170,6 +195,28 @@ impl Product {
         ctx.par_blocks(codes, x, Self::BLOCK, |codes, x| self.decode_block(codes, x))
     }
 
+    /// The squared error `Σ ‖x − x̂‖²` of the rows `x` (n, d), summed in f64 in their order on any number of
+    /// threads. O(n · 2^bits · d).
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn error(&self, x: ArrayView2<'_, f32>) -> Result<f64, Error> {
+        let blocks: Vec<_> = x.axis_chunks_iter(Axis(0), Self::BLOCK).collect();
+        let errors: Result<Vec<f64>, Error> = blocks
+            .into_par_iter()
+            .map(|x| {
+                let mut codes = Array2::zeros((x.nrows(), self.code_bytes()));
+                let mut back = Array2::zeros(x.dim());
+                self.encode_block(x, codes.view_mut())?;
+                self.decode_block(codes.view(), back.view_mut())?;
+                let (x, back) = (x.as_standard_layout(), back.as_slice());
+                let rows = x.as_slice().into_iter().zip(back);
+                Ok(rows.map(|(x, back)| l2_sq(x, back)).sum())
+            })
+            .collect();
+        Ok(errors?.into_iter().sum())
+    }
+
     /// The tables of `query` (d), in the units of `metric`: `‖q − x̂‖² = Σⱼ ‖qⱼ − cⱼ(iⱼ)‖²` and
     /// `⟨q, x̂⟩ = Σⱼ ⟨qⱼ, cⱼ(iⱼ)⟩` (section IV of the paper). O(2^bits · d).
     ///
@@ -178,6 +225,14 @@ impl Product {
     #[must_use]
     pub fn tables(&self, query: &[f32], metric: Metric) -> Tables {
         assert_eq!(query.len(), self.m * self.sub, "dimension of the query");
+        if let Some(frame) = &self.frame {
+            let query = frame.query(query, metric);
+            return query.tables(self.tables_in_frame(&query.z, metric));
+        }
+        self.tables_in_frame(query, metric)
+    }
+
+    fn tables_in_frame(&self, query: &[f32], metric: Metric) -> Tables {
         let (m, k, sub) = (self.m, self.k(), self.sub);
         // A sum of m entries stays finite, whatever the query.
         let limit = f64::from(f32::MAX) / (m + 1) as f64;
@@ -194,7 +249,7 @@ impl Product {
         Tables::new(entries, m, self.bits)
     }
 
-    /// Appends the centroids to a model.
+    /// Appends the centroids, without the frame, to a model.
     #[must_use]
     pub fn save(&self, model: ModelWriter) -> ModelWriter {
         model.f32s(self.centroids.iter().copied())
@@ -206,6 +261,30 @@ impl Product {
     /// Another number of centroids, or one that is not finite.
     pub fn load(&mut self, model: &mut ModelReader<'_>) -> Result<(), Error> {
         self.set_centroids(model.f32s(self.m * self.k() * self.sub)?);
+        Ok(())
+    }
+
+    /// As [`save`](Self::save), then the frame.
+    #[must_use]
+    pub fn save_with_frame(&self, model: ModelWriter) -> ModelWriter {
+        let model = self.save(model);
+        match &self.frame {
+            Some(frame) => frame.save(model.u64(1)),
+            None => model.u64(0),
+        }
+    }
+
+    /// Reads what [`save_with_frame`](Self::save_with_frame) appended.
+    ///
+    /// # Errors
+    /// Anything that it never appends.
+    pub fn load_with_frame(&mut self, model: &mut ModelReader<'_>) -> Result<(), Error> {
+        self.load(model)?;
+        self.frame = match model.u64()? {
+            0 => None,
+            1 => Some(Frame::load(self.m * self.sub, model)?),
+            other => return Err(Error::failed(format!("{other} frames"))),
+        };
         Ok(())
     }
 }

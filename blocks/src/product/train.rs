@@ -19,6 +19,8 @@ pub(super) fn centroids(
     go_on: bool,
 ) -> Result<Vec<f32>, Error> {
     let (m, sub, k) = (product.m, product.sub, product.k());
+    let turned = product.frame().map(|frame| frame.apply(x));
+    let x = turned.as_ref().map_or(x, |turned| turned.view());
     let told = Mutex::new(Told { done: vec![0.0; m], stopped: false });
     let mut centroids = vec![0.0_f32; m * k * sub];
     let parts = centroids.par_chunks_mut(k * sub).enumerate().with_max_len(1);

@@ -1,7 +1,8 @@
 //! Centre and rotation.
 
 use crate::scan::Tables;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
 use vq_kernels::Centre;
 use vq_kernels::distance::{dot, norm_sq};
 use vq_kernels::moments::mean;
@@ -18,6 +19,9 @@ choices! {
     /// What rows are centred on.
     pub enum Centring { Mean = "mean", None = "none" }
 }
+
+/// Rows of one task.
+const BLOCK: usize = 512;
 
 /// Coordinates of z stay within ±LIMIT: norms and products of two stay finite in f32.
 const LIMIT: f32 = 1e15;
@@ -40,6 +44,12 @@ enum Turned {
 }
 
 impl Frame {
+    /// No centre and no rotation yet, for `dim` dimensions: z = x.
+    #[must_use]
+    pub fn none(dim: usize) -> Self {
+        Frame { centre: Centre::none(dim), turned: Turned::drawn(Turn::None, 0, dim) }
+    }
+
     /// Learns the centre from the rows `x` (n, d) and draws the rotation from `seed`. O(n·d), and what the
     /// rotation costs.
     ///
@@ -78,21 +88,29 @@ impl Frame {
         })
     }
 
-    /// z (n, d) of the rows `x` (n, d). NaN counts as far away. Single-threaded.
+    /// z (n, d) of the rows `x` (n, d). NaN counts as far away. On all threads of the current rayon pool.
     ///
     /// # Panics
     /// When the rows have another dimension.
     #[must_use]
     pub fn apply(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        let mut centred = Array2::zeros(x.dim());
-        let x = x.as_standard_layout();
-        for (x, mut to) in x.outer_iter().zip(centred.outer_iter_mut()) {
-            if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
-                self.centre.apply(x, to);
-                to.iter_mut().for_each(|to| *to = bounded(*to));
+        let mut z = Array2::zeros(x.dim());
+        let blocks = z.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
+        blocks.zip(x.axis_chunks_iter(Axis(0), BLOCK)).for_each(|(mut z, x)| {
+            let mut centred = Array2::zeros(x.dim());
+            let x = x.as_standard_layout();
+            for (x, mut to) in x.outer_iter().zip(centred.outer_iter_mut()) {
+                if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
+                    self.centre.apply(x, to);
+                    to.iter_mut().for_each(|to| *to = bounded(*to));
+                }
             }
-        }
-        self.turn(centred)
+            match self.turned.rotation() {
+                Some(rotation) => rotation.apply(centred.view(), z),
+                None => z.assign(&centred),
+            }
+        });
+        z
     }
 
     /// Writes `x = c + scale·Pᵀ·y / s` for each row of `y` (n, d), one of `scales` (n) each, into `x` (n,
@@ -129,8 +147,12 @@ impl Frame {
             moved.map(|(q, shift)| bounded(q * scale - if l2 { *shift } else { 0.0 })).collect();
         // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
         let constant = if l2 { norm_sq(&centred) } else { dot(&centred, shift) };
-        let row = Array2::from_shape_vec((1, q.len()), centred).expect("one row");
-        let z = self.turn(row).into_raw_vec_and_offset().0;
+        let mut z = centred.clone();
+        if let Some(rotation) = self.turned.rotation() {
+            let from = ArrayView2::from_shape((1, q.len()), &centred).expect("one row");
+            let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
+            rotation.apply(from, to);
+        }
         Query { norm: norm_sq(&z).sqrt(), z, constant, unit: f64::from(*scale).powi(-2), l2 }
     }
 
@@ -174,13 +196,6 @@ impl Frame {
             None => return Err(Error::failed(format!("rotation {kind} is unknown"))),
         };
         Ok(Frame { centre: Centre { scale, shift }, turned })
-    }
-
-    fn turn(&self, centred: Array2<f32>) -> Array2<f32> {
-        let Some(rotation) = self.turned.rotation() else { return centred };
-        let mut z = Array2::zeros(centred.dim());
-        rotation.apply(centred.view(), z.view_mut());
-        z
     }
 }
 

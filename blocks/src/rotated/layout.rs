@@ -1,6 +1,6 @@
 //! Codes of several widths with scalars behind them.
 
-use ndarray::{ArrayView2, Axis, Slice};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use vq_kernels::lookup::interleave;
 use vq_kernels::pack::{pack, packed_bytes, unpack};
 use vq_kernels::{Lookup, half};
@@ -180,6 +180,50 @@ impl Layout {
             *scalar = if found[0].is_finite() { found[0] } else { 0.0 };
             rest = after;
         }
+    }
+
+    /// Encodes a block of rows `z` (n, d) into `codes` (n, code_bytes): `encode` writes the values (d) of a
+    /// row and answers its scalars. Single-threaded.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn write_rows<const S: usize>(
+        &self,
+        z: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+        mut encode: impl FnMut(&[f32], &mut [u16]) -> [f32; S],
+    ) {
+        let (mut values, mut code) = (vec![0; self.dim], vec![0; self.code_bytes()]);
+        let z = z.as_standard_layout();
+        for (z, mut to) in z.outer_iter().zip(codes.outer_iter_mut()) {
+            let scalars = encode(z.as_slice().unwrap_or_default(), &mut values);
+            self.write(&values, &scalars, &mut code);
+            to.iter_mut().zip(&code).for_each(|(to, byte)| *to = *byte);
+        }
+    }
+
+    /// Decodes a block `codes` (n, code_bytes) into rows `y` (n, d): `decode` makes a row of values (d) and
+    /// scalars, and answers what it is to be multiplied with, which is the result (n), for
+    /// [`Frame::restore`](super::Frame::restore). Single-threaded.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn read_rows<const S: usize>(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut y: ArrayViewMut2<'_, f32>,
+        mut decode: impl FnMut(&[u16], [f32; S], &mut [f32]) -> f32,
+    ) -> Vec<f32> {
+        let (mut values, mut scalars, mut row) = (vec![0; self.dim], [0.0; S], vec![0.0; self.dim]);
+        let codes = codes.as_standard_layout();
+        let pairs = codes.outer_iter().zip(y.outer_iter_mut());
+        let scale = |(code, mut y): (ArrayView1<'_, u8>, ArrayViewMut1<'_, f32>)| {
+            self.read(code.as_slice().unwrap_or_default(), &mut values, &mut scalars);
+            let scale = decode(&values, scalars, &mut row);
+            y.iter_mut().zip(&row).for_each(|(y, value)| *y = *value);
+            scale
+        };
+        pairs.map(scale).collect()
     }
 
     /// Packs a block `codes` (n, code_bytes) into `packed` (n · packed_bytes) for [`Sums`]: the bytes of

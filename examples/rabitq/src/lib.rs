@@ -14,27 +14,30 @@ use vq_plugin_api::{Context, Error, Method, Quantizer, Scorer, Space, export_plu
 params! {
     /// Parameters of RaBitQ.
     pub struct RabitqParams {
-        /// Which random rotation.
-        rotation: Turn = Turn::Dense;
         /// Half-width of the error bound, in standard deviations of a random direction.
         epsilon: f64 = 1.9, min = 0.0, max = 100.0;
     }
 }
 
-/// RaBitQ; no frame before training.
+/// RaBitQ; `frame` is P and c.
 pub struct Rabitq {
-    params: RabitqParams,
+    epsilon: f64,
     space: Space,
     layout: Layout,
-    frame: Option<Frame>,
+    frame: Frame,
 }
 
-/// Rows of one task.
-const BLOCK: usize = 256;
+type Rows<'a> = ArrayView2<'a, f32>;
+type RowsMut<'a> = ArrayViewMut2<'a, f32>;
+type Codes<'a> = ArrayView2<'a, u8>;
+type CodesMut<'a> = ArrayViewMut2<'a, u8>;
+
+const BLOCK: usize = 256; // rows of one task
 
 impl Rabitq {
-    fn frame(&self) -> Result<&Frame, Error> {
-        self.frame.as_ref().ok_or_else(|| Error::failed("not fitted"))
+    /// A coordinate of o̅.
+    fn level(&self, sign: u16) -> f32 {
+        (2.0 * f32::from(sign) - 1.0) / (self.space.dim as f32).sqrt()
     }
 }
 
@@ -48,12 +51,11 @@ impl Quantizer for Rabitq {
 
     fn create(params: RabitqParams, space: Space) -> Result<Self, Error> {
         let layout = Layout::uniform(space.dim, 1, &[Format::F32, Format::F32]);
-        Ok(Rabitq { params, space, layout, frame: None })
+        Ok(Rabitq { epsilon: params.epsilon, space, layout, frame: Frame::none(space.dim) })
     }
 
-    fn fit(&mut self, train: ArrayView2<f32>, ctx: &Context) -> Result<(), Error> {
-        let turn = self.params.rotation;
-        self.frame = Some(Frame::drawn(train, Centring::Mean, turn, ctx.seed())?);
+    fn fit(&mut self, train: Rows, ctx: &Context) -> Result<(), Error> {
+        self.frame = Frame::drawn(train, Centring::Mean, Turn::Dense, ctx.seed())?;
         Ok(())
     }
 
@@ -61,60 +63,40 @@ impl Quantizer for Rabitq {
         self.layout.code_bytes()
     }
 
-    fn compress(
-        &self,
-        x: ArrayView2<f32>,
-        codes: ArrayViewMut2<u8>,
-        ctx: &Context,
-    ) -> Result<(), Error> {
-        let frame = self.frame()?;
-        ctx.par_blocks(x, codes, BLOCK, |x, mut codes| {
-            let mut code = vec![0; self.code_bytes()];
-            for (z, mut to) in frame.apply(x).outer_iter().zip(codes.outer_iter_mut()) {
-                let z = z.to_vec();
-                let signs: Vec<u16> = z.iter().map(|z| u16::from(*z >= 0.0)).collect();
-                let norm = norm_sq(&z).sqrt();
+    fn compress(&self, x: Rows, codes: CodesMut, ctx: &Context) -> Result<(), Error> {
+        ctx.par_blocks(x, codes, BLOCK, |x, codes| {
+            self.layout.write_rows(self.frame.apply(x).view(), codes, |z, signs| {
+                signs.iter_mut().zip(z).for_each(|(sign, z)| *sign = u16::from(*z >= 0.0));
                 // ⟨o̅, o⟩ = Σ|zₜ| / (√d·‖z‖); 0 for the centre itself, whose norm says it all.
                 let sum: f64 = z.iter().map(|z| f64::from(z.abs())).sum();
+                let norm = norm_sq(z).sqrt();
                 let cosine = if norm > 0.0 { sum / (z.len() as f64).sqrt() / norm } else { 0.0 };
-                self.layout.write(&signs, &[norm as f32, cosine as f32], &mut code);
-                to.iter_mut().zip(&code).for_each(|(to, byte)| *to = *byte);
-            }
+                [norm as f32, cosine as f32]
+            });
             Ok(())
         })
     }
 
     /// The multiple of o̅ nearest to the row: ‖x − c‖·⟨o̅, o⟩·o̅. Estimates use ‖x − c‖/⟨o̅, o⟩ instead.
-    fn decompress(
-        &self,
-        codes: ArrayView2<u8>,
-        x: ArrayViewMut2<f32>,
-        ctx: &Context,
-    ) -> Result<(), Error> {
-        let (frame, dim) = (self.frame()?, self.space.dim);
-        let unit = (1.0 / (dim as f64).sqrt()) as f32;
+    fn decompress(&self, codes: Codes, x: RowsMut, ctx: &Context) -> Result<(), Error> {
         ctx.par_blocks(codes, x, BLOCK, |codes, x| {
-            let (mut signs, mut scalars) = (vec![0; dim], [0.0; 2]);
-            let (mut y, mut scales) = (Array2::zeros(x.raw_dim()), vec![0.0; codes.nrows()]);
-            for ((code, mut y), scale) in
-                codes.outer_iter().zip(y.outer_iter_mut()).zip(&mut scales)
-            {
-                self.layout.read(&code.to_vec(), &mut signs, &mut scalars);
-                *scale = scalars[0] * scalars[1].clamp(0.0, 1.0);
-                y.iter_mut().zip(&signs).for_each(|(y, s)| *y = if *s == 1 { unit } else { -unit });
-            }
-            frame.restore(y.view(), &scales, x);
+            let mut y = Array2::zeros(x.raw_dim());
+            let scales = self.layout.read_rows(codes, y.view_mut(), |signs, [norm, cosine], y| {
+                y.iter_mut().zip(signs).for_each(|(y, sign)| *y = self.level(*sign));
+                norm * cosine.clamp(0.0, 1.0)
+            });
+            self.frame.restore(y.view(), &scales, x);
             Ok(())
         })
     }
 
     fn save(&self) -> Result<Vec<u8>, Error> {
-        Ok(self.frame()?.save(ModelWriter::new()).finish())
+        Ok(self.frame.save(ModelWriter::new()).finish())
     }
 
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let mut reader = ModelReader::new(model);
-        self.frame = Some(Frame::load(self.space.dim, &mut reader)?);
+        self.frame = Frame::load(self.space.dim, &mut reader)?;
         reader.finish()
     }
 }
@@ -129,49 +111,42 @@ impl Scorer for Rabitq {
         self.layout.packed_bytes()
     }
 
-    fn pack(
-        &self,
-        codes: ArrayView2<u8>,
-        mut packed: ArrayViewMut2<u8>,
-        _: &Context,
-    ) -> Result<(), Error> {
+    fn pack(&self, codes: Codes, mut packed: CodesMut, _: &Context) -> Result<(), Error> {
         let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
         self.layout.pack(codes, packed);
         Ok(())
     }
 
-    fn query(&self, query: ArrayView1<f32>) -> Result<(Query, Sums), Error> {
-        let query = self.frame()?.query(&query.to_vec(), self.space.metric);
-        let unit = (1.0 / (self.space.dim as f64).sqrt()) as f32;
-        let sums = self.layout.sums(|t, _, sign| if sign == 1 { unit } else { -unit } * query.z[t]);
+    fn query(&self, query: ArrayView1<f32>, _: &Context) -> Result<(Query, Sums), Error> {
+        let query = self.frame.query(&query.to_vec(), self.space.metric);
+        let sums = self.layout.sums(|t, _, sign| self.level(sign) * query.z[t]);
         Ok((query, sums))
     }
 
-    /// ⟨o, q⟩ ≈ ⟨o̅, q⟩/⟨o̅, o⟩ (eq. 12): unbiased over the rotations.
-    fn score(&self, (query, sums): &(Query, Sums), codes: ArrayView2<u8>, estimates: &mut [f32]) {
-        let packed: Vec<u8> = codes.iter().copied().collect();
-        let n = estimates.len();
-        sums.write(&packed, estimates);
-        let scalars = self.layout.scalars(&packed, n, 0).zip(self.layout.scalars(&packed, n, 1));
-        for (estimate, (norm, cosine)) in estimates.iter_mut().zip(scalars) {
-            let (norm, cosine) = (f64::from(norm), f64::from(cosine));
-            let inner = if cosine > 0.0 { norm * f64::from(*estimate) / cosine } else { 0.0 };
-            *estimate = query.estimate(inner, norm * norm);
+    /// ⟨o, q⟩ ≈ ⟨o̅, q⟩/⟨o̅, o⟩ (eq. 12), unbiased over the rotations, and within
+    /// √((1 − ⟨o̅, o⟩²)/⟨o̅, o⟩²)·ε₀/√(d − 1) of it (eq. 16), both times ‖x − c‖ and ‖q − c‖.
+    fn score(
+        &self,
+        (query, sums): &(Query, Sums),
+        codes: Codes,
+        estimates: &mut [f32],
+        mut bounds: Option<&mut [f32]>,
+    ) -> Result<(), Error> {
+        let packed = codes.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
+        sums.write(packed, estimates);
+        let deviations = self.epsilon / ((self.space.dim - 1).max(1) as f64).sqrt();
+        let scalar = |j| self.layout.scalars(packed, estimates.len(), j).map(f64::from);
+        let (norms, cosines) = (scalar(0), scalar(1));
+        for (i, (norm, cosine)) in norms.zip(cosines).enumerate() {
+            let inverse = if cosine > 0.0 { norm / cosine } else { 0.0 };
+            let inner = inverse * f64::from(estimates[i]);
+            estimates[i] = query.estimate(inner, norm * norm);
+            if let Some(bounds) = &mut bounds {
+                let off = inverse.abs() * (1.0 - cosine * cosine).max(0.0).sqrt();
+                bounds[i] = query.half_width(off * deviations * query.norm);
+            }
         }
-    }
-
-    /// √((1 − ⟨o̅, o⟩²)/⟨o̅, o⟩²)·ε₀/√(d − 1) times the norms (eq. 16).
-    fn bounds(&self, (query, _): &(Query, Sums), codes: ArrayView2<u8>, bounds: &mut [f32]) {
-        let packed: Vec<u8> = codes.iter().copied().collect();
-        let n = bounds.len();
-        let scalars = self.layout.scalars(&packed, n, 0).zip(self.layout.scalars(&packed, n, 1));
-        let deviations = self.params.epsilon / ((self.space.dim - 1).max(1) as f64).sqrt();
-        for (bound, (norm, cosine)) in bounds.iter_mut().zip(scalars) {
-            let cosine_sq = f64::from(cosine).powi(2);
-            let off =
-                if cosine > 0.0 { ((1.0 - cosine_sq).max(0.0) / cosine_sq).sqrt() } else { 0.0 };
-            *bound = query.half_width(off * deviations * f64::from(norm).abs() * query.norm);
-        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
-use vq_plugin_api::{Context, Error, Method, Quantizer, Space, Value, export_plugin, params};
+use vq_plugin_api::extension::search::nearer;
+use vq_plugin_api::{
+    Context, Error, Hits, Method, Metric, Packed, Quantizer, Scorer, Search, Space, Value,
+    export_plugin, params,
+};
 
 /// Centroids of a layer: an index is one byte.
 const K: usize = 256;
@@ -26,6 +30,7 @@ params! {
 /// The quantizer; `centroids` (layers, d, K) has a centroid in each column.
 pub struct Residual {
     iterations: usize,
+    metric: Metric,
     centroids: Array3<f32>,
 }
 
@@ -43,7 +48,7 @@ impl Quantizer for Residual {
             return Err(Error::param("layers", reason));
         }
         let centroids = Array3::zeros((params.layers, space.dim, K));
-        Ok(Residual { iterations: params.iterations, centroids })
+        Ok(Residual { iterations: params.iterations, metric: space.metric, centroids })
     }
 
     fn rate_axes(space: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
@@ -131,6 +136,106 @@ impl Quantizer for Residual {
     }
 }
 
+/// ⟨q, c⟩ of every centroid (layers, K), and ‖q‖².
+pub struct Tables {
+    products: Array2<f32>,
+    norm: f32,
+}
+
+/// ⟨q, x̂⟩ = Σ ⟨q, c⟩ and ‖q − x̂‖² = ‖q‖² − 2⟨q, x̂⟩ + ‖x̂‖². What is packed is each code and, behind it,
+/// its ‖x̂‖², which follows from the code and is not stored.
+impl Scorer for Residual {
+    type Query = Tables;
+    const PACKED: bool = true;
+
+    fn packed_bytes(&self) -> usize {
+        self.code_bytes() + size_of::<f32>()
+    }
+
+    fn pack(
+        &self,
+        codes: ArrayView2<u8>,
+        packed: ArrayViewMut2<u8>,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        ctx.par_rows(codes, packed, |code, packed| {
+            let mut x = Array1::<f32>::zeros(self.centroids.dim().1);
+            for (book, index) in self.centroids.outer_iter().zip(code) {
+                x += &book.column(usize::from(*index));
+            }
+            let (index, norm) = packed.split_at_mut(code.len());
+            index.copy_from_slice(code);
+            norm.copy_from_slice(&x.dot(&x).to_le_bytes());
+        })
+    }
+
+    fn query(&self, query: ArrayView1<f32>, _ctx: &Context) -> Result<Tables, Error> {
+        let mut products = Array2::zeros((self.code_bytes(), K));
+        for (mut row, book) in products.outer_iter_mut().zip(self.centroids.outer_iter()) {
+            row.assign(&query.dot(&book));
+        }
+        Ok(Tables { products, norm: query.dot(&query) })
+    }
+
+    fn score(
+        &self,
+        query: &Tables,
+        codes: ArrayView2<u8>,
+        estimates: &mut [f32],
+        _bounds: Option<&mut [f32]>, // claims none
+    ) -> Result<(), Error> {
+        for (code, estimate) in codes.outer_iter().zip(estimates) {
+            let (index, norm) = code.split_at(Axis(0), self.code_bytes());
+            let norm = f32::from_le_bytes([norm[0], norm[1], norm[2], norm[3]]);
+            let terms = index.iter().zip(query.products.outer_iter());
+            let product: f32 = terms.map(|(i, products)| products[usize::from(*i)]).sum();
+            *estimate = match self.metric {
+                Metric::L2 => (query.norm - 2.0 * product + norm).max(0.0), // rounding aside
+                Metric::Ip | Metric::Cosine => product,
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The best estimates of [`Scorer`]. A search worth offering rules most codes out without estimating
+/// them, as `vq-blocks` does with `scan`.
+impl Search for Residual {
+    const RANKS_ESTIMATES: bool = true;
+
+    fn packed_bytes(&self, n: usize) -> usize {
+        n * Scorer::packed_bytes(self)
+    }
+
+    fn pack(&self, codes: ArrayView2<u8>, packed: &mut [u8], ctx: &Context) -> Result<(), Error> {
+        let shape = (codes.nrows(), Scorer::packed_bytes(self));
+        let packed = ArrayViewMut2::from_shape(shape, packed).expect("as many as asked for");
+        Scorer::pack(self, codes, packed, ctx)
+    }
+
+    fn search(
+        &self,
+        queries: ArrayView2<f32>,
+        codes: Packed,
+        hits: Hits,
+        ctx: &Context,
+    ) -> Result<(), Error> {
+        let (n, k) = (codes.n, hits.k().min(codes.n));
+        let shape = (n, Scorer::packed_bytes(self));
+        let codes = ArrayView2::from_shape(shape, codes.bytes).expect("as many as asked for");
+        let order = |a: &(f32, u64), b: &(f32, u64)| nearer(self.metric, *a, *b);
+        hits.fill_each(queries, |query| {
+            let mut estimates = vec![0.0; n];
+            self.score(&self.query(query, ctx)?, codes, &mut estimates, None)?;
+            let mut best: Vec<(f32, u64)> = estimates.into_iter().zip(0..).collect();
+            best.select_nth_unstable_by(k - 1, order); // neither n nor k is 0
+            best.truncate(k);
+            best.sort_unstable_by(order);
+            Ok(best)
+        })
+    }
+}
+
 /// The centroid of `book` (d, K) nearest to `row`; the first where all distances are NaN.
 fn nearest(book: ArrayView2<f32>, row: ArrayView1<f32>) -> u8 {
     let mut distance = [0.0; K]; // of all side by side, as vector instructions like it
@@ -169,12 +274,12 @@ fn random_row<'a>(rows: ArrayView2<'a, f32>, random: &mut ChaCha8Rng) -> ArrayVi
     rows.index_axis_move(Axis(0), (random.next_u64() % rows.nrows() as u64) as usize)
 }
 
-export_plugin!(Residual);
+export_plugin!(Residual: Scorer + Search);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vq_plugin_api::{Metric, conformance};
+    use vq_plugin_api::conformance;
 
     const SPACE: Space = Space { dim: 6, metric: Metric::L2 };
 

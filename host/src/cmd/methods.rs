@@ -122,8 +122,7 @@ fn show(found: Found<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     line("homepage", &method.homepage)?;
     line("tags", &method.tags)?;
     line("training", if method.needs_training { "learns from data" } else { "needs none" })?;
-    let scorer = "has its own estimator (vq.scorer/1)";
-    line("search", if method.has_scorer { scorer } else { "on decompressed vectors" })?;
+    line("extensions", &method.extensions.join(", "))?;
     line("from", &library.path.display().to_string())?;
     if method.params.is_empty() {
         return writeln!(out, "\nno parameters");

@@ -191,7 +191,7 @@ mod tests {
             needs_training: false,
             deterministic: true,
             thread_safe: true,
-            has_scorer: false,
+            extensions: Vec::new(),
             params: Vec::new(),
         }];
         LibraryDescription { sdk: "c".into(), abi: (1, 0), layout_checked: false, methods }

@@ -2,6 +2,7 @@
  *   fit     m, s = mean, step * standard deviation of the dimension's training values
  *   code    round((x - m) / s), within -128..127; NaN becomes 127
  *   decode  m + s * code
+ *   score   the space's metric between a raw query and a code, which is not decoded into a row
  * {{type}} is the method and may throw; `guarded`, in the C table below it, lets nothing out. */
 #include <algorithm>
 #include <cmath>
@@ -27,7 +28,7 @@ struct Refusal : std::runtime_error {
 
 class {{type}} {
 public:
-  {{type}}(const vq_config &config, const vq_space &space) : scales_(space.dim) {
+  {{type}}(const vq_config &config, const vq_space &space) : metric_(space.metric), scales_(space.dim) {
     for (const vq_entry *entry = config.entries; entry != config.entries + config.n_entries; ++entry) {
       if (view(entry->name) != "step")
         throw Refusal(VQ_BAD_CONFIG, std::string(view(entry->name)) + ": unknown parameter; known are: step");
@@ -74,6 +75,26 @@ public:
     });
   }
 
+  /* Estimates of all pairs; the headline recall is of these. Packs nothing and claims no bounds. */
+  void score(const vq_ctx &ctx, const vq_mat &queries, const std::uint8_t *codes, std::size_t codes_len,
+             std::size_t n, const vq_mat_mut &estimates) const {
+    const std::size_t d = scales_.size();
+    check(queries.dim, codes_len == n * d ? d : 0);
+    auto one = [&](std::size_t q) noexcept {
+      for (std::size_t i = 0; i < n; ++i) {
+        double sum = 0;
+        for (std::size_t j = 0; j < d; ++j) {
+          const double query = queries.data[q * queries.row_stride + j];
+          const double x = scales_[j].m + double(scales_[j].s) * std::int8_t(codes[i * d + j]);
+          sum += metric_ == VQ_METRIC_L2 ? (query - x) * (query - x) : query * x;
+        }
+        estimates.data[q * estimates.row_stride + i] = float(sum);
+      }
+    };
+    const auto task = [](void *shared, std::size_t q) { (*static_cast<decltype(&one)>(shared))(q); };
+    ctx.parallel_for(ctx.host, queries.rows, task, &one);
+  }
+
   /* All that decoding needs: a sweep decodes in another process, which has these bytes alone. */
   void save(vq_buf &model) const {
     if (!ready_) throw std::logic_error("called before fit or load");
@@ -112,6 +133,7 @@ private:
     ctx.parallel_for(ctx.host, (n + per_task - 1) / per_task, task, &rows);
   }
 
+  std::uint32_t metric_;
   double step_ = 0.05;
   bool ready_ = false;
   std::vector<Scale> scales_; // one per dimension
@@ -139,6 +161,15 @@ extern "C" const vq_plugin *vq_plugin_entry_v1(uint32_t host_major, uint32_t) {
       sizeof(vq_param), VQ_KIND_FLOAT, VQ_KIND_NULL, 0, str("step"),
       str("Standard deviations of a dimension that one step spans."),
       number(0.05), number(1e-6), number(1e6), {}, {VQ_KIND_LIST, 0, 0, 0, {}, grid, 3}};
+  static const vq_scorer_v1 scorer = [] {
+    vq_scorer_v1 s{};
+    s.struct_size = sizeof s;
+    s.score = [](const vq_instance *self, const vq_ctx *ctx, vq_mat queries, const std::uint8_t *codes,
+                 std::size_t codes_len, std::size_t n, vq_mat_mut estimates, vq_mat_mut, vq_buf *err) {
+      return guarded(err, [&] { self->method.score(*ctx, queries, codes, codes_len, n, estimates); });
+    };
+    return s;
+  }();
   static const vq_method method = [] {
     vq_method m{};
     m.struct_size = sizeof m; m.flags = VQ_NEEDS_TRAINING | VQ_DETERMINISTIC | VQ_THREAD_SAFE;
@@ -166,6 +197,7 @@ extern "C" const vq_plugin *vq_plugin_entry_v1(uint32_t host_major, uint32_t) {
     m.load = [](vq_instance *self, vq_str model, vq_buf *err) {
       return guarded(err, [&] { self->method.load(model); });
     };
+    m.get_extension = [](vq_str id) -> const void * { return view(id) == VQ_SCORER_V1 ? &scorer : nullptr; };
     return m;
   }();
   static const vq_method *const methods[] = {&method};

@@ -1,7 +1,9 @@
 //! x̂ = m + s·round((x − m) / s): mean m and step s of each dimension, one byte per coordinate.
 use vq_plugin_api::model::{ModelReader, ModelWriter};
-use vq_plugin_api::ndarray::{ArrayView2 as Rows, ArrayViewMut2 as RowsMut, Axis};
-use vq_plugin_api::{Context, Error, Method, Quantizer, Space, export_plugin, params};
+use vq_plugin_api::ndarray::{ArrayView1, ArrayView2 as Rows, ArrayViewMut2 as RowsMut, Axis};
+use vq_plugin_api::{
+    Context, Error, Method, Metric, Quantizer, Scorer, Space, export_plugin, params,
+};
 
 params! {
     pub struct {{type}}Params {
@@ -13,6 +15,7 @@ params! {
 /// `step` as told to `create`; (m, s) of each dimension as learned by `fit`.
 pub struct {{type}}Quantizer {
     step: f32,
+    metric: Metric,
     scale: Vec<(f32, f32)>,
 }
 
@@ -25,7 +28,7 @@ impl Quantizer for {{type}}Quantizer {
 
     fn create(params: Self::Params, space: Space) -> Result<Self, Error> {
         let (step, scale) = (params.step, vec![(0.0, 1.0); space.dim]);
-        Ok(Self { step, scale })
+        Ok(Self { step, metric: space.metric, scale })
     }
 
     fn fit(&mut self, x: Rows<f32>, _: &Context) -> Result<(), Error> {
@@ -68,4 +71,36 @@ impl Quantizer for {{type}}Quantizer {
     }
 }
 
-export_plugin!({{type}}Quantizer);
+/// Distances straight from codes, without decoding: the headline recall is of these.
+impl Scorer for {{type}}Quantizer {
+    /// For each dimension what a code is multiplied by, and what is left: (s, q - m) or (q s, q m).
+    type Query = Vec<(f64, f64)>;
+
+    fn query(&self, query: ArrayView1<f32>, _: &Context) -> Result<Self::Query, Error> {
+        let terms = query.iter().zip(&self.scale).map(|(q, (m, s))| match self.metric {
+            Metric::L2 => (f64::from(*s), f64::from(*q) - f64::from(*m)),
+            Metric::Ip | Metric::Cosine => (f64::from(*q) * f64::from(*s), f64::from(*q * *m)),
+        });
+        Ok(terms.collect())
+    }
+
+    fn score(
+        &self,
+        query: &Self::Query,
+        codes: Rows<u8>,
+        estimates: &mut [f32],
+        _bounds: Option<&mut [f32]>, // claims none
+    ) -> Result<(), Error> {
+        for (code, estimate) in codes.outer_iter().zip(estimates) {
+            let terms = query.iter().zip(code).map(|((s, q), code)| (s * f64::from(*code as i8), q));
+            let sum: f64 = match self.metric {
+                Metric::L2 => terms.map(|(x, q)| (q - x) * (q - x)).sum(),
+                Metric::Ip | Metric::Cosine => terms.map(|(x, q)| q + x).sum(),
+            };
+            *estimate = sum as f32;
+        }
+        Ok(())
+    }
+}
+
+export_plugin!({{type}}Quantizer: Scorer);

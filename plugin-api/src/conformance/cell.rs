@@ -37,7 +37,7 @@ impl Random {
 }
 
 /// `n` standard normal rows; of unit length where the host would make them so.
-pub(super) fn gaussian(n: usize, space: Space, seed: u64) -> Array2<f32> {
+pub(crate) fn gaussian(n: usize, space: Space, seed: u64) -> Array2<f32> {
     let mut random = Random(seed);
     let mut x = Array2::from_shape_fn((n, space.dim), |_| random.normal() as f32);
     if space.metric == Metric::Cosine {
@@ -62,10 +62,10 @@ pub(super) fn differing_row<T>(
 /// Which cell to build.
 pub(super) struct Plan {
     pub(super) config: Config,
-    pub(super) space: Space,
+    pub(crate) space: Space,
     /// Rows to fit on and to encode.
     pub(super) rows: usize,
-    pub(super) depth: Depth,
+    pub(crate) depth: Depth,
 }
 
 impl Plan {
@@ -152,22 +152,22 @@ pub(super) fn any_config(method: &Method, fixed: &Config, space: Space) -> Resul
 }
 
 /// A fitted instance and what it made of `x`.
-pub(super) struct Cell<'a> {
+pub(crate) struct Cell<'a> {
     pub(super) method: &'a Method,
-    pub(super) lab: &'a Lab,
+    pub(crate) lab: &'a Lab,
     pub(super) config: Config,
-    pub(super) space: Space,
-    pub(super) depth: Depth,
+    pub(crate) space: Space,
+    pub(crate) depth: Depth,
     /// (n, d), what `fit` saw.
     pub(super) train: Array2<f32>,
     /// (n, d), other rows of the same distribution.
     pub(super) x: Array2<f32>,
-    pub(super) instance: Instance,
-    pub(super) code_bytes: usize,
+    pub(crate) instance: Instance,
+    pub(crate) code_bytes: usize,
     /// (n, code_bytes) of `x`.
-    pub(super) codes: Array2<u8>,
+    pub(crate) codes: Array2<u8>,
     /// (n, d) of `codes`.
-    pub(super) decoded: Array2<f32>,
+    pub(crate) decoded: Array2<f32>,
 }
 
 impl<'a> Cell<'a> {
@@ -268,11 +268,11 @@ impl<'a> Cell<'a> {
         log.must("another instance", self.method.create(&self.config, self.space))
     }
 
-    pub(super) fn compress(&self, x: ArrayView2<'_, f32>) -> Result<Array2<u8>, CallError> {
+    pub(crate) fn compress(&self, x: ArrayView2<'_, f32>) -> Result<Array2<u8>, CallError> {
         self.lab.compress(&self.instance, x, self.code_bytes)
     }
 
-    pub(super) fn decompress(&self, codes: ArrayView2<'_, u8>) -> Result<Array2<f32>, CallError> {
+    pub(crate) fn decompress(&self, codes: ArrayView2<'_, u8>) -> Result<Array2<f32>, CallError> {
         self.lab.decompress(&self.instance, codes)
     }
 }

@@ -3,6 +3,7 @@
 use super::cell::{Cell, SEED, as_filled, bits_equal, differing_row};
 use super::lab::{Fill, Lab};
 use super::{Depth, Log};
+use crate::extension;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 /// Rows that are also coded one at a time.
@@ -74,7 +75,7 @@ pub(super) fn empty_batch(cell: &Cell<'_>, log: &mut Log<'_>) {
 }
 
 /// Row ranges: the first rows alone, the rest in odd chunks.
-pub(super) fn chunks(rows: usize) -> Vec<(usize, usize)> {
+pub(crate) fn chunks(rows: usize) -> Vec<(usize, usize)> {
     let mut ranges: Vec<(usize, usize)> = (0..rows.min(SINGLE_ROWS)).map(|i| (i, i + 1)).collect();
     let mut start = ranges.len();
     for size in CHUNKS.into_iter().cycle() {
@@ -96,7 +97,9 @@ pub(super) fn batch_independence(cell: &Cell<'_>, log: &mut Log<'_>) {
     });
     let backwards: Vec<usize> = (0..rows).rev().collect();
     if alike && coded_alike(cell, &backwards, "all rows, the last one first", log) {
-        super::scorer::batch_independence(cell, log);
+        for extension in extension::KNOWN {
+            (extension.law.batch_independence)(cell, log);
+        }
         if cell.depth >= Depth::Usual {
             many_rows(cell, log);
         }
@@ -159,7 +162,9 @@ fn many_rows(cell: &Cell<'_>, log: &mut Log<'_>) {
         return log.break_rule("fully-written", "decompress", &input, as_filled(at, "value"));
     }
     if decoded_alike(cell, &of, decoded.first.view(), &input, log) {
-        super::scorer::many_codes(cell, &of, &input, log);
+        for extension in extension::KNOWN {
+            (extension.law.many_codes)(cell, &of, &input, log);
+        }
     }
 }
 
@@ -215,7 +220,9 @@ pub(super) fn save_load(cell: &Cell<'_>, log: &mut Log<'_>) {
         // Only decoding is promised after a load.
         Err(error) => log.skip(format!("after load {error}")),
     }
-    super::scorer::after_load(cell, &restored, log);
+    for extension in extension::KNOWN {
+        (extension.law.after_load)(cell, &restored, log);
+    }
 }
 
 /// Σ‖x − x̂‖² / Σ‖x − mean‖².

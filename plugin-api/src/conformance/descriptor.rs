@@ -19,6 +19,15 @@ pub(super) fn foothold(method: &Method, fixed: &Config) -> Option<(Config, Space
     spaces.into_iter().find_map(|space| Some((any_config(method, fixed, space).ok()?, space)))
 }
 
+pub(super) fn unknown_extension(subject: &Subject<'_>, log: &mut Log<'_>) {
+    for id in ["vq.nothing/1", "vq.", ""] {
+        if !subject.method.extension(id).is_null() {
+            let input = format!("the unknown id {id:?}");
+            return log.error("get_extension", &input, "it answers a table");
+        }
+    }
+}
+
 pub(super) fn texts(subject: &Subject<'_>, log: &mut Log<'_>) {
     let about = subject.method.about();
     let texts = [

@@ -3,11 +3,11 @@
 
 use super::Hear;
 use super::cell::SEED;
-use crate::handle::{CallError, Caller, Guarded, Instance, Scorer};
+use crate::handle::{Breach, CallError, Caller, Guarded, Instance};
 use ndarray::{Array2, ArrayView2, s};
 
 /// Threads to lend, and somewhere to speak to.
-pub(super) struct Lab {
+pub(crate) struct Lab {
     one: rayon::ThreadPool,
     two: rayon::ThreadPool,
     hear: Hear,
@@ -15,14 +15,14 @@ pub(super) struct Lab {
 
 /// What an output holds before a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fill {
+pub(crate) enum Fill {
     First,
     Second,
     Third,
 }
 
 impl Fill {
-    pub(super) fn byte(self) -> u8 {
+    pub(crate) fn byte(self) -> u8 {
         match self {
             Fill::First => 0xA5,
             Fill::Second => 0x5A,
@@ -30,8 +30,13 @@ impl Fill {
         }
     }
 
+    /// A row that no block has.
+    pub(crate) fn id(self) -> u64 {
+        u64::from(self.number().to_bits()) << 32 | 7
+    }
+
     /// Finite, so that a plugin may read it, and none that a method computes.
-    pub(super) fn number(self) -> f32 {
+    pub(crate) fn number(self) -> f32 {
         f32::from_bits(match self {
             Fill::First => 0x7E57_C0DE,
             Fill::Second => 0xFACE_B00C,
@@ -75,12 +80,10 @@ impl<T: Copy> Lent<T> {
         if rows && gaps.iter().all(|now| same(now, &between)) {
             return Ok(());
         }
-        Err(CallError::broke(function, format!("wrote into {name}, {LENT}")))
+        let message = format!("wrote into {name}, which it was lent");
+        Err(CallError::Broke { function, breach: Breach::Lent, message })
     }
 }
-
-/// How a write into what was lent is told.
-pub(super) const LENT: &str = "which it was lent";
 
 fn same_bits(a: &f32, b: &f32) -> bool {
     a.to_bits() == b.to_bits()
@@ -112,7 +115,7 @@ impl<T: Copy + PartialEq> Twice<T> {
 }
 
 /// Where `first` has the first filling and `second` the second.
-pub(super) fn both_keep<T: Copy + PartialEq>(
+pub(crate) fn both_keep<T: Copy + PartialEq>(
     first: &Array2<T>,
     second: &Array2<T>,
     filling: fn(Fill) -> T,
@@ -120,14 +123,6 @@ pub(super) fn both_keep<T: Copy + PartialEq>(
     let [a, b] = [Fill::First, Fill::Second].map(filling);
     let keeps = first.indexed_iter().filter(|(at, v)| **v == a && second[*at] == b);
     keeps.map(|(at, _)| at).collect()
-}
-
-/// What a scorer said.
-pub(super) struct Scored {
-    /// (q, n).
-    pub(super) estimates: Array2<f32>,
-    /// (q, n), where the method claims them.
-    pub(super) bounds: Option<Array2<f32>>,
 }
 
 impl Lab {
@@ -223,50 +218,43 @@ impl Lab {
         Ok(matrix(codes.nrows(), dim, rows))
     }
 
-    /// `codes` as `scorer` reads them.
-    pub(super) fn pack(
+    /// What `pack` makes of `codes`, in `bytes` bytes.
+    pub(crate) fn pack(
         &self,
-        scorer: &Scorer<'_>,
+        bytes: usize,
         codes: ArrayView2<'_, u8>,
         fill: Fill,
+        pack: impl FnOnce(ArrayView2<'_, u8>, &Caller<'_>, &mut [u8]) -> Result<(), CallError>,
     ) -> Result<Vec<u8>, CallError> {
         let lent = Lent::copy(codes, 0xFF);
         let mut packed = Guarded::codes();
-        let room = packed.lend_filled(scorer.packed_bytes(codes.nrows())?, fill.byte());
-        let done = scorer.pack(lent.view(), &self.caller(2, SEED), room);
+        let room = packed.lend_filled(bytes, fill.byte());
+        let done = pack(lent.view(), &self.caller(2, SEED), room);
         let packed = packed.finish("pack")?;
         lent.unchanged(codes, 0xFF, ("pack", "codes"), u8::eq)?;
         done?;
         Ok(packed.to_vec())
     }
 
-    /// What `scorer` says of `queries` (q, d) and `n` codes that it packed.
-    pub(super) fn score(
+    /// Lends copies of `queries` and `packed` to `ask`, a call of `function`.
+    pub(crate) fn ask(
         &self,
-        scorer: &Scorer<'_>,
+        function: &'static str,
         queries: ArrayView2<'_, f32>,
-        (packed, n): (&[u8], usize),
-        fill: Fill,
-    ) -> Result<Scored, CallError> {
-        let pairs = queries.nrows() * n;
+        packed: &[u8],
+        ask: impl FnOnce(ArrayView2<'_, f32>, &[u8], &Caller<'_>) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
         let lent = Lent::copy(queries, f32::NAN);
         let packed = ArrayView2::from_shape((1, packed.len()), packed).expect("one row of all");
         let codes = Lent::copy(packed, 0xFF);
-        let (mut estimates, mut bounds) = (Guarded::rows(), Guarded::rows());
-        let room = estimates.lend_filled(pairs, fill.number());
-        let wanted = scorer.has_bounds().then(|| bounds.lend_filled(pairs, fill.number()));
         let read = codes.view().to_slice().expect("one row is contiguous");
-        let done = scorer.score(lent.view(), read, n, &self.caller(2, SEED), room, wanted);
-        let (estimates, bounds) = (estimates.finish("score")?, bounds.finish("score")?);
-        lent.unchanged(queries, f32::NAN, ("score", "queries"), same_bits)?;
-        codes.unchanged(packed, 0xFF, ("score", "codes"), u8::eq)?;
-        done?;
-        let shaped = |values: &[f32]| matrix(queries.nrows(), n, values);
-        let bounds = scorer.has_bounds().then(|| shaped(bounds));
-        Ok(Scored { estimates: shaped(estimates), bounds })
+        let done = ask(lent.view(), read, &self.caller(2, SEED));
+        lent.unchanged(queries, f32::NAN, (function, "queries"), same_bits)?;
+        codes.unchanged(packed, 0xFF, (function, "codes"), u8::eq)?;
+        done
     }
 }
 
-fn matrix<T: Copy>(rows: usize, width: usize, values: &[T]) -> Array2<T> {
+pub(crate) fn matrix<T: Copy>(rows: usize, width: usize, values: &[T]) -> Array2<T> {
     Array2::from_shape_vec((rows, width), values.to_vec()).expect("rows of this width were made")
 }

@@ -1,7 +1,7 @@
 //! Buffers that a caller lends for a plugin to fill, which show what was left unwritten and what was
 //! written beside them.
 
-use super::CallError;
+use super::{Breach, CallError};
 
 /// A buffer between guard zones, for a plugin to fill.
 ///
@@ -55,7 +55,8 @@ impl<T: Copy + PartialEq> Guarded<T> {
     pub fn finish(&self, function: &'static str) -> Result<&[T], CallError> {
         let (head, rest) = self.all().split_at(self.zone());
         if head.iter().chain(&rest[self.len..]).any(|v| *v != self.canary) {
-            return Err(CallError::broke(function, "wrote outside its output"));
+            let (breach, message) = (Breach::Output, "wrote outside its output".into());
+            return Err(CallError::Broke { function, breach, message });
         }
         Ok(self.values())
     }
@@ -78,7 +79,7 @@ impl<T: Copy + PartialEq> Guarded<T> {
     fn all(&self) -> &[T] {
         let len = self.pages.len / size_of::<T>();
         // SAFETY: so many initialised bytes of ours, at a multiple of 64. A buffer is made for
-        // bytes and floats alone, of which any bits are one.
+        // bytes, floats and ids alone, of which any bits are one.
         unsafe { core::slice::from_raw_parts(self.pages.start.cast(), len) }
     }
 
@@ -100,6 +101,13 @@ impl Guarded<f32> {
     /// An empty buffer for rows and estimates. The canary is a number no method returns.
     pub fn rows() -> Self {
         Self::with_canary(f32::from_bits(0x7E57_C0DE))
+    }
+}
+
+impl Guarded<u64> {
+    /// An empty buffer for ids. The canary is a row that no block has.
+    pub fn ids() -> Self {
+        Self::with_canary(0x7E57_C0DE_7E57_C0DE)
     }
 }
 

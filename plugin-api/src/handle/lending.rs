@@ -1,6 +1,6 @@
 //! What the host lends to a call: threads, a seed, and somewhere to speak to.
 
-use super::one_line;
+use super::call::one_line;
 use crate::Level;
 use crate::abi::{VqCtx, VqStr, VqTask};
 use crate::thread_state::{Change, Changed, Float, ThreadState};
@@ -30,7 +30,7 @@ impl fmt::Debug for Caller<'_> {
 }
 
 /// What a call is lent: its caller, and where what its tasks leave changed is noted.
-pub(super) struct Lending<'a> {
+pub(crate) struct Lending<'a> {
     pub(super) caller: &'a Caller<'a>,
     pub(super) changed: &'a Changed,
 }
@@ -118,7 +118,7 @@ unsafe extern "C" fn ctx_get_host_extension(_host: *mut c_void, _id: VqStr) -> *
 }
 
 impl Lending<'_> {
-    pub(super) fn raw(&self) -> VqCtx {
+    pub(crate) fn raw(&self) -> VqCtx {
         VqCtx {
             struct_size: size_of::<VqCtx>() as u32,
             threads: u32::try_from(self.caller.threads).unwrap_or(1).max(1),

@@ -1,18 +1,17 @@
 //! Optimized product quantization: `x̂ = c + Rᵀ·[c₁(i₁), …, c_m(i_m)]`, product quantization of rotated
-//! rows, rotation and codebooks learned together: [`train`] over [`Product`] and [`Frame`].
+//! rows, rotation and codebooks learned together: [`train`] over [`Product`] in a [`Frame`](vq_blocks::rotated::Frame).
 //!
 //! Ge, He, Ke, Sun, "Optimized Product Quantization for Approximate Nearest Neighbor Search", 2013.
 #![forbid(unsafe_code)]
 
 mod train;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
-use vq_blocks::rotated::Frame;
-use vq_blocks::scan::{self, Estimates, Tables};
-use vq_blocks::{Product, Training, rate};
+use ndarray::{ArrayView2, ArrayViewMut2};
+use vq_blocks::scan::{ByTables, Tables};
+use vq_blocks::{Product, Training, rate, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Quantizer, Scorer, Space, Value, export_plugin,
+    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, Value, export_plugin,
     params,
 };
 
@@ -36,40 +35,9 @@ params! {
 pub struct Opq {
     rounds: usize,
     training: Training,
-    space: Space,
-    fitted: Fitted,
-}
-
-/// What training finds.
-struct Fitted {
-    /// None where the dimensions as they are err least: product quantization then.
-    frame: Option<Frame>,
+    metric: Metric,
+    /// Without a frame where the dimensions as they are err least: product quantization then.
     product: Product,
-}
-
-impl Fitted {
-    fn encode_block(
-        &self,
-        x: ArrayView2<'_, f32>,
-        codes: ArrayViewMut2<'_, u8>,
-    ) -> Result<(), Error> {
-        match &self.frame {
-            Some(frame) => self.product.encode_block(frame.apply(x).view(), codes),
-            None => self.product.encode_block(x, codes),
-        }
-    }
-
-    fn decode_block(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        mut x: ArrayViewMut2<'_, f32>,
-    ) -> Result<(), Error> {
-        let Some(frame) = &self.frame else { return self.product.decode_block(codes, x) };
-        let mut y = Array2::zeros(x.dim());
-        self.product.decode_block(codes, y.view_mut())?;
-        frame.restore(y.view(), &vec![1.0; y.nrows()], x.view_mut());
-        Ok(())
-    }
 }
 
 impl Quantizer for Opq {
@@ -90,22 +58,21 @@ impl Quantizer for Opq {
     fn create(params: OpqParams, space: Space) -> Result<Self, Error> {
         let OpqParams { m, bits, rounds, iterations, points_per_centroid } = params;
         let training = Training { iterations, points_per_centroid };
-        let fitted = Fitted { frame: None, product: Product::new(space.dim, m, bits)? };
-        Ok(Opq { rounds, training, space, fitted })
+        let product = Product::new(space.dim, m, bits)?;
+        Ok(Opq { rounds, training, metric: space.metric, product })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
-        self.fitted = train::fitted(self, train, ctx)?;
+        self.product = train::product(&self.product, self.rounds, self.training, train, ctx)?;
         Ok(())
     }
 
     fn code_bytes(&self) -> usize {
-        self.fitted.product.code_bytes()
+        self.product.code_bytes()
     }
 
     fn model_bytes(&self) -> Option<u64> {
-        let frame = self.fitted.frame.as_ref().map_or(0, Frame::model_bytes);
-        Some(frame + self.fitted.product.model_bytes())
+        Some(self.product.model_bytes())
     }
 
     fn compress(
@@ -114,7 +81,7 @@ impl Quantizer for Opq {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        ctx.par_blocks(x, codes, Product::BLOCK, |x, codes| self.fitted.encode_block(x, codes))
+        self.product.encode(x, codes, ctx)
     }
 
     fn decompress(
@@ -123,26 +90,16 @@ impl Quantizer for Opq {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        ctx.par_blocks(codes, x, Product::BLOCK, |codes, x| self.fitted.decode_block(codes, x))
+        self.product.decode(codes, x, ctx)
     }
 
     fn save(&self) -> Result<Vec<u8>, Error> {
-        let model = self.fitted.product.save(ModelWriter::new());
-        Ok(match &self.fitted.frame {
-            Some(frame) => frame.save(model.u64(1)),
-            None => model.u64(0),
-        }
-        .finish())
+        Ok(self.product.save_with_frame(ModelWriter::new()).finish())
     }
 
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let mut reader = ModelReader::new(model);
-        self.fitted.product.load(&mut reader)?;
-        self.fitted.frame = match reader.u64()? {
-            0 => None,
-            1 => Some(Frame::load(self.space.dim, &mut reader)?),
-            other => return Err(Error::failed(format!("{other} is neither 0 nor 1 rotation"))),
-        };
+        self.product.load_with_frame(&mut reader)?;
         reader.finish()
     }
 
@@ -155,43 +112,15 @@ impl Quantizer for Opq {
     }
 }
 
-impl Opq {
-    /// The tables of the rotated query: rotations keep distances.
+impl ByTables for Opq {
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
     fn tables(&self, query: &[f32]) -> Tables {
-        let Fitted { frame, product } = &self.fitted;
-        match frame {
-            Some(frame) => {
-                let query = frame.query(query, self.space.metric);
-                query.tables(product.tables(&query.z, self.space.metric))
-            }
-            None => product.tables(query, self.space.metric),
-        }
+        self.product.tables(query, self.metric)
     }
 }
 
-impl Scorer for Opq {
-    type Query = Estimates;
-    const PACKED: bool = true;
-
-    fn pack(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        mut packed: ArrayViewMut2<'_, u8>,
-        _: &Context<'_>,
-    ) -> Result<(), Error> {
-        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
-        scan::pack(codes, packed);
-        Ok(())
-    }
-
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Estimates, Error> {
-        Ok(self.tables(&query.to_vec()).estimates())
-    }
-
-    fn score(&self, query: &Estimates, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        let packed = codes.as_standard_layout();
-        query.score(packed.as_slice().expect("the layout is standard"), estimates);
-    }
-}
-
-export_plugin!(Opq: Scorer);
+scan_by_tables!(Opq);
+export_plugin!(Opq: Scorer + Search);

@@ -165,10 +165,12 @@ fn estimates_are_the_values_of_the_decoded_rows() {
         let codes = codes(&opq, &x);
         let back = decoded(&opq, &codes, 12);
         let mut packed = Array2::zeros(codes.dim());
-        opq.pack(codes.view(), packed.view_mut(), &Context::detached(1, SEED)).unwrap();
+        let ctx = Context::detached(1, SEED);
+        Scorer::pack(&opq, codes.view(), packed.view_mut(), &ctx).unwrap();
         let mut estimates = vec![0.0; 600];
         for q in x.outer_iter().take(5) {
-            opq.score(&opq.query(q).unwrap(), packed.view(), &mut estimates);
+            let query = opq.query(q, &ctx).unwrap();
+            opq.score(&query, packed.view(), &mut estimates, None).unwrap();
             let exact = |back: ArrayView1<'_, f32>| match metric {
                 Metric::L2 => l2_sq(&q.to_vec(), &back.to_vec()),
                 _ => dot(&q.to_vec(), &back.to_vec()),

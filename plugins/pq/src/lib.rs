@@ -5,13 +5,13 @@
 //! Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", 2011.
 #![forbid(unsafe_code)]
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
-use vq_blocks::scan::{self, Estimates};
-use vq_blocks::{Product, Training, rate};
+use ndarray::{ArrayView2, ArrayViewMut2};
+use vq_blocks::scan::{ByTables, Tables};
+use vq_blocks::{Product, Training, rate, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Scorer, Space, Value,
-    export_plugin, params,
+    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, Value, export_plugin,
+    params,
 };
 
 params! {
@@ -101,29 +101,15 @@ impl Quantizer for Pq {
     }
 }
 
-impl Scorer for Pq {
-    type Query = Estimates;
-    const PACKED: bool = true;
-
-    fn pack(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        mut packed: ArrayViewMut2<'_, u8>,
-        _: &Context<'_>,
-    ) -> Result<(), Error> {
-        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
-        scan::pack(codes, packed);
-        Ok(())
+impl ByTables for Pq {
+    fn metric(&self) -> Metric {
+        self.metric
     }
 
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Estimates, Error> {
-        Ok(self.product.tables(&query.to_vec(), self.metric).estimates())
-    }
-
-    fn score(&self, query: &Estimates, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        let packed = codes.as_standard_layout();
-        query.score(packed.as_slice().expect("the layout is standard"), estimates);
+    fn tables(&self, query: &[f32]) -> Tables {
+        self.product.tables(query, self.metric)
     }
 }
 
-export_plugin!(Pq: Scorer);
+scan_by_tables!(Pq);
+export_plugin!(Pq: Scorer + Search);

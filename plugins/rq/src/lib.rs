@@ -7,15 +7,15 @@
 //! Neighbor Search", 2015.
 #![forbid(unsafe_code)]
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_blocks::residual::Shape;
-use vq_blocks::scan::Estimates;
-use vq_blocks::{Residual, Training};
+use vq_blocks::scan::{ByTables, Tables};
+use vq_blocks::{Residual, Training, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::quantizer::product;
 use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Scorer, Space, Value,
-    export_plugin, params,
+    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, Value, export_plugin,
+    params,
 };
 
 /// Most layers.
@@ -141,9 +141,14 @@ fn layers_at(wanted: f64, bits: f64) -> usize {
     (wanted / bits).round().clamp(1.0, MAX_LAYERS as f64) as usize
 }
 
-impl Scorer for Rq {
-    type Query = Estimates;
-    const PACKED: bool = true;
+impl ByTables for Rq {
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn tables(&self, query: &[f32]) -> Tables {
+        self.residual.tables(query, self.metric)
+    }
 
     fn packed_bytes(&self) -> usize {
         self.residual.packed_bytes(self.metric)
@@ -152,21 +157,12 @@ impl Scorer for Rq {
     fn pack(
         &self,
         codes: ArrayView2<'_, u8>,
-        mut packed: ArrayViewMut2<'_, u8>,
+        packed: &mut [u8],
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let packed = packed.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
         self.residual.pack(codes, self.metric, packed, ctx)
-    }
-
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Estimates, Error> {
-        Ok(self.residual.tables(&query.to_vec(), self.metric).estimates())
-    }
-
-    fn score(&self, query: &Estimates, codes: ArrayView2<'_, u8>, estimates: &mut [f32]) {
-        let packed = codes.as_standard_layout();
-        query.score(packed.as_slice().expect("the layout is standard"), estimates);
     }
 }
 
-export_plugin!(Rq: Scorer);
+scan_by_tables!(Rq);
+export_plugin!(Rq: Scorer + Search);

@@ -1,12 +1,65 @@
 //! Rules on the extension `vq.scorer/1`. A method without it passes them.
 
-use super::Log;
-use super::cell::{Cell, gaussian};
-use super::codec::chunks;
-use super::lab::{Fill, Scored, both_keep};
 use crate::Metric;
-use crate::handle::{CallError, Instance, Scorer};
+use crate::conformance::cell::{Cell, gaussian};
+use crate::conformance::codec::chunks;
+use crate::conformance::lab::{Fill, Lab, both_keep, matrix};
+use crate::conformance::log::Log;
+use crate::conformance::rule::Run;
+use crate::conformance::{Depth, Law, Rule};
+use crate::handle::{CallError, Guarded, Instance, Scorer};
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
+
+#[rustfmt::skip] // a table: one line for the id and the check, one for the sentence
+const RULES: &[Rule] = &[
+    Rule { id: "scorer", run: Run::Cell(Depth::Brief, sane),
+        contract: "score fills finite estimates, and bounds that are finite and not negative." },
+    Rule { id: "scorer-agreement", run: Run::Cell(Depth::Brief, agreement),
+        contract: "Estimates are the space's metric: squared distance for L2, inner product for IP and COSINE." },
+];
+
+pub(super) const LAW: Law = Law { rules: RULES, batch_independence, many_codes, after_load };
+
+/// What a scorer said.
+pub(crate) struct Scored {
+    /// (q, n).
+    pub(crate) estimates: Array2<f32>,
+    /// (q, n), where the method claims them.
+    bounds: Option<Array2<f32>>,
+}
+
+/// What `scorer` says of `queries` (q, d) and `n` codes that it packed.
+fn ask(
+    lab: &Lab,
+    scorer: &Scorer<'_>,
+    queries: ArrayView2<'_, f32>,
+    (packed, n): (&[u8], usize),
+    fill: Fill,
+) -> Result<Scored, CallError> {
+    let pairs = queries.nrows() * n;
+    let (mut estimates, mut bounds) = (Guarded::rows(), Guarded::rows());
+    let room = estimates.lend_filled(pairs, fill.number());
+    let wanted = scorer.has_bounds().then(|| bounds.lend_filled(pairs, fill.number()));
+    let done = lab.ask("score", queries, packed, |queries, packed, caller| {
+        scorer.score(queries, packed, n, caller, room, wanted)
+    });
+    let (estimates, bounds) = (estimates.finish("score")?, bounds.finish("score")?);
+    done?;
+    let shaped = |values: &[f32]| matrix(queries.nrows(), n, values);
+    let bounds = scorer.has_bounds().then(|| shaped(bounds));
+    Ok(Scored { estimates: shaped(estimates), bounds })
+}
+
+fn pack(
+    lab: &Lab,
+    scorer: &Scorer<'_>,
+    codes: ArrayView2<'_, u8>,
+    fill: Fill,
+) -> Result<Vec<u8>, CallError> {
+    lab.pack(scorer.packed_bytes(codes.nrows())?, codes, fill, |codes, caller, packed| {
+        scorer.pack(codes, caller, packed)
+    })
+}
 
 /// Queries that are scored.
 const QUERIES: usize = 5;
@@ -22,7 +75,7 @@ fn codes<'a>(cell: &'a Cell<'_>) -> ArrayView2<'a, u8> {
 }
 
 /// `None` where the method has no scorer.
-fn score(
+pub(crate) fn score(
     cell: &Cell<'_>,
     queries: ArrayView2<'_, f32>,
     codes: ArrayView2<'_, u8>,
@@ -37,8 +90,8 @@ fn score_by(
     codes: ArrayView2<'_, u8>,
 ) -> Result<Option<Scored>, CallError> {
     let Some(scorer) = instance.scorer() else { return Ok(None) };
-    let packed = cell.lab.pack(&scorer, codes, Fill::First)?;
-    cell.lab.score(&scorer, queries, (&packed, codes.nrows()), Fill::First).map(Some)
+    let packed = pack(cell.lab, &scorer, codes, Fill::First)?;
+    ask(cell.lab, &scorer, queries, (&packed, codes.nrows()), Fill::First).map(Some)
 }
 
 /// A function that left something unwritten, and what.
@@ -51,8 +104,8 @@ fn complete(
     codes: ArrayView2<'_, u8>,
 ) -> Result<Result<Scored, Unwritten>, CallError> {
     let (queries, n) = (queries(cell), codes.nrows());
-    let packed = cell.lab.pack(scorer, codes, Fill::First)?;
-    let score = |packed: &[u8], fill| cell.lab.score(scorer, queries.view(), (packed, n), fill);
+    let packed = pack(cell.lab, scorer, codes, Fill::First)?;
+    let score = |packed: &[u8], fill| ask(cell.lab, scorer, queries.view(), (packed, n), fill);
     let (first, second) = (score(&packed, Fill::First)?, score(&packed, Fill::Second)?);
     if let Some(at) = both_keep(&first.estimates, &second.estimates, Fill::number).first() {
         return Ok(Err(("score", pair_as_filled("estimate", *at))));
@@ -62,7 +115,7 @@ fn complete(
     {
         return Ok(Err(("score", pair_as_filled("bound", *at))));
     }
-    let repacked = cell.lab.pack(scorer, codes, Fill::Second)?;
+    let repacked = pack(cell.lab, scorer, codes, Fill::Second)?;
     if let Some(at) = packed.iter().zip(&repacked).position(|(a, b)| a != b) {
         // What lies between codes may stay as it was, as long as nobody reads it.
         let third = score(&repacked, Fill::First)?;
@@ -121,7 +174,7 @@ fn judge_values(scored: &Scored, input: &str, log: &mut Log<'_>) -> bool {
     true
 }
 
-pub(super) fn sane(cell: &Cell<'_>, log: &mut Log<'_>) {
+fn sane(cell: &Cell<'_>, log: &mut Log<'_>) {
     let Some(scorer) = cell.instance.scorer() else { return };
     let input = format!("{QUERIES} queries, {CODES} codes");
     let Some(scored) = written(cell, &scorer, codes(cell), &input, log) else { return };
@@ -139,7 +192,7 @@ fn differ(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, spread: f64) -> bool {
 }
 
 /// The codes of the cell's rows `of` in one call, against fewer in a call.
-pub(super) fn many_codes(cell: &Cell<'_>, of: &[usize], input: &str, log: &mut Log<'_>) {
+fn many_codes(cell: &Cell<'_>, of: &[usize], input: &str, log: &mut Log<'_>) {
     let Some(scorer) = cell.instance.scorer() else { return };
     let codes = cell.codes.select(Axis(0), of);
     let Some(many) = written(cell, &scorer, codes.view(), input, log) else { return };
@@ -155,7 +208,7 @@ pub(super) fn many_codes(cell: &Cell<'_>, of: &[usize], input: &str, log: &mut L
 
 /// What the scorer of an instance that was loaded says is not promised, but what cannot be had there
 /// cannot be proven.
-pub(super) fn after_load(cell: &Cell<'_>, loaded: &Instance, log: &mut Log<'_>) {
+fn after_load(cell: &Cell<'_>, loaded: &Instance, log: &mut Log<'_>) {
     let queries = queries(cell);
     let Ok(Some(before)) = score(cell, queries.view(), codes(cell)) else { return };
     match log.judge("after load", score_by(cell, loaded, queries.view(), codes(cell))) {
@@ -174,7 +227,7 @@ fn correlation(a: &Array2<f64>, b: &Array2<f64>) -> Option<f64> {
     (norm > 0.0).then(|| (&a * &b).sum() / norm)
 }
 
-pub(super) fn agreement(cell: &Cell<'_>, log: &mut Log<'_>) {
+fn agreement(cell: &Cell<'_>, log: &mut Log<'_>) {
     let queries = queries(cell);
     let Some(Scored { estimates, .. }) = whole(cell) else { return };
     let decoded = cell.decoded.slice(s![..CODES, ..]).mapv(f64::from);
@@ -205,7 +258,7 @@ pub(super) fn agreement(cell: &Cell<'_>, log: &mut Log<'_>) {
 }
 
 /// Estimates of single queries and of blocks of codes against all in one call.
-pub(super) fn batch_independence(cell: &Cell<'_>, log: &mut Log<'_>) {
+fn batch_independence(cell: &Cell<'_>, log: &mut Log<'_>) {
     let queries = queries(cell);
     let Some(Scored { estimates: whole, .. }) = whole(cell) else { return };
     let spread = f64::from(whole.std(0.0));

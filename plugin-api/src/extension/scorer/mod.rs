@@ -1,19 +1,26 @@
 //! The extension `vq.scorer/1`: estimates of distances from raw queries to codes, without
 //! decoding. Methods with an estimator of their own are judged by it.
 
+use super::{Extension, Offer};
+use crate::abi::SCORER_V1;
 use crate::{Context, Error, Quantizer};
+use core::ffi::c_void;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
+
+pub(crate) mod handle;
+pub(crate) mod law;
+mod shim;
 
 /// Asymmetric estimates from a raw query to codes.
 pub trait Scorer: Quantizer {
     /// What is computed once per query: a lookup table, a rotated query.
     type Query: Send;
 
-    /// True if [`Scorer::bounds`] claims error bounds.
+    /// True if [`Scorer::score`] claims error bounds.
     const BOUNDS: bool = false;
 
-    /// True if [`Scorer::score`] and [`Scorer::bounds`] read what [`Scorer::pack`] made of the
-    /// codes, instead of the codes as `compress` wrote them.
+    /// True if [`Scorer::score`] reads what [`Scorer::pack`] made of the codes, instead of the
+    /// codes as `compress` wrote them.
     const PACKED: bool = false;
 
     /// Bytes per code of what [`Scorer::pack`] makes, known once the method is fitted. They are
@@ -40,21 +47,46 @@ pub trait Scorer: Quantizer {
         Ok(())
     }
 
-    /// Prepares `query` (d).
+    /// Prepares `query` (d), once for the estimates and bounds of a call. All randomness derives
+    /// from [`Context::seed`].
     ///
     /// # Errors
     /// Whatever makes it impossible.
-    fn query(&self, query: ArrayView1<'_, f32>) -> Result<Self::Query, Error>;
+    fn query(&self, query: ArrayView1<'_, f32>, ctx: &Context<'_>) -> Result<Self::Query, Error>;
 
     /// Writes into `estimates` (n) the space's metric between the query and each of `codes`
     /// (n, code_bytes, or packed_bytes with [`Scorer::PACKED`]): squared distance for L2, inner
     /// product for Ip and Cosine.
-    fn score(&self, query: &Self::Query, codes: ArrayView2<'_, u8>, estimates: &mut [f32]);
+    ///
+    /// With [`Scorer::BOUNDS`], and where the caller wants them, also writes into `bounds` (n) the
+    /// claimed half-width of each estimate's error, finite and not negative.
+    ///
+    /// # Errors
+    /// Codes that no vector could have.
+    fn score(
+        &self,
+        query: &Self::Query,
+        codes: ArrayView2<'_, u8>,
+        estimates: &mut [f32],
+        bounds: Option<&mut [f32]>,
+    ) -> Result<(), Error>;
+}
 
-    /// Writes into `bounds` (n) the claimed half-width of each estimate's error, finite and not
-    /// negative. Called only with [`Scorer::BOUNDS`].
-    fn bounds(&self, query: &Self::Query, codes: ArrayView2<'_, u8>, bounds: &mut [f32]) {
-        let _ = (query, codes);
-        bounds.fill(f32::INFINITY);
+/// The name of [`Scorer`] in [`export_plugin!`](crate::export_plugin).
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Offered;
+
+impl<Q: Scorer> Offer<Q> for Offered {
+    const ID: &'static str = SCORER_V1;
+
+    fn table() -> *const c_void {
+        core::ptr::from_ref(&const { shim::Shim::<Q>::TABLE }).cast()
     }
 }
+
+pub(super) const EXTENSION: Extension = Extension {
+    id: SCORER_V1,
+    offered: |method| Ok(handle::table(method)?.is_some()),
+    law: law::LAW,
+};

@@ -1,0 +1,104 @@
+//! An author's instance behind `vq_instance`, and what every call on it needs: threads, a context,
+//! and a guard against panics.
+
+use crate::abi::{VqBuf, VqCtx, rc};
+use crate::error::ErrorKind;
+use crate::{Error, Quantizer, Space, wire};
+use core::ffi::c_void;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the host's `vq_instance` points to.
+pub(crate) struct Held<Q> {
+    pub(crate) quantizer: Q,
+    pub(crate) space: Space,
+    pub(crate) code_bytes: usize,
+    /// fit or load has succeeded.
+    pub(super) ready: bool,
+}
+
+/// One pool per thread budget, kept: starting threads for every block would cost more than small
+/// blocks do.
+static POOLS: Mutex<Vec<(usize, Arc<ThreadPool>)>> = Mutex::new(Vec::new());
+
+pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, pool)) = pools.iter().find(|(n, _)| *n == threads) {
+        return Ok(pool.clone());
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("vq-plugin-{i}"))
+        .build()
+        .map_err(|e| Error::failed(format!("cannot start {threads} threads: {e}")))?;
+    let pool = Arc::new(pool);
+    pools.push((threads, pool.clone()));
+    Ok(pool)
+}
+
+/// Runs `body`; its error or panic becomes a return code and text in `err`.
+///
+/// # Safety
+/// `err` is null or the caller's buffer.
+pub(crate) unsafe fn guard(err: *mut VqBuf, body: impl FnOnce() -> Result<(), Error>) -> i32 {
+    let error = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => return rc::OK,
+        Ok(Err(error)) => error,
+        Err(payload) => {
+            let text = payload
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| payload.downcast_ref::<&'static str>().copied())
+                .unwrap_or("no message");
+            let error = Error::new(ErrorKind::Panicked, format!("panicked: {text}"));
+            // Its Drop is author code and could panic again.
+            core::mem::forget(payload);
+            error
+        }
+    };
+    // SAFETY: passed on.
+    unsafe { wire::write_error(err, &error.to_string()) };
+    error.kind().code()
+}
+
+/// # Safety
+/// `ctx` is null or valid during the call.
+pub(crate) unsafe fn context<'a>(ctx: *const VqCtx) -> Result<&'a VqCtx, Error> {
+    // SAFETY: null or valid, says the caller.
+    let ctx = unsafe { ctx.as_ref() }.ok_or_else(|| Error::failed("no vq_ctx"))?;
+    if ctx.struct_size as usize != size_of::<VqCtx>() {
+        return Err(Error::failed(format!("a vq_ctx of {} bytes", ctx.struct_size)));
+    }
+    Ok(ctx)
+}
+
+impl<Q: Quantizer> Held<Q> {
+    /// # Safety
+    /// `this` is null or came from `create` of the same method.
+    pub(crate) unsafe fn of<'a>(this: *const c_void) -> Result<&'a Self, Error> {
+        // SAFETY: null or a Held<Q>, says the caller.
+        unsafe { this.cast::<Self>().as_ref() }.ok_or_else(|| Error::failed("no instance"))
+    }
+
+    /// # Safety
+    /// As for [`Held::of`], with unique access.
+    pub(super) unsafe fn of_mut<'a>(this: *mut c_void) -> Result<&'a mut Self, Error> {
+        // SAFETY: null or a Held<Q>, says the caller.
+        unsafe { this.cast::<Self>().as_mut() }.ok_or_else(|| Error::failed("no instance"))
+    }
+
+    pub(crate) fn ready(&self, function: &str) -> Result<(), Error> {
+        if self.ready {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{function} was called before fit or load")))
+    }
+
+    pub(crate) fn matches(&self, what: &str, expected: usize, found: usize) -> Result<(), Error> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Error::failed(format!("{what} is {found}, expected {expected}")))
+    }
+}
