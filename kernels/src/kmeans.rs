@@ -9,18 +9,21 @@
 //!    along that cluster's spread.
 //! 5. Repeat 3–4 until no assignment changes or `iterations` are done.
 //!
+//! [`assign`] and [`update`] are step 3 for methods that put something between, or weigh rows.
+//!
 //! Lloyd, "Least squares quantization in PCM", 1982. Runs in the current rayon pool; the result
 //! is the same on any number of threads. Cost per iteration: O(n·k·d). Memory: O(n·d) for the sample.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use crate::Path;
+use crate::draw::distinct;
 use crate::groups::Groups;
 use crate::nearest::Nearest;
 use crate::words::Reach;
@@ -64,6 +67,45 @@ pub enum KMeansError<E> {
     /// The progress callback returned this error.
     #[error("stopped")]
     Stopped(#[source] E),
+}
+
+/// Writes the index of the nearest centroid of each row of `x` (n, d) into `index` (n), as
+/// [`Nearest::assign`] on all threads of the current rayon pool. O(n·k·d).
+///
+/// # Panics
+/// As [`Nearest::assign`].
+pub fn assign(nearest: &Nearest, x: ArrayView2<'_, f32>, index: &mut [u32]) {
+    assert_eq!(index.len(), x.nrows(), "length of the indices");
+    let rows = x.axis_chunks_iter(Axis(0), CHUNK).into_par_iter();
+    rows.zip(index.par_chunks_mut(CHUNK)).for_each(|(x, index)| nearest.assign(x, index));
+}
+
+/// Moves each of `centroids` (k, d) to the mean of the rows of `x` (n, d) that `index` (n) gives it, row
+/// `i` counting `weights[i]` times, at least 0; once without weights. Answers the weight of each; one
+/// without weight stays where it was. Summed in f64 in the order of the rows. O(n·d), single-threaded.
+///
+/// # Panics
+/// When the shapes disagree or an index is not below k.
+pub fn update(
+    x: ArrayView2<'_, f32>,
+    index: &[u32],
+    weights: Option<&[f32]>,
+    mut centroids: ArrayViewMut2<'_, f32>,
+) -> Vec<f64> {
+    assert_eq!((index.len(), centroids.ncols()), x.dim(), "shape of the rows");
+    assert!(weights.is_none_or(|weights| weights.len() == x.nrows()), "one weight per row");
+    let mut sums = Array2::<f64>::zeros(centroids.dim());
+    let mut total = vec![0.0; centroids.nrows()];
+    for (i, (row, &to)) in x.outer_iter().zip(index).enumerate() {
+        let weight = weights.map_or(1.0, |weights| f64::from(weights[i]));
+        total[to as usize] += weight;
+        sums.row_mut(to as usize).zip_mut_with(&row, |sum, x| *sum += weight * f64::from(*x));
+    }
+    let moved = centroids.outer_iter_mut().zip(sums.outer_iter()).zip(&total);
+    for ((mut centroid, sum), total) in moved.filter(|(_, total)| **total > 0.0) {
+        centroid.zip_mut_with(&sum, |c, sum| *c = (sum / total) as f32);
+    }
+    total
 }
 
 impl KMeans {
@@ -128,7 +170,7 @@ impl KMeans {
         let mut centroids = match initial {
             Some(initial) => points.normalised(initial),
             None => {
-                let rows = distinct(sample.len(), self.k, &mut rng);
+                let rows = distinct(sample.len(), self.k, || rng.next_u64());
                 points.rows.select(Axis(0), &rows)
             }
         };
@@ -163,7 +205,7 @@ impl KMeans {
         if wanted >= n {
             return (0..n).collect();
         }
-        let mut rows = distinct(n, wanted, rng);
+        let mut rows = distinct(n, wanted, || rng.next_u64());
         rows.sort_unstable();
         rows
     }
@@ -351,12 +393,7 @@ impl Assignment {
     ) -> bool {
         std::mem::swap(&mut self.nearest, &mut self.previous);
         if !self.groups.assign(nearest, centroids, points.rows.view(), &mut self.nearest) {
-            points
-                .rows
-                .axis_chunks_iter(Axis(0), CHUNK)
-                .into_par_iter()
-                .zip(self.nearest.par_chunks_mut(CHUNK))
-                .for_each(|(x, index)| nearest.assign(x, index));
+            assign(nearest, points.rows.view(), &mut self.nearest);
         }
         self.collect_moves();
         !self.moves.is_empty()
@@ -505,31 +542,6 @@ fn add_each(values: &[f32], moves: &[Move], sums: &mut [f64]) {
     }
 }
 
-/// `count` distinct numbers below `n`, in random order (Floyd's method, then shuffled).
-fn distinct(n: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
-    let mut chosen = HashSet::with_capacity(count);
-    let mut list = Vec::with_capacity(count);
-    for last in n - count..n {
-        let candidate = below(last + 1, rng);
-        let pick = if chosen.insert(candidate) {
-            candidate
-        } else {
-            chosen.insert(last);
-            last
-        };
-        list.push(pick);
-    }
-    for i in (1..list.len()).rev() {
-        list.swap(i, below(i + 1, rng));
-    }
-    list
-}
-
-/// A number below `n`; written out so that a seed means the same with every release of `rand`.
-fn below(n: usize, rng: &mut ChaCha8Rng) -> usize {
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -570,6 +582,25 @@ mod tests {
             sizes[j as usize] += 1;
         }
         sizes
+    }
+
+    #[test]
+    fn the_steps_one_by_one_are_a_round() {
+        let x = noise(500, 5, 3);
+        let start = x.slice(s![..9, ..]).to_owned();
+        let mut centroids = start.clone();
+        let mut index = vec![0; 500];
+        assign(&Nearest::for_l2(centroids.view()), x.view(), &mut index);
+        let sizes = update(x.view(), &index, None, centroids.view_mut());
+        assert_eq!(sizes.iter().sum::<f64>(), 500.0);
+        let mut progress = |_: f32| Ok::<(), std::convert::Infallible>(());
+        let found = settings(9, 1).fit_from(x.view(), start.view(), &mut progress).unwrap();
+        assert!((&found - &centroids).iter().all(|error| error.abs() < 1e-4));
+        // A row of weight 3 is the row three times; none keeps the centroid.
+        let mut centroids = array![[0.0_f32], [7.0]];
+        let x = array![[1.0_f32], [2.0], [9.0]];
+        let total = update(x.view(), &[0, 0, 1], Some(&[1.0, 3.0, 0.0]), centroids.view_mut());
+        assert_eq!((centroids, total), (array![[1.75], [7.0]], vec![4.0, 0.0]));
     }
 
     #[test]
@@ -699,17 +730,5 @@ mod tests {
         x[[70, 1]] = f32::NAN;
         x[[71, 0]] = f32::INFINITY;
         assert!(matches!(run(settings(4, 10), &x), Err(KMeansError::NonFinite { row: 70 })));
-    }
-
-    #[test]
-    fn samples_are_distinct_and_within_range() {
-        let mut rng = ChaCha8Rng::seed_from_u64(9);
-        for (n, count) in [(1, 1), (10, 10), (1000, 3), (5, 0)] {
-            let mut rows = distinct(n, count, &mut rng);
-            rows.sort_unstable();
-            rows.dedup();
-            assert_eq!(rows.len(), count);
-            assert!(rows.iter().all(|row| *row < n));
-        }
     }
 }

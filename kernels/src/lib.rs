@@ -1,4 +1,4 @@
-//! Numeric kernels shared by the referee and its plugins.
+//! Numeric kernels shared by the referee and its plugins, and open to anyone's plugin.
 //!
 //! One law holds throughout: **a result depends on the numbers alone**, not on the instruction set,
 //! the number of threads, or how a caller cuts its data into blocks. Sums have a fixed order
@@ -8,12 +8,16 @@
 //! |---|---|
 //! | [`beam`] | one step of a beam search over additive codes |
 //! | [`bits`] | exact products and distances of codes of bits |
+//! | [`centre`] | rows brought near the origin |
 //! | [`distance`] | inner products and squared distances of two vectors, in f64 |
+//! | [`draw`] | random numbers and samples that the seed alone decides |
 //! | [`panels`] | scores of many vectors against many rows; the nearest row |
 //! | [`knn`] | the `k` nearest rows, exact in f64 whatever the numbers |
 //! | [`nearest`] | the nearest row, through integers of 16 bits |
 //! | [`top_k`] | the `k` best of a stream of scores |
-//! | [`kmeans`] | Lloyd's algorithm |
+//! | [`kmeans`] | Lloyd's algorithm, and its steps one by one |
+//! | [`moments`] | means, deviations and covariances |
+//! | [`pca`] | principal directions |
 //! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 //! | [`half`] | f16 and bf16 |
@@ -23,20 +27,26 @@
 
 pub mod beam;
 pub mod bits;
+pub mod centre;
 pub mod distance;
+pub mod draw;
 mod groups;
 pub mod half;
 pub mod kmeans;
 pub mod knn;
 pub mod lookup;
+pub mod moments;
 pub mod nearest;
 pub mod pack;
 pub mod panels;
 pub mod path;
+pub mod pca;
 pub mod rotation;
 pub mod top_k;
 pub mod words;
 
+pub use centre::Centre;
+pub use draw::Draw;
 pub use kmeans::{KMeans, KMeansError};
 pub use lookup::Lookup;
 pub use nearest::Nearest;

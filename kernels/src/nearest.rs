@@ -8,6 +8,7 @@
 use ndarray::{ArrayView2, Axis, s};
 
 use crate::Panels;
+use crate::centre::Centre;
 use crate::panels::contiguous_rows;
 use crate::words::{Reach, Words};
 
@@ -40,14 +41,6 @@ pub struct Nearest {
     words: Option<Words>,
 }
 
-/// `x·scale − shift`, rounded to f32 after either step.
-#[derive(Clone, Debug)]
-pub(crate) struct Centre {
-    /// A power of two, so that it rounds nothing.
-    pub(crate) scale: f32,
-    pub(crate) shift: Vec<f32>,
-}
-
 impl Nearest {
     /// Packs `rows` (rows, d) to find the row of least ‖x − r‖².
     #[must_use]
@@ -70,7 +63,7 @@ impl Nearest {
     /// centred on the mean of the rows and scaled by a power of two first.
     #[must_use]
     pub fn for_l2_centred(rows: ArrayView2<'_, f32>) -> Self {
-        let centre = Centre::of(rows);
+        let centre = Centre::about(&mean(rows), rows);
         let mut centred = Vec::new();
         let centred = centre.centred(rows, &mut centred);
         Self { centre, ..Self::for_l2_within(centred, Reach::Norms(2.0)) }
@@ -142,69 +135,15 @@ impl Nearest {
     }
 }
 
-impl Centre {
-    pub(crate) fn none(dim: usize) -> Self {
-        Self { scale: 1.0, shift: vec![0.0; dim] }
-    }
-
-    fn is_none(&self) -> bool {
-        self.scale == 1.0 && self.shift.iter().all(|shift| *shift == 0.0)
-    }
-
-    /// On the mean of `rows`; the largest centred magnitude is in 1..2.
-    fn of(rows: ArrayView2<'_, f32>) -> Self {
-        let mut mean = vec![0.0_f64; rows.ncols()];
-        for row in rows.outer_iter() {
-            for (mean, value) in mean.iter_mut().zip(row) {
-                *mean += f64::from(*value) / rows.nrows() as f64;
-            }
-        }
-        let deviations = rows.outer_iter().flat_map(|row| {
-            row.into_iter().zip(&mean).map(|(r, mean)| (f64::from(*r) - mean).abs())
-        });
-        let largest = deviations.fold(0.0, f64::max);
-        let exponent = if largest > 0.0 { largest.log2().floor() } else { 0.0 };
-        let scale = (-exponent).clamp(-126.0, 126.0).exp2();
-        let shift = mean.iter().map(|mean| (mean * scale) as f32).collect();
-        Self { scale: scale as f32, shift }
-    }
-
-    /// Rows (n, d) centred, held in `scratch`.
-    fn centred<'a>(
-        &self,
-        rows: ArrayView2<'_, f32>,
-        scratch: &'a mut Vec<f32>,
-    ) -> ArrayView2<'a, f32> {
-        scratch.clear();
-        for row in contiguous_rows(rows).outer_iter() {
-            if let Some(row) = row.to_slice() {
-                self.append(row, scratch);
-            }
-        }
-        ArrayView2::from_shape(rows.dim(), scratch).expect("as many as rows")
-    }
-
-    /// Appends a centred row.
-    fn append(&self, row: &[f32], centred: &mut Vec<f32>) {
-        match row.len() {
-            2 => self.append_short::<2>(row, centred),
-            4 => self.append_short::<4>(row, centred),
-            8 => self.append_short::<8>(row, centred),
-            16 => self.append_short::<16>(row, centred),
-            _ => {
-                let pairs = row.iter().zip(&self.shift);
-                centred.extend(pairs.map(|(x, shift)| x * self.scale - shift));
-            }
+/// The mean of `rows`, each term divided before it is added.
+fn mean(rows: ArrayView2<'_, f32>) -> Vec<f64> {
+    let mut mean = vec![0.0_f64; rows.ncols()];
+    for row in rows.outer_iter() {
+        for (mean, value) in mean.iter_mut().zip(row) {
+            *mean += f64::from(*value) / rows.nrows() as f64;
         }
     }
-
-    /// Of a length known when compiled: a few registers in place of a loop.
-    fn append_short<const D: usize>(&self, row: &[f32], centred: &mut Vec<f32>) {
-        if let (Some(row), Some(shift)) = (row.first_chunk::<D>(), self.shift.first_chunk::<D>()) {
-            let row: [f32; D] = std::array::from_fn(|i| row[i] * self.scale - shift[i]);
-            centred.extend_from_slice(&row);
-        }
-    }
+    mean
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Random rotations: orthogonal maps that spread what a vector has over all dimensions, so that a method
+//! Rotations: orthogonal maps that spread what a vector has over all dimensions, so that a method
 //! may treat every dimension alike.
 //!
 //! - **Dense**: the orthogonal factor of a Gaussian matrix, signs corrected, is uniform over all rotations
@@ -10,7 +10,10 @@
 //!   nothing is padded. O(d·log d) per vector. Not uniform, but after these rounds near enough to it for
 //!   quantizers.
 //!
-//! Both keep norms and inner products up to what f32 rounds.
+//! - **Learned**: any orthogonal matrix, among them the one that brings one set of rows nearest to
+//!   another.
+//!
+//! All keep norms and inner products up to what f32 rounds.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -79,9 +82,53 @@ impl Rotation {
         for (mut column, r) in q.column_iter_mut().zip(r.diagonal().iter()) {
             column *= if *r < 0.0 { -1.0 } else { 1.0 };
         }
-        let rows = Array2::from_shape_fn((dim, dim), |(i, j)| q[(i, j)] as f32);
-        let columns = Panels::for_ip(rows.t());
-        Self { dim, kind: Kind::Dense { rows: Panels::for_ip(rows.view()), columns } }
+        Self::of(Array2::from_shape_fn((dim, dim), |(i, j)| q[(i, j)] as f32).view())
+    }
+
+    /// Multiplies vectors by `matrix` (d, d), which the caller says is orthogonal. 8·d² bytes.
+    ///
+    /// # Panics
+    /// When the matrix is empty or not square.
+    #[must_use]
+    pub fn of(matrix: ArrayView2<'_, f32>) -> Self {
+        let dim = matrix.nrows();
+        assert!(dim > 0 && matrix.is_square(), "a square matrix");
+        let (rows, columns) = (Panels::for_ip(matrix), Panels::for_ip(matrix.t()));
+        Self { dim, kind: Kind::Dense { rows, columns } }
+    }
+
+    /// The orthogonal map P of least `Σ ‖P·xᵢ − yᵢ‖²`, given `m = Σ yᵢ·xᵢᵀ` (d, d), as
+    /// [`products`](crate::moments::products)`(y, x)` gives it (orthogonal Procrustes problem, Schönemann
+    /// 1966): P = U·Vᵀ of the singular value decomposition of m. O(d³).
+    ///
+    /// # Panics
+    /// When the matrix is empty, not square, or has a number that is not finite.
+    #[must_use]
+    pub fn nearest(m: ArrayView2<'_, f64>) -> Self {
+        let dim = m.nrows();
+        assert!(m.is_square() && m.iter().all(|value| value.is_finite()), "a square matrix");
+        let svd = DMatrix::from_fn(dim, dim, |i, j| m[[i, j]]).svd(true, true);
+        let (Some(u), Some(v_t)) = (svd.u, svd.v_t) else {
+            unreachable!("both were asked for");
+        };
+        // A loop of ours: nalgebra's product takes other steps on other machines.
+        let mut product = Array2::<f64>::zeros((dim, dim));
+        for (i, mut row) in product.outer_iter_mut().enumerate() {
+            for k in 0..dim {
+                let factor = u[(i, k)];
+                row.iter_mut().enumerate().for_each(|(j, sum)| *sum += factor * v_t[(k, j)]);
+            }
+        }
+        Self::of(product.mapv(|value| value as f32).view())
+    }
+
+    /// The matrix P (d, d) that vectors are multiplied by, P·x, so that [`of`](Self::of) gives the same
+    /// dense map again.
+    #[must_use]
+    pub fn matrix(&self) -> Array2<f32> {
+        let (units, mut columns) = (Array2::eye(self.dim), Array2::zeros((self.dim, self.dim)));
+        self.apply(units.view(), columns.view_mut());
+        columns.reversed_axes().as_standard_layout().into_owned()
     }
 
     /// Random signs and Walsh–Hadamard transforms: at most 16·d bytes.
@@ -343,6 +390,23 @@ mod tests {
             let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
             assert!(found.iter().zip(&expected).all(close), "{found}");
         }
+    }
+
+    #[test]
+    fn a_learned_rotation_undoes_a_turn_and_survives_as_a_matrix() {
+        let x = noise(300, 9, 4, 1);
+        let turn = Rotation::dense(9, 3);
+        let y = apply(&turn, &x);
+        let found = Rotation::nearest(crate::moments::products(y.view(), x.view()).view());
+        let close =
+            |a: &Array2<f32>, b: &Array2<f32>| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close(&found.matrix(), &turn.matrix()));
+        let again = Rotation::of(found.matrix().view());
+        assert_eq!(apply(&again, &x), apply(&found, &x));
+        // Few rows say nothing of most directions: still a rotation.
+        let few = x.slice(ndarray::s![..2, ..]);
+        let found = Rotation::nearest(crate::moments::products(few, few).view()).matrix();
+        assert!(close(&found.dot(&found.t()), &Array2::eye(9)));
     }
 
     #[test]

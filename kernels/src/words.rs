@@ -25,8 +25,8 @@ use ndarray::{ArrayView2, Axis};
 
 #[cfg(doc)]
 use crate::Panels;
+use crate::centre::Centre;
 use crate::distance::norm_sq;
-use crate::nearest::Centre;
 use crate::panels::contiguous_rows;
 use crate::{Path, TopK};
 

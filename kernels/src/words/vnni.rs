@@ -21,7 +21,7 @@ use ndarray::ArrayView2;
 
 use super::{Around, Lanes, Near, ScoreError, TILE, Tile, WORD, Words};
 use crate::TopK;
-use crate::nearest::Centre;
+use crate::centre::Centre;
 
 /// Vectors per register.
 const LANES: usize = 16;

@@ -27,6 +27,8 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::Mutex;
 use train::Choice;
+use vq_blocks::rate;
+use vq_kernels::moments::mean_and_deviation;
 use vq_kernels::pack::{self, packed_bytes};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::ParamType;
@@ -201,7 +203,8 @@ impl Quantizer for LatticeCode {
         if train.nrows() == 0 {
             return Err(Error::failed("no training rows"));
         }
-        let (mean, spread) = train::moments(train, ctx)?;
+        let mut told = |done: f32| ctx.progress(0.2 * done, "moments");
+        let (mean, spread) = mean_and_deviation(train, &mut told)?;
         let done = Mutex::new(0);
         let choose = |block: &Block| {
             {
@@ -305,11 +308,7 @@ impl Quantizer for LatticeCode {
     }
 
     fn rate_axes(_: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        // Whole bits only; next to the wish, since few dimensions round up to whole bytes.
-        let bits = [bits_per_dim.floor(), bits_per_dim.ceil()].map(|b| b.clamp(1.0, 8.0) as u32);
-        let mut bits = bits.map(Value::from).to_vec();
-        bits.dedup();
-        vec![("bits", bits)]
+        vec![("bits", rate::whole_bits(bits_per_dim, 8))]
     }
 }
 

@@ -1,45 +1,11 @@
-//! Learning mean and spread per dimension, step and shift per block.
+//! Learning step and shift per block.
 
 use crate::encode::Voronoi;
 use crate::points::Lattice;
-use ndarray::ArrayView2;
-use vq_plugin_api::{Context, Error};
 
 /// Values per block that steps are learned from at most: the squared error then has a standard
 /// error of about a percent, and its least step is flat.
 pub(crate) const SAMPLE: usize = 16 * 1024;
-
-/// Rows per progress report.
-const ROWS: usize = 4096;
-
-/// Means and standard deviations (d) of `train` (n, d), n ≥ 1; exact means of constant dimensions.
-/// Coordinates that are not finite count as 0.
-///
-/// # Errors
-/// [`Error::cancelled`].
-pub(crate) fn moments(
-    train: ArrayView2<'_, f32>,
-    ctx: &Context<'_>,
-) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    let (n, d) = train.dim();
-    let finite = |x: &f32| if x.is_finite() { f64::from(*x) } else { 0.0 };
-    let first: Vec<f64> = train.row(0).iter().map(finite).collect();
-    let (mut sum, mut square) = (vec![0.0; d], vec![0.0; d]);
-    for (i, row) in train.outer_iter().enumerate() {
-        if i % ROWS == 0 {
-            ctx.progress(0.2 * i as f32 / n as f32, "moments")?;
-        }
-        for (((x, first), sum), square) in row.iter().zip(&first).zip(&mut sum).zip(&mut square) {
-            let x = finite(x) - first;
-            *sum += x;
-            *square += x * x;
-        }
-    }
-    let n = n as f64;
-    let variance = |(sum, square): (&f64, &f64)| (square / n - (sum / n).powi(2)).max(0.0).sqrt();
-    let spread = sum.iter().zip(&square).map(variance).collect();
-    Ok((first.iter().zip(&sum).map(|(first, sum)| first + sum / n).collect(), spread))
-}
 
 /// Shifts of the lattice that are tried: none, which keeps a point at the mean; all the way to a
 /// deep hole, which surrounds the mean; and half the way, where few points are equally far from

@@ -1,24 +1,13 @@
 //! Product quantization: `x̂ = [c₁(i₁), …, c_m(i_m)]`, every sub-vector replaced by its nearest
-//! centroid.
-//!
-//! Training:
-//! 1. Cut the d dimensions into m sub-spaces of d/m neighbouring dimensions.
-//! 2. In each, k-means finds 2^bits centroids, from at most `points_per_centroid` · 2^bits rows.
-//!
-//! A code is m indices of `bits` bits, packed: ⌈m·bits/8⌉ bytes. A distance to a code is a sum
-//! of m table entries, one table per query and sub-space.
+//! centroid: [`Product`] on the dimensions in their given order. A distance to a code is a sum of m table
+//! entries, one table per query and sub-space.
 //!
 //! Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", 2011.
 #![forbid(unsafe_code)]
 
-mod encode;
-mod grid;
-mod score;
-mod train;
-
 use ndarray::{ArrayView2, ArrayViewMut2};
-use vq_kernels::Nearest;
-use vq_kernels::pack::packed_bytes;
+use vq_blocks::scan::{ByTables, Tables};
+use vq_blocks::{Product, Training, rate, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
     Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, Value, export_plugin,
@@ -41,37 +30,9 @@ params! {
 
 /// A product quantizer.
 pub struct Pq {
-    params: Split,
+    training: Training,
     metric: Metric,
-    /// Dimensions of a sub-space, d/m.
-    sub: usize,
-    /// (m, 2^bits, sub); empty before training.
-    centroids: Vec<f32>,
-    /// One per sub-space, made from `centroids`.
-    nearest: Vec<Nearest>,
-    /// (m, sub, 2^bits): `centroids` with the sub-spaces transposed.
-    transposed: Vec<f32>,
-}
-
-impl Pq {
-    fn k(&self) -> usize {
-        1 << self.params.bits
-    }
-
-    fn set_centroids(&mut self, centroids: Vec<f32>) {
-        let (k, sub) = (self.k(), self.sub);
-        self.nearest.clear();
-        self.transposed = vec![0.0; centroids.len()];
-        for (rows, columns) in
-            centroids.chunks_exact(k * sub).zip(self.transposed.chunks_exact_mut(k * sub))
-        {
-            let rows = ArrayView2::from_shape((k, sub), rows).expect("k rows of a sub-space");
-            let transposed = ArrayViewMut2::from_shape((sub, k), columns).expect("as many");
-            rows.t().assign_to(transposed);
-            self.nearest.push(Nearest::for_l2_centred(rows));
-        }
-        self.centroids = centroids;
-    }
+    product: Product,
 }
 
 impl Quantizer for Pq {
@@ -85,32 +46,22 @@ impl Quantizer for Pq {
         .tags("product,codebook,k-means,scorer");
 
     fn create(params: Split, space: Space) -> Result<Self, Error> {
-        let (m, d) = (params.m, space.dim);
-        if !d.is_multiple_of(m) {
-            return Err(Error::param("m", format_args!("{m} does not divide d = {d}")));
-        }
-        Ok(Pq {
-            params,
-            metric: space.metric,
-            sub: d / m,
-            centroids: Vec::new(),
-            nearest: Vec::new(),
-            transposed: Vec::new(),
-        })
+        let Split { m, bits, iterations, points_per_centroid } = params;
+        let training = Training { iterations, points_per_centroid };
+        Ok(Pq { training, metric: space.metric, product: Product::new(space.dim, m, bits)? })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
-        let centroids = train::centroids(&self.params, train, ctx)?;
-        self.set_centroids(centroids);
-        Ok(())
+        let progress = |done: f32| ctx.progress(done, "k-means in sub-spaces");
+        self.product.fit(train, self.training, ctx.seed(), &progress)
     }
 
     fn code_bytes(&self) -> usize {
-        packed_bytes(self.params.m, self.params.bits)
+        self.product.code_bytes()
     }
 
     fn model_bytes(&self) -> Option<u64> {
-        Some(4 * self.centroids.len() as u64)
+        Some(self.product.model_bytes())
     }
 
     fn compress(
@@ -119,7 +70,7 @@ impl Quantizer for Pq {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        ctx.par_blocks(x, codes, encode::BLOCK, |x, codes| self.encode(x, codes))
+        self.product.encode(x, codes, ctx)
     }
 
     fn decompress(
@@ -128,28 +79,37 @@ impl Quantizer for Pq {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        ctx.par_blocks(codes, x, encode::BLOCK, |codes, x| self.decode(codes, x))
+        self.product.decode(codes, x, ctx)
     }
 
     fn save(&self) -> Result<Vec<u8>, Error> {
-        Ok(ModelWriter::new().f32s(self.centroids.iter().copied()).finish())
+        Ok(self.product.save(ModelWriter::new()).finish())
     }
 
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let mut reader = ModelReader::new(model);
-        let centroids = reader.f32s(self.params.m * self.k() * self.sub)?;
-        reader.finish()?;
-        self.set_centroids(centroids);
-        Ok(())
+        self.product.load(&mut reader)?;
+        reader.finish()
     }
 
     fn rate_axes(space: Space, _bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        grid::all_splits(space.dim)
+        rate::all_splits(space.dim)
     }
 
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
-        grid::expand(request, sink)
+        rate::expand_splits::<Self>(request, sink)
     }
 }
 
-export_plugin!(Pq: Scorer);
+impl ByTables for Pq {
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn tables(&self, query: &[f32]) -> Tables {
+        self.product.tables(query, self.metric)
+    }
+}
+
+scan_by_tables!(Pq);
+export_plugin!(Pq: Scorer + Search);

@@ -1,13 +1,5 @@
 //! Residual quantization: `x̂ = c₁(i₁) + … + c_L(i_L)`, every layer quantizing what the layers before
-//! it left.
-//!
-//! Training, layer by layer:
-//! 1. Encode the training rows with the layers so far, keeping the `beam` best codes of each.
-//! 2. k-means on the residuals of all kept codes finds the 2^bits centroids of the next layer.
-//!
-//! Encoding extends the `beam` best codes of a row by all centroids of the next layer and keeps the
-//! `beam` best of those; `beam` = 1 is the greedy encoding. A code is L indices of `bits` bits,
-//! packed: ⌈L·bits/8⌉ bytes, with no norm beside it.
+//! it left, encoded greedily or by beam search: [`Residual`].
 //!
 //! Chen, Guan, Wang, "Approximate Nearest Neighbor Search by Residual Vector Quantization", 2010;
 //! beam search: Babenko & Lempitsky, "Additive Quantization for Extreme Vector Compression", 2014;
@@ -15,19 +7,15 @@
 //! Neighbor Search", 2015.
 #![forbid(unsafe_code)]
 
-mod cluster;
-mod draw;
-mod encode;
-mod score;
-mod train;
-
-use encode::Layers;
 use ndarray::{ArrayView2, ArrayViewMut2};
-use vq_kernels::pack::packed_bytes;
+use vq_blocks::residual::Shape;
+use vq_blocks::scan::{ByTables, Tables};
+use vq_blocks::{Residual, Training, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::quantizer::product;
 use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Quantizer, Space, Value, export_plugin, params,
+    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, Value, export_plugin,
+    params,
 };
 
 /// Most layers.
@@ -35,7 +23,7 @@ const MAX_LAYERS: usize = 256;
 
 params! {
     /// Parameters of residual quantization.
-    pub struct Residual {
+    pub struct RqParams {
         /// Layers: centroids that are added up.
         layers: usize = 8, min = 1, max = MAX_LAYERS, grid = [2, 4, 8];
         /// Bits per layer: each has 2^bits centroids.
@@ -51,27 +39,13 @@ params! {
 
 /// A residual quantizer.
 pub struct Rq {
-    params: Residual,
-    space: Space,
-    /// (layers, 2^bits, d); empty before training.
-    centroids: Vec<f32>,
-    /// Made from `centroids`.
-    layers: Layers,
-}
-
-impl Rq {
-    fn k(&self) -> usize {
-        1 << self.params.bits
-    }
-
-    fn set_centroids(&mut self, centroids: Vec<f32>) {
-        self.layers = Layers::of(&centroids, &self.params, self.space.dim);
-        self.centroids = centroids;
-    }
+    training: Training,
+    metric: Metric,
+    residual: Residual,
 }
 
 impl Quantizer for Rq {
-    type Params = Residual;
+    type Params = RqParams;
     const METHOD: Method = Method::new("rq", "RQ")
         .version(env!("CARGO_PKG_VERSION"))
         .description("Residual quantization: layers of k-means, encoded greedily or by beam search")
@@ -84,23 +58,24 @@ impl Quantizer for Rq {
         .license(env!("CARGO_PKG_LICENSE"))
         .tags("additive,residual,codebook,k-means,beam-search,scorer");
 
-    fn create(params: Residual, space: Space) -> Result<Self, Error> {
-        let layers = Layers::none(params.beam);
-        Ok(Rq { params, space, centroids: Vec::new(), layers })
+    fn create(params: RqParams, space: Space) -> Result<Self, Error> {
+        let RqParams { layers, bits, beam, iterations, points_per_centroid } = params;
+        let training = Training { iterations, points_per_centroid };
+        let residual = Residual::new(space.dim, Shape { layers, bits, beam });
+        Ok(Rq { training, metric: space.metric, residual })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
-        let centroids = train::centroids(&self.params, train, ctx)?;
-        self.set_centroids(centroids);
-        Ok(())
+        let progress = |done: f32, stage: &str| ctx.progress(done, stage);
+        self.residual.fit(train, self.training, ctx.seed(), &progress)
     }
 
     fn code_bytes(&self) -> usize {
-        packed_bytes(self.params.layers, self.params.bits)
+        self.residual.code_bytes()
     }
 
     fn model_bytes(&self) -> Option<u64> {
-        Some(4 * self.centroids.len() as u64)
+        Some(self.residual.model_bytes())
     }
 
     fn compress(
@@ -109,9 +84,7 @@ impl Quantizer for Rq {
         codes: ArrayViewMut2<'_, u8>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        // Small batches in smaller blocks, so that every thread has some.
-        let rows = x.nrows().div_ceil(4 * ctx.threads()).clamp(encode::SCORED, encode::BLOCK);
-        ctx.par_blocks(x, codes, rows, |x, codes| self.encode(x, codes))
+        self.residual.encode(x, codes, ctx)
     }
 
     fn decompress(
@@ -120,19 +93,17 @@ impl Quantizer for Rq {
         x: ArrayViewMut2<'_, f32>,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        ctx.par_blocks(codes, x, encode::BLOCK, |codes, x| self.decode(codes, x))
+        self.residual.decode(codes, x, ctx)
     }
 
     fn save(&self) -> Result<Vec<u8>, Error> {
-        Ok(ModelWriter::new().f32s(self.centroids.iter().copied()).finish())
+        Ok(self.residual.save(ModelWriter::new()).finish())
     }
 
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let mut reader = ModelReader::new(model);
-        let centroids = reader.f32s(self.params.layers * self.k() * self.space.dim)?;
-        reader.finish()?;
-        self.set_centroids(centroids);
-        Ok(())
+        self.residual.load(&mut reader)?;
+        reader.finish()
     }
 
     /// As many layers of eight bits as come nearest to the rate; fewer bits where one layer of eight
@@ -170,4 +141,28 @@ fn layers_at(wanted: f64, bits: f64) -> usize {
     (wanted / bits).round().clamp(1.0, MAX_LAYERS as f64) as usize
 }
 
-export_plugin!(Rq: Scorer);
+impl ByTables for Rq {
+    fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    fn tables(&self, query: &[f32]) -> Tables {
+        self.residual.tables(query, self.metric)
+    }
+
+    fn packed_bytes(&self) -> usize {
+        self.residual.packed_bytes(self.metric)
+    }
+
+    fn pack(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        packed: &mut [u8],
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        self.residual.pack(codes, self.metric, packed, ctx)
+    }
+}
+
+scan_by_tables!(Rq);
+export_plugin!(Rq: Scorer + Search);

@@ -1,16 +1,16 @@
 //! Learning levels from training values. All sums are f64 in a fixed order; the parallel tasks
 //! never share one.
 
-use crate::encode::{Codebook, Levels, Uniform};
-use crate::{Fit, Placement, Range, SqParams};
+use super::levels::{Codebook, Levels, Uniform};
+use super::{Fit, Placement, Range, Settings};
 use ndarray::{ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 use std::sync::Mutex;
-use vq_plugin_api::{Context, Error};
+use vq_plugin_api::Error;
 
 /// Values that one set of levels is learned from at most: their squared error then has a standard
 /// error of a few tenths of a percent.
-pub(crate) const SAMPLE: usize = 1 << 20;
+const SAMPLE: usize = 1 << 20;
 
 /// Dimensions whose values are gathered together, so that each cache line is read once.
 const COLUMNS: usize = 16;
@@ -25,34 +25,34 @@ const ROUNDS: usize = 500;
 const OUTSIDE: [f64; 10] = [0.0, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2];
 
 /// The parts of training that are done, told to the host in order.
-struct Done<'a, 'c> {
-    ctx: &'a Context<'c>,
+struct Done<'a> {
+    progress: &'a (dyn Fn(f32) -> Result<(), Error> + Sync),
     parts: Mutex<usize>,
     of: usize,
 }
 
-impl Done<'_, '_> {
+impl Done<'_> {
     /// Adds `parts`, 0 for a sign of life, and asks whether to go on.
     fn add(&self, parts: usize) -> Result<(), Error> {
         let mut done = self.parts.lock().unwrap_or_else(|held| held.into_inner());
         *done += parts;
-        self.ctx.progress(*done as f32 / self.of as f32, "levels")
+        (self.progress)(*done as f32 / self.of as f32)
     }
 }
 
 /// Learns the codebook of `train` (n, d), n ≥ 1.
 ///
 /// # Errors
-/// [`Error::cancelled`].
-pub(crate) fn codebook(
+/// What `progress` returns.
+pub(super) fn codebook(
     train: ArrayView2<'_, f32>,
-    params: &SqParams,
-    ctx: &Context<'_>,
+    settings: &Settings,
+    progress: &(dyn Fn(f32) -> Result<(), Error> + Sync),
 ) -> Result<Codebook, Error> {
     let dim = train.ncols();
-    let done = Done { ctx, parts: Mutex::new(0), of: dim };
-    let sets: Vec<Set> = match params.range {
-        Range::Global => vec![learn(gather(train), params, &done)?],
+    let done = Done { progress, parts: Mutex::new(0), of: dim };
+    let sets: Vec<Set> = match settings.range {
+        Range::Global => vec![learn(gather(train), settings, &done)?],
         Range::Dimension => {
             let starts: Vec<usize> = (0..dim).step_by(COLUMNS).collect();
             let groups: Result<Vec<Vec<Set>>, Error> = starts
@@ -61,7 +61,7 @@ pub(crate) fn codebook(
                     let columns =
                         train.slice_axis(Axis(1), Slice::from(start..dim.min(start + COLUMNS)));
                     let learn_one = |values| {
-                        let set = learn(values, params, &done)?;
+                        let set = learn(values, settings, &done)?;
                         done.add(1).map(|()| set)
                     };
                     gather_columns(columns).into_iter().map(learn_one).collect()
@@ -70,8 +70,8 @@ pub(crate) fn codebook(
             groups?.into_iter().flatten().collect()
         }
     };
-    let count = 1 << params.bits;
-    let codebook = match params.levels {
+    let count = 1 << settings.bits;
+    let codebook = match settings.levels {
         Placement::Uniform => {
             let (base, step) = sets.iter().map(Set::line).unzip();
             Uniform::new(base, step, dim, count).map(Codebook::Uniform)
@@ -165,18 +165,18 @@ impl Set {
     }
 }
 
-fn learn(mut values: Values, params: &SqParams, done: &Done<'_, '_>) -> Result<Set, Error> {
-    let count = 1_usize << params.bits;
-    if params.levels == Placement::LloydMax {
+fn learn(mut values: Values, settings: &Settings, done: &Done<'_>) -> Result<Set, Error> {
+    let count = 1_usize << settings.bits;
+    if settings.levels == Placement::LloydMax {
         values.sample.sort_unstable_by(f32::total_cmp);
         let levels = lloyd_max(&values.sample, count, done)?;
         return Ok(Set { base: 0.0, step: 0.0, levels });
     }
     let whole = (f64::from(values.ends.0), f64::from(values.ends.1));
-    let line = match params.fit {
-        Fit::Range if params.trim > 0.0 => {
+    let line = match settings.fit {
+        Fit::Range if settings.trim > 0.0 => {
             values.sample.sort_unstable_by(f32::total_cmp);
-            let range = between(&values.sample, params.trim);
+            let range = between(&values.sample, settings.trim);
             // Where nearly all values are one, the others are all there is to code.
             better_over(if range.0 < range.1 { range } else { whole }, &values.sample, count)
         }
@@ -268,7 +268,7 @@ fn least_error(
     whole: (f64, f64),
     sorted: &[f32],
     count: usize,
-    done: &Done<'_, '_>,
+    done: &Done<'_>,
 ) -> Result<Line, Error> {
     let mut best = better_over(whole, sorted, count);
     let mut assigned = assign(best, sorted, count);
@@ -364,7 +364,7 @@ impl<'a> Prefix<'a> {
 }
 
 /// `count` levels for the sorted values, ascending.
-fn lloyd_max(sorted: &[f32], count: usize, done: &Done<'_, '_>) -> Result<Vec<f32>, Error> {
+fn lloyd_max(sorted: &[f32], count: usize, done: &Done<'_>) -> Result<Vec<f32>, Error> {
     let prefix = Prefix::of(sorted);
     let mut levels = companded(sorted, count);
     let mut last = f64::INFINITY;

@@ -6,15 +6,15 @@ use vq_kernels::Path;
 const ROUND: f32 = 8_388_608.0;
 
 /// What training learns.
-pub(crate) enum Codebook {
+pub(super) enum Codebook {
     Uniform(Uniform),
     Levels(Levels),
 }
 
 /// Levels `base + c·step`, c in 0..=top, one line per dimension.
-pub(crate) struct Uniform {
-    pub(crate) base: Vec<f32>,
-    pub(crate) step: Vec<f32>,
+pub(super) struct Uniform {
+    pub(super) base: Vec<f32>,
+    pub(super) step: Vec<f32>,
     /// 1 / step; 0 for a dimension with one level.
     inv: Vec<f32>,
     top: f32,
@@ -24,9 +24,9 @@ pub(crate) struct Uniform {
 ///
 /// The range from the lowest to the highest end of a cell is cut into equal slots; what lies in
 /// one slot has few ends left to compare with.
-pub(crate) struct Levels {
+pub(super) struct Levels {
     /// (sets, count) with one set per dimension or one for all.
-    pub(crate) levels: Vec<f32>,
+    pub(super) levels: Vec<f32>,
     /// (sets, count): the upper ends of the cells; the last is infinite.
     ends: Vec<f32>,
     /// (sets): the lowest end, and slots per unit.
@@ -50,7 +50,7 @@ fn inverse(step: f32) -> f32 {
 impl Uniform {
     /// Lines of one set, which all `dim` dimensions use, or of `dim` sets; `None` for a negative step or
     /// for levels that are not finite.
-    pub(crate) fn new(
+    pub(super) fn new(
         mut base: Vec<f32>,
         mut step: Vec<f32>,
         dim: usize,
@@ -72,7 +72,7 @@ impl Uniform {
 
 impl Levels {
     /// `levels` (sets, count) with one set or `dim` sets; `None` where they do not ascend.
-    pub(crate) fn new(levels: Vec<f32>, count: usize) -> Option<Self> {
+    pub(super) fn new(levels: Vec<f32>, count: usize) -> Option<Self> {
         if !levels.chunks_exact(count).all(<[f32]>::is_sorted) {
             return None;
         }
@@ -98,7 +98,7 @@ impl Levels {
     }
 
     /// Writes the levels `indices` (d) into `x` (d).
-    pub(crate) fn decode(&self, indices: &[u16], x: &mut [f32]) {
+    pub(super) fn decode(&self, indices: &[u16], x: &mut [f32]) {
         let mut set = 0;
         for (x, index) in x.iter_mut().zip(indices) {
             *x = self.levels[set + usize::from(*index)];
@@ -128,14 +128,14 @@ fn slot(x: f32, low: f32, scale: f32, count: usize) -> usize {
 }
 
 impl Codebook {
-    pub(crate) fn untrained() -> Self {
+    pub(super) fn untrained() -> Self {
         let empty = Vec::new;
         Codebook::Uniform(Uniform { base: empty(), step: empty(), inv: empty(), top: 0.0 })
     }
 
     /// Writes the index of the level nearest to each value of `x` (d), narrowed to `out` (d).
     #[inline(always)]
-    pub(crate) fn encode_on<T>(
+    pub(super) fn encode_on<T>(
         &self,
         path: Path,
         x: &[f32],
@@ -155,7 +155,7 @@ impl Codebook {
                 let lines = line.base.iter().zip(&line.inv);
                 for ((out, x), (base, inv)) in out.iter_mut().zip(x).zip(lines) {
                     let at = (x - base) * inv;
-                    // These comparisons make 0 of no number.
+                    // NaN fails both comparisons, so it becomes 0.
                     let at = if at > 0.0 { at } else { 0.0 };
                     let at = if at < line.top { at } else { line.top };
                     *out = narrow((at + ROUND).to_bits() & 0xFFFF);

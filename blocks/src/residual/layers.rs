@@ -1,4 +1,4 @@
-//! Greedy and beam-search encoding, and decoding.
+//! Greedy and beam-search encoding.
 //!
 //! A partial code of layers 1 … l is judged by `S = ⟨x, x̂⟩ − ‖x̂‖²/2`, since `‖x − x̂‖² = ‖x‖² − 2S`.
 //! Centroid j of the next layer adds
@@ -11,17 +11,15 @@
 //! greedy encoding, which gains nothing from them, the sum is replaced by the residual:
 //! `⟨x − x̂, cⱼ⟩ − ‖cⱼ‖²/2`.
 
-use crate::{Residual, Rq};
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
+use super::Shape;
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, Slice};
 use std::ops::Range;
 use vq_kernels::beam::{Candidates, LANES, Line, subtract_rows};
 use vq_kernels::distance::norm_sq;
-use vq_kernels::pack::{pack, unpack};
-use vq_kernels::{Nearest, Panels};
-use vq_plugin_api::Error;
+use vq_kernels::moments::mean;
+use vq_kernels::{Centre, Nearest, Panels};
 
-/// Rows of one task: enough that the tables of a layer, fetched into the second-level cache once per
-/// block, are used many times there.
+/// Rows of one task.
 pub(crate) const BLOCK: usize = 1024;
 
 /// Most rows whose scores for a layer are computed at once: they too stay in that cache.
@@ -36,51 +34,15 @@ const RESIDUAL_SCORES: usize = 1 << 20;
 /// Normalised rows are kept within ±LIMIT: their norms stay finite in f32.
 const LIMIT: f32 = 1e15;
 
-/// What brings rows near the origin and to a magnitude near 1: `x·scale − shift`. A power of two as
-/// the scale rounds nothing.
-#[derive(Clone, Debug)]
-pub(crate) struct Normal {
-    pub(crate) scale: f32,
-    /// Scaled, (d).
-    pub(crate) shift: Vec<f32>,
-}
-
-impl Normal {
-    /// From the mean of `rows` (n, d) and their largest deviation from it.
-    pub(crate) fn of(rows: ArrayView2<'_, f32>) -> Self {
-        let mut mean = vec![0.0_f64; rows.ncols()];
-        for row in rows.outer_iter() {
-            for (mean, value) in mean.iter_mut().zip(row) {
-                *mean += f64::from(*value);
-            }
-        }
-        for mean in &mut mean {
-            *mean /= rows.nrows() as f64;
-        }
-        let mut largest = 0.0_f64;
-        for row in rows.outer_iter() {
-            for (mean, value) in mean.iter().zip(row) {
-                largest = largest.max((f64::from(*value) - mean).abs());
-            }
-        }
-        let exponent = if largest > 0.0 { largest.log2().floor() } else { 0.0 };
-        let scale = (-exponent).clamp(-126.0, 126.0).exp2();
-        let shift = mean.iter().map(|mean| (mean * scale) as f32).collect();
-        Normal { scale: scale as f32, shift }
-    }
-
-    /// Normalises `row` into `to`, both (d).
-    pub(crate) fn apply(&self, row: &[f32], to: &mut [f32]) {
-        for ((to, x), shift) in to.iter_mut().zip(row).zip(&self.shift) {
-            *to = bounded(x * self.scale - shift);
-        }
-    }
-}
-
 /// `x` within ±LIMIT.
 #[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
 pub(crate) fn bounded(x: f32) -> f32 {
     x.max(-LIMIT).min(LIMIT)
+}
+
+/// What normalises rows: from their mean and their largest deviation from it.
+pub(crate) fn centre_of(rows: ArrayView2<'_, f32>) -> Centre {
+    Centre::about(&mean(rows), rows)
 }
 
 /// One layer, normalised.
@@ -107,7 +69,7 @@ impl Layer {
 
 /// The layers learned so far.
 pub(crate) struct Layers {
-    pub(crate) normal: Normal,
+    pub(crate) normal: Centre,
     pub(crate) layers: Vec<Layer>,
     beam: usize,
     tables: bool,
@@ -155,29 +117,29 @@ impl Beams {
 impl Layers {
     /// No layers yet, for codes of a beam.
     pub(crate) fn none(beam: usize) -> Self {
-        let normal = Normal { scale: 1.0, shift: Vec::new() };
+        let normal = Centre::none(0);
         Layers { normal, layers: Vec::new(), beam, tables: false }
     }
 
-    /// No layers yet, in a normalised space, for `params.layers` of them.
-    pub(crate) fn within(normal: Normal, params: &Residual) -> Self {
-        let (layers, k) = (params.layers, (1_usize << params.bits).next_multiple_of(LANES));
+    /// No layers yet, in a normalised space, for `shape.layers` of them.
+    pub(crate) fn within(normal: Centre, shape: Shape) -> Self {
+        let (layers, k) = (shape.layers, shape.k().next_multiple_of(LANES));
         let bytes = (layers * (layers - 1) / 2).saturating_mul(4 * k * k);
-        let tables = params.beam > 1 && bytes <= TABLE_BYTES;
-        Layers { normal, layers: Vec::new(), beam: params.beam, tables }
+        let tables = shape.beam > 1 && bytes <= TABLE_BYTES;
+        Layers { normal, layers: Vec::new(), beam: shape.beam, tables }
     }
 
     /// From `centroids` (layers, 2^bits, d) as they add up. The first layer holds the data's mean and
     /// decides the normalisation.
-    pub(crate) fn of(centroids: &[f32], params: &Residual, dim: usize) -> Self {
-        let k = 1 << params.bits;
+    pub(crate) fn of(centroids: &[f32], shape: Shape, dim: usize) -> Self {
+        let k = shape.k();
         let layer = |l: usize| {
             ArrayView2::from_shape((k, dim), &centroids[l * k * dim..][..k * dim])
                 .expect("a layer has k rows of d")
         };
-        let mut layers = Self::within(Normal::of(layer(0)), params);
-        for l in 0..params.layers {
-            let Normal { scale, shift } = &layers.normal;
+        let mut layers = Self::within(centre_of(layer(0)), shape);
+        for l in 0..shape.layers {
+            let Centre { scale, shift } = &layers.normal;
             let mut normalised = layer(l).mapv(|c| c * scale);
             if l == 0 {
                 for mut row in normalised.outer_iter_mut() {
@@ -188,6 +150,12 @@ impl Layers {
             layers.push(normalised);
         }
         layers
+    }
+
+    /// Normalises `row` into `to`, both (d).
+    pub(crate) fn normalise(&self, row: &[f32], to: &mut [f32]) {
+        self.normal.apply(row, to);
+        to.iter_mut().for_each(|x| *x = bounded(*x));
     }
 
     /// Appends a layer of normalised centroids (k, d) and computes its tables.
@@ -326,71 +294,20 @@ impl Layers {
     }
 }
 
-impl Rq {
-    /// Encodes a block `x` (n, d) into `codes` (n, code_bytes).
-    pub(crate) fn encode(
-        &self,
-        x: ArrayView2<'_, f32>,
-        mut codes: ArrayViewMut2<'_, u8>,
-    ) -> Result<(), Error> {
-        let mut normalised = Array2::zeros(x.dim());
-        let x = x.as_standard_layout();
-        for (row, mut to) in x.outer_iter().zip(normalised.outer_iter_mut()) {
-            if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
-                self.layers.normal.apply(row, to);
-            }
-        }
-        let mut beams = Beams::new(x.nrows());
-        for _ in &self.layers.layers {
-            self.layers.extend(normalised.view(), &mut beams);
-        }
-        for (row, mut code) in codes.outer_iter_mut().enumerate() {
-            let code = code.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
-            pack(beams.code(row, 0), self.params.bits, code);
-        }
-        Ok(())
-    }
-
-    /// Decodes a block `codes` (n, code_bytes) into `x` (n, d). O(n · layers · d).
-    pub(crate) fn decode(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        mut x: ArrayViewMut2<'_, f32>,
-    ) -> Result<(), Error> {
-        let (k, dim) = (self.k(), self.space.dim);
-        let codes = codes.as_standard_layout();
-        let mut values = vec![0_u16; self.params.layers];
-        for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
-            let code = code.to_slice().ok_or_else(|| Error::failed("strided codes"))?;
-            let x = x.as_slice_mut().ok_or_else(|| Error::failed("strided rows"))?;
-            unpack(code, self.params.bits, &mut values);
-            x.fill(0.0);
-            for (l, value) in values.iter().enumerate() {
-                let row = &self.centroids[(l * k + usize::from(*value)) * dim..][..dim];
-                x.iter_mut().zip(row).for_each(|(x, c)| *x += c);
-            }
-            // Layers of huge values may add up to infinity; no sum is NaN.
-            x.iter_mut().for_each(|x| *x = x.clamp(f32::MIN, f32::MAX));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn tables_and_residuals_find_the_same_codes() {
-        let params =
-            Residual { layers: 5, bits: 5, beam: 4, iterations: 1, points_per_centroid: 1 };
+        let shape = Shape { layers: 5, bits: 5, beam: 4 };
         let (n, dim, k) = (700, 7, 32);
         let wave = |i: usize, step: f32| (i as f32 * step).sin() + (i as f32 * 0.377).cos();
         let centroids: Vec<f32> =
             (0..5 * k * dim).map(|i| wave(i, 1.7) / (1 + i / (k * dim)) as f32).collect();
         let x = Array2::from_shape_fn((n, dim), |(i, j)| wave(i * dim + j, 0.61) * 1.5);
-        let with_tables = Layers::of(&centroids, &params, dim);
-        let mut without = Layers::none(params.beam);
+        let with_tables = Layers::of(&centroids, shape, dim);
+        let mut without = Layers::none(shape.beam);
         for layer in &with_tables.layers {
             without.push(layer.centroids.clone());
         }

@@ -1,12 +1,12 @@
 //! Layer by layer: k-means on what all kept partial codes left, then the beam goes one layer on.
 
-use crate::draw::Draw;
-use crate::encode::{BLOCK, Beams, Layers, Normal};
-use crate::{Residual, cluster};
+use super::layers::{BLOCK, Beams, Layers, centre_of};
+use super::{Shape, cluster};
+use crate::Training;
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
-use vq_kernels::KMeans;
-use vq_plugin_api::{Context, Error};
+use vq_kernels::{Draw, KMeans};
+use vq_plugin_api::Error;
 
 /// Blocks that go one layer on between two looks at `progress`.
 const BLOCKS_AT_ONCE: usize = 64;
@@ -15,33 +15,34 @@ const BLOCKS_AT_ONCE: usize = 64;
 ///
 /// O(layers · (iterations · n·2^bits·d) + the cost of encoding n rows); memory for the normalised
 /// rows, one residual per training point of k-means, and the codes of the beams.
-pub(crate) fn centroids(
-    params: &Residual,
+pub(super) fn centroids(
+    shape: Shape,
     train: ArrayView2<'_, f32>,
-    ctx: &Context<'_>,
+    training: Training,
+    seed: u64,
+    progress: &dyn Fn(f32, &str) -> Result<(), Error>,
 ) -> Result<Vec<f32>, Error> {
     if train.nrows() == 0 {
         return Err(Error::failed("no rows to train on"));
     }
     let dim = train.ncols();
-    let (k, layers) = (1_usize << params.bits, params.layers);
-    let points = k.saturating_mul(params.points_per_centroid);
-    let mut draw = Draw::new(ctx.seed());
+    let (k, layers) = (shape.k(), shape.layers);
+    let points = k.saturating_mul(training.points_per_centroid);
+    let mut draw = Draw::new(seed);
     let rows: Vec<usize> = draw.strata(train.nrows(), points).collect();
     let sample = train.select(Axis(0), &rows);
     if let Some(row) = sample.outer_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
         return Err(Error::failed(format!("training row {} is not finite", rows[row])));
     }
 
-    let normal = Normal::of(sample.view());
+    let mut learned = Layers::within(centre_of(sample.view()), shape);
     let mut x = Array2::zeros(sample.dim());
     for (row, mut to) in sample.outer_iter().zip(x.outer_iter_mut()) {
         if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
-            normal.apply(row, to);
+            learned.normalise(row, to);
         }
     }
     drop(sample);
-    let mut learned = Layers::within(normal, params);
     let mut beams: Vec<Beams> =
         x.axis_chunks_iter(Axis(0), BLOCK).map(|rows| Beams::new(rows.nrows())).collect();
     for layer in 0..layers {
@@ -50,25 +51,25 @@ pub(crate) fn centroids(
         let residuals = residuals(&learned, x.view(), &beams, points, &mut draw);
         let kmeans = KMeans {
             k,
-            iterations: params.iterations,
-            seed: draw.next(),
-            max_points_per_centroid: params.points_per_centroid,
+            iterations: training.iterations,
+            seed: draw.word(),
+            max_points_per_centroid: training.points_per_centroid,
         };
-        let mut progress = |done: f32| ctx.progress(fraction(0.8 * done), "k-means of a layer");
-        learned.push(cluster::centroids(kmeans, residuals, &mut progress)?);
+        let mut told = |done: f32| progress(fraction(0.8 * done), "k-means of a layer");
+        learned.push(cluster::centroids(kmeans, residuals, &mut told)?);
         if layer + 1 == layers {
             break;
         }
         for first in (0..beams.len()).step_by(BLOCKS_AT_ONCE) {
             let done = first as f32 / beams.len() as f32;
-            ctx.progress(fraction(0.8 + 0.2 * done), "codes of a layer")?;
+            progress(fraction(0.8 + 0.2 * done), "codes of a layer")?;
             let last = (first + BLOCKS_AT_ONCE).min(beams.len());
             beams[first..last].par_iter_mut().enumerate().with_max_len(1).for_each(|(i, beams)| {
                 learned.extend(block(x.view(), first + i), beams);
             });
         }
     }
-    ctx.progress(1.0, "codes of a layer")?;
+    progress(1.0, "codes of a layer")?;
 
     let mut centroids = Vec::with_capacity(layers * k * dim);
     let scale = f64::from(learned.normal.scale);

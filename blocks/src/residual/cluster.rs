@@ -1,17 +1,16 @@
 //! k-means that grows through principal dimensions: plain k-means from random rows gets stuck early
 //! where residuals look like noise in many dimensions.
 //!
-//! 1. Find the leading principal directions of the points by orthogonal iteration.
+//! 1. Find the leading principal directions of the points.
 //! 2. k-means on the first 1, 2, 4, … of them, each run starting where the one before it ended.
 //! 3. k-means in all dimensions, from the centroids of the last.
 //!
 //! The warm start in sub-spaces is Liu, Lu, Xu 2015, section 3.1.
 
-use crate::draw::Draw;
-use ndarray::{Array2, ArrayView2, Axis, Slice};
+use crate::failed;
+use ndarray::{Array2, Axis, Slice};
 use rayon::prelude::*;
-use vq_kernels::distance::dot;
-use vq_kernels::{KMeans, KMeansError, Panels};
+use vq_kernels::{KMeans, Panels, pca};
 use vq_plugin_api::Error;
 
 /// Numbers of dimensions on the way: those of `d^(i/STAGES)`.
@@ -26,17 +25,11 @@ const STAGES_SHARE: f32 = 0.2;
 /// Most rounds of k-means in a sub-space.
 const STAGE_ITERATIONS: usize = 4;
 
-/// Rows that the directions are estimated from.
-const DIRECTION_ROWS: usize = 8192;
-
-/// Rounds of orthogonal iteration: directions need not be exact.
-const POWER_ROUNDS: usize = 12;
-
 /// Rows of one task.
 const BLOCK: usize = 1024;
 
 /// Learns centroids (k, d) of `x` (n, d).
-pub(crate) fn centroids(
+pub(super) fn centroids(
     kmeans: KMeans,
     mut x: Array2<f32>,
     progress: &mut dyn FnMut(f32) -> Result<(), Error>,
@@ -53,7 +46,7 @@ pub(crate) fn centroids(
 
     let mean = x.mean_axis(Axis(0)).ok_or_else(|| Error::failed("no rows to train on"))?;
     x.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter().for_each(|mut rows| rows -= &mean);
-    let directions = directions(x.view(), most, kmeans.seed);
+    let directions = pca::leading(x.view(), most, kmeans.seed);
     progress(0.0)?;
     let mut projected = Array2::zeros((n, most));
     let panels = Panels::for_ip(directions.view());
@@ -87,58 +80,4 @@ pub(crate) fn centroids(
     let mut progress = |done: f32| progress(STAGES_SHARE + (1.0 - STAGES_SHARE) * done);
     let found = kmeans.fit_from(x.view(), initial.view(), &mut progress).map_err(failed)?;
     Ok(found + &mean)
-}
-
-fn failed(error: KMeansError<Error>) -> Error {
-    match error {
-        KMeansError::Stopped(stopped) => stopped,
-        other => Error::failed(other.to_string()),
-    }
-}
-
-/// The `count` leading principal directions of centred rows (n, d), (count, d) orthonormal.
-fn directions(x: ArrayView2<'_, f32>, count: usize, seed: u64) -> Array2<f32> {
-    let (n, dim) = x.dim();
-    let every = n.div_ceil(DIRECTION_ROWS) as isize;
-    let columns =
-        x.slice_axis(Axis(0), Slice::from(..).step_by(every)).t().as_standard_layout().into_owned();
-    let panels = Panels::for_ip(columns.view());
-    let mut covariance = Array2::zeros((dim, dim));
-    columns
-        .axis_chunks_iter(Axis(0), 16)
-        .into_par_iter()
-        .zip(covariance.axis_chunks_iter_mut(Axis(0), 16))
-        .for_each(|(columns, covariance)| panels.scores(columns, covariance));
-    let panels = Panels::for_ip(covariance.view());
-
-    let mut draw = Draw::new(seed);
-    let mut found = Array2::from_shape_simple_fn((count, dim), || draw.next() as i64 as f32);
-    orthonormalise(&mut found);
-    for _ in 0..POWER_ROUNDS {
-        let mut turned = Array2::zeros((count, dim));
-        panels.scores(found.view(), turned.view_mut());
-        found = turned;
-        orthonormalise(&mut found);
-    }
-    found
-}
-
-/// Gram–Schmidt on the rows, in their order. A row that depends on those before it becomes zero.
-fn orthonormalise(rows: &mut Array2<f32>) {
-    for i in 0..rows.nrows() {
-        let (before, mut rest) = rows.view_mut().split_at(Axis(0), i);
-        let mut row = rest.row_mut(0);
-        let row = row.as_slice_mut().expect("the layout is standard");
-        let length = dot(row, row);
-        // Twice: what rounding leaves the first time goes the second.
-        for _ in 0..2 {
-            for earlier in before.outer_iter() {
-                let along = dot(row, earlier.to_slice().expect("the layout is standard")) as f32;
-                row.iter_mut().zip(earlier).for_each(|(value, e)| *value -= along * e);
-            }
-        }
-        let left = dot(row, row);
-        let scale = if left > 1e-10 * length { (1.0 / left.sqrt()) as f32 } else { 0.0 };
-        row.iter_mut().for_each(|value| *value *= scale);
-    }
 }

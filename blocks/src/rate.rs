@@ -1,0 +1,181 @@
+//! From a wanted rate to configurations: which numbers of sub-vectors divide the dimension, which
+//! widths are whole bits, which codes fill a budget of bytes.
+
+use vq_kernels::pack::packed_bytes;
+use vq_plugin_api::params::Param;
+use vq_plugin_api::quantizer::{meets_rate, product};
+use vq_plugin_api::{Error, GridRequest, GridSink, Params, Quantizer, Value};
+
+/// The part of a budget that a code has to fill to be an answer to a rate.
+const FILLED: f64 = 0.95;
+
+/// Bytes per vector that `bits_per_dim` bits per dimension allow: ⌊rate·d/8⌋.
+#[must_use]
+pub fn budget(dim: usize, bits_per_dim: f64) -> usize {
+    // A rate such as 0.1 times 80 must not end below a whole number.
+    (bits_per_dim * dim as f64 / 8.0 + 1e-9).floor() as usize
+}
+
+/// Whether codes of `code_bytes` answer a rate: not above its budget, and filling 95 % of it.
+///
+/// # Errors
+/// Why not, as the reason to skip a configuration.
+pub fn fills(code_bytes: usize, dim: usize, bits_per_dim: f64) -> Result<(), String> {
+    let bytes = budget(dim, bits_per_dim);
+    let of = format!("the {bytes} bytes of {bits_per_dim} bits/dim at d = {dim}");
+    if code_bytes > bytes {
+        Err(format!("{code_bytes} bytes are more than {of}"))
+    } else if (code_bytes as f64) < FILLED * bytes as f64 {
+        Err(format!("{code_bytes} bytes fill less than 95 % of {of}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// The whole numbers of bits next to the rate, within 1..=`most`: few dimensions round up to whole bytes.
+#[must_use]
+pub fn whole_bits(bits_per_dim: f64, most: u32) -> Vec<Value> {
+    let clamped = |bits: f64| bits.clamp(1.0, f64::from(most)) as u32;
+    let mut bits =
+        [bits_per_dim.floor(), bits_per_dim.ceil()].map(clamped).map(Value::from).to_vec();
+    bits.dedup();
+    bits
+}
+
+/// Bits per sub-vector by preference: whole bytes, then half bytes; the others where
+/// neither meets a rate, first those with enough centroids to gain from a sub-vector.
+const PREFERENCE: [&[u32]; 3] = [&[8, 4], &[5, 6, 7, 9, 10, 11, 12], &[1, 2, 3]];
+
+/// The grid of a method with parameters `m`, which must divide d, and `bits`, over [`Product`](crate::Product):
+/// a default m that does not divide becomes the nearest that does, and a rate is answered by all (m, bits)
+/// that store it exactly in 8 and 4 bits, by other widths only where neither can.
+///
+/// # Errors
+/// Those of the general grid generator.
+pub fn expand_splits<Q: Quantizer>(
+    request: &GridRequest,
+    sink: &mut dyn GridSink,
+) -> Result<(), Error> {
+    match request.bits_per_dim {
+        Some(bits_per_dim) => at_rate::<Q>(request, bits_per_dim, sink),
+        None if request.axes.contains_key("m") => product::<Q>(request, sink),
+        None => product::<Q>(&with_dividing_m(&Q::Params::schema(), request, sink), sink),
+    }
+}
+
+/// All (m, bits) that could be asked of a rate, for
+/// [`rate_axes`](vq_plugin_api::Quantizer::rate_axes): what the answer "nearest is" is sought in.
+#[must_use]
+pub fn all_splits(dim: usize) -> Vec<(&'static str, Vec<Value>)> {
+    let bits = (1..=12_u32).map(Value::from).collect();
+    vec![("m", divisors(dim).map(Value::from).collect()), ("bits", bits)]
+}
+
+fn divisors(dim: usize) -> impl Iterator<Item = usize> {
+    (1..=dim).filter(move |m| dim.is_multiple_of(*m))
+}
+
+/// The request with every m of the default grid replaced by the divisor of d nearest to it.
+fn with_dividing_m(
+    schema: &[Param],
+    request: &GridRequest,
+    sink: &mut dyn GridSink,
+) -> GridRequest {
+    let dim = request.space.dim;
+    let mut adapted = request.clone();
+    for param in schema {
+        // Axes once inserted silence the default grids of the other parameters.
+        let swept = request.axes.is_empty() && !param.grid.is_empty();
+        if swept {
+            adapted.axes.insert(param.name.clone(), param.grid.clone());
+        } else if param.name == "m" {
+            adapted.axes.insert(param.name.clone(), vec![param.default.clone()]);
+        }
+    }
+    let mut ms: Vec<Value> = Vec::new();
+    for wanted in adapted.axes.remove("m").unwrap_or_default() {
+        let Some(number) = wanted.as_f64() else { continue };
+        let far = |m: &usize| (*m as f64 / number).ln().abs();
+        let nearest = divisors(dim).min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(1);
+        let found = Value::from(nearest);
+        if found != wanted {
+            let config = [("m".to_owned(), wanted.clone())].into();
+            let reason = format!("m: {wanted} does not divide d = {dim}; {found} is tried instead");
+            sink.skip(&config, &reason);
+        }
+        if !ms.contains(&found) {
+            ms.push(found);
+        }
+    }
+    adapted.axes.insert("m".to_owned(), ms);
+    adapted
+}
+
+/// The pairs that store the wanted rate, of the most preferred bits that can.
+fn at_rate<Q: Quantizer>(
+    request: &GridRequest,
+    bits_per_dim: f64,
+    sink: &mut dyn GridSink,
+) -> Result<(), Error> {
+    let dim = request.space.dim;
+    let allowed = |name: &str, value: Value| {
+        request.axes.get(name).is_none_or(|values| values.contains(&value))
+    };
+    let wanted_bits = bits_per_dim * dim as f64;
+    let exact = |m: usize, bits: u32| ((m * bits as usize) as f64 - wanted_bits).abs() < 1e-6;
+    let close = |m: usize, bits: u32| meets_rate(packed_bytes(m, bits), dim, bits_per_dim);
+    let pairs_with = |fits: &dyn Fn(usize, u32) -> bool, widths: &[u32]| -> Vec<(usize, u32)> {
+        let widths = widths.iter().filter(|bits| allowed("bits", Value::from(**bits)));
+        let ms: Vec<usize> = divisors(dim).filter(|m| allowed("m", Value::from(*m))).collect();
+        widths
+            .flat_map(|bits| ms.iter().map(move |m| (*m, *bits)))
+            .filter(|(m, bits)| fits(*m, *bits) && close(*m, *bits))
+            .collect()
+    };
+    let pairs = [&exact as &dyn Fn(usize, u32) -> bool, &close]
+        .into_iter()
+        .flat_map(|fits| PREFERENCE.map(|widths| (fits, widths)))
+        .map(|(fits, widths)| pairs_with(fits, widths))
+        .find(|pairs| !pairs.is_empty());
+    let Some(pairs) = pairs else {
+        // Nothing fits: the general way says what comes nearest.
+        return product::<Q>(request, sink);
+    };
+    for (m, bits) in pairs {
+        let mut one = request.clone();
+        one.axes.insert("m".to_owned(), vec![Value::from(m)]);
+        one.axes.insert("bits".to_owned(), vec![Value::from(bits)]);
+        product::<Q>(&one, sink)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_exceeded_and_nearly_filled() {
+        assert_eq!(
+            [budget(100, 1.0), budget(128, 1.0), budget(80, 0.1), budget(7, 1.0)],
+            [12, 16, 1, 0]
+        );
+        assert!(fills(12, 100, 1.0).is_ok() && fills(61, 128, 4.0).is_ok());
+        assert_eq!(
+            fills(13, 100, 1.0).unwrap_err(),
+            "13 bytes are more than the 12 bytes of 1 bits/dim at d = 100"
+        );
+        assert_eq!(
+            fills(60, 128, 4.0).unwrap_err(),
+            "60 bytes fill less than 95 % of the 64 bytes of 4 bits/dim at d = 128"
+        );
+    }
+
+    #[test]
+    fn whole_bits_lie_next_to_the_rate() {
+        let bits = |rate| whole_bits(rate, 8);
+        assert_eq!(bits(2.0), [Value::Int(2)]);
+        assert_eq!(bits(2.5), [Value::Int(2), Value::Int(3)]);
+        assert_eq!((bits(0.1), bits(40.0)), (vec![Value::Int(1)], vec![Value::Int(8)]));
+    }
+}

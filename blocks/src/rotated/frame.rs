@@ -1,0 +1,338 @@
+//! Centre and rotation.
+
+use crate::scan::Tables;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
+use vq_kernels::Centre;
+use vq_kernels::distance::{dot, norm_sq};
+use vq_kernels::moments::mean;
+use vq_kernels::rotation::Rotation;
+use vq_plugin_api::model::{ModelReader, ModelWriter};
+use vq_plugin_api::{Error, Metric, choices};
+
+choices! {
+    /// Which rotation.
+    pub enum Turn { None = "none", Hadamard = "hadamard", Dense = "dense" }
+}
+
+choices! {
+    /// What rows are centred on.
+    pub enum Centring { Mean = "mean", None = "none" }
+}
+
+/// Rows of one task.
+const BLOCK: usize = 512;
+
+/// Coordinates of z stay within ±LIMIT: norms and products of two stay finite in f32.
+const LIMIT: f32 = 1e15;
+
+/// Centre and rotation: `z = P·(x − c)·s`.
+///
+/// s is a power of two that brings the training rows to a magnitude near 1, so that huge and tiny data
+/// lose nothing; what a method stores of z is in these units, and [`Query`] gives estimates in those of x.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    centre: Centre,
+    turned: Turned,
+}
+
+#[derive(Clone, Debug)]
+enum Turned {
+    /// From a seed, which is what a model keeps.
+    Drawn(Turn, u64, Option<Rotation>),
+    Learned(Rotation),
+}
+
+impl Frame {
+    /// No centre and no rotation yet, for `dim` dimensions: z = x.
+    #[must_use]
+    pub fn none(dim: usize) -> Self {
+        Frame { centre: Centre::none(dim), turned: Turned::drawn(Turn::None, 0, dim) }
+    }
+
+    /// Learns the centre from the rows `x` (n, d) and draws the rotation from `seed`. O(n·d), and what the
+    /// rotation costs.
+    ///
+    /// # Errors
+    /// No rows, or a row that is not finite.
+    pub fn drawn(
+        x: ArrayView2<'_, f32>,
+        centring: Centring,
+        turn: Turn,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let centre = Self::centre_of(x, centring)?;
+        Ok(Frame { turned: Turned::drawn(turn, seed, x.ncols()), centre })
+    }
+
+    /// A centre and a rotation of the caller's, both of d dimensions.
+    #[must_use]
+    pub fn learned(centre: Centre, rotation: Rotation) -> Self {
+        Frame { centre, turned: Turned::Learned(rotation) }
+    }
+
+    /// Centre and scale of the rows `x` (n, d). O(n·d).
+    ///
+    /// # Errors
+    /// No rows, or a row that is not finite.
+    pub fn centre_of(x: ArrayView2<'_, f32>, centring: Centring) -> Result<Centre, Error> {
+        if x.nrows() == 0 {
+            return Err(Error::failed("no rows to train on"));
+        }
+        if let Some(row) = x.outer_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
+            return Err(Error::failed(format!("training row {row} is not finite")));
+        }
+        Ok(match centring {
+            Centring::Mean => Centre::about(&mean(x), x),
+            Centring::None => Centre::about(&vec![0.0; x.ncols()], x),
+        })
+    }
+
+    /// z (n, d) of the rows `x` (n, d). NaN counts as far away. On all threads of the current rayon pool.
+    ///
+    /// # Panics
+    /// When the rows have another dimension.
+    #[must_use]
+    pub fn apply(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut z = Array2::zeros(x.dim());
+        let blocks = z.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
+        blocks.zip(x.axis_chunks_iter(Axis(0), BLOCK)).for_each(|(mut z, x)| {
+            let mut centred = Array2::zeros(x.dim());
+            let x = x.as_standard_layout();
+            for (x, mut to) in x.outer_iter().zip(centred.outer_iter_mut()) {
+                if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
+                    self.centre.apply(x, to);
+                    to.iter_mut().for_each(|to| *to = bounded(*to));
+                }
+            }
+            match self.turned.rotation() {
+                Some(rotation) => rotation.apply(centred.view(), z),
+                None => z.assign(&centred),
+            }
+        });
+        z
+    }
+
+    /// Writes `x = c + scale·Pᵀ·y / s` for each row of `y` (n, d), one of `scales` (n) each, into `x` (n,
+    /// d). Finite where y and scales are and y is within ±1e15. Single-threaded.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn restore(&self, y: ArrayView2<'_, f32>, scales: &[f32], mut x: ArrayViewMut2<'_, f32>) {
+        assert_eq!(scales.len(), x.nrows(), "one scale per row");
+        match self.turned.rotation() {
+            Some(rotation) => rotation.invert(y, x.view_mut()),
+            None => x.assign(&y),
+        }
+        let unscale = 1.0 / f64::from(self.centre.scale);
+        let end = f64::from(f32::MAX);
+        for (mut x, scale) in x.outer_iter_mut().zip(scales) {
+            for (x, shift) in x.iter_mut().zip(&self.centre.shift) {
+                let value = f64::from(*shift) + f64::from(*scale) * f64::from(*x);
+                *x = (value * unscale).clamp(-end, end) as f32;
+            }
+        }
+    }
+
+    /// What estimates for the query `q` (d) need.
+    ///
+    /// # Panics
+    /// When the query has another dimension.
+    #[must_use]
+    pub fn query(&self, q: &[f32], metric: Metric) -> Query {
+        let Centre { scale, shift } = &self.centre;
+        let l2 = metric == Metric::L2;
+        let moved = q.iter().zip(shift);
+        let centred: Vec<f32> =
+            moved.map(|(q, shift)| bounded(q * scale - if l2 { *shift } else { 0.0 })).collect();
+        // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
+        let constant = if l2 { norm_sq(&centred) } else { dot(&centred, shift) };
+        let mut z = centred.clone();
+        if let Some(rotation) = self.turned.rotation() {
+            let from = ArrayView2::from_shape((1, q.len()), &centred).expect("one row");
+            let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
+            rotation.apply(from, to);
+        }
+        Query { norm: norm_sq(&z).sqrt(), z, constant, unit: f64::from(*scale).powi(-2), l2 }
+    }
+
+    /// Bytes of the centre and of what the rotation is made from.
+    #[must_use]
+    pub fn model_bytes(&self) -> u64 {
+        let d = self.centre.shift.len() as u64;
+        4 * (1 + d) + if let Turned::Learned(_) = self.turned { 4 * d * d } else { 8 }
+    }
+
+    /// Appends centre and rotation to a model: the seed of a drawn one, which means the same with every
+    /// release, the matrix of a learned one.
+    #[must_use]
+    pub fn save(&self, model: ModelWriter) -> ModelWriter {
+        let model = model.f32s([self.centre.scale]).f32s(self.centre.shift.iter().copied());
+        match &self.turned {
+            Turned::Drawn(turn, seed, _) => model.u64(*turn as u64).u64(*seed),
+            Turned::Learned(rotation) => model.u64(LEARNED).f32s(rotation.matrix()),
+        }
+    }
+
+    /// Reads what [`save`](Self::save) appended, for `dim` dimensions.
+    ///
+    /// # Errors
+    /// Anything that no frame has.
+    pub fn load(dim: usize, model: &mut ModelReader<'_>) -> Result<Self, Error> {
+        let (scale, shift) = (model.f32s(1)?[0], model.f32s(dim)?);
+        if scale <= 0.0 {
+            return Err(Error::failed(format!("scale {scale} is not above 0")));
+        }
+        let kind = model.u64()?;
+        let turned = match [Turn::None, Turn::Hadamard, Turn::Dense].get(kind as usize) {
+            Some(turn) => Turned::drawn(*turn, model.u64()?, dim),
+            None if kind == LEARNED => {
+                let matrix = model.matrix(dim, dim)?;
+                if matrix.iter().any(|value| value.abs() > 1.001) {
+                    return Err(Error::failed("the matrix is no rotation"));
+                }
+                Turned::Learned(Rotation::of(matrix.view()))
+            }
+            None => return Err(Error::failed(format!("rotation {kind} is unknown"))),
+        };
+        Ok(Frame { centre: Centre { scale, shift }, turned })
+    }
+}
+
+/// Stands for a matrix in a model, where others have the number of their [`Turn`].
+const LEARNED: u64 = 3;
+
+impl Turned {
+    fn drawn(turn: Turn, seed: u64, dim: usize) -> Self {
+        let rotation = match turn {
+            Turn::None => None,
+            Turn::Hadamard => Some(Rotation::hadamard(dim, seed)),
+            Turn::Dense => Some(Rotation::dense(dim, seed)),
+        };
+        Turned::Drawn(turn, seed, rotation)
+    }
+
+    fn rotation(&self) -> Option<&Rotation> {
+        match self {
+            Turned::Drawn(_, _, rotation) => rotation.as_ref(),
+            Turned::Learned(rotation) => Some(rotation),
+        }
+    }
+}
+
+/// `x` within ±LIMIT.
+#[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
+fn bounded(x: f32) -> f32 {
+    x.max(-LIMIT).min(LIMIT)
+}
+
+/// A query in a [`Frame`]: with `⟨z, y⟩` estimated from a code, the rest of an estimate is the same for
+/// all methods.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// `P·(q − c)·s` for L2, `P·q·s` for inner products, (d).
+    pub z: Vec<f32>,
+    /// ‖z‖.
+    pub norm: f64,
+    constant: f64,
+    unit: f64,
+    l2: bool,
+}
+
+impl Query {
+    /// The estimate in the units of the metric, from `inner`, the estimate of ⟨z, y⟩, and `norm_sq` = ‖y‖²
+    /// where y is the row in the frame: `‖z‖² + ‖y‖² − 2⟨z, y⟩`, or `⟨q, c⟩ + ⟨z, y⟩`.
+    #[must_use]
+    pub fn estimate(&self, inner: f64, norm_sq: f64) -> f32 {
+        self.in_units(self.constant + if self.l2 { norm_sq - 2.0 * inner } else { inner })
+    }
+
+    /// The half-width of an estimate's error from that of `inner`.
+    #[must_use]
+    pub fn half_width(&self, inner: f64) -> f32 {
+        self.in_units(if self.l2 { 2.0 * inner } else { inner })
+    }
+
+    /// Tables whose sums are estimates in the units of the metric, from tables of [`z`](Self::z) whose sums
+    /// are in those of the frame.
+    #[must_use]
+    pub fn tables(&self, of_z: Tables) -> Tables {
+        of_z.scaled(self.unit, if self.l2 { 0.0 } else { self.unit * self.constant })
+    }
+
+    fn in_units(&self, value: f64) -> f32 {
+        (self.unit * value).clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vq_kernels::Draw;
+
+    fn rows(n: usize, d: usize, scale: f32, offset: f32) -> Array2<f32> {
+        let mut draw = Draw::new(5);
+        Array2::from_shape_simple_fn((n, d), || scale * (offset + draw.normal() as f32))
+    }
+
+    #[test]
+    fn rows_come_back_and_estimates_are_exact_for_exact_products() {
+        for (turn, metric) in [
+            (Turn::None, Metric::L2),
+            (Turn::Hadamard, Metric::Ip),
+            (Turn::Dense, Metric::L2),
+            (Turn::Dense, Metric::Ip),
+        ] {
+            for scale in [1.0, 1e-15, 1e15] {
+                let x = rows(50, 13, scale, 9.0);
+                let frame = Frame::drawn(x.view(), Centring::Mean, turn, 3).unwrap();
+                let y = frame.apply(x.view());
+                let mut back = Array2::zeros(x.dim());
+                frame.restore(y.view(), &[1.0; 50], back.view_mut());
+                assert!((&back - &x).iter().all(|error| error.abs() < 1e-5 * scale));
+                let q = x.row(7).to_vec();
+                let query = frame.query(&q, metric);
+                for (x, y) in x.outer_iter().zip(y.outer_iter()) {
+                    let (x, y) = (x.to_vec(), y.to_vec());
+                    let exact = match metric {
+                        Metric::L2 => vq_kernels::distance::l2_sq(&q, &x),
+                        _ => dot(&q, &x),
+                    };
+                    let found = f64::from(query.estimate(dot(&query.z, &y), norm_sq(&y)));
+                    assert!((found - exact).abs() < 1e-4 * norm_sq(&q), "{found} {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_gives_the_same_bits_again_and_damage_is_refused() {
+        let x = rows(40, 6, 1.0, 2.0);
+        let centre = Frame::centre_of(x.view(), Centring::None).unwrap();
+        let learned = Frame::learned(centre, Rotation::dense(6, 8));
+        let drawn = [Turn::None, Turn::Hadamard, Turn::Dense]
+            .map(|turn| Frame::drawn(x.view(), Centring::Mean, turn, 3).unwrap());
+        for frame in drawn.iter().chain([&learned]) {
+            let model = frame.save(ModelWriter::new()).finish();
+            let again = Frame::load(6, &mut ModelReader::new(&model)).unwrap();
+            assert_eq!(again.apply(x.view()), frame.apply(x.view()));
+            assert_eq!(again.save(ModelWriter::new()).finish(), model);
+            for cut in 0..model.len() {
+                assert!(Frame::load(6, &mut ModelReader::new(&model[..cut])).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_no_numbers_stay_within_the_limit_and_decode_to_finite_ones() {
+        let frame =
+            Frame::drawn(rows(40, 5, 1.0, 0.0).view(), Centring::Mean, Turn::Dense, 1).unwrap();
+        let odd = ndarray::arr2(&[[f32::NAN; 5], [f32::INFINITY; 5], [f32::MIN; 5]]);
+        let z = frame.apply(odd.view());
+        assert!(z.iter().all(|z| z.abs() < 1e16));
+        let mut back = Array2::zeros((3, 5));
+        frame.restore(z.view(), &[f32::MAX; 3], back.view_mut());
+        assert!(back.iter().all(|x| x.is_finite()));
+        assert!(Frame::drawn(odd.view(), Centring::Mean, Turn::None, 1).is_err());
+    }
+}

@@ -1,0 +1,391 @@
+//! Codes of several widths with scalars behind them.
+
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
+use vq_kernels::lookup::interleave;
+use vq_kernels::pack::{pack, packed_bytes, unpack};
+use vq_kernels::{Lookup, half};
+
+/// How a scalar is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Four bytes.
+    F32,
+    /// Two bytes: 11 significant bits, to ±65504.
+    F16,
+}
+
+impl Format {
+    fn bytes(self) -> usize {
+        match self {
+            Format::F32 => 4,
+            Format::F16 => 2,
+        }
+    }
+}
+
+/// Neighbouring coordinates of one width; each run begins at a whole byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first coordinate.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+    /// Bits of each, 0 to 16; 0 stores nothing.
+    pub bits: u32,
+}
+
+impl Run {
+    fn bytes(self) -> usize {
+        packed_bytes(self.count, self.bits)
+    }
+
+    fn range(self) -> std::ops::Range<usize> {
+        self.first..self.first + self.count
+    }
+}
+
+/// Which bits of a code belong to which coordinate, and the scalars behind them.
+///
+/// ```
+/// use vq_blocks::rotated::{Format, Layout};
+///
+/// // 12 bytes, 4 of them a norm: 64 bits for 100 coordinates.
+/// let layout = Layout::within(100, 12, &[Format::F32]).unwrap();
+/// assert_eq!((layout.runs()[0].count, layout.runs()[0].bits, layout.code_bytes()), (64, 1, 12));
+/// let mut code = [0; 12];
+/// layout.write(&[1; 100], &[2.5], &mut code);
+/// let (mut values, mut scalars) = ([9; 100], [0.0]);
+/// layout.read(&code, &mut values, &mut scalars);
+/// assert_eq!((values[63], values[64], scalars), (1, 0, [2.5]));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Layout {
+    dim: usize,
+    runs: Vec<Run>,
+    scalars: Vec<Format>,
+}
+
+impl Layout {
+    /// A width for each coordinate, `widths` (d).
+    ///
+    /// # Panics
+    /// When a width is above 16.
+    #[must_use]
+    pub fn new(widths: &[u32], scalars: &[Format]) -> Self {
+        assert!(widths.iter().all(|bits| *bits <= 16), "at most 16 bits per coordinate");
+        let mut first = 0;
+        let runs = widths.chunk_by(|a, b| a == b).map(|run| {
+            first += run.len();
+            Run { first: first - run.len(), count: run.len(), bits: run[0] }
+        });
+        Layout { dim: widths.len(), runs: runs.collect(), scalars: scalars.to_vec() }
+    }
+
+    /// `bits` for each of `dim` coordinates.
+    ///
+    /// # Panics
+    /// When `bits` is above 16.
+    #[must_use]
+    pub fn uniform(dim: usize, bits: u32, scalars: &[Format]) -> Self {
+        Self::new(&vec![bits; dim], scalars)
+    }
+
+    /// What fills `bytes` per vector, of `dim` exchangeable coordinates: the first k have a bit more than
+    /// the rest, k as large as fits (EDEN's fractional rates, without a mask). At most 8 bits each; `None`
+    /// where nothing is left beside the scalars.
+    #[must_use]
+    pub fn within(dim: usize, bytes: usize, scalars: &[Format]) -> Option<Self> {
+        let left = bytes.checked_sub(scalars.iter().map(|format| format.bytes()).sum())?;
+        let bits = (8 * left / dim.max(1)).min(8) as u32;
+        let fits = |k: usize| packed_bytes(k, bits + 1) + packed_bytes(dim - k, bits) <= left;
+        let most = if bits == 8 { 0 } else { dim };
+        let wider = (0..=most).rev().find(|k| fits(*k))?;
+        let widths: Vec<u32> = (0..dim).map(|t| bits + u32::from(t < wider)).collect();
+        (bits > 0 || wider > 0).then(|| Self::new(&widths, scalars))
+    }
+
+    /// The runs of equal widths, in order.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Bytes of a code.
+    #[must_use]
+    pub fn code_bytes(&self) -> usize {
+        self.value_bytes() + self.scalars.iter().map(|format| format.bytes()).sum::<usize>()
+    }
+
+    /// Bytes per code of what [`pack`](Self::pack) makes: scalars are f32 there.
+    #[must_use]
+    pub fn packed_bytes(&self) -> usize {
+        self.value_bytes() + 4 * self.scalars.len()
+    }
+
+    /// Writes `values` (d), of coordinates without bits none, and `scalars` as `code` (code_bytes). A
+    /// scalar that is no number becomes 0, an infinite one the largest.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn write(&self, values: &[u16], scalars: &[f32], code: &mut [u8]) {
+        assert_eq!(
+            (values.len(), scalars.len()),
+            (self.dim, self.scalars.len()),
+            "numbers of a code"
+        );
+        assert_eq!(code.len(), self.code_bytes(), "length of a code");
+        let mut rest = code;
+        for run in self.stored() {
+            let (bytes, after) = rest.split_at_mut(run.bytes());
+            pack(&values[run.range()], run.bits, bytes);
+            rest = after;
+        }
+        for (scalar, format) in scalars.iter().zip(&self.scalars) {
+            let (bytes, after) = rest.split_at_mut(format.bytes());
+            let scalar = if scalar.is_nan() { 0.0 } else { scalar.clamp(f32::MIN, f32::MAX) };
+            match format {
+                Format::F32 => bytes.copy_from_slice(&scalar.to_le_bytes()),
+                Format::F16 => half::encode(&[scalar], bytes),
+            }
+            rest = after;
+        }
+    }
+
+    /// Reads a `code` (code_bytes) into `values` (d), 0 for coordinates without bits, and `scalars`. A
+    /// scalar that [`write`](Self::write) cannot have written becomes 0.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn read(&self, code: &[u8], values: &mut [u16], scalars: &mut [f32]) {
+        assert_eq!(
+            (values.len(), scalars.len()),
+            (self.dim, self.scalars.len()),
+            "numbers of a code"
+        );
+        assert_eq!(code.len(), self.code_bytes(), "length of a code");
+        values.fill(0);
+        let mut rest = code;
+        for run in self.stored() {
+            let (bytes, after) = rest.split_at(run.bytes());
+            unpack(bytes, run.bits, &mut values[run.range()]);
+            rest = after;
+        }
+        for (scalar, format) in scalars.iter_mut().zip(&self.scalars) {
+            let (bytes, after) = rest.split_at(format.bytes());
+            let mut found = [0.0];
+            match (format, bytes.first_chunk()) {
+                (Format::F32, Some(bytes)) => found = [f32::from_le_bytes(*bytes)],
+                _ => half::decode(bytes, &mut found),
+            }
+            *scalar = if found[0].is_finite() { found[0] } else { 0.0 };
+            rest = after;
+        }
+    }
+
+    /// Encodes a block of rows `z` (n, d) into `codes` (n, code_bytes): `encode` writes the values (d) of a
+    /// row and answers its scalars. Single-threaded.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn write_rows<const S: usize>(
+        &self,
+        z: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+        mut encode: impl FnMut(&[f32], &mut [u16]) -> [f32; S],
+    ) {
+        let (mut values, mut code) = (vec![0; self.dim], vec![0; self.code_bytes()]);
+        let z = z.as_standard_layout();
+        for (z, mut to) in z.outer_iter().zip(codes.outer_iter_mut()) {
+            let scalars = encode(z.as_slice().unwrap_or_default(), &mut values);
+            self.write(&values, &scalars, &mut code);
+            to.iter_mut().zip(&code).for_each(|(to, byte)| *to = *byte);
+        }
+    }
+
+    /// Decodes a block `codes` (n, code_bytes) into rows `y` (n, d): `decode` makes a row of values (d) and
+    /// scalars, and answers what it is to be multiplied with, which is the result (n), for
+    /// [`Frame::restore`](super::Frame::restore). Single-threaded.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn read_rows<const S: usize>(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut y: ArrayViewMut2<'_, f32>,
+        mut decode: impl FnMut(&[u16], [f32; S], &mut [f32]) -> f32,
+    ) -> Vec<f32> {
+        let (mut values, mut scalars, mut row) = (vec![0; self.dim], [0.0; S], vec![0.0; self.dim]);
+        let codes = codes.as_standard_layout();
+        let pairs = codes.outer_iter().zip(y.outer_iter_mut());
+        let scale = |(code, mut y): (ArrayView1<'_, u8>, ArrayViewMut1<'_, f32>)| {
+            self.read(code.as_slice().unwrap_or_default(), &mut values, &mut scalars);
+            let scale = decode(&values, scalars, &mut row);
+            y.iter_mut().zip(&row).for_each(|(y, value)| *y = *value);
+            scale
+        };
+        pairs.map(scale).collect()
+    }
+
+    /// Packs a block `codes` (n, code_bytes) into `packed` (n · packed_bytes) for [`Sums`]: the bytes of
+    /// each run interleaved, then each scalar of all codes.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn pack(&self, codes: ArrayView2<'_, u8>, packed: &mut [u8]) {
+        let n = codes.nrows();
+        assert_eq!(packed.len(), n * self.packed_bytes(), "length of {n} packed codes");
+        let (mut at, mut rest) = (0, packed);
+        for run in self.stored() {
+            let (part, after) = rest.split_at_mut(n * run.bytes());
+            let bytes = Slice::from(at..at + run.bytes());
+            interleave(codes.slice_axis(Axis(1), bytes), part);
+            (at, rest) = (at + run.bytes(), after);
+        }
+        let mut values = vec![0; self.dim];
+        let mut scalars = vec![0.0; self.scalars.len()];
+        let columns = rest.as_chunks_mut::<4>().0;
+        for (i, code) in codes.outer_iter().enumerate() {
+            match code.as_slice() {
+                Some(code) => self.read(code, &mut values, &mut scalars),
+                None => self.read(&code.to_vec(), &mut values, &mut scalars),
+            }
+            for (j, scalar) in scalars.iter().enumerate() {
+                columns[j * n + i] = scalar.to_le_bytes();
+            }
+        }
+    }
+
+    /// Scalar `j` of each of `n` packed codes.
+    ///
+    /// # Panics
+    /// When `packed` is not that of n codes or there is no such scalar.
+    pub fn scalars<'a>(
+        &self,
+        packed: &'a [u8],
+        n: usize,
+        j: usize,
+    ) -> impl Iterator<Item = f32> + use<'a> {
+        assert_eq!(packed.len(), n * self.packed_bytes(), "length of {n} packed codes");
+        assert!(j < self.scalars.len(), "a scalar of the layout");
+        let columns = packed[n * self.value_bytes()..].as_chunks().0;
+        columns[j * n..][..n].iter().map(|bytes| f32::from_le_bytes(*bytes))
+    }
+
+    /// Tables of a query that give coordinate `t` with the value `v` of `bits` bits the entry
+    /// `entry(t, bits, v)`. O(d · 2^bits).
+    pub fn sums(&self, entry: impl Fn(usize, u32, u16) -> f32) -> Sums {
+        let run_sums = self.stored().map(|run| {
+            let values = |t| (0..1_usize << run.bits).map(move |v| (t, v as u16));
+            let entries =
+                run.range().flat_map(values).map(|(t, v)| entry(t, run.bits, v)).collect();
+            (run.bytes(), Lookup::new(entries, run.count, run.bits))
+        });
+        Sums { runs: run_sums.collect() }
+    }
+
+    fn stored(&self) -> impl Iterator<Item = Run> + use<'_> {
+        self.runs.iter().copied().filter(|run| run.bits > 0)
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes()).sum()
+    }
+}
+
+/// The tables of one query over a [`Layout`].
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// Bytes per code and tables of each run.
+    runs: Vec<(usize, Lookup)>,
+}
+
+impl Sums {
+    /// Writes the sum of the entries of every code into `out` (n); `packed` is a block of n codes as
+    /// [`Layout::pack`] made it. Single-threaded, O(n · d).
+    ///
+    /// # Panics
+    /// When `packed` is shorter than n codes.
+    pub fn write(&self, packed: &[u8], out: &mut [f32]) {
+        let n = out.len();
+        let mut rest = packed;
+        let mut part = vec![0.0; if self.runs.len() > 1 { n } else { 0 }];
+        out.fill(0.0);
+        for (i, (bytes, lookup)) in self.runs.iter().enumerate() {
+            let (codes, after) = rest.split_at(n * bytes);
+            if i == 0 {
+                lookup.sums(codes, out);
+            } else {
+                lookup.sums(codes, &mut part);
+                out.iter_mut().zip(&part).for_each(|(out, part)| *out += part);
+            }
+            rest = after;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+    use proptest::prelude::*;
+    use vq_kernels::Draw;
+
+    proptest! {
+        #[test]
+        fn codes_come_back_and_sums_are_those_of_the_entries(
+            widths in prop::collection::vec(prop_oneof![0_u32..9, Just(1)], 1..40),
+            n in 0_usize..150,
+            seed in any::<u64>(),
+        ) {
+            let layout = Layout::new(&widths, &[Format::F32, Format::F16]);
+            let (dim, mut draw) = (widths.len(), Draw::new(seed));
+            let mut codes = Array2::zeros((n, layout.code_bytes()));
+            let mut all = Vec::new();
+            for mut code in codes.outer_iter_mut() {
+                let values: Vec<u16> = widths.iter().map(|bits| draw.below(1 << bits) as u16).collect();
+                let scalars = [draw.normal() as f32, draw.below(99) as f32];
+                layout.write(&values, &scalars, code.as_slice_mut().unwrap());
+                let (mut found, mut found_scalars) = (vec![7; dim], [0.0; 2]);
+                layout.read(code.as_slice().unwrap(), &mut found, &mut found_scalars);
+                prop_assert_eq!((&found, found_scalars), (&values, scalars));
+                all.push((values, scalars));
+            }
+            let entry = |t: usize, bits: u32, v: u16| (t + 3 * usize::from(v)) as f32 + bits as f32;
+            let mut packed = vec![0; n * layout.packed_bytes()];
+            layout.pack(codes.view(), &mut packed);
+            let mut sums = vec![9.0; n];
+            layout.sums(entry).write(&packed, &mut sums);
+            for (i, (values, scalars)) in all.iter().enumerate() {
+                let entries = (0..dim).filter(|t| widths[*t] > 0).map(|t| entry(t, widths[t], values[t]));
+                prop_assert_eq!(sums[i], entries.sum::<f32>());
+                for (j, scalar) in scalars.iter().enumerate() {
+                    prop_assert_eq!(layout.scalars(&packed, n, j).nth(i), Some(*scalar));
+                }
+            }
+        }
+
+        #[test]
+        fn a_budget_is_filled_and_not_exceeded(dim in 1_usize..300, bytes in 0_usize..400) {
+            let Some(layout) = Layout::within(dim, bytes, &[Format::F32, Format::F16]) else {
+                prop_assert!(bytes < 6 + packed_bytes(1, 1));
+                return Ok(());
+            };
+            prop_assert!(layout.code_bytes() <= bytes);
+            // Two runs may each leave a part of a byte.
+            prop_assert!(layout.code_bytes() + 2 > bytes || layout.runs()[0].bits == 8);
+        }
+    }
+
+    #[test]
+    fn scalars_that_are_no_numbers_are_stored_as_numbers() {
+        let layout = Layout::uniform(3, 2, &[Format::F32, Format::F16]);
+        let mut code = [0; 7];
+        layout.write(&[0, 1, 3], &[f32::NAN, f32::INFINITY], &mut code);
+        let (mut values, mut scalars) = ([0; 3], [1.0; 2]);
+        layout.read(&code, &mut values, &mut scalars);
+        assert_eq!((values, scalars), ([0, 1, 3], [0.0, 65504.0]));
+        code[1..].fill(0xFF);
+        layout.read(&code, &mut values, &mut scalars);
+        assert_eq!(scalars, [0.0, 0.0]);
+    }
+}

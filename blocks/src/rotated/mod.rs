@@ -1,0 +1,15 @@
+//! Rows turned about a centre, and codes of a few bits per coordinate with scalars beside them: what
+//! RaBitQ (Gao & Long 2024; Gao et al. 2025), EDEN (Vargaftik et al. 2022), OSQ and their relatives have in
+//! common, whatever they round to and however they estimate.
+//!
+//! - A [`Frame`] is centre and rotation: `z = P·(x − c)`, and back.
+//! - A [`Layout`] says how many bits, 0 to 16, each coordinate of z takes in a code, and which scalars
+//!   (a norm, a scale) lie behind them; it packs codes for a scan and sums tables over them.
+//!
+//! A method adds levels and estimator: `examples/rabitq` is one.
+
+mod frame;
+mod layout;
+
+pub use frame::{Centring, Frame, Query, Turn};
+pub use layout::{Format, Layout, Run, Sums};

@@ -1,0 +1,104 @@
+//! Rotation and codebooks in turn.
+//!
+//! 1. Product quantization of the rows as they are: it stays a candidate.
+//! 2. Two starts, on a sample: the dimensions in their order, and principal directions shared out so that
+//!    all sub-spaces have nearly the same product of variances (section 3.2, "parametric solution"). The
+//!    one that errs less after k-means goes on.
+//! 3. `rounds` times: R ← the rotation that brings the rows nearest to their decoded codes, then one
+//!    round of k-means (section 3.1, "non-parametric solution"); at the end k-means until it settles.
+//! 4. Of all of these the one of least squared error on all training rows.
+
+use ndarray::{Array2, ArrayView2, Axis};
+use vq_blocks::rotated::{Centring, Frame};
+use vq_blocks::{Product, Training};
+use vq_kernels::moments::products;
+use vq_kernels::rotation::Rotation;
+use vq_kernels::{Draw, pca};
+use vq_plugin_api::{Context, Error};
+
+/// O(iterations · n · 2^bits · d + rounds · (n·d² + d³)).
+pub(crate) fn product(
+    unfitted: &Product,
+    rounds: usize,
+    training: Training,
+    train: ArrayView2<'_, f32>,
+    ctx: &Context<'_>,
+) -> Result<Product, Error> {
+    let (seed, dim) = (ctx.seed(), train.ncols());
+    // A quarter of the progress for each step.
+    let clusters = |from: f32, part: f32| {
+        move |done: f32| ctx.progress(from + part * done, "k-means in sub-spaces")
+    };
+    let mut natural = unfitted.clone();
+    natural.set_frame(None);
+    natural.fit(train, training, seed, &clusters(0.0, 0.25))?;
+    if natural.sub_spaces() == 1 {
+        // Nothing to share out.
+        return Ok(natural);
+    }
+
+    let centre = Frame::centre_of(train, Centring::Mean)?;
+    let framed = |rotation| Some(Frame::learned(centre.clone(), rotation));
+    let points = natural.k().saturating_mul(training.points_per_centroid);
+    let rows: Vec<usize> = Draw::new(seed).strata(train.nrows(), points).collect();
+    let sample = train.select(Axis(0), &rows);
+    let unturned = Rotation::of(Array2::eye(dim).view());
+    let centred = Frame::learned(centre.clone(), unturned.clone()).apply(sample.view());
+    let start = |from: f32, rotation: Rotation| {
+        let mut product = natural.clone();
+        product.set_frame(framed(rotation));
+        product.fit(sample.view(), training, seed, &clusters(from, 0.125))?;
+        Ok::<_, Error>((product.error(sample.view())?, product))
+    };
+    let shared = balanced(centred.view(), natural.sub_spaces());
+    let (a, b) = (start(0.25, unturned)?, start(0.375, shared)?);
+    let start = if b.0 < a.0 { b.1 } else { a.1 };
+
+    let mut turned = start.clone();
+    for round in 0..rounds {
+        let done = 0.5 + 0.25 * round as f32 / rounds as f32;
+        ctx.progress(done, "rotation")?;
+        let mut decoded = Array2::zeros(sample.dim());
+        ctx.par_blocks(sample.view(), decoded.view_mut(), Product::BLOCK, |x, decoded| {
+            let mut codes = Array2::zeros((x.nrows(), turned.code_bytes()));
+            turned.encode_block(x, codes.view_mut())?;
+            turned.decode_in_frame(codes.view(), decoded)
+        })?;
+        let nearest = Rotation::nearest(products(decoded.view(), centred.view()).view());
+        turned.set_frame(framed(nearest));
+        let one = Training { iterations: 1, ..training };
+        turned.refine(sample.view(), one, seed, &|_| ctx.progress(done, "rotation"))?;
+    }
+    turned.refine(sample.view(), training, seed, &clusters(0.75, 0.25))?;
+
+    let mut best = (natural.error(train)?, natural);
+    for candidate in [start, turned] {
+        let error = candidate.error(train)?;
+        // A rotation has to gain something.
+        if error < best.0 {
+            best = (error, candidate);
+        }
+    }
+    Ok(best.1)
+}
+
+/// Principal directions of centred rows (n, d) in `m` groups of d/m: by falling variance, each to the group
+/// with room whose product of variances is least (section 3.2.3).
+fn balanced(centred: ArrayView2<'_, f32>, m: usize) -> Rotation {
+    let (variances, directions) = pca::eigen(products(centred, centred).view());
+    // As logarithms of the variance over the least one, so that a product grows with each factor; what is
+    // rounding of zero counts as the least.
+    let floor = 1e-12 * variances[0].max(f64::MIN_POSITIVE);
+    let least = variances.iter().copied().filter(|v| *v > floor).fold(f64::INFINITY, f64::min);
+    let size = directions.ncols() / m;
+    let mut groups: Vec<(f64, Vec<usize>)> = vec![(0.0, Vec::new()); m];
+    for (i, variance) in variances.iter().enumerate() {
+        let room = groups.iter_mut().filter(|(_, group)| group.len() < size);
+        if let Some((product, group)) = room.min_by(|a, b| a.0.total_cmp(&b.0)) {
+            *product += (variance / least).max(1.0).ln();
+            group.push(i);
+        }
+    }
+    let order: Vec<usize> = groups.into_iter().flat_map(|(_, group)| group).collect();
+    Rotation::of(directions.select(Axis(0), &order).mapv(|value| value as f32).view())
+}
