@@ -35,7 +35,7 @@ use crate::worker::reporter::{Failure, Reporter};
 use encode::Encoded;
 use ndarray::Array2;
 use peer::Peer;
-use revisit::Visits;
+use revisit::{Known, Visits};
 use scan::Scored;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -244,6 +244,7 @@ struct Cell<'a> {
     base: Rows,
     queries: Array2<f32>,
     truth: Truth,
+    known: Known,
     block_rows: usize,
     usage: &'a Usage,
     reporter: &'a Reporter,
@@ -253,12 +254,14 @@ impl<'a> Cell<'a> {
     fn new(of: &'a Measurement, usage: &'a Usage, reporter: &'a Reporter) -> Result<Self, Failure> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
+        let (truth, known) = Known::read(data)?;
         Ok(Cell {
             of,
             data,
             base: data.base.open()?,
             queries: data.queries.open()?.read_all()?,
-            truth: data.truth.read()?,
+            truth,
+            known,
             block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             usage,
             reporter,
@@ -455,13 +458,14 @@ impl<'a> Cell<'a> {
         most: usize,
         most_k: usize,
     ) -> Result<(), Failure> {
-        let mut visits: Vec<Visits> = found.iter().map(|found| Visits::new(found)).collect();
+        let mut visits: Vec<Visits> =
+            found.iter().map(|found| Visits::unknown(found, &self.known)).collect();
         let mut raw = Array2::zeros((self.block_rows, self.data.dim));
         for (first, len) in self.blocks(self.block_rows) {
             self.rows("re-rank", first, len);
             if visits.iter().any(|visits| visits.wants(first, len)) {
                 let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
-                self.base.read(first, raw.view_mut())?;
+                self.base.read_in_pool(first, raw.view_mut())?;
                 for visits in &mut visits {
                     visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
                 }
