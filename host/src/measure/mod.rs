@@ -36,7 +36,7 @@ use crate::worker::reporter::{Failure, Reporter};
 use encode::Encoded;
 use ndarray::Array2;
 use peer::Peer;
-use revisit::Visits;
+use revisit::{Known, Visits};
 use scan::Scored;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -257,6 +257,7 @@ struct Cell<'a> {
     base: Rows,
     queries: Array2<f32>,
     truth: Truth,
+    known: Known,
     block_rows: usize,
     usage: &'a Usage,
     reporter: &'a Reporter,
@@ -266,12 +267,14 @@ impl<'a> Cell<'a> {
     fn new(of: &'a Measurement, usage: &'a Usage, reporter: &'a Reporter) -> Result<Self, Failure> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
+        let (truth, known) = Known::read(data)?;
         Ok(Cell {
             of,
             data,
             base: data.base.open()?,
             queries: data.queries.open()?.read_all()?,
-            truth: data.truth.read()?,
+            truth,
+            known,
             block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             usage,
             reporter,
@@ -486,7 +489,7 @@ impl<'a> Cell<'a> {
         most_k: usize,
     ) -> Result<(), Failure> {
         let Found { decoded, symmetric, scored, searched } = found;
-        let of = |rows: &Vec<Vec<u32>>| Visits::new(rows);
+        let of = |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known);
         let mut visits = [
             Some(of(&decoded)),
             Some(of(&symmetric)),
@@ -498,7 +501,7 @@ impl<'a> Cell<'a> {
             self.rows("re-rank", first, len);
             if visits.iter().flatten().any(|visits| visits.wants(first, len)) {
                 let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
-                self.base.read(first, raw.view_mut())?;
+                self.base.read_in_pool(first, raw.view_mut())?;
                 for visits in visits.iter_mut().flatten() {
                     visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
                 }
