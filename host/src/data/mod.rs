@@ -8,7 +8,7 @@
 //! pages count into the resident memory a cell reports, and a file truncated
 //! under a map kills its reader.
 //!
-//! `source` reads the formats people have · `synthetic` makes rows · `rows` is
+//! `format` reads the files people have · `synthetic` makes rows · `rows` is
 //! the one format everything else sees · `cache` says where they lie, `unfinished` what is being
 //! made · `inventory` what is kept · `identity` knows whether a source is still what it was · `prepare` ties these together ·
 //! `equal` counts rows that are the same · `spectrum` and `truth` are computed from prepared rows.
@@ -20,7 +20,7 @@ mod identity;
 mod inventory;
 mod prepare;
 mod rows;
-mod source;
+mod format;
 mod spectrum;
 mod synthetic;
 mod truth;
