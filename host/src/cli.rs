@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vq_host::record::Outcome;
 use vq_host::report::results::{Format, Sort};
+use vq_host::session::Rerun;
 
 /// A neutral referee for vector quantization: every method is a plugin, and all are measured on
 /// the same data, at the same true bits per dimension, with the same metrics.
@@ -158,13 +159,6 @@ pub(crate) struct Selection {
     pub(crate) cache_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) places: Places,
-}
-
-/// What `--rerun` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rerun {
-    Failed,
-    Outcome(Outcome),
 }
 
 fn parse_rerun(text: &str) -> Result<Rerun, String> {

@@ -1,10 +1,14 @@
+use super::draw::distinct_rows;
 use super::*;
 use crate::data::testing::{VERIFIED_WHOLE, small_integers, spec, write_fbin};
 use crate::data::unfinished::UNFINISHED;
+use crate::data::{Facts, Queries, Source, Train};
 use crate::data::{RowFile, Synthetic, SyntheticKind};
-use ndarray::Axis;
+use ndarray::{Array2, Axis, s};
 use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder with a cache and a file of 500 distinct rows.
@@ -167,11 +171,9 @@ fn cosine_rows_have_unit_length_and_zeros_are_noted() {
     spec.metric = Metric::Cosine;
     let prepared = place.prepare(&spec).unwrap();
     let base = read(&prepared.base);
-    for (part, rows) in [
-        ("base", &base),
-        ("queries", &read(&prepared.queries)),
-        ("train", &read(&prepared.train)),
-    ] {
+    for (part, rows) in
+        [("base", &base), ("queries", &read(&prepared.queries)), ("train", &read(&prepared.train))]
+    {
         for (i, row) in rows.rows().into_iter().enumerate() {
             let norm = row.mapv(f64::from).mapv(|x| x * x).sum();
             let expected = if part == "base" && i == 7 { 0.0 } else { 1.0 };
@@ -543,8 +545,7 @@ fn preparers_at_once_agree() {
     let place = Place::new();
     let spec = place.spec();
     let results: Vec<Prepared> = std::thread::scope(|scope| {
-        let all: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| place.prepare(&spec).unwrap())).collect();
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| place.prepare(&spec).unwrap())).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert!(results.iter().all(|one| *one == results[0]));
