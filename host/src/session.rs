@@ -571,3 +571,6 @@ fn names<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> HashMap<&'a str, Vec<
     }
     names
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,10 @@ mod cells;
 mod choose;
 mod error;
 mod grids;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use crate::data::{Headers, Metric};
 
