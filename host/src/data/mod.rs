@@ -43,9 +43,6 @@ pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
 
-/// The file formats that are read, for messages.
-const EXTENSIONS: &str = ".fbin, .u8bin, .i8bin, .f16bin, .fvecs, .bvecs and .npy";
-
 /// The widest row accepted. Beyond it a header is more likely damaged than meant.
 pub const MAX_DIM: usize = 65_536;
 
@@ -73,6 +70,13 @@ pub struct DatasetSpec {
 pub enum Source {
     /// A file; its extension says the format.
     File(PathBuf),
+    /// One of the tables of a file, for formats that have several.
+    Table {
+        /// The file; its extension says the format.
+        file: PathBuf,
+        /// The table's name in it.
+        table: String,
+    },
     /// Rows drawn from a known distribution.
     Synthetic(Synthetic),
 }

@@ -26,10 +26,10 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    pub(super) fn open(written: &Path) -> Result<Self, DataError> {
+    pub(super) fn open(written: &Path, table: Option<&str>) -> Result<Self, DataError> {
         let path = canonical(written)?;
         let written = std::path::absolute(written).map_err(io("find", written))?;
-        Ok(Self::File { file: SourceFile::open(&written)?, path, written })
+        Ok(Self::File { file: SourceFile::open(&written, table)?, path, written })
     }
 
     pub(super) fn synthetic(of: &Synthetic) -> Result<Self, DataError> {

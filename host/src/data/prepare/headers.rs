@@ -70,7 +70,8 @@ impl Headers {
     /// parts of different dimensions, counts that leave no row for the base.
     pub fn read(spec: &DatasetSpec) -> Result<Self, PrepareError> {
         let base = match &spec.source {
-            Source::File(path) => Reader::open(path),
+            Source::File(path) => Reader::open(path, None),
+            Source::Table { file, table } => Reader::open(file, Some(table)),
             Source::Synthetic(synthetic) => Reader::synthetic(synthetic),
         };
         let base = base.map_err(about(Blame::Base))?;
@@ -80,7 +81,7 @@ impl Headers {
         }
         if u32::try_from(rows).is_err() {
             let what = match &spec.source {
-                Source::File(path) => path.display().to_string(),
+                Source::File(path) | Source::Table { file: path, .. } => path.display().to_string(),
                 Source::Synthetic(_) => "synthetic data".into(),
             };
             let rows = rows as u64;
@@ -140,7 +141,7 @@ impl Headers {
 }
 
 fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, DataError> {
-    let reader = Reader::open(path)?;
+    let reader = Reader::open(path, None)?;
     if reader.dim() != expected {
         return Err(DataError::DimMismatch {
             part,

@@ -48,7 +48,7 @@ impl Origins {
                 Origin::Synthetic(Synthetic { n: headers.rows, ..synthetic.clone() })
             }
             (Some(file), _) => file,
-            (None, Source::File(path)) => {
+            (None, Source::File(path) | Source::Table { file: path, .. }) => {
                 return Err(about(Blame::Base)(DataError::NotAFile { path: path.clone() }));
             }
         };
