@@ -99,7 +99,7 @@ fn what_the_sweep_excludes_is_skipped_and_said_so() {
     let grids = grids(rest).unwrap();
     assert_eq!(labels(&grids), ["parts=2 bits=8", "parts=4 bits=4"]);
     assert!(grids.skips.iter().all(|skip| skip.reason == "excluded by the sweep"));
-    assert_eq!(grids.skips[0].what, "parts=2 bits=4");
+    assert_eq!(grids.skips[0].what, "bits=4 parts=2");
     // Of nothing that is left, the sweep is told.
     let rest = "[[method]]\nuse = \"zlattice\"\nparams.parts = 2\nexclude = [{ parts = 2 }]\n";
     let (at, error, help) = refused(rest);
@@ -237,7 +237,7 @@ fn a_value_that_the_schema_forbids_points_at_the_value() {
     let (at, error, help) = refused("[[method]]\nuse = \"zlattice\"\nparams.bits = [4, 17]\n");
     assert_eq!(at, "17");
     assert!(error.starts_with("bits: "), "{error}");
-    assert_eq!(help, "bits is an integer from 1 to 16");
+    assert_eq!(help, "bits is an int from 1 to 16");
 }
 
 #[test]
