@@ -1,8 +1,10 @@
 //! Why a store cannot be opened, written, read or merged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Damage, Reason};
+use rusqlite::{Connection, ErrorCode};
+
+use super::{Damage, Reason, reason};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -272,4 +274,59 @@ pub enum MergeError {
     /// This store cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+}
+
+pub(super) fn sqlite_error(code: ErrorCode) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error { code, extended_code: 0 }, None)
+}
+
+/// True for what only a damaged file answers to our own statements.
+pub(super) fn is_corruption(source: &rusqlite::Error) -> bool {
+    match source {
+        rusqlite::Error::SqliteFailure(error, _) => {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+            )
+        }
+        // No such table or column, no such text, a value of another type.
+        _ => true,
+    }
+}
+
+pub(super) fn open_error(
+    path: &Path,
+    connection: Option<&Connection>,
+    source: &rusqlite::Error,
+) -> OpenError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::NotAStore { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            OpenError::Busy { pid: reason::holder(&path), path }
+        }
+        _ if is_corruption(source) => OpenError::Corrupted { path, detail: source.to_string() },
+        _ => {
+            let reason = Reason::of(source, &path, connection);
+            OpenError::Sqlite { path, reason }
+        }
+    }
+}
+
+pub(super) fn write_error(
+    path: &Path,
+    connection: &Connection,
+    source: &rusqlite::Error,
+) -> WriteError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            WriteError::Busy { pid: reason::holder(&path), path }
+        }
+        _ if is_corruption(source) => WriteError::Corrupted { path, detail: source.to_string() },
+        _ => {
+            let reason = Reason::of(source, &path, Some(connection));
+            WriteError::Sqlite { path, reason }
+        }
+    }
 }
