@@ -9,7 +9,7 @@ use crate::data::PreparedRows;
 use crate::plan::{Cell, Skip};
 use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
 use crate::record::DatasetInfo;
-use crate::report::table::moves;
+use crate::report::moves;
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
