@@ -1,14 +1,14 @@
 //! `vq-host run`: the main job.
 
+use super::advised::advised;
 use super::display::Display;
 use super::interrupt::{self, CANCEL, Recording};
 use super::plan::{self, with_callbacks};
 use super::{SOME_FAILED, counted, say, style};
 use crate::cli;
-use miette::{Diagnostic, IntoDiagnostic};
+use miette::IntoDiagnostic;
 use std::collections::HashSet;
 use std::error::Error;
-use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 use vq_host::record::Filter;
@@ -19,7 +19,7 @@ use vq_host::session::{Capacity, Planned, Ready, State};
 use vq_host::store::{OpenError, Store};
 use vq_host::worker::supervise::Limits;
 
-pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
+pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
     let display = Display::new();
     let session = plan::ask(&args.selection)?;
     if args.dry_run {
@@ -89,7 +89,7 @@ pub(super) fn run(args: cli::Run) -> miette::Result<ExitCode> {
 }
 
 fn run_cells(
-    args: &cli::Run,
+    args: &cli::RunArgs,
     planned: &Planned,
     ready: &Ready,
     store: &mut Store,
@@ -151,38 +151,6 @@ const ANOTHER_STORE: &str =
 const FREE_THE_DISK: &str =
     "free the disk or choose another --store, then run again: finished cells are kept";
 
-/// An error, its causes, and what to do about it.
-#[derive(Debug)]
-struct Advised<E> {
-    error: E,
-    help: Option<&'static str>,
-}
-
-impl<E: fmt::Display> fmt::Display for Advised<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<E: Error> Error for Advised<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
-    }
-}
-
-impl<E: Error> Diagnostic for Advised<E> {
-    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
-        self.help.map(|help| Box::new(help) as _)
-    }
-}
-
-fn advised(
-    error: impl Error + Send + Sync + 'static,
-    help: Option<&'static str>,
-) -> miette::Report {
-    miette::Report::new(Advised { error, help })
-}
-
 /// What the store refused, and what to do where the disk is full.
 fn advised_if_full(full: bool, error: impl Error + Send + Sync + 'static) -> miette::Report {
     advised(error, full.then_some(FREE_THE_DISK))
@@ -193,7 +161,7 @@ fn opening(error: OpenError) -> miette::Report {
 }
 
 /// Ends with the best trade-offs of the selected cells, and says by the exit code how it went.
-fn report(args: &cli::Run, planned: &Planned) -> miette::Result<ExitCode> {
+fn report(args: &cli::RunArgs, planned: &Planned) -> miette::Result<ExitCode> {
     let store = Store::open_read_only(planned.store()).into_diagnostic()?;
     let contents = store.contents(&Filter::default()).into_diagnostic()?;
     let records = planned.records_of_cells(contents.records);

@@ -10,19 +10,21 @@ use super::{Damage, Reason, reason};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The store's folder cannot be made.
-    #[error("cannot create the folder `{}`: {reason}", path.display())]
+    #[error("cannot create the folder `{}`", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The store's file cannot be made.
-    #[error("cannot make the store `{}`: {reason}", path.display())]
+    #[error("cannot make the store `{}`", path.display())]
     Create {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// There is no such file to read.
@@ -43,30 +45,33 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// The file beside the store that is locked cannot be made.
-    #[error("cannot write beside the store, to `{}`: {reason}", path.display())]
+    #[error("cannot write beside the store, to `{}`", path.display())]
     Beside {
         /// The lock file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The lock beside the store cannot be taken.
-    #[error("cannot lock `{}`: {reason}; does its file system support locks?", path.display())]
+    #[error("cannot lock `{}`; does its file system support locks?", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The store's file may only be read.
     #[error(
-        "the store `{}` cannot be written: {reason}; name another store with --store",
+        "the store `{}` cannot be written; name another store with --store",
         path.display()
     )]
     ReadOnly {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The file is something else.
@@ -114,11 +119,12 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// Anything else SQLite refuses.
-    #[error("cannot open the store `{}`: {reason}", path.display())]
+    #[error("cannot open the store `{}`", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What the system or SQLite said.
+        #[source]
         reason: Reason,
     },
 }
@@ -197,11 +203,12 @@ pub enum WriteError {
         detail: String,
     },
     /// Anything else: a full disk, a file gone read-only.
-    #[error("cannot write to the store `{}`: {reason}", path.display())]
+    #[error("cannot write to the store `{}`", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What the system or SQLite said.
+        #[source]
         reason: Reason,
     },
 }
@@ -249,11 +256,12 @@ pub enum ReadError {
         pid: Option<u32>,
     },
     /// Anything else SQLite refuses.
-    #[error("cannot read the store `{}`: {reason}", path.display())]
+    #[error("cannot read the store `{}`", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What the system or SQLite said.
+        #[source]
         reason: Reason,
     },
 }

@@ -69,6 +69,12 @@ mod tests {
         (folder, path, store)
     }
 
+    /// The error and its causes, in one line.
+    pub(super) fn said(error: &dyn std::error::Error) -> String {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
     pub(super) fn all(store: &Reader) -> Vec<Record> {
         store.records(&Filter::default()).unwrap()
     }

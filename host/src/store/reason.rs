@@ -22,6 +22,8 @@ impl fmt::Display for Reason {
     }
 }
 
+impl std::error::Error for Reason {}
+
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
         let full =

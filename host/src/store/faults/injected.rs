@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use super::usual;
-use crate::store::tests::{all, run};
+use crate::store::tests::{all, run, said};
 use crate::store::{OpenError, Store, WriteError};
 
 const CHILD: &str = "store::faults::injected::child_that_makes_a_store_and_writes_a_record";
@@ -18,10 +18,10 @@ const CHILD: &str = "store::faults::injected::child_that_makes_a_store_and_write
 #[ignore = "the child of other tests"]
 fn child_that_makes_a_store_and_writes_a_record() {
     let path = std::env::var_os("VQ_HOST_TEST_NEW_STORE").expect("told by the parent");
-    let made = Store::open(PathBuf::from(path)).map_err(|error| error.to_string());
+    let made = Store::open(PathBuf::from(path)).map_err(|error| said(&error));
     let written = made.and_then(|mut store| {
-        store.begin_run(&run("run-1")).map_err(|error| error.to_string())?;
-        store.insert(&usual(0)).map_err(|error| error.to_string())
+        store.begin_run(&run("run-1")).map_err(|error| said(&error))?;
+        store.insert(&usual(0)).map_err(|error| said(&error))
     });
     let mut stderr = io::stderr().lock();
     match written {

@@ -14,7 +14,7 @@ use crate::record::Record;
 use crate::store::files::beside;
 use crate::store::row::{Known, insert_record};
 use crate::store::schema::MIGRATIONS;
-use crate::store::tests::{all, fresh};
+use crate::store::tests::{all, fresh, said};
 use crate::store::{OpenError, Reader, Store};
 
 #[cfg(unix)]
@@ -44,7 +44,7 @@ fn a_full_disk_is_named_and_loses_nothing_that_was_stored() {
     large.log = Some("x".repeat(200_000));
     let refused = store.insert(&large).unwrap_err();
     assert!(refused.is_full_disk());
-    let error = refused.to_string();
+    let error = said(&refused);
     assert!(error.contains("No space left on device"), "{error}");
     assert!(error.contains("store.db"), "{error}");
     store.connection.execute_batch("PRAGMA max_page_count = 100000").unwrap();
@@ -144,13 +144,13 @@ fn a_reader_that_may_not_write_rolls_a_killed_writer_back_in_a_copy() {
 #[test]
 fn what_the_system_refuses_is_said_in_its_words() {
     let folder = TempDir::new().unwrap();
-    let error = Store::open_read_only(folder.path()).unwrap_err().to_string();
+    let error = said(&Store::open_read_only(folder.path()).unwrap_err());
     assert!(error.to_lowercase().contains("is a directory"), "{error}");
     fs::write(folder.path().join("file"), "x").unwrap();
-    let error = Store::open(folder.path().join("file/store.db")).unwrap_err().to_string();
+    let error = said(&Store::open(folder.path().join("file/store.db")).unwrap_err());
     assert!(error.contains("Not a directory") || error.contains("File exists"), "{error}");
     // Even root may not make files here.
-    let error = Store::open("/proc/store.db").unwrap_err().to_string();
+    let error = said(&Store::open("/proc/store.db").unwrap_err());
     assert!(error.contains("/proc/store.db.lock`: No such file or directory"), "{error}");
 }
 
