@@ -99,7 +99,7 @@ pub(super) fn prepare(
     Ok(planned)
 }
 
-pub(super) fn plan(args: &cli::Plan) -> miette::Result<ExitCode> {
+pub(super) fn plan(args: &cli::PlanArgs) -> miette::Result<ExitCode> {
     let display = Display::only_bars();
     let planned = prepare(ask(&args.selection)?, &args.selection, &display)?;
     display.finish();

@@ -286,7 +286,7 @@ impl Check<'_> {
 
     fn method(
         &self,
-        written: &Spanned<wire::Method>,
+        written: &Spanned<wire::MethodTable>,
         datasets: &[Dataset],
     ) -> Result<MethodUse, SweepError> {
         let method = written.get_ref();

@@ -28,7 +28,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) evaluate: Evaluate,
     #[serde(default)]
-    pub(super) method: Tables<Method>,
+    pub(super) method: Tables<MethodTable>,
 }
 
 /// `[sweep]`
@@ -111,7 +111,7 @@ pub(super) struct Evaluate {
 /// `[[method]]`
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct Method {
+pub(super) struct MethodTable {
     #[serde(rename = "use")]
     pub(super) id: Option<Spanned<String>>,
     pub(super) plugin: Option<Spanned<String>>,
