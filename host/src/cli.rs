@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vq_host::record::Outcome;
 use vq_host::report::results::{Format, Sort};
+use vq_host::session::Rerun;
 
 /// A neutral referee for vector quantization: every method is a plugin, and all are measured on
 /// the same data, at the same true bits per dimension, with the same metrics.
@@ -31,24 +32,24 @@ Exit codes:
 pub(crate) enum Verb {
     /// Run a sweep: measure what is not in its store yet, end with the best trade-offs
     #[command(after_help = RUN_EXAMPLES)]
-    Run(Run),
+    Run(RunArgs),
     /// Show what a sweep would run, what it skips and why, and what is done already
     #[command(after_help = PLAN_EXAMPLES)]
-    Plan(Plan),
+    Plan(PlanArgs),
     /// List methods and the plugins they come from, or show one method's parameters
     #[command(after_help = METHODS_EXAMPLES)]
-    Methods(Methods),
+    Methods(MethodsArgs),
     /// Hold a plugin file against the contract, as its author does before shipping
     #[command(after_help = CHECK_EXAMPLES)]
-    Check(Check),
+    Check(CheckArgs),
     /// Write the project of a new method: a plugin that builds and passes as it is
     #[command(after_help = NEW_EXAMPLES)]
-    New(New),
+    New(NewArgs),
     /// Show what a store holds
     #[command(after_help = RESULTS_EXAMPLES)]
-    Results(Results),
+    Results(ResultsArgs),
     /// Look after prepared data
-    Data(Data),
+    Data(DataArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -160,13 +161,6 @@ pub(crate) struct Selection {
     pub(crate) places: Places,
 }
 
-/// What `--rerun` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rerun {
-    Failed,
-    Outcome(Outcome),
-}
-
 fn parse_rerun(text: &str) -> Result<Rerun, String> {
     if text == "failed" {
         return Ok(Rerun::Failed);
@@ -179,7 +173,7 @@ fn parse_rerun(text: &str) -> Result<Rerun, String> {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Cells at once; timings count as exclusive only with 1
@@ -216,7 +210,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Plan {
+pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// table or json
@@ -225,7 +219,7 @@ pub(crate) struct Plan {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Methods {
+pub(crate) struct MethodsArgs {
     /// Show this method's parameters, defaults, grids and paper
     #[arg(value_name = "METHOD")]
     pub(crate) method: Option<String>,
@@ -246,7 +240,7 @@ pub(crate) struct Methods {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// The plugin library
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -275,7 +269,7 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct New {
+pub(crate) struct NewArgs {
     /// The method's id, as sweeps will call it: a to z first, then also 0 to 9, - and _
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
@@ -312,7 +306,7 @@ impl Language {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Results {
+pub(crate) struct ResultsArgs {
     /// The SQLite file; default: the store of ./sweeps.toml
     #[arg(value_name = "STORE")]
     pub(crate) store: Option<PathBuf>,
@@ -325,9 +319,9 @@ pub(crate) struct Results {
     /// Only this outcome: ok, failed, crashed, …; repeatable
     #[arg(long, value_name = "OUTCOME")]
     pub(crate) outcome: Vec<Outcome>,
-    /// Metric columns, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub(crate) metric: Vec<String>,
+    /// The metrics that get a column, separated by commas
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
     /// Sort by a column: COLUMN, COLUMN:asc or COLUMN:desc
     #[arg(long, value_name = "COLUMN")]
     pub(crate) sort: Option<Sort>,
@@ -343,7 +337,7 @@ pub(crate) struct Results {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Data {
+pub(crate) struct DataArgs {
     #[command(subcommand)]
     pub(crate) verb: DataVerb,
 }

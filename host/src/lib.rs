@@ -12,6 +12,7 @@ pub mod plugin;
 pub mod record;
 pub mod report;
 pub mod schedule;
+pub mod session;
 pub mod store;
 pub mod suggest;
 pub mod sweep;

@@ -5,11 +5,11 @@
 //! a test holds it against what is printed. So the keys stand here and not at the types, which
 //! also travel between processes.
 
-use crate::data::Prepared;
+use crate::data::PreparedRows;
 use crate::plan::{Cell, Skip};
 use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
 use crate::record::DatasetInfo;
-use crate::report::table::moves;
+use crate::report::moves;
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -169,12 +169,14 @@ fn param(param: &Param) -> Value {
 }
 
 /// A cell of a plan, on the data it will be measured with; `state` is what is to be done about it.
-pub fn cell(cell: &Cell, data: &Prepared, state: &str) -> Value {
+/// What is peculiar about the data is null: some of that is counted while neighbours are sought,
+/// which a plan does not do.
+pub fn cell(cell: &Cell, data: &PreparedRows, state: &str) -> Value {
     let dataset = DatasetInfo { name: cell.dataset_name.clone(), ..data.info() };
     json!({
         "key": cell.key,
         "dataset": dataset,
-        "metric": data.metric.name(),
+        "metric": data.metric().name(),
         "method": cell.method,
         "params": config_json(&cell.config),
         "label": cell.label,

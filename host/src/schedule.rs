@@ -20,9 +20,7 @@ use vq_plugin_api::Space;
 #[derive(Debug)]
 pub struct Schedule<'a> {
     /// Cells to run, in order.
-    pub cells: Vec<&'a Cell>,
-    /// The prepared data sets of the sweep.
-    pub datasets: &'a [Prepared],
+    pub cells: Vec<Scheduled<'a>>,
     /// What is measured.
     pub evaluation: Evaluation,
     /// Per cell.
@@ -35,9 +33,18 @@ pub struct Schedule<'a> {
     pub block_rows: Option<usize>,
 }
 
+/// A cell that is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Scheduled<'a> {
+    /// The cell.
+    pub cell: &'a Cell,
+    /// Its data, with neighbours.
+    pub data: &'a Prepared,
+}
+
 /// What happens while a schedule runs. `slot` tells simultaneous cells apart, 0..jobs.
 #[derive(Debug)]
-pub enum Event {
+pub enum RunEvent {
     /// A cell has begun.
     Started {
         /// Which worker.
@@ -75,12 +82,12 @@ pub enum Event {
 
 /// Why a schedule was not run to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError<E> {
+pub enum RunError<E: std::error::Error + 'static> {
     /// The host's own part failed; nothing is recorded of that cell.
     #[error(transparent)]
     Host(HostFault),
     /// `on_event` failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Event(E),
 }
 
@@ -121,10 +128,31 @@ impl Shared {
 /// # Errors
 /// The first error of `on_event`, after the running cells were stopped; the first thing that the
 /// host could not do, after the running cells were finished and recorded.
-pub fn run<E>(
+pub fn run<E: std::error::Error + 'static>(
     schedule: &Schedule<'_>,
     cancel: &AtomicBool,
-    on_event: &mut dyn FnMut(Event) -> Result<(), E>,
+    on_event: &mut dyn FnMut(RunEvent) -> Result<(), E>,
+) -> Result<(), RunError<E>> {
+    run_with(schedule, &supervise::measure, cancel, on_event)
+}
+
+/// [`supervise::measure`], or what stands for it.
+type Measure<'a> = dyn Fn(
+        &Path,
+        &Digests,
+        &CellJob<'_>,
+        &Limits,
+        &AtomicBool,
+        &mut dyn FnMut(&str, f32),
+    ) -> Result<Ended, HostFault>
+    + Sync
+    + 'a;
+
+fn run_with<E: std::error::Error + 'static>(
+    schedule: &Schedule<'_>,
+    measure: &Measure<'_>,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(RunEvent) -> Result<(), E>,
 ) -> Result<(), RunError<E>> {
     let shared = Shared::default();
     let (events, inbox) = mpsc::channel();
@@ -137,19 +165,19 @@ pub fn run<E>(
                 while !cancel.load(Ordering::Relaxed) && !shared.stop.load(Ordering::Relaxed) {
                     let cell = shared.next.fetch_add(1, Ordering::Relaxed);
                     let Some(of) = schedule.cells.get(cell) else { break };
-                    if shared.leaves(&of.method.plugin_path) {
+                    if shared.leaves(&of.cell.method.plugin_path) {
                         continue;
                     }
-                    let _ = events.send(Event::Started { slot, cell });
-                    let ran = run_cell(schedule, of, cancel, &mut |stage, fraction| {
+                    let _ = events.send(RunEvent::Started { slot, cell });
+                    let ran = run_cell(schedule, *of, measure, cancel, &mut |stage, fraction| {
                         let stage = stage.into();
-                        let _ = events.send(Event::Progress { slot, stage, fraction });
+                        let _ = events.send(RunEvent::Progress { slot, stage, fraction });
                     });
                     match ran {
                         Ok(Ran::Recorded(record)) => {
-                            let _ = events.send(Event::Finished { slot, record });
+                            let _ = events.send(RunEvent::Finished { slot, record });
                         }
-                        Ok(Ran::Replaced { how }) => shared.leave(&of.method.plugin_path, how),
+                        Ok(Ran::Replaced { how }) => shared.leave(&of.cell.method.plugin_path, how),
                         Err(fault) => shared.fail(fault),
                     }
                 }
@@ -175,7 +203,8 @@ pub fn run<E>(
     .map_err(RunError::Event)?;
     let replaced = shared.replaced.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (library, (how, cells)) in replaced {
-        on_event(Event::Left { library: library.into(), how, cells }).map_err(RunError::Event)?;
+        on_event(RunEvent::Left { library: library.into(), how, cells })
+            .map_err(RunError::Event)?;
     }
     match shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(fault) => Err(RunError::Host(fault)),
@@ -205,11 +234,11 @@ impl Drop for StopOnPanic<'_> {
 
 fn run_cell(
     schedule: &Schedule<'_>,
-    cell: &Cell,
+    Scheduled { cell, data }: Scheduled<'_>,
+    measure: &Measure<'_>,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Result<Ran, HostFault> {
-    let data = &schedule.datasets[cell.dataset];
     let started_at = timestamp(SystemTime::now());
     let load_average = load_average();
     let limits = &schedule.limits;
@@ -229,7 +258,7 @@ fn run_cell(
     let library = Path::new(&cell.method.plugin_path);
     let MethodInfo { plugin_digest, needs_digest, .. } = &cell.method;
     let digests = Digests { file: plugin_digest.clone(), needs: needs_digest.clone() };
-    let ended = supervise::measure(library, &digests, &job, limits, cancel, on_progress);
+    let ended = measure(library, &digests, &job, limits, cancel, on_progress);
     if let Err(HostFault::Data { .. }) = ended {
         // What cannot be read may be a source that was cut, and is then told as that.
         data.unchanged()?;
@@ -305,3 +334,6 @@ fn load_average() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

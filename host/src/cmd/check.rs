@@ -26,7 +26,7 @@ const LAST_LINES: usize = 10;
 /// A person reads no faster.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
 
-pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
+pub(super) fn check(args: &cli::CheckArgs) -> miette::Result<ExitCode> {
     if matches!(args.format, Format::Csv) {
         return Err(miette!("check has no CSV form; use --format table or json"));
     }

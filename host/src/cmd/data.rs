@@ -1,5 +1,6 @@
 //! `vq-host data`: what is kept of prepared data.
 
+use super::advised::advised;
 use super::{cache_dir, counted, say, style};
 use crate::cli::{self, DataVerb};
 use bytesize::ByteSize;
@@ -20,7 +21,7 @@ const NAME: usize = 32;
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 
-pub(super) fn data(args: &cli::Data) -> miette::Result<ExitCode> {
+pub(super) fn data(args: &cli::DataArgs) -> miette::Result<ExitCode> {
     match &args.verb {
         DataVerb::Cache(args) => cache(args),
     }
@@ -30,7 +31,7 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
     let folder = cache_dir(args.cache_dir.as_ref())?;
     let mut out = say::out();
     if args.clear {
-        let cleared = data::clear(&folder, args.older_than).map_err(|e| told(&e))?;
+        let cleared = data::clear(&folder, args.older_than).map_err(told)?;
         let kept = match cleared.in_use {
             0 => String::new(),
             n => format!("; {} in use and stays", counted(n, "entry")),
@@ -46,7 +47,7 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
         out.flush().into_diagnostic()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut entries = data::inventory(&folder).map_err(|e| told(&e))?;
+    let mut entries = data::inventory(&folder).map_err(told)?;
     let now = SystemTime::now();
     let age = |entry: &Kept| now.duration_since(entry.last_used).unwrap_or_default();
     entries.retain(|entry| args.older_than.is_none_or(|unused| age(entry) >= unused));
@@ -91,12 +92,8 @@ fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(error: &DataError) -> miette::Report {
-    let cause = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
-    miette!(
-        help = "see that the folder is yours, or name another with --cache-dir",
-        "{error}{cause}"
-    )
+fn told(error: DataError) -> miette::Report {
+    advised(error, Some("see that the folder is yours, or name another with --cache-dir"))
 }
 
 /// A file with the folder that it lies in, if there is room for it.

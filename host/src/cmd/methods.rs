@@ -13,7 +13,7 @@ use vq_host::suggest::nearest_name;
 use vq_plugin_api::Value;
 use vq_plugin_api::params::Param;
 
-pub(super) fn methods(args: &cli::Methods) -> miette::Result<ExitCode> {
+pub(super) fn methods(args: &cli::MethodsArgs) -> miette::Result<ExitCode> {
     let cache = cache_dir(args.cache_dir.as_ref())?;
     let catalog = find_plugins(&args.places, &cache, args.refresh)?;
     let mut out = say::out();

@@ -1,5 +1,6 @@
 //! One file per verb; what several verbs need stands here.
 
+mod advised;
 mod check;
 mod data;
 mod display;

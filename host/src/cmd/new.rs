@@ -73,7 +73,7 @@ enum NewError {
     Write { path: PathBuf, source: io::Error },
 }
 
-pub(super) fn new(args: &cli::New) -> miette::Result<ExitCode> {
+pub(super) fn new(args: &cli::NewArgs) -> miette::Result<ExitCode> {
     let names = Names::of(&args.name)?;
     let (templates, api) = match (args.lang, &args.api) {
         (Language::Rust, told) => (RUST, Some(Api::choose(told.as_deref())?)),

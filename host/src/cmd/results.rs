@@ -12,7 +12,7 @@ use vq_host::store::{Contents, Damage, Store};
 use vq_host::suggest;
 use vq_host::sweep::Sweep;
 
-pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
+pub(super) fn results(args: &cli::ResultsArgs) -> miette::Result<ExitCode> {
     let store = match &args.store {
         Some(store) => store.clone(),
         None => store_of_default_sweep()?,
@@ -35,7 +35,7 @@ pub(super) fn results(args: &cli::Results) -> miette::Result<ExitCode> {
     known("method", &args.method, &methods, &store)?;
     let Contents { records, damage } = reader.contents(&filter).into_diagnostic()?;
     let request = Request {
-        metrics: args.metric.clone(),
+        metrics: args.columns.clone(),
         sort: args.sort.clone(),
         best: args.best,
         verbose: args.verbose,

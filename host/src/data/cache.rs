@@ -228,10 +228,6 @@ pub(super) struct Cache<'a> {
 }
 
 impl Cache<'_> {
-    pub(super) fn may_make(&self) -> Result<(), DataError> {
-        if self.makes { Ok(()) } else { Err(DataError::NotPrepared) }
-    }
-
     /// The entry of `recipe`; if there is none that is whole, `fill(key, folder)` makes it beside
     /// its place and a rename puts it there.
     pub(super) fn find_or_make(
@@ -251,7 +247,9 @@ impl Cache<'_> {
                 folder.display()
             )),
         }
-        self.may_make()?;
+        if !self.makes {
+            return Err(DataError::NotPrepared);
+        }
         fs::create_dir_all(&all).map_err(cache_io("create", &all))?;
         let place = Unfinished::new(&self.folder)?;
         let manifest = fill(&key, place.path())?;

@@ -1,7 +1,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{EXTENSIONS, MAX_DIM};
+use super::MAX_DIM;
+use super::format::extensions;
 
 /// Why a dataset could not be prepared or read.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +42,23 @@ pub enum DataError {
     /// The extension names no format we read.
     #[error(
         "{path}: unknown extension `{extension}`; supported are {}; hdf5 and parquet are not supported yet",
-        EXTENSIONS
+        extensions()
     )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
         /// Its extension, possibly empty.
         extension: String,
+    },
+    /// A table of a file whose format has none.
+    #[error("{path}: a .{extension} file has no tables, so none is named `{table}`")]
+    NoTables {
+        /// The file.
+        path: PathBuf,
+        /// The table that was asked for.
+        table: String,
+        /// What the file is taken for.
+        extension: &'static str,
     },
     /// Not even a header.
     #[error("{path} is empty")]
@@ -225,6 +236,7 @@ impl DataError {
             Self::Length { .. } => {
                 "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
             }
+            Self::NoTables { .. } => "name the file alone: no format that is read has tables yet",
             Self::EmptyFile { .. } => "write or copy it again",
             Self::Header { .. } | Self::Ragged { .. } => {
                 "check that the extension names the file's real format"

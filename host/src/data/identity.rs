@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_secs(2);
 const REPORTED: u64 = 1 << 26;
 
 const BEING_PREPARED: &str = "changed while it was being prepared";
-const SINCE: &str = "changed since it was prepared";
+pub(super) const SINCE: &str = "changed since it was prepared";
 const GONE: &str = "was removed since it was prepared";
 
 /// What `stat` says of a file as long as nobody writes to it or puts another in its place.
@@ -144,12 +144,12 @@ impl Seen {
 pub(super) struct Sources {
     files: Arc<Mutex<Vec<Seen>>>,
     /// What is used of the cache is not cleared.
-    _held: Arc<Vec<File>>,
+    held: Vec<Arc<File>>,
 }
 
 impl Sources {
     pub(super) fn new(files: Vec<Seen>) -> Self {
-        Self { files: Arc::new(Mutex::new(files)), _held: Arc::default() }
+        Self { files: Arc::new(Mutex::new(files)), held: Vec::new() }
     }
 
     /// To be asked when all is read.
@@ -158,8 +158,9 @@ impl Sources {
     }
 
     /// Also keeps these locks for as long as anybody watches.
-    pub(super) fn holding(self, locks: Vec<File>) -> Self {
-        Self { _held: Arc::new(locks), ..self }
+    pub(super) fn holding(mut self, locks: impl IntoIterator<Item = File>) -> Self {
+        self.held.extend(locks.into_iter().map(Arc::new));
+        self
     }
 
     fn check(&self, changed: &'static str) -> Result<(), DataError> {

@@ -1,26 +1,29 @@
-//! Any source of vectors becomes a *prepared dataset*: base, train, queries and
-//! their exact neighbours as files in a cache folder, plus a manifest with a
-//! content digest.
+//! Any source of vectors becomes a *prepared dataset*: base, train, queries and their exact
+//! neighbours as files in a cache folder, plus a manifest with a content digest.
 //!
-//! [`prepare()`] does it once; the second call finds the folder and reads only the
-//! manifest. Nothing here holds a dataset in memory: rows move in blocks,
-//! O(block·d), read by position instead of through a memory map, because mapped
-//! pages count into the resident memory a cell reports, and a file truncated
-//! under a map kills its reader.
+//! [`prepare()`] does it once; the second call finds the folder and reads only the manifest. Its
+//! steps can be taken one by one ([`Headers`], [`PreparedRows`], [`Prepared`]), so that a plan
+//! reads headers before rows and finds no neighbours.
 //!
-//! `source` reads the formats people have · `synthetic` makes rows · `rows` is
-//! the one format everything else sees · `cache` says where they lie, `unfinished` what is being
-//! made · `inventory` what is kept · `identity` knows whether a source is still what it was · `prepare` ties these together ·
-//! `equal` counts rows that are the same · `spectrum` and `truth` are computed from prepared rows.
+//! Nothing here holds a dataset in memory: rows move in blocks, O(block·d). They are read by
+//! position instead of through a memory map, because mapped pages count into the resident memory
+//! that a cell reports, and a file truncated under a map kills its reader.
+//!
+//! `format` reads the files people have · `synthetic` makes rows · `reader` is either, block by
+//! block · `rows` is the one format that everything else sees · `cache` says where they lie,
+//! `unfinished` what is being made · `inventory` what is kept · `identity` knows whether a source
+//! is still what it was · `prepare` ties these together · `equal` counts rows that are the same ·
+//! `spectrum` and `truth` are computed from prepared rows.
 
 mod cache;
 mod equal;
 mod error;
+mod format;
 mod identity;
 mod inventory;
 mod prepare;
+mod reader;
 mod rows;
-mod source;
 mod spectrum;
 mod synthetic;
 mod truth;
@@ -35,13 +38,10 @@ pub use crate::record::Facts;
 
 pub use error::DataError;
 pub use inventory::{Cleared, Kept, clear, inventory};
-pub use prepare::{Blame, PrepareError, is_prepared, prepare};
+pub use prepare::{Blame, Headers, OnPrepare, PrepareError, PreparedRows, is_prepared, prepare};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
-
-/// The file formats that are read, for messages.
-const EXTENSIONS: &str = ".fbin, .u8bin, .i8bin, .f16bin, .fvecs, .bvecs and .npy";
 
 /// The widest row accepted. Beyond it a header is more likely damaged than meant.
 pub const MAX_DIM: usize = 65_536;
@@ -70,6 +70,13 @@ pub struct DatasetSpec {
 pub enum Source {
     /// A file; its extension says the format.
     File(PathBuf),
+    /// One of the tables of a file, for formats that have several.
+    Table {
+        /// The file; its extension says the format.
+        file: PathBuf,
+        /// The table's name in it.
+        table: String,
+    },
     /// Rows drawn from a known distribution.
     Synthetic(Synthetic),
 }

@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_absent_rows_that_is_damaged_is_not_believed() {
+    fn a_list_of_absent_rows_that_is_damaged_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let whole = prepared_rows(folder.path(), "a", &small_integers(50, 4, 1));
         let path = folder.path().join("absent");

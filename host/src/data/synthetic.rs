@@ -71,6 +71,7 @@ impl SyntheticKind {
 }
 
 /// Makes the rows of one [`Synthetic`].
+#[derive(Debug)]
 pub(super) struct Generator {
     kind: SyntheticKind,
     pub(super) rows: usize,

@@ -90,7 +90,6 @@ pub(super) fn find(
     if let Some(found) = stored(&folder, queries.rows(), k, depth, &mut cache.notices)? {
         return Ok(found);
     }
-    cache.may_make()?;
     let (truth, identical) = exact_neighbours(base, queries, metric, depth, progress)?;
     cache.sources.unchanged_so_far()?;
     fs::create_dir_all(&folder).map_err(cache_io("create", &folder))?;

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_is_damaged_or_anothers_is_ignored() {
+    fn a_note_that_is_damaged_or_not_its_own_is_ignored() {
         let cache = tempfile::tempdir().unwrap();
         let notes = Remembered::in_cache(cache.path(), true);
         let answers = [("a", Ok(offers("m")))];

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Style;
-use super::table::{columns, fit, painted, plain, title};
+use super::text::{columns, fit, painted, plain, title};
 use crate::record::{Outcome, Record};
 
 /// Lines of a list; the store has the rest.

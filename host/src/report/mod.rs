@@ -12,11 +12,13 @@ mod number;
 pub mod results;
 mod spread;
 pub mod table;
+mod text;
 pub mod tradeoffs;
 
 pub use changes::quality_changed;
 pub use marks::Marks;
-pub use table::{columns, fit, fit_middle, plain, plain_lines, title};
+pub(crate) use text::moves;
+pub use text::{columns, fit, fit_middle, plain, plain_lines, title};
 
 /// How tables are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

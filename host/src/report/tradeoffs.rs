@@ -16,7 +16,8 @@ use super::configuration::{Configuration, pareto_front};
 pub use super::failures::Failure;
 use super::marks::Marks;
 use super::spread::{Difference, STANDARD_ERRORS, interval, mean_and_error};
-use super::table::{Column, columns, fit, painted, plain};
+use super::table::Column;
+use super::text::{columns, fit, painted, plain};
 use super::{Style, failures, headline_recall, notices, number, table, too_many_threads, wrapped};
 use crate::record::{DatasetInfo, Outcome, Record};
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, MAIN_DB};
 
+use super::OpenError;
+use super::files::beside;
 use super::reason::Reason;
 use super::schema::migrate;
-use super::{OpenError, beside};
 
 /// Makes an empty store at `path` where there is no file or an empty one. To be called with the
 /// store's lock held; what an earlier call left behind when it was killed goes first.

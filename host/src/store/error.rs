@@ -1,26 +1,30 @@
 //! Why a store cannot be opened, written, read or merged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Damage, Reason};
+use rusqlite::{Connection, ErrorCode};
+
+use super::{Damage, Reason, reason};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The store's folder cannot be made.
-    #[error("cannot create the folder `{}`: {reason}", path.display())]
+    #[error("cannot create the folder `{}`", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The store's file cannot be made.
-    #[error("cannot make the store `{}`: {reason}", path.display())]
+    #[error("cannot make the store `{}`", path.display())]
     Create {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// There is no such file to read.
@@ -41,30 +45,33 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// The file beside the store that is locked cannot be made.
-    #[error("cannot write beside the store, to `{}`: {reason}", path.display())]
+    #[error("cannot write beside the store, to `{}`", path.display())]
     Beside {
         /// The lock file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The lock beside the store cannot be taken.
-    #[error("cannot lock `{}`: {reason}; does its file system support locks?", path.display())]
+    #[error("cannot lock `{}`; does its file system support locks?", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The store's file may only be read.
     #[error(
-        "the store `{}` cannot be written: {reason}; name another store with --store",
+        "the store `{}` cannot be written; name another store with --store",
         path.display()
     )]
     ReadOnly {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
         reason: Reason,
     },
     /// The file is something else.
@@ -112,11 +119,12 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// Anything else SQLite refuses.
-    #[error("cannot open the store `{}`: {reason}", path.display())]
+    #[error("cannot open the store `{}`", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What the system or SQLite said.
+        #[source]
         reason: Reason,
     },
 }
@@ -195,11 +203,12 @@ pub enum WriteError {
         detail: String,
     },
     /// Anything else: a full disk, a file gone read-only.
-    #[error("cannot write to the store `{}`: {reason}", path.display())]
+    #[error("cannot write to the store `{}`", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What the system or SQLite said.
+        #[source]
         reason: Reason,
     },
 }
@@ -247,11 +256,12 @@ pub enum ReadError {
         pid: Option<u32>,
     },
     /// Anything else SQLite refuses.
-    #[error("cannot read the store `{}`: {reason}", path.display())]
+    #[error("cannot read the store `{}`", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
         /// What the system or SQLite said.
+        #[source]
         reason: Reason,
     },
 }
@@ -272,4 +282,59 @@ pub enum MergeError {
     /// This store cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+}
+
+pub(super) fn sqlite_error(code: ErrorCode) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error { code, extended_code: 0 }, None)
+}
+
+/// True for what only a damaged file answers to our own statements.
+pub(super) fn is_corruption(source: &rusqlite::Error) -> bool {
+    match source {
+        rusqlite::Error::SqliteFailure(error, _) => {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+            )
+        }
+        // No such table or column, no such text, a value of another type.
+        _ => true,
+    }
+}
+
+pub(super) fn open_error(
+    path: &Path,
+    connection: Option<&Connection>,
+    source: &rusqlite::Error,
+) -> OpenError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::NotAStore { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            OpenError::Busy { pid: reason::holder(&path), path }
+        }
+        _ if is_corruption(source) => OpenError::Corrupted { path, detail: source.to_string() },
+        _ => {
+            let reason = Reason::of(source, &path, connection);
+            OpenError::Sqlite { path, reason }
+        }
+    }
+}
+
+pub(super) fn write_error(
+    path: &Path,
+    connection: &Connection,
+    source: &rusqlite::Error,
+) -> WriteError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            WriteError::Busy { pid: reason::holder(&path), path }
+        }
+        _ if is_corruption(source) => WriteError::Corrupted { path, detail: source.to_string() },
+        _ => {
+            let reason = Reason::of(source, &path, Some(connection));
+            WriteError::Sqlite { path, reason }
+        }
+    }
 }

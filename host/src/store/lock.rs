@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, beside};
+use super::OpenError;
+use super::files::beside;
 
 /// The right to write a store: an exclusive lock on `<store>.lock` beside it, which the system
 /// gives back however the process ends.

@@ -22,6 +22,8 @@ impl fmt::Display for Reason {
     }
 }
 
+impl std::error::Error for Reason {}
+
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
         let full =
@@ -83,7 +85,7 @@ fn not_writable(path: &Path) -> Option<io::Error> {
 
 /// Why no file can be made beside the store.
 fn nothing_beside(path: &Path) -> Option<io::Error> {
-    let probe = super::beside(path, ".probe");
+    let probe = super::files::beside(path, ".probe");
     let made = OpenOptions::new().write(true).create_new(true).open(&probe);
     if made.is_ok() {
         let _ = fs::remove_file(&probe);

@@ -303,3 +303,38 @@ fn title(row: &Row<'_>, texts: &Texts) -> String {
         false => parts.join(" "),
     }
 }
+
+/// Something damaged, with its row.
+pub(super) type DamagedRow = (Damage, Option<i64>);
+
+/// The keys of the records that are what was written, and everything damaged.
+pub(super) fn sound_and_damaged(
+    connection: &Connection,
+) -> rusqlite::Result<(Vec<String>, Vec<DamagedRow>)> {
+    let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+    scan(connection, |found| {
+        match found {
+            Found::Run(_) | Found::Spectrum(_) => {}
+            Found::Record(record) => sound.push(record.key),
+            Found::Damage(damage, row) => damaged.push((damage, row)),
+        }
+        Ok::<(), rusqlite::Error>(())
+    })?;
+    sound.sort_unstable();
+    Ok((sound, damaged))
+}
+
+/// Says how many, where most records are damaged or missing: not by faults of their own, but by
+/// one in what they share. To take them out would lose them for it. Of fewer than four it tells
+/// nothing.
+pub(super) fn most(
+    connection: &Connection,
+    sound: usize,
+    damaged: &[DamagedRow],
+) -> rusqlite::Result<Option<String>> {
+    let records = damaged.iter().filter(|(damage, _)| matches!(damage, Damage::Record { .. }));
+    let lost = records.count() + missing(connection)?;
+    let all = sound + lost;
+    let most = all >= 4 && 2 * lost > all;
+    Ok(most.then(|| format!("{lost} of {all} records are damaged or missing")))
+}

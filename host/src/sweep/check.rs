@@ -158,9 +158,7 @@ impl Check<'_> {
         let name = self.required(&table, dataset.name.as_ref(), "name", "name = \"…\"")?;
         let limit = self.at_least("limit", dataset.limit.as_ref(), 1)?;
         let (source, source_span) = match (&dataset.base, &dataset.synthetic) {
-            (Some(base), None) => {
-                (Source::File(self.file(base.span(), base.get_ref())?), base.span())
-            }
+            (Some(base), None) => (self.base(base)?, base.span()),
             (None, Some(written)) => (Source::Synthetic(self.synthetic(written)?), written.span()),
             (Some(base), Some(synthetic)) => {
                 let (base, synthetic) = (base.span(), synthetic.span());
@@ -182,7 +180,7 @@ impl Check<'_> {
         let queries_span = written.span();
         let queries = match written.get_ref() {
             wire::PathOr::Path(path) => Queries::File(self.file(written.span(), path)?),
-            wire::PathOr::Rows(rows) => {
+            wire::PathOr::Table(rows) => {
                 let hold_out = self.required(
                     &queries_span,
                     rows.hold_out.as_ref(),
@@ -202,7 +200,7 @@ impl Check<'_> {
         let train = match dataset.train.as_ref().map(|train| (train.span(), train.get_ref())) {
             None => Train::Reserved(None),
             Some((span, wire::PathOr::Path(path))) => Train::File(self.file(span, path)?),
-            Some((span, wire::PathOr::Rows(rows))) => {
+            Some((span, wire::PathOr::Table(rows))) => {
                 if rows.apart.is_none() {
                     // A table that says nothing is not finished.
                     let example = "sample = 20000";
@@ -235,6 +233,22 @@ impl Check<'_> {
         })
     }
 
+    fn base(&self, written: &Spanned<wire::PathOr<wire::InTable>>) -> Result<Source, SweepError> {
+        let span = written.span();
+        Ok(match written.get_ref() {
+            wire::PathOr::Path(path) => Source::File(self.file(span, path)?),
+            wire::PathOr::Table(of) => {
+                let file = self.required(&span, of.file.as_ref(), "file", "file = \"a.hdf5\"")?;
+                let table = of.table.as_ref();
+                let table = self.required(&span, table, "table", "table = \"train\"")?;
+                Source::Table {
+                    file: self.file(file.span(), file.get_ref())?,
+                    table: self.name("a table's name", table)?,
+                }
+            }
+        })
+    }
+
     fn synthetic(&self, written: &Spanned<wire::Synthetic>) -> Result<Synthetic, SweepError> {
         let table = written.span();
         let synthetic = written.get_ref();
@@ -261,7 +275,7 @@ impl Check<'_> {
     ) -> Result<(), SweepError> {
         let generated = match source {
             Source::Synthetic(synthetic) => synthetic.n,
-            Source::File(_) => usize::MAX,
+            Source::File(_) | Source::Table { .. } => usize::MAX,
         };
         let rows = generated.min(limit.unwrap_or(usize::MAX));
         if hold_out >= rows {
@@ -272,7 +286,7 @@ impl Check<'_> {
 
     fn method(
         &self,
-        written: &Spanned<wire::Method>,
+        written: &Spanned<wire::MethodTable>,
         datasets: &[Dataset],
     ) -> Result<MethodUse, SweepError> {
         let method = written.get_ref();

@@ -28,7 +28,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) evaluate: Evaluate,
     #[serde(default)]
-    pub(super) method: Tables<Method>,
+    pub(super) method: Tables<MethodTable>,
 }
 
 /// `[sweep]`
@@ -57,12 +57,20 @@ pub(super) struct Run {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Dataset {
     pub(super) name: Option<Spanned<String>>,
-    pub(super) base: Option<Spanned<String>>,
+    pub(super) base: Option<Spanned<PathOr<InTable>>>,
     pub(super) synthetic: Option<Spanned<Synthetic>>,
     pub(super) queries: Option<Spanned<PathOr<HoldOut>>>,
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
     pub(super) limit: Option<Spanned<i64>>,
     pub(super) metric: Option<Spanned<String>>,
+}
+
+/// `{ file = "a.hdf5", table = "train" }`
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InTable {
+    pub(super) file: Option<Spanned<String>>,
+    pub(super) table: Option<Spanned<String>>,
 }
 
 /// `synthetic = { kind, n, dim, seed }`
@@ -103,7 +111,7 @@ pub(super) struct Evaluate {
 /// `[[method]]`
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct Method {
+pub(super) struct MethodTable {
     #[serde(rename = "use")]
     pub(super) id: Option<Spanned<String>>,
     pub(super) plugin: Option<Spanned<String>>,
@@ -182,11 +190,11 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// A path, or a table that says how to take rows from the source.
+/// A path, or a table that says more: which rows, or which table of a file.
 #[derive(Debug)]
 pub(super) enum PathOr<T> {
     Path(String),
-    Rows(T),
+    Table(T),
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for PathOr<T> {
@@ -202,7 +210,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for PathOr<T> {
                 Ok(PathOr::Path(path.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(PathOr::Rows)
+                T::deserialize(MapAccessDeserializer::new(map)).map(PathOr::Table)
             }
         }
         deserializer.deserialize_any(StringOrTable(PhantomData))

@@ -266,7 +266,7 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
     let filtered = rows(&["--method", "sq"]);
     assert!(filtered.len() == 4 && filtered.iter().all(|row| row.0 == "sq"), "{filtered:?}");
     assert_eq!(rows(&["--dataset", "gauss", "--outcome", "ok"]).len(), 8);
-    assert_eq!(rows(&["--metric", "mse"]).len(), 8);
+    assert_eq!(rows(&["--columns", "mse"]).len(), 8);
     let sorted = rows(&["--sort", "mse"]);
     assert!(sorted.is_sorted_by(|a, b| a.2 <= b.2), "{sorted:?}");
     let sorted = rows(&["--sort", "mse:desc"]);
@@ -281,7 +281,7 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
         .says("did you mean `gauss`? it has results of gauss");
     let unknown = site.vq(&["results", "results.db", "--method", "sq", "--method", "other"]);
     unknown.expect_code(1).says("no results of the method `other`");
-    for (option, value) in [("--metric", "msee"), ("--sort", "msee")] {
+    for (option, value) in [("--columns", "msee"), ("--sort", "msee")] {
         site.vq(&["results", "results.db", option, value]).expect_code(1).says("`msee`");
     }
     site.vq(&["results", "none.db"]).expect_code(1).says("there is no store at none.db");

@@ -1,0 +1,162 @@
+//! Entries of the cache are filled here: a base, rows of a file, a sample of rows.
+
+use std::path::Path;
+
+use ndarray::{Array2, s};
+
+use super::draw::distinct_rows;
+use super::headers::Headers;
+use super::leaving::Leaving;
+use crate::data::cache::Manifest;
+use crate::data::equal::Hashes;
+use crate::data::reader::Reader;
+use crate::data::rows::{Absent, RowSink};
+use crate::data::spectrum::spectrum;
+use crate::data::{DataError, OnProgress, Progress, Rows, block_rows};
+
+/// The file of an entry that says which rows of its source are none of its own.
+const ABSENT: &str = "absent";
+
+/// Fills `folder` with a base and what it leaves for queries and training, and answers the manifest.
+///
+/// Memory: O(block·d), and 8 bytes for each row of the source.
+pub(super) fn fill_base(
+    headers: &Headers,
+    unit: bool,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let Headers { base: source, rows, .. } = headers;
+    let dim = source.dim();
+    let leaving = Leaving::draw(*rows, headers.held_out.unwrap_or(0), headers.reserved);
+    let part = |name, rows: &[usize]| match rows {
+        [] => Ok(None),
+        _ => RowSink::create(folder, name, dim).map(Some),
+    };
+    let mut base = source.sink(folder, !unit)?;
+    let mut queries = part("held.f32", &leaving.held_out)?;
+    let mut reserve = part("reserved.f32", &leaving.reserved)?;
+    let gone = leaving.all();
+    let mut hashes = Hashes::of(rows - gone.len());
+    let mut to_go = gone.as_slice();
+    let mut to_leave = [(&leaving.held_out, &mut queries), (&leaving.reserved, &mut reserve)]
+        .map(|(rows, sink)| (rows.as_slice(), sink));
+    // Kept together before they are pushed: where every other row leaves, runs are short.
+    let mut staying: Vec<f32> = Vec::new();
+    source.walk(*rows, unit, "read base", progress, |first, values| {
+        let end = first + values.len() / dim;
+        for (rows, sink) in &mut to_leave {
+            let (here, later) = rows.split_at(rows.partition_point(|row| *row < end));
+            *rows = later;
+            for row in here {
+                let at = (row - first) * dim;
+                if let Some(sink) = sink {
+                    sink.push(&values[at..at + dim])?;
+                }
+            }
+        }
+        let (here, later) = to_go.split_at(to_go.partition_point(|row| (*row as usize) < end));
+        to_go = later;
+        staying.clear();
+        let mut at = 0;
+        for row in here {
+            let to = (*row as usize - first) * dim;
+            staying.extend_from_slice(&values[at..to]);
+            at = to + dim;
+        }
+        let values = match at {
+            0 => values,
+            _ => {
+                staying.extend_from_slice(&values[at..]);
+                &staying
+            }
+        };
+        hashes.push(values, dim);
+        base.push(values)
+    })?;
+    let (mut base, mean) = base.finish()?;
+    if base.is_in_place() && !gone.is_empty() {
+        base.rows.absent = Some(ABSENT.into());
+        Absent::new(gone).write(&folder.join(ABSENT))?;
+    }
+    let finish = |sink: Option<RowSink>| sink.map(|sink| Ok(sink.finish()?.0)).transpose();
+    let (held, reserved) = (finish(queries)?, finish(reserve)?);
+    let place = base.place(folder, source.path()).open()?;
+    let duplicates = hashes.duplicates(&place, progress)?;
+    let spectrum = spectrum(&place, &mean, progress)?;
+    Ok(Manifest {
+        key: key.into(),
+        from: source.to_string(),
+        role: "base".into(),
+        rows: base,
+        held,
+        reserved,
+        duplicates,
+        mean,
+        spectrum,
+    })
+}
+
+/// Fills `folder` with all rows of a file of queries or training rows.
+pub(super) fn fill_rows(
+    source: &Reader,
+    unit: bool,
+    role: &str,
+    stage: &'static str,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let mut sink = source.sink(folder, !unit)?;
+    let push = |_, values: &[f32]| sink.push(values);
+    source.walk(source.rows(), unit, stage, progress, push)?;
+    Ok(Manifest {
+        key: key.into(),
+        from: source.to_string(),
+        role: role.into(),
+        rows: sink.finish()?.0,
+        held: None,
+        reserved: None,
+        duplicates: 0,
+        mean: Vec::new(),
+        spectrum: None,
+    })
+}
+
+/// Fills `folder` with `count` of some rows.
+pub(super) fn fill_sample(
+    rows: &Rows,
+    count: usize,
+    from: &str,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let ids = distinct_rows("vq-host training rows 1", rows.rows(), count);
+    let dim = rows.dim();
+    let mut train = RowSink::create(folder, "rows.f32", dim)?;
+    let step = block_rows(dim);
+    let mut block = Array2::zeros((step.min(ids.len()), dim));
+    for (i, ids) in ids.chunks(step).enumerate() {
+        let mut block = block.slice_mut(s![..ids.len(), ..]);
+        rows.gather(ids, block.view_mut())?;
+        train.push(block.as_slice().expect("a block is row-major"))?;
+        progress(Progress {
+            stage: "sample train",
+            done: (i * step + ids.len()) as u64,
+            total: count as u64,
+        })?;
+    }
+    Ok(Manifest {
+        key: key.into(),
+        from: from.into(),
+        role: "train".into(),
+        rows: train.finish()?.0,
+        held: None,
+        reserved: None,
+        duplicates: 0,
+        mean: Vec::new(),
+        spectrum: None,
+    })
+}

@@ -1,0 +1,172 @@
+//! Configurations that can be measured, and the cells that they are with each seed.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use vq_plugin_api::params::Config;
+
+use crate::plugin::config_json;
+use crate::record::{CellKeyParts, MethodInfo, cell_key};
+use crate::sweep::Sweep;
+use crate::worker::protocol::Evaluation;
+
+/// A configuration that can be measured on a data set: a cell for each seed. It has no key yet:
+/// that needs the digest of the data.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Position of the data set in the sweep.
+    pub dataset: usize,
+    /// The data set's name.
+    pub dataset_name: String,
+    /// The method and the library it comes from.
+    pub method: MethodInfo,
+    /// All parameters.
+    pub config: Config,
+    /// `m=8 bits=4`.
+    pub label: String,
+    /// Stored bytes per vector, where the method knows before training.
+    pub code_bytes: Option<usize>,
+    /// The same as bits per dimension.
+    pub bits_per_dim: Option<f64>,
+}
+
+impl Candidate {
+    /// The title of its cell with this seed; see [`Cell::title`].
+    pub fn title(&self, seed: u64) -> String {
+        title(&self.dataset_name, &self.method.id, &self.label, seed)
+    }
+}
+
+/// A combination that will not be measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Skip {
+    /// The data set's name.
+    pub dataset: String,
+    /// The method's id.
+    pub method: String,
+    /// The combination, as far as it is known.
+    pub what: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// What the grid generators answered, checked: all that is known before data is read.
+#[derive(Clone, Debug, Default)]
+pub struct Grids {
+    /// In the order of the sweep.
+    pub candidates: Vec<Candidate>,
+    /// What was asked and cannot be.
+    pub skips: Vec<Skip>,
+}
+
+impl Grids {
+    /// The plan, now that the data sets are read: `digests` of their prepared data, in the order
+    /// of the sweep.
+    ///
+    /// # Panics
+    /// When a data set has no digest.
+    pub fn into_plan(self, sweep: &Sweep, digests: &[&str]) -> Plan {
+        let evaluation = serde_json::to_value(evaluation(sweep)).unwrap_or_default();
+        let cells = self.candidates.into_iter().flat_map(|of| {
+            let params = config_json(&of.config);
+            let metric = sweep.datasets[of.dataset].spec.metric.name();
+            let cell = |seed: &u64| Cell {
+                key: cell_key(&CellKeyParts {
+                    dataset_digest: digests[of.dataset],
+                    metric,
+                    method: &of.method.id,
+                    params: &params,
+                    evaluation: &evaluation,
+                    seed: *seed,
+                    plugin_digest: &of.method.plugin_digest,
+                    needs_digest: of.method.needs_digest.as_deref(),
+                }),
+                dataset: of.dataset,
+                dataset_name: of.dataset_name.clone(),
+                method: of.method.clone(),
+                config: of.config.clone(),
+                label: of.label.clone(),
+                seed: *seed,
+                code_bytes: of.code_bytes,
+                bits_per_dim: of.bits_per_dim,
+            };
+            sweep.seeds.iter().map(cell).collect::<Vec<_>>()
+        });
+        Plan { cells: cells.collect(), skips: self.skips }
+    }
+}
+
+/// One configuration on one data set with one seed.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// BLAKE3 over everything that decides the result; cells of two data sets with one content
+    /// share it and are measured once.
+    pub key: String,
+    /// Position of the data set in the sweep.
+    pub dataset: usize,
+    /// The data set's name.
+    pub dataset_name: String,
+    /// The method and the library it comes from.
+    pub method: MethodInfo,
+    /// All parameters.
+    pub config: Config,
+    /// `m=8 bits=4`.
+    pub label: String,
+    /// The seed.
+    pub seed: u64,
+    /// Stored bytes per vector, where the method knows before training.
+    pub code_bytes: Option<usize>,
+    /// The same as bits per dimension.
+    pub bits_per_dim: Option<f64>,
+}
+
+impl Cell {
+    /// How people and `--only` call it: `glove zlattice scale=0.5 seed=42`.
+    pub fn title(&self) -> String {
+        title(&self.dataset_name, &self.method.id, &self.label, self.seed)
+    }
+}
+
+fn title(dataset: &str, method: &str, label: &str, seed: u64) -> String {
+    let seed = format!("seed={seed}");
+    let parts = [dataset, method, label, &seed].into_iter().filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+/// Everything a sweep asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// In the order of the sweep.
+    pub cells: Vec<Cell>,
+    /// What was asked and cannot be.
+    pub skips: Vec<Skip>,
+}
+
+/// The names of data sets with the same contents: of each, the first that has them and itself.
+/// `datasets` are (name, digest).
+pub fn same_contents<'a>(
+    datasets: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<(&'a str, &'a str)> {
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut same = Vec::new();
+    for (name, digest) in datasets {
+        // The digest covers the metric.
+        match first.entry(digest) {
+            Entry::Vacant(entry) => drop(entry.insert(name)),
+            Entry::Occupied(entry) => same.push((*entry.get(), name)),
+        }
+    }
+    same
+}
+
+/// The sweep's evaluation settings as cells carry them.
+pub fn evaluation(sweep: &Sweep) -> Evaluation {
+    let of = &sweep.evaluate;
+    Evaluation {
+        definitions: crate::metric::DEFINITIONS,
+        k: of.k.clone(),
+        pairs: of.pairs,
+        rerank: of.rerank.clone(),
+        repeats: of.repeats,
+    }
+}

@@ -1,0 +1,178 @@
+//! What to ask the grid generators, and which configurations they answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vq_plugin_api::handle::Proposal;
+use vq_plugin_api::params::Config;
+use vq_plugin_api::{GridRequest, Space, Value};
+
+use super::{Candidate, Chosen, DataShape, Grids, PlanError, Skip};
+use crate::plugin::{Found, config_json};
+use crate::record::{MethodInfo, canonical_json};
+use crate::sweep::Sweep;
+
+/// What to ask the grid generator of one method for one data set.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Position of the method among the chosen.
+    pub method: usize,
+    /// Position of the data set in the sweep.
+    pub dataset: usize,
+    /// One request, or one per target rate.
+    pub requests: Vec<GridRequest>,
+}
+
+/// The requests of all methods for all data sets they run on, in the order of the cells.
+pub fn requests(chosen: &[Chosen<'_>], datasets: &[DataShape]) -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for (dataset, data) in datasets.iter().enumerate() {
+        for (method, of) in chosen.iter().enumerate().filter(|(_, c)| c.runs_on(&data.name)) {
+            let request = |bits_per_dim| GridRequest {
+                space: Space { dim: data.dim, metric: data.metric.into() },
+                bits_per_dim,
+                axes: of.axes.clone(),
+            };
+            let rates = &of.used.bits_per_dim;
+            let requests = match rates.is_empty() {
+                true => vec![request(None)],
+                false => rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
+            };
+            asked.push(Asked { method, dataset, requests });
+        }
+    }
+    asked
+}
+
+/// What can be measured, from the generators' answers: `answers[i]` belongs to `asked[i]`, a list
+/// per request.
+///
+/// # Errors
+/// A method without any valid configuration on a data set, quoting its reasons.
+pub fn assemble(
+    sweep: &Sweep,
+    datasets: &[DataShape],
+    chosen: &[Chosen<'_>],
+    asked: &[Asked],
+    answers: Vec<Vec<Vec<Proposal>>>,
+) -> Result<Grids, PlanError> {
+    let mut grids = Grids::default();
+    let mut known = BTreeSet::new();
+    for (asked, answers) in asked.iter().zip(answers) {
+        let (of, data) = (&chosen[asked.method], &datasets[asked.dataset]);
+        let Found { library, method } = of.found;
+        let info = MethodInfo {
+            id: method.id.clone(),
+            version: method.version.clone(),
+            plugin_path: library.path.display().to_string(),
+            plugin_digest: library.digest.clone(),
+            needs_digest: library.needs_digest.clone(),
+            sdk: library.about.sdk.clone(),
+            abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
+            needs_training: Some(method.needs_training),
+            deterministic: Some(method.deterministic),
+        };
+        let mut reasons: Vec<(Config, String)> = Vec::new();
+        let mut valid = 0usize;
+        for proposal in answers.into_iter().flatten() {
+            let (config, label, code_bytes) = match proposal {
+                Proposal::Emit { config, label, code_bytes } => (config, label, code_bytes),
+                Proposal::Skip { config, reason } => {
+                    grids.skips.push(skip(data, &info, &config, &of.axes, &reason));
+                    reasons.push((config, reason));
+                    continue;
+                }
+            };
+            if of.used.exclude.iter().any(|e| e.applies(|name| config.get(name))) {
+                let reason = "excluded by the sweep".to_owned();
+                grids.skips.push(skip(data, &info, &config, &of.axes, &reason));
+                reasons.push((config, reason));
+                continue;
+            }
+            valid += 1;
+            // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
+            // of one content are not known yet, and each keeps its cells.
+            let same = (
+                asked.dataset,
+                info.id.clone(),
+                info.plugin_digest.clone(),
+                info.needs_digest.clone(),
+                canonical_json(&config_json(&config)),
+            );
+            if !known.insert(same) {
+                continue;
+            }
+            grids.candidates.push(Candidate {
+                dataset: asked.dataset,
+                dataset_name: data.name.clone(),
+                method: info.clone(),
+                config,
+                label,
+                code_bytes,
+                bits_per_dim: code_bytes.map(|b| 8.0 * b as f64 / data.dim as f64),
+            });
+        }
+        if valid == 0 {
+            return Err(nothing_valid(sweep, of, data, &reasons));
+        }
+    }
+    Ok(grids)
+}
+
+fn skip(
+    data: &DataShape,
+    method: &MethodInfo,
+    config: &Config,
+    axes: &BTreeMap<String, Vec<Value>>,
+    reason: &str,
+) -> Skip {
+    let told = config.iter().filter(|(name, _)| axes.is_empty() || axes.contains_key(*name));
+    let what: Vec<String> = told.map(|(name, value)| format!("{name}={value}")).collect();
+    Skip {
+        dataset: data.name.clone(),
+        method: method.id.clone(),
+        what: what.join(" "),
+        reason: reason.to_owned(),
+    }
+}
+
+/// The error for a method that has no configuration on a data set: at the parameter that the
+/// reasons name, if they agree on one.
+fn nothing_valid(
+    sweep: &Sweep,
+    of: &Chosen<'_>,
+    data: &DataShape,
+    reasons: &[(Config, String)],
+) -> PlanError {
+    let id = &of.found.method.id;
+    let axis_of = |reason: &str| {
+        let name = reason.split_once(':')?.0;
+        of.used.axes.iter().find(|axis| axis.name == name)
+    };
+    let mut axes = reasons.iter().map(|(_, reason)| axis_of(reason));
+    let first = axes.next().flatten();
+    let agreed = first.filter(|first| axes.all(|axis| axis.is_some_and(|a| a.name == first.name)));
+    let rates = of.used.bits_per_dim.first();
+    let span = agreed
+        .map(|axis| axis.value_span.clone())
+        .or_else(|| rates.map(toml::Spanned::span))
+        .unwrap_or_else(|| of.used.id.span());
+    let mut told: Vec<&str> = reasons.iter().map(|(_, reason)| reason.as_str()).collect();
+    told.dedup();
+    let more = told.len().saturating_sub(5);
+    told.truncate(5);
+    let mut help = match told.as_slice() {
+        [] => "its grid generator offered nothing and gave no reason".to_owned(),
+        told => told.join("\n"),
+    };
+    if more > 0 {
+        help += &format!("\n… and {more} more reasons");
+    }
+    help += &format!("\n`vq-host methods {id}` shows what it takes");
+    PlanError::at(
+        &sweep.source,
+        span,
+        format!("{id} has no valid configuration on `{}` (d = {})", data.name, data.dim),
+        "nothing here can be run",
+        Some(help),
+    )
+}

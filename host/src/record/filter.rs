@@ -1,0 +1,26 @@
+//! Which records are wanted.
+
+use super::{Outcome, Record};
+
+/// Which records are wanted; an empty list wants all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Names of datasets.
+    pub datasets: Vec<String>,
+    /// Ids of methods.
+    pub methods: Vec<String>,
+    /// Outcomes.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Filter {
+    /// True when `record` is wanted.
+    pub fn wants(&self, record: &Record) -> bool {
+        fn any<T: PartialEq>(list: &[T], item: &T) -> bool {
+            list.is_empty() || list.contains(item)
+        }
+        any(&self.datasets, &record.dataset.name)
+            && any(&self.methods, &record.method.id)
+            && any(&self.outcomes, &record.outcome)
+    }
+}

@@ -1,0 +1,576 @@
+//! The main job without a terminal: a sweep and a catalogue become a plan, the plan a run.
+//!
+//! ```text
+//! Session   sweep × catalogue, every parameter checked
+//!   plan      headers ─► dimensions ─► grids ─► rows and digests ─► cells, selected
+//! Planned   what is done, what is left
+//!   neighbours  exact neighbours, for data sets with cells that will run
+//!   run         cells ─► records in the store
+//! ```
+//!
+//! Each step refuses what it can before the next one costs more. A grid that is impossible is
+//! refused before any row is read, and no neighbour is sought for a cell that will not run.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vq_plugin_api::GridRequest;
+use vq_plugin_api::handle::Proposal;
+
+use crate::data::{self, Blame, DataError, Headers, PrepareError, Prepared, PreparedRows};
+use crate::metric::retrieval::RANK_DEPTH;
+use crate::plan::{self, Cell, DataShape, Grids, Plan, PlanError};
+use crate::plugin::{Catalog, Found};
+use crate::record::{Filter, Outcome, Record, RunInfo};
+use crate::report::quality_changed;
+use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
+use crate::store::{ReadError, Store, WriteError};
+use crate::sweep::{self, Dataset, Sweep};
+use crate::worker::ask::ExpandError;
+use crate::worker::fault::HostFault;
+use crate::worker::supervise::Limits;
+
+/// Which cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only cells whose title contains one of these; all if there is none.
+    pub only: Vec<String>,
+    /// Which of the recorded cells are measured again.
+    pub rerun: Option<Rerun>,
+    /// All of the recorded cells are.
+    pub force: bool,
+}
+
+/// Which recorded cells are measured again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rerun {
+    /// Those with any outcome but ok.
+    Failed,
+    /// Those with this outcome.
+    Outcome(Outcome),
+}
+
+/// What a session asks of its caller.
+#[derive(Clone, Copy)]
+pub struct Callbacks<'a> {
+    /// Asks the grid generator of a method for configurations, a list per request.
+    pub expand: &'a Expand<'a>,
+    /// Hears, by the name of the data set, how far its preparation is.
+    pub progress: &'a (dyn Fn(&str, data::Progress) + Sync),
+    /// Hears what a reader of the results should know of a data set: its name, a sentence.
+    pub note: &'a dyn Fn(&str, &str),
+    /// Set once to end everything.
+    pub cancel: &'a AtomicBool,
+}
+
+/// See [`Callbacks::expand`].
+pub type Expand<'a> =
+    dyn Fn(Found<'_>, Vec<GridRequest>) -> Result<Vec<Vec<Proposal>>, ExpandError> + 'a;
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum SessionError {
+    /// At a place of the sweep.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Plan(#[from] PlanError),
+    /// Prepared data cannot be kept.
+    #[error("`{dataset}` cannot be prepared")]
+    Cache {
+        /// The data set's name.
+        dataset: String,
+        /// What to do.
+        #[help]
+        help: Option<String>,
+        /// Why not.
+        source: DataError,
+    },
+    /// A plugin was replaced since it was found.
+    #[error(transparent)]
+    Replaced(ExpandError),
+    /// The host's own part failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Host(#[from] HostFault),
+    /// The selection is empty.
+    #[error("--only {} selects none of the {cells} cells", only.join(" --only "))]
+    #[diagnostic(help("titles look like: {example}"))]
+    NothingSelected {
+        /// The texts that were asked for.
+        only: Vec<String>,
+        /// How many cells there are.
+        cells: usize,
+        /// The title of the first.
+        example: String,
+    },
+    /// By the user.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A sweep, read and held against plugins and store, before any data is looked at.
+#[derive(Debug)]
+pub struct Session {
+    sweep: Sweep,
+    catalog: Catalog,
+    cache: PathBuf,
+    done: HashMap<String, Outcome>,
+}
+
+impl Session {
+    /// `done` are the outcomes that the store has, by key; `cache` is where prepared data is kept.
+    ///
+    /// # Errors
+    /// What [`plan::choose`] refuses.
+    pub fn new(
+        sweep: Sweep,
+        catalog: Catalog,
+        cache: PathBuf,
+        done: HashMap<String, Outcome>,
+    ) -> Result<Self, PlanError> {
+        plan::choose(&sweep, &catalog)?;
+        Ok(Self { sweep, catalog, cache, done })
+    }
+
+    /// The sweep.
+    pub fn sweep(&self) -> &Sweep {
+        &self.sweep
+    }
+
+    /// Whether rows are prepared, and cells are recorded: whether all may be done already.
+    pub fn may_be_done(&self) -> bool {
+        let prepared = |of: &Dataset| data::is_prepared(&of.spec, &self.cache);
+        !self.done.is_empty() && self.sweep.datasets.iter().all(prepared)
+    }
+
+    /// Plans all cells and selects some of them. Rows are read once the grids are known to be
+    /// possible; exact neighbours are not sought.
+    ///
+    /// # Errors
+    /// The first thing that cannot be, at its place in the sweep where it has one.
+    pub fn plan(self, selection: &Selection, on: &Callbacks<'_>) -> Result<Planned, SessionError> {
+        let headers = self.headers()?;
+        let grids = self.grids(&headers, on)?;
+        self.selects_some(&grids, &selection.only)?;
+        let rows = self.rows(headers, on)?;
+        let Self { sweep, done, .. } = self;
+        let digests: Vec<&str> = rows.iter().map(|rows| rows.digest.as_str()).collect();
+        let plan = grids.into_plan(&sweep, &digests);
+        let selected = (0..plan.cells.len())
+            .filter(|i| is_selected(&plan.cells[*i].title(), &selection.only))
+            .collect();
+        Ok(Planned { sweep, rows, plan, selected, done, selection: selection.clone() })
+    }
+
+    fn headers(&self) -> Result<Vec<Headers>, SessionError> {
+        let read =
+            |of: &Dataset| Headers::read(&of.spec).map_err(|error| refused(&self.sweep, of, error));
+        self.sweep.datasets.iter().map(read).collect()
+    }
+
+    /// Asks every grid generator.
+    fn grids(&self, headers: &[Headers], on: &Callbacks<'_>) -> Result<Grids, SessionError> {
+        let Self { sweep, catalog, .. } = self;
+        let shapes: Vec<DataShape> = headers.iter().map(DataShape::from).collect();
+        let chosen = plan::choose(sweep, catalog)?;
+        let asked = plan::requests(&chosen, &shapes);
+        let mut answers = Vec::with_capacity(asked.len());
+        for ask_for in &asked {
+            let found = chosen[ask_for.method].found();
+            let answer = (on.expand)(found, ask_for.requests.clone());
+            if on.cancel.load(Ordering::Relaxed) {
+                return Err(SessionError::Interrupted);
+            }
+            answers.push(match answer {
+                Ok(answer) => answer,
+                Err(ExpandError::Host(fault)) => return Err(fault.into()),
+                Err(error @ ExpandError::Replaced { .. }) => {
+                    return Err(SessionError::Replaced(error));
+                }
+                Err(ExpandError::Method(error)) => {
+                    let (id, library) = (&found.method.id, found.library.path.display());
+                    return Err(PlanError::at(
+                        &sweep.source,
+                        sweep.methods[ask_for.method].id.span(),
+                        format!("the grid generator of {id} failed: {error}"),
+                        "its plugin cannot be used",
+                        Some(format!("report it to the author of {library}")),
+                    )
+                    .into());
+                }
+            });
+        }
+        Ok(plan::assemble(sweep, &shapes, &chosen, &asked, answers)?)
+    }
+
+    fn selects_some(&self, grids: &Grids, only: &[String]) -> Result<(), SessionError> {
+        let seeds = &self.sweep.seeds;
+        let mut titles =
+            grids.candidates.iter().flat_map(|of| seeds.iter().map(|seed| of.title(*seed)));
+        if titles.any(|title| is_selected(&title, only)) {
+            return Ok(());
+        }
+        Err(SessionError::NothingSelected {
+            only: only.to_vec(),
+            cells: grids.candidates.len() * seeds.len(),
+            example: grids.candidates.first().map(|of| of.title(seeds[0])).unwrap_or_default(),
+        })
+    }
+
+    fn rows(
+        &self,
+        headers: Vec<Headers>,
+        on: &Callbacks<'_>,
+    ) -> Result<Vec<PreparedRows>, SessionError> {
+        let Self { sweep, cache, .. } = self;
+        let mut all: Vec<PreparedRows> = Vec::with_capacity(headers.len());
+        for (dataset, headers) in sweep.datasets.iter().zip(headers) {
+            let name = &dataset.spec.name;
+            let rows = headers
+                .rows(cache, &telling(name, on))
+                .map_err(|error| refused(sweep, dataset, error))?;
+            rows.notices.iter().chain(&rows.notes).for_each(|text| (on.note)(name, text));
+            let n = rows.base.rows;
+            let above: Vec<String> =
+                sweep.evaluate.k.iter().filter(|k| **k > n).map(usize::to_string).collect();
+            if !above.is_empty() {
+                let rows = if n == 1 { "1 row".to_owned() } else { format!("{n} rows") };
+                let above = above.join(", ");
+                let text = format!("its base has {rows}: metrics of k = {above} are not recorded");
+                (on.note)(name, &text);
+            }
+            all.push(rows);
+        }
+        Ok(all)
+    }
+}
+
+fn is_selected(title: &str, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|text| title.contains(text.as_str()))
+}
+
+/// Tells of the progress of `name`'s preparation, and ends it once that is asked for.
+fn telling<'a>(
+    name: &'a str,
+    &Callbacks { progress, cancel, .. }: &Callbacks<'a>,
+) -> impl Fn(data::Progress) -> bool + Sync + use<'a> {
+    move |now| {
+        progress(name, now);
+        !cancel.load(Ordering::Relaxed)
+    }
+}
+
+/// What is wrong with the data, at the key that asks for it.
+fn refused(sweep: &Sweep, dataset: &Dataset, error: PrepareError) -> SessionError {
+    let PrepareError { blame, error } = error;
+    let name = &dataset.spec.name;
+    let help = advice(sweep, dataset, &error);
+    let span = match blame {
+        _ if matches!(error, DataError::Interrupted) => return SessionError::Interrupted,
+        Blame::Base => dataset.source_span.clone(),
+        Blame::Queries => dataset.queries_span.clone(),
+        Blame::Train => dataset.train_span.clone().unwrap_or(dataset.source_span.clone()),
+        Blame::Cache => {
+            return SessionError::Cache { dataset: name.clone(), help, source: error };
+        }
+    };
+    PlanError::of(&sweep.source, span, error, format!("`{name}` cannot be prepared"), help).into()
+}
+
+/// What to do about data that cannot be prepared, with what the user has: keys or flags.
+fn advice(sweep: &Sweep, dataset: &Dataset, error: &DataError) -> Option<String> {
+    let flags = sweep.source.name() == sweep::COMMAND_LINE;
+    let advice = match error {
+        DataError::HoldOut { .. } if flags && dataset.spec.limit.is_some() => {
+            "raise --limit, or name a file of queries with --queries FILE"
+        }
+        DataError::HoldOut { .. } if flags => "name a file of queries with --queries FILE",
+        DataError::HoldOut { .. } if dataset.spec.limit.is_some() => {
+            "hold out fewer rows, raise `limit`, or name a file: queries = \"FILE\""
+        }
+        DataError::HoldOut { .. } => "hold out fewer rows, or name a file: queries = \"FILE\"",
+        DataError::TooManyRows { .. } if flags => "take only the first rows with --limit ROWS",
+        _ => error.remedy()?,
+    };
+    Some(advice.to_owned())
+}
+
+/// A sweep whose cells are known, with what the store has of them.
+#[derive(Debug)]
+pub struct Planned {
+    /// The sweep.
+    pub sweep: Sweep,
+    /// Its data sets, without neighbours.
+    pub rows: Vec<PreparedRows>,
+    /// All cells and skips.
+    pub plan: Plan,
+    /// Positions of the selected cells.
+    selected: Vec<usize>,
+    /// What is recorded already, of all cells.
+    done: HashMap<String, Outcome>,
+    selection: Selection,
+}
+
+/// What is to be done about a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State<'a> {
+    /// There is no record of it.
+    ToRun,
+    /// There is a record, and it is measured again.
+    Again(Outcome),
+    /// There is a record.
+    Done(Outcome),
+    /// It is the same cell as one of this data set, which runs.
+    With(&'a str),
+}
+
+impl State<'_> {
+    /// Whether the cell is measured.
+    pub fn runs(self) -> bool {
+        matches!(self, State::ToRun | State::Again(_))
+    }
+}
+
+impl fmt::Display for State<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::ToRun => f.write_str("to run"),
+            State::Again(outcome) => write!(f, "again: {outcome}"),
+            State::Done(outcome) => write!(f, "done: {outcome}"),
+            State::With(dataset) => write!(f, "same as {dataset}"),
+        }
+    }
+}
+
+/// What cells may use while they run.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    /// Cells at once.
+    pub jobs: usize,
+    /// Per cell.
+    pub limits: Limits,
+    /// Rows per block of the walk over the base; `None`: chosen from the dimension.
+    pub block_rows: Option<usize>,
+}
+
+/// The records of a store cannot be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl StoreError {
+    /// True when there is no room for what was to be stored.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Write(error) if error.is_full_disk())
+    }
+}
+
+impl Planned {
+    /// The names of data sets with the same contents: of each, the first that has them and itself.
+    pub fn same_contents(&self) -> Vec<(&str, &str)> {
+        plan::same_contents(self.rows.iter().map(|rows| (rows.name(), rows.digest.as_str())))
+    }
+
+    /// The store that the sweep names.
+    pub fn store(&self) -> &Path {
+        &self.sweep.run.store
+    }
+
+    /// The selected cells.
+    pub fn cells(&self) -> impl ExactSizeIterator<Item = &Cell> {
+        self.selected.iter().map(|i| &self.plan.cells[*i])
+    }
+
+    /// What is to be done about each of [`Planned::cells`], in their order.
+    pub fn states(&self) -> Vec<State<'_>> {
+        let mut first: HashMap<&str, &str> = HashMap::new();
+        let state = |cell: &'_ Cell| match self.done.get(&cell.key) {
+            None => State::ToRun,
+            // An interrupted cell is not done.
+            Some(Outcome::Cancelled) => State::Again(Outcome::Cancelled),
+            Some(outcome) => {
+                let again = self.selection.force
+                    || match self.selection.rerun {
+                        None => false,
+                        Some(Rerun::Failed) => !outcome.is_ok(),
+                        Some(Rerun::Outcome(wanted)) => wanted == *outcome,
+                    };
+                if again { State::Again(*outcome) } else { State::Done(*outcome) }
+            }
+        };
+        self.cells()
+            .map(|cell| match (state(cell), first.get(cell.key.as_str())) {
+                (done @ State::Done(_), _) => done,
+                (_, Some(other)) => State::With(other),
+                (to_run, None) => {
+                    first.insert(&cell.key, &cell.dataset_name);
+                    to_run
+                }
+            })
+            .collect()
+    }
+
+    /// The selected cells that have to run, each key once.
+    pub fn to_run(&self) -> Vec<&Cell> {
+        let states = self.states();
+        self.cells().zip(states).filter(|(_, state)| state.runs()).map(|(cell, _)| cell).collect()
+    }
+
+    /// Finds the exact neighbours in the data sets of [`Planned::to_run`], or takes those in the
+    /// cache.
+    ///
+    /// # Errors
+    /// Data that cannot be read or kept.
+    pub fn neighbours(&self, on: &Callbacks<'_>) -> Result<Ready, SessionError> {
+        let wanted: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let k = self.sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH);
+        let mut ready = BTreeMap::new();
+        for (i, (dataset, rows)) in self.sweep.datasets.iter().zip(&self.rows).enumerate() {
+            if !wanted.contains(&i) {
+                continue;
+            }
+            let name = rows.name();
+            let prepared = rows
+                .clone()
+                .with_neighbours(k, &telling(name, on))
+                .map_err(|error| refused(&self.sweep, dataset, error))?;
+            let notices = prepared.notices.iter().skip(rows.notices.len());
+            let notes = prepared.notes.iter().skip(rows.notes.len());
+            notices.chain(notes).for_each(|text| (on.note)(name, text));
+            ready.insert(i, prepared);
+        }
+        Ok(Ready(ready))
+    }
+
+    /// Gives records the name that their data set has now: the sweep may have renamed it.
+    ///
+    /// # Errors
+    /// What the store refuses.
+    pub fn rename(&self, store: &mut Store) -> Result<(), StoreError> {
+        if self.done.is_empty() {
+            return Ok(());
+        }
+        let names = names(&self.plan.cells);
+        let mut renamed = store.contents(&Filter::default())?.records;
+        // A record of two names keeps the one that it has.
+        renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {
+            Some(names @ [first, ..]) if !names.contains(&record.dataset.name.as_str()) => {
+                (*first).clone_into(&mut record.dataset.name);
+                true
+            }
+            _ => false,
+        });
+        if renamed.is_empty() { Ok(()) } else { Ok(store.insert_all(&renamed)?) }
+    }
+
+    /// Of `records`, those of the selected cells, under the names that the sweep gives their data
+    /// sets: a record of two cells, whose data sets have one content, once for each.
+    pub fn records_of_cells(&self, records: Vec<Record>) -> Vec<Record> {
+        let names = names(self.cells());
+        let named = |record: Record| {
+            let names = names.get(record.key.as_str()).cloned().unwrap_or_default();
+            names.into_iter().map(move |name| {
+                let mut record = record.clone();
+                name.clone_into(&mut record.dataset.name);
+                record
+            })
+        };
+        records.into_iter().flat_map(named).collect()
+    }
+
+    /// Runs [`Planned::to_run`] and stores a record of each cell as it ends. `on_event` hears of
+    /// it, with the record as it was stored, and for a finished cell in how far its quality
+    /// differs from the record before, where that was measured of the same thing.
+    ///
+    /// # Errors
+    /// The store refuses a record; or the host's own part failed.
+    ///
+    /// # Panics
+    /// When `ready` is of another plan.
+    pub fn run(
+        &self,
+        ready: &Ready,
+        store: &mut Store,
+        capacity: Capacity,
+        cancel: &AtomicBool,
+        on_event: &mut dyn FnMut(RunEvent, Option<&str>),
+    ) -> Result<(), RunError<StoreError>> {
+        let to_run = self.to_run();
+        let run = RunInfo::begin(&self.sweep.name, self.sweep.source.text());
+        let write = |error: WriteError| RunError::Event(error.into());
+        store.begin_run(&run).map_err(write)?;
+        for rows in &self.rows {
+            store.insert_spectrum(&rows.digest, &rows.spectrum).map_err(write)?;
+        }
+        let before = match self.selection.force {
+            true => earlier(store, &to_run).map_err(|error| RunError::Event(error.into()))?,
+            false => HashMap::new(),
+        };
+        let schedule = Schedule {
+            cells: to_run
+                .into_iter()
+                .map(|cell| Scheduled { cell, data: &ready.0[&cell.dataset] })
+                .collect(),
+            evaluation: plan::evaluation(&self.sweep),
+            limits: capacity.limits,
+            jobs: capacity.jobs,
+            run_id: run.run_id,
+            block_rows: capacity.block_rows,
+        };
+        schedule::run(&schedule, cancel, &mut |mut event| {
+            let mut notice = None;
+            if let RunEvent::Finished { record, .. } = &mut event {
+                let earlier = before.get(&record.key);
+                notice = earlier.and_then(|earlier| quality_changed(earlier, record));
+                record.notices.extend(notice.clone());
+                store.insert(record)?;
+            }
+            on_event(event, notice.as_deref());
+            Ok(())
+        })
+    }
+}
+
+/// The data sets with cells to run, by their position in the sweep.
+#[derive(Debug)]
+pub struct Ready(BTreeMap<usize, Prepared>);
+
+impl Ready {
+    /// Data sets whose neighbours are there.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when no cell has to run.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The records that measuring `cells` again will replace, by their keys.
+fn earlier(store: &Store, cells: &[&Cell]) -> Result<HashMap<String, Record>, ReadError> {
+    let wanted: HashSet<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
+    let records = store.contents(&Filter::default())?.records;
+    let keyed = records.into_iter().map(|record| (record.key.clone(), record));
+    Ok(keyed.filter(|(key, _)| wanted.contains(key.as_str())).collect())
+}
+
+/// By key, the names that the sweep gives the data sets of its cells.
+fn names<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> HashMap<&'a str, Vec<&'a str>> {
+    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
+    for cell in cells {
+        names.entry(&cell.key).or_default().push(&cell.dataset_name);
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

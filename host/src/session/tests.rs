@@ -1,0 +1,227 @@
+use std::cell::RefCell;
+use std::fs;
+
+use super::*;
+use crate::plan::testing::{Generator, catalog, sweep};
+use crate::store::Store;
+
+/// A cache folder that does not exist yet, a generator, and what was said.
+struct Desk {
+    folder: tempfile::TempDir,
+    generator: Generator,
+    notes: RefCell<Vec<String>>,
+    cancel: AtomicBool,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            generator: Generator::default(),
+            notes: RefCell::default(),
+            cancel: AtomicBool::new(false),
+        }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Callbacks<'_>) -> T) -> T {
+        act(&Callbacks {
+            expand: &|found, requests| self.generator.expand(found, requests),
+            progress: &|_, _| (),
+            note: &|name, text| self.notes.borrow_mut().push(format!("{name}: {text}")),
+            cancel: &self.cancel,
+        })
+    }
+
+    fn plan_with(
+        &self,
+        rest: &str,
+        done: HashMap<String, Outcome>,
+        selection: &Selection,
+    ) -> Result<Planned, SessionError> {
+        let session = Session::new(sweep(rest), catalog(), self.cache(), done)?;
+        self.with(|on| session.plan(selection, on))
+    }
+
+    fn plan(&self, rest: &str) -> Result<Planned, SessionError> {
+        self.plan_with(rest, HashMap::new(), &Selection::default())
+    }
+
+    fn neighbours(&self, planned: &Planned) -> Ready {
+        self.with(|on| planned.neighbours(on)).unwrap()
+    }
+
+    /// Entries of a folder of the cache; none if it does not exist.
+    fn kept(&self, of: &str) -> usize {
+        fs::read_dir(self.cache().join(of)).map_or(0, Iterator::count)
+    }
+}
+
+const BOTH: &str = "[[method]]\nuse = \"zlattice\"\n";
+
+/// A second data set beside `gauss`.
+const TWO: &str = "[[dataset]]\nname = \"other\"\n\
+                   synthetic = { kind = \"uniform\", n = 500, dim = 16, seed = 1 }\n\
+                   queries = { hold_out = 20 }\n[[method]]\nuse = \"zlattice\"\n";
+
+fn done(planned: &Planned, of: &[usize], outcome: Outcome) -> HashMap<String, Outcome> {
+    of.iter().map(|i| (planned.plan.cells[*i].key.clone(), outcome)).collect()
+}
+
+#[test]
+fn an_impossible_grid_is_refused_before_anything_is_prepared() {
+    let desk = Desk::new();
+    let error = desk.plan("[[method]]\nuse = \"zlattice\"\nparams.parts = 5\n").unwrap_err();
+    assert!(matches!(error, SessionError::Plan(_)), "{error}");
+    assert_eq!(error.to_string(), "zlattice has no valid configuration on `gauss` (d = 16)");
+    assert_eq!(desk.generator.asked.get(), 1);
+    assert!(!desk.cache().exists(), "nothing was read, nothing prepared");
+}
+
+#[test]
+fn what_selects_nothing_is_refused_before_anything_is_prepared() {
+    let desk = Desk::new();
+    let selection = Selection { only: vec!["bits=5".into()], ..Selection::default() };
+    let error = desk.plan_with(BOTH, HashMap::new(), &selection).unwrap_err();
+    assert_eq!(error.to_string(), "--only bits=5 selects none of the 2 cells");
+    let help = miette::Diagnostic::help(&error).unwrap().to_string();
+    assert_eq!(help, "titles look like: gauss zlattice bits=4 seed=42");
+    assert!(!desk.cache().exists());
+}
+
+#[test]
+fn a_header_that_is_wrong_is_said_before_a_generator_is_asked() {
+    let desk = Desk::new();
+    let file = desk.folder.path().join("short.fbin");
+    fs::write(&file, [1; 20]).unwrap();
+    let text = format!(
+        "[[dataset]]\nname = \"short\"\nbase = {:?}\nqueries = {{ hold_out = 1 }}\n{BOTH}",
+        file.to_str().unwrap()
+    );
+    let sweep = Sweep::parse("s.toml", &text, Path::new("")).unwrap();
+    let session = Session::new(sweep, catalog(), desk.cache(), HashMap::new()).unwrap();
+    let error = desk.with(|on| session.plan(&Selection::default(), on)).unwrap_err();
+    assert!(error.to_string().contains("short.fbin: expected"), "{error}");
+    assert_eq!(desk.generator.asked.get(), 0);
+}
+
+#[test]
+fn a_plan_reads_rows_and_seeks_no_neighbour() {
+    let desk = Desk::new();
+    let planned = desk.plan(BOTH).unwrap();
+    assert_eq!(planned.to_run().len(), 2);
+    assert_eq!((desk.kept("rows"), desk.kept("truth")), (1, 0));
+    assert!(planned.rows[0].info().facts.is_none(), "some of them are counted with neighbours");
+}
+
+#[test]
+fn neighbours_are_sought_for_data_sets_with_cells_to_run_alone() {
+    let desk = Desk::new();
+    let planned = desk.plan(TWO).unwrap();
+    let names: Vec<_> = planned.cells().map(|cell| cell.dataset_name.as_str()).collect();
+    assert_eq!(names, ["gauss", "gauss", "other", "other"]);
+    let recorded = done(&planned, &[0, 1, 3], Outcome::Ok);
+    let left = desk.plan_with(TWO, recorded.clone(), &Selection::default()).unwrap();
+    assert_eq!(left.to_run().len(), 1);
+    let ready = desk.neighbours(&left);
+    assert_eq!((ready.len(), desk.kept("truth")), (1, 1));
+    assert_eq!(ready.0[&1].name, "other");
+    assert_eq!(ready.0[&1].digest, left.rows[1].digest);
+    // All done: none at all.
+    let all = done(&planned, &[0, 1, 2, 3], Outcome::Ok);
+    let nothing = desk.plan_with(TWO, all, &Selection::default()).unwrap();
+    assert!(desk.neighbours(&nothing).is_empty() && desk.kept("truth") == 1);
+    // Selected away: the same.
+    let only = Selection { only: vec!["gauss".into()], ..Selection::default() };
+    let selected = desk.plan_with(TWO, recorded, &only).unwrap();
+    assert!(desk.neighbours(&selected).is_empty());
+    assert_eq!(selected.cells().len(), 2);
+}
+
+#[test]
+fn what_is_recorded_is_done_unless_it_is_asked_for_again() {
+    let desk = Desk::new();
+    let planned = desk.plan(BOTH).unwrap();
+    assert_eq!(planned.states(), [State::ToRun, State::ToRun]);
+    let mut recorded = done(&planned, &[0], Outcome::Ok);
+    recorded.extend(done(&planned, &[1], Outcome::Timeout));
+    let (ok, timeout) = (State::Done(Outcome::Ok), State::Done(Outcome::Timeout));
+    let again = State::Again;
+    for (rerun, force, expected) in [
+        (None, false, [ok, timeout]),
+        (None, true, [again(Outcome::Ok), again(Outcome::Timeout)]),
+        (Some(Rerun::Failed), false, [ok, again(Outcome::Timeout)]),
+        (Some(Rerun::Outcome(Outcome::Timeout)), false, [ok, again(Outcome::Timeout)]),
+        (Some(Rerun::Outcome(Outcome::Crashed)), false, [ok, timeout]),
+    ] {
+        let selection = Selection { rerun, force, ..Selection::default() };
+        let planned = desk.plan_with(BOTH, recorded.clone(), &selection).unwrap();
+        assert_eq!(planned.states(), expected, "{selection:?}");
+    }
+    let cancelled = done(&planned, &[0], Outcome::Cancelled);
+    let planned = desk.plan_with(BOTH, cancelled, &Selection::default()).unwrap();
+    assert_eq!(planned.states(), [again(Outcome::Cancelled), State::ToRun]);
+}
+
+#[test]
+fn cells_of_two_data_sets_with_one_content_run_once() {
+    let twin = "[[dataset]]\nname = \"twin\"\n\
+                synthetic = { kind = \"gaussian\", n = 600, dim = 16, seed = 1 }\n\
+                queries = { hold_out = 20 }\n[[method]]\nuse = \"plain\"\n";
+    let desk = Desk::new();
+    let planned = desk.plan(twin).unwrap();
+    assert_eq!(planned.same_contents(), [("gauss", "twin")]);
+    assert_eq!(planned.states(), [State::ToRun, State::With("gauss")]);
+    assert_eq!(desk.neighbours(&planned).len(), 1);
+}
+
+#[test]
+fn a_base_of_fewer_rows_than_k_is_noted() {
+    let desk = Desk::new();
+    desk.plan(&format!("[evaluate]\nk = [1, 590, 9999]\n{BOTH}")).unwrap();
+    let said = desk.notes.borrow();
+    let expected = "gauss: its base has 580 rows: metrics of k = 590, 9999 are not recorded";
+    assert!(said.iter().any(|note| note == expected), "{said:?}");
+}
+
+#[test]
+fn an_interrupted_session_ends_and_keeps_nothing_half_made() {
+    let desk = Desk::new();
+    desk.cancel.store(true, Ordering::Relaxed);
+    assert!(matches!(desk.plan(BOTH), Err(SessionError::Interrupted)));
+    assert!(!desk.cache().exists());
+    let desk = Desk::new();
+    let session = Session::new(sweep(BOTH), catalog(), desk.cache(), HashMap::new()).unwrap();
+    let error = desk.with(|on| {
+        let progress = &|_: &str, _| desk.cancel.store(true, Ordering::Relaxed);
+        session.plan(&Selection::default(), &Callbacks { progress, ..*on }).unwrap_err()
+    });
+    assert!(matches!(error, SessionError::Interrupted), "{error}");
+    assert_eq!(desk.kept("rows"), 0);
+}
+
+#[test]
+fn rows_in_the_cache_may_be_all_that_is_needed() {
+    let desk = Desk::new();
+    let session = |done| Session::new(sweep(BOTH), catalog(), desk.cache(), done).unwrap();
+    let recorded = HashMap::from([("a key".to_owned(), Outcome::Ok)]);
+    assert!(!session(recorded.clone()).may_be_done(), "nothing is prepared");
+    desk.plan(BOTH).unwrap();
+    assert!(session(recorded).may_be_done());
+    assert!(!session(HashMap::new()).may_be_done(), "nothing is recorded");
+}
+
+#[test]
+fn a_plan_without_cells_to_run_stores_no_run() {
+    let desk = Desk::new();
+    let planned = desk.plan(BOTH).unwrap();
+    let recorded = done(&planned, &[0, 1], Outcome::Ok);
+    let planned = desk.plan_with(BOTH, recorded, &Selection::default()).unwrap();
+    assert!(planned.to_run().is_empty());
+    let mut store = Store::open(desk.folder.path().join("s.db")).unwrap();
+    planned.rename(&mut store).unwrap();
+    assert!(store.runs().unwrap().is_empty());
+}
