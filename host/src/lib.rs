@@ -16,4 +16,5 @@ pub mod session;
 pub mod store;
 pub mod suggest;
 pub mod sweep;
+pub mod trial;
 pub mod worker;

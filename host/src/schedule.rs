@@ -16,6 +16,9 @@ use std::thread;
 use std::time::SystemTime;
 use vq_plugin_api::Space;
 
+/// Events on their way to the thread that takes them.
+const WAITING: usize = 256;
+
 /// What all cells of a run share.
 #[derive(Debug)]
 pub struct Schedule<'a> {
@@ -155,7 +158,9 @@ fn run_with<E: std::error::Error + 'static>(
     on_event: &mut dyn FnMut(RunEvent) -> Result<(), E>,
 ) -> Result<(), RunError<E>> {
     let shared = Shared::default();
-    let (events, inbox) = mpsc::channel();
+    // Who waits for `on_event` (a terminal that stands still, a slow disk) must not gather what the
+    // plugins' processes say meanwhile.
+    let (events, inbox) = mpsc::sync_channel(WAITING);
     thread::scope(|scope| {
         let _stop = StopOnPanic(cancel);
         for slot in 0..schedule.jobs.min(schedule.cells.len()) {
@@ -171,7 +176,8 @@ fn run_with<E: std::error::Error + 'static>(
                     let _ = events.send(RunEvent::Started { slot, cell });
                     let ran = run_cell(schedule, *of, measure, cancel, &mut |stage, fraction| {
                         let stage = stage.into();
-                        let _ = events.send(RunEvent::Progress { slot, stage, fraction });
+                        // Left out where many wait: this thread also watches the cell's limits.
+                        let _ = events.try_send(RunEvent::Progress { slot, stage, fraction });
                     });
                     match ran {
                         Ok(Ran::Recorded(record)) => {

@@ -9,13 +9,12 @@ pub mod environment;
 pub(crate) mod exchange;
 pub mod fault;
 mod lines;
-#[cfg(target_os = "linux")]
 mod machine;
 pub(crate) mod memory;
 pub mod protocol;
 pub mod reporter;
 pub mod sandbox;
-mod scratch;
+pub(crate) mod scratch;
 pub mod supervise;
 mod watch;
 pub mod work;

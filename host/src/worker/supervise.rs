@@ -4,7 +4,7 @@
 use super::environment;
 use super::exchange::{AREA, Area, AreaError, FILLED, LENT};
 use super::fault::HostFault;
-use super::lines::{self, Found, Log};
+use super::lines::{self, Found, Log, Proposed};
 use super::machine::{self, Kept};
 use super::memory::{Container, machine_bytes};
 use super::protocol::{
@@ -81,6 +81,8 @@ pub struct Ended {
     pub answer: Answer,
     /// What a check had found, and could not check, by its end.
     pub checked: (Vec<CheckFinding>, Vec<Skip>),
+    /// The configurations that it proposed.
+    pub(super) proposed: Proposed,
     /// Its log lines and the tail of whatever it printed.
     pub log: Option<String>,
     /// That tail alone.
@@ -232,6 +234,7 @@ fn interrupted(started: Instant) -> Ended {
     Ended {
         answer: Answer::Failed { outcome: Outcome::Cancelled, error: "interrupted".to_owned() },
         checked: (Vec::new(), Vec::new()),
+        proposed: Proposed::default(),
         log: None,
         printed: String::new(),
         changed: Vec::new(),
@@ -548,6 +551,7 @@ impl Watched<'_> {
     ) -> Result<Ended, HostFault> {
         let last = children.len() - 1;
         let mut checked = Found::default();
+        let mut proposed = Proposed::default();
         let mut log = Log::default();
         let mut stage = String::from("start");
         // The part of the stage that a call under way covers.
@@ -564,7 +568,13 @@ impl Watched<'_> {
                         // The first answer counts: a process answers once. An engine has none to
                         // give, but that it could not begin.
                         Message::Answer(answer) if number == last || child.held.is_none() => {
-                            if !child.engine() || answer.begins() {
+                            if child.role.is_none() && child.held.is_some() && answer.begins() {
+                                // It had begun: these are the plugin's words.
+                                child.answer.get_or_insert(Answer::Failed {
+                                    outcome: Outcome::Invalid,
+                                    error: "it answered in the host's place".to_owned(),
+                                });
+                            } else if !child.engine() || answer.begins() {
                                 child.answer.get_or_insert(*answer);
                             }
                             let ended = matches!(child.answer, Some(Answer::Ended(_)));
@@ -603,10 +613,14 @@ impl Watched<'_> {
                             checked.finding(finding);
                         }
                         Message::Skipped(skip) if child.role.is_none() => checked.skip(skip),
+                        Message::Proposed { request, proposals } if child.role.is_none() => {
+                            proposed.take(request, proposals);
+                        }
                         Message::Answer(_)
                         | Message::Left(_)
                         | Message::Found(_)
-                        | Message::Skipped(_) => {}
+                        | Message::Skipped(_)
+                        | Message::Proposed { .. } => {}
                     }
                 }
                 Ok((number, Event::Closed(garbage))) => {
@@ -651,7 +665,7 @@ impl Watched<'_> {
                 }
             }
         }
-        self.conclude(children, &stage, killed, log, checked)
+        self.conclude(children, &stage, killed, log, (checked, proposed))
     }
 
     /// Tells the referee of those that left, once all they started is gone too.
@@ -698,7 +712,7 @@ impl Watched<'_> {
         stage: &str,
         killed: Option<(Outcome, String)>,
         log: Log,
-        checked: Found,
+        (checked, proposed): (Found, Proposed),
     ) -> Result<Ended, HostFault> {
         let printed: Vec<String> = children
             .iter_mut()
@@ -718,6 +732,7 @@ impl Watched<'_> {
         Ok(Ended {
             answer: answer?,
             checked: checked.into_parts(),
+            proposed,
             changed: self.kept.end(),
             log: log.text(&printed),
             printed,
