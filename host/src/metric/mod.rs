@@ -185,6 +185,8 @@ pub const METRICS: &[MetricInfo] = {
         metric("fit_s", "s", Lower, "time to fit"),
         metric("compress_vectors_per_s", "vectors/s", Higher, "vectors compressed per second"),
         metric("decompress_vectors_per_s", "vectors/s", Higher, "vectors decompressed per second"),
+        metric("compress_vectors_per_s_streaming", "vectors/s", Higher, "the same where rows and codes come from memory, of fast methods"),
+        metric("decompress_vectors_per_s_streaming", "vectors/s", Higher, "likewise for decompressing"),
         metric("score_codes_per_s", "codes/s", Higher, "codes scored per second"),
         metric("overhead_s", "s", Lower, "wall time of the cell around its measuring"),
         metric("empty_call_s", "s", Neither, "time of a call that does nothing: what is not the method's in each timed call"),
