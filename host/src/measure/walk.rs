@@ -3,7 +3,7 @@
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::revisit::{Visits, exact};
-use super::timing::{Timed, time};
+use super::timing::{Timed, time, time_streaming};
 use super::{Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
 use crate::metric::retrieval::RANK_DEPTH;
@@ -90,7 +90,13 @@ impl Cell<'_> {
             expected: &first_block,
             spoilt: |_: f32| f32::NAN,
         };
-        time(self, decoder, &timed, |rows| Request::Decompress { rows }, metrics)?;
+        let request = |rows| Request::Decompress { rows };
+        let call = time(self, decoder, &timed, request, metrics)?;
+        let lend = |decoder: &mut Peer<'_>, first, len: usize| {
+            codes.read(first, decoder.lend_codes(len * width)?)
+        };
+        let call = (call, self.bytes_moved(codes));
+        time_streaming(self, decoder, &timed, call, request, lend, metrics)?;
 
         let ids = |knn: Knn<'_>| -> Vec<Vec<u32>> {
             let rows = knn.finish().into_iter();
