@@ -61,7 +61,7 @@ fn method(id: &str, params: Vec<Param>) -> Descriptor {
         needs_training: false,
         deterministic: true,
         thread_safe: true,
-        has_scorer: false,
+        extensions: Vec::new(),
         params,
     }
 }

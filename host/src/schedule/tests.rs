@@ -7,7 +7,6 @@ use super::*;
 use crate::plan::testing::{Generator, catalog_of, sweep};
 use crate::session::{Callbacks, Planned, Selection, Session};
 use crate::worker::protocol::Measured;
-use crate::worker::supervise::Peaks;
 
 /// Eight cells of a method that is described in memory, and a file that stands for its library.
 struct Place {
@@ -72,7 +71,7 @@ impl Place {
             &schedule,
             &|_, _, job, _, _, progress| {
                 progress("fit", 0.5);
-                measure(bits(&job.engine.config)).map(ended)
+                measure(bits(&job.engine.config)).map(Ended::testing)
             },
             &AtomicBool::new(false),
             &mut |event| {
@@ -108,19 +107,6 @@ fn measured() -> Answer {
         unproven: None,
         notices: Vec::new(),
     })
-}
-
-fn ended(answer: Answer) -> Ended {
-    Ended {
-        answer,
-        checked: (Vec::new(), Vec::new()),
-        log: None,
-        printed: String::new(),
-        changed: Vec::new(),
-        sandbox: None,
-        peaks: Peaks { encoder: 7, decoder: 5 },
-        wall_s: 0.25,
-    }
 }
 
 fn fault() -> HostFault {
@@ -165,7 +151,7 @@ fn a_cell_that_fails_is_recorded_and_the_others_run() {
                    _: &Limits,
                    _: &AtomicBool,
                    _: &mut dyn FnMut(&str, f32)| {
-        Ok(ended(match bits(&job.engine.config) {
+        Ok(Ended::testing(match bits(&job.engine.config) {
             3 => Answer::Failed { outcome: Outcome::Crashed, error: "it fell".into() },
             _ => measured(),
         }))
@@ -238,7 +224,7 @@ fn who_cannot_store_a_record_ends_the_run() {
                    _: &CellJob<'_>,
                    _: &Limits,
                    _: &AtomicBool,
-                   _: &mut dyn FnMut(&str, f32)| Ok(ended(measured()));
+                   _: &mut dyn FnMut(&str, f32)| Ok(Ended::testing(measured()));
     let error = run_with(&place.schedule(1), &measure, &cancel, &mut |event| {
         if let RunEvent::Finished { .. } = event {
             finished += 1;
@@ -262,7 +248,7 @@ fn what_is_cancelled_starts_no_further_cell() {
                    _: &mut dyn FnMut(&str, f32)| {
         cancel.store(true, Ordering::Relaxed);
         let error = "interrupted".to_owned();
-        Ok(ended(Answer::Failed { outcome: Outcome::Cancelled, error }))
+        Ok(Ended::testing(Answer::Failed { outcome: Outcome::Cancelled, error }))
     };
     let mut outcomes = Vec::new();
     run_with(&place.schedule(1), &measure, &cancel, &mut |event| {

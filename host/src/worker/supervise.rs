@@ -97,6 +97,24 @@ pub struct Ended {
     pub wall_s: f64,
 }
 
+#[cfg(test)]
+impl Ended {
+    /// A cell that ended with this answer after a quarter of a second, and said nothing.
+    pub(crate) fn testing(answer: Answer) -> Self {
+        Ended {
+            answer,
+            checked: (Vec::new(), Vec::new()),
+            proposed: Proposed::default(),
+            log: None,
+            printed: String::new(),
+            changed: Vec::new(),
+            sandbox: None,
+            peaks: Peaks { encoder: 7, decoder: 5 },
+            wall_s: 0.25,
+        }
+    }
+}
+
 enum Event {
     Line(Message),
     /// The end of a child's pipe, and how many lines of it were none.
