@@ -31,10 +31,21 @@ pub fn evict<T>(values: &[T]) -> bool {
     }
 }
 
+/// Has `values`, which are needed soon, come into the caches meanwhile.
+#[inline]
+pub(crate) fn fetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    x86_64::each_line(values.as_ptr().cast(), size_of_val(values), x86_64::fetch_line);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
     use std::arch::asm;
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _mm_clflush, _mm_mfence};
+    use std::arch::x86_64::{
+        __cpuid, __cpuid_count, _MM_HINT_T0, _mm_clflush, _mm_mfence, _mm_prefetch,
+    };
 
     /// Bytes of a cache line.
     const LINE: usize = 64;
@@ -56,6 +67,12 @@ mod x86_64 {
     pub(super) fn wait() {
         // SAFETY: orders memory accesses, and is a part of every x86-64.
         unsafe { _mm_mfence() };
+    }
+
+    #[inline(always)]
+    pub(super) fn fetch_line(line: *const u8) {
+        // SAFETY: a hint, which faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
     }
 
     /// Only where there is CLFLUSHOPT.

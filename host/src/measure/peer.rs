@@ -485,6 +485,21 @@ impl<'a> Peer<'a> {
         Some(copy)
     }
 
+    /// Whether the values in `at` of the output of `len` values that the last call put out are `known`.
+    pub(super) fn has_put_out<T: Plain + PartialEq>(
+        &self,
+        len: usize,
+        at: &Range<usize>,
+        known: &[T],
+    ) -> bool {
+        let slot = slots(&[len.saturating_mul(size_of::<T>())]).and_then(|mut slots| slots.pop());
+        let Some(start) = slot.map(|slot| slot.start).filter(|_| known.len() == at.len()) else {
+            return false;
+        };
+        let bytes = start + at.start * size_of::<T>()..start + at.end * size_of::<T>();
+        self.filled.is(bytes, known)
+    }
+
     /// Spoils the values in `at` of an output of `len` values, so that it shows whether the next call writes them.
     pub(super) fn spoil<T: Plain>(&mut self, len: usize, at: Range<usize>, with: T) {
         let slot = slots(&[len * size_of::<T>()]).and_then(|mut slots| slots.pop());

@@ -170,8 +170,7 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
         let took =
             peer.timed(self.timed.function, &(self.request)(items), size_of_val(expected))?;
         for part in parts {
-            let put_out = peer.put_out(expected.len(), &part);
-            self.compare(put_out.as_deref(), expected.get(part))?;
+            self.compare(peer, expected.len(), &part, expected.get(part.clone()))?;
         }
         Ok(took)
     }
@@ -197,7 +196,7 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
         }
         let took = peer.timed(function, &request, output)?.max(Duration::from_nanos(1));
         for (part, known) in parts.iter().zip(&known) {
-            self.compare(peer.put_out(values, part).as_deref(), known.as_deref())?;
+            self.compare(peer, values, part, known.as_deref())?;
         }
         Ok(Some(took))
     }
@@ -229,9 +228,15 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
         }
     }
 
-    /// That what was `put_out` is what is known.
-    fn compare(&self, put_out: Option<&[T]>, known: Option<&[T]>) -> Result<(), Failure> {
-        if put_out.is_some() && put_out == known {
+    /// That the part `at` of an output of so many values is `known`.
+    fn compare(
+        &self,
+        peer: &Peer<'_>,
+        values: usize,
+        at: &Range<usize>,
+        known: Option<&[T]>,
+    ) -> Result<(), Failure> {
+        if known.is_some_and(|known| peer.has_put_out(values, at, known)) {
             return Ok(());
         }
         Err(Failure::invalid(format!(

@@ -230,6 +230,20 @@ impl Area {
         }
     }
 
+    /// True if the values in `range` are `known`.
+    pub(crate) fn is<T: Plain + PartialEq>(&self, range: Range<usize>, known: &[T]) -> bool {
+        assert_eq!(range.len(), size_of_val(known), "as many values as are known");
+        let mut pieces: Vec<_> = known.chunks(LITTLE).map(|known| (known, true)).collect();
+        let (whole, rest) = pieces.split_at_mut(known.len() / LITTLE);
+        let compare = |(known, same): &mut (&[T], bool), _: usize, copy: &mut [T]| {
+            *same = *known == copy;
+        };
+        let end = range.start + whole.len() * LITTLE * size_of::<T>();
+        self.copy_rows(range.start..end, whole, compare);
+        self.copy_rows(end..range.end, rest, compare);
+        pieces.into_iter().all(|(_, same)| same)
+    }
+
     /// Copies the values in `range` out, row by row, one for each of `states`, and hands the pieces of a
     /// row to `look` one after the other (its state, the position of the first value, the copy). As
     /// [`copy`](Self::copy), but nothing is kept.
@@ -242,7 +256,7 @@ impl Area {
         let width = range.len() / size_of::<T>() / states.len().max(1);
         assert_eq!(range.len(), states.len() * width * size_of::<T>(), "a row for each state");
         let start = Address(self.at(&range).as_ptr());
-        states.par_iter_mut().enumerate().for_each(|(row, state)| {
+        let copy_row = |(row, state): (usize, &mut S)| {
             let mut copy = [T::default(); LITTLE];
             for from in (0..width).step_by(LITTLE) {
                 let copy = &mut copy[..LITTLE.min(width - from)];
@@ -254,7 +268,11 @@ impl Area {
                 unsafe { std::ptr::copy_nonoverlapping(from, to, size_of_val(copy)) };
                 look(state, first, copy);
             }
-        });
+        };
+        match range.len() > PIECE {
+            true => states.par_iter_mut().enumerate().for_each(copy_row),
+            false => states.iter_mut().enumerate().for_each(copy_row),
+        }
     }
 
     /// Drops the first `bytes` bytes of the room from the processor's caches, for both sides; false where
@@ -505,6 +523,8 @@ mod tests {
             *sum += first as f32 + copy.iter().sum::<f32>();
         });
         assert_eq!(sums, [7.5, 12.5]);
+        assert!(referee.is(out[1].clone(), &[1.5; 10]));
+        assert!(!referee.is(out[1].clone(), &[[1.5; 9].as_slice(), &[2.5]].concat()));
         assert!(referee.intact(&out));
         let place = out[0].end;
         engine.slice::<u8>(place..place + 1).fill(0);
