@@ -41,21 +41,32 @@ pub enum TrialError {
     /// The host's own part.
     #[error(transparent)]
     Host(#[from] HostFault),
+    /// The library.
+    #[error("the library cannot be read any more: {0}")]
+    Library(#[from] std::io::Error),
 }
 
-/// The rows of all cells; gone when dropped.
+/// A library under trial, and the rows of all cells, which are gone when this is dropped.
 #[derive(Debug)]
-pub struct Trial {
+pub struct Trial<'a> {
+    library: &'a Path,
+    digests: Digests,
+    limits: &'a Limits,
+    cancel: &'a AtomicBool,
     datasets: Vec<Prepared>,
     _folder: Scratch,
 }
 
-impl Trial {
+impl<'a> Trial<'a> {
     /// Draws the rows and finds their neighbours: some hundredths of a second.
     ///
     /// # Errors
-    /// No place for them.
-    pub fn prepare(cancel: &AtomicBool) -> Result<Self, TrialError> {
+    /// No place for them, or no library.
+    pub fn prepare(
+        library: &'a Path,
+        limits: &'a Limits,
+        cancel: &'a AtomicBool,
+    ) -> Result<Self, TrialError> {
         let folder = Scratch::make()?;
         let rows = |(dim, metric): (usize, Metric)| {
             let kind = SyntheticKind::Gaussian;
@@ -70,31 +81,37 @@ impl Trial {
             prepare(&spec, 100, &folder.work(), &|_| !cancel.load(Ordering::Relaxed))
         };
         let datasets = SPACES.into_iter().map(rows).collect::<Result<_, _>>()?;
-        Ok(Trial { datasets, _folder: folder })
+        let digests = digests(library)?;
+        Ok(Trial { library, digests, limits, cancel, datasets, _folder: folder })
     }
 
-    /// Measures `method` of the `library` once for each data set, in its default configuration but
+    /// Measures `method` of the library once for each data set, in its default configuration but
     /// for what is `fixed`, and adds to `checked` what a run would not record as `ok` and proven.
     ///
     /// # Errors
     /// As [`ask::check`].
     pub fn of(
         &self,
-        library: &Path,
         method: &Descriptor,
         fixed: &Config,
-        limits: &Limits,
-        cancel: &AtomicBool,
         on_step: &mut dyn FnMut(&Step),
         checked: &mut CheckedMethod,
     ) -> Result<(), CheckError> {
+        let Trial { library, digests, limits, cancel, .. } = self;
         let rule = conformance::rule(conformance::AS_IN_RUN);
+        let broken = |severity: &str, function: String, input: String, found| CheckFinding {
+            rule: rule.id.to_owned(),
+            severity: severity.to_owned(),
+            function,
+            input,
+            found,
+            contract: rule.contract.to_owned(),
+        };
         let skip = |place: String, why: String| Skip { rule: rule.id.to_owned(), place, why };
         if checked.findings.iter().any(|finding| finding.severity == "error") {
             checked.skipped.push(skip(String::new(), "it breaks other rules".to_owned()));
             return Ok(());
         }
-        let digests = digests(library).map_err(|e| CheckError::Worker(e.to_string()))?;
         on_step(&Step { function: "expand_grid".to_owned(), rule: rule.id.to_owned() });
         let requests = self.datasets.iter().flat_map(|data| requests(data, method, fixed));
         let sandbox = limits.sandbox;
@@ -104,7 +121,12 @@ impl Trial {
             Ok(answers) => answers,
             Err(ExpandError::Host(fault)) => return Err(fault.into()),
             Err(_) if cancel.load(Ordering::Relaxed) => return Err(CheckError::Interrupted),
-            Err(error) => return Err(CheckError::Worker(error.to_string())),
+            Err(error) => {
+                let (function, found) = ("expand_grid".to_owned(), error.to_string());
+                let input = "the default configuration and the default grid".to_owned();
+                checked.findings.push(broken("error", function, input, found));
+                return Ok(());
+            }
         };
         for (data, answers) in self.datasets.iter().zip(answers.chunks(2)) {
             let config = match first(&method.params, answers) {
@@ -125,7 +147,7 @@ impl Trial {
             };
             let cell = CellJob { engine, data, evaluation: &evaluation(), block_rows: None };
             checked.checks += 1;
-            let ended = measure(library, &digests, &cell, limits, cancel, &mut |now, _| {
+            let ended = measure(library, digests, &cell, limits, cancel, &mut |now, _| {
                 if stage != now {
                     now.clone_into(&mut stage);
                     let function = stage.clone();
@@ -137,21 +159,24 @@ impl Trial {
             }
             let logs = [checked.log.take(), ended.log.clone()].into_iter().flatten();
             checked.log = Some(logs.collect::<Vec<_>>().join("\n")).filter(|log| !log.is_empty());
-            match verdict(ended, limits) {
-                Verdict::AsPromised => {}
+            let (severity, function, found) = match verdict(ended, limits) {
+                Verdict::AsPromised => continue,
                 Verdict::NotHeld(why) => {
                     let why = format!("it is ok; that it is proven cannot be shown: {why}");
                     checked.skipped.push(skip(place, why));
+                    continue;
                 }
-                Verdict::Otherwise { severity, found } => checked.findings.push(CheckFinding {
-                    rule: rule.id.to_owned(),
-                    severity: severity.to_owned(),
-                    function: stage,
-                    input: format!("a cell as in a run: {} rows, {place}", data.base.rows),
-                    found,
-                    contract: rule.contract.to_owned(),
-                }),
+                Verdict::Unproven { function, why } => {
+                    ("warning", function.to_owned(), format!("ok, but unproven: {why}"))
+                }
+                Verdict::Otherwise(found) => ("error", stage, found),
+            };
+            // Once, if each cell says so.
+            if checked.findings.iter().any(|f| f.rule == rule.id && f.found == found) {
+                continue;
             }
+            let input = format!("a cell as in a run: {} rows, {place}", data.base.rows);
+            checked.findings.push(broken(severity, function, input, found));
         }
         Ok(())
     }
@@ -162,28 +187,28 @@ enum Verdict {
     AsPromised,
     /// `ok`; this system, or the user, does not hold plugins so that more could be said.
     NotHeld(String),
-    Otherwise {
-        severity: &'static str,
-        found: String,
+    /// `ok`, by which function's fault it heads no table, and why.
+    Unproven {
+        function: &'static str,
+        why: String,
     },
+    Otherwise(String),
 }
 
 fn verdict(ended: Ended, limits: &Limits) -> Verdict {
-    let found = match ended.answer {
-        Answer::Measured(Measured { unproven: None, .. }) => return Verdict::AsPromised,
-        Answer::Measured(Measured { unproven: Some(reason), .. }) => {
+    match ended.answer {
+        Answer::Measured(Measured { unproven: None, .. }) => Verdict::AsPromised,
+        Answer::Measured(Measured { unproven: Some(why), .. }) => {
             if !limits.sandbox || !sandbox::keeps_files() {
-                return Verdict::NotHeld(reason);
+                return Verdict::NotHeld(why);
             }
-            // Honest, but no table is led by it.
-            let found = format!("ok, but unproven: {reason}");
-            return Verdict::Otherwise { severity: "warning", found };
+            let function = if why.contains("scorer") { "score" } else { "save" };
+            Verdict::Unproven { function, why }
         }
-        Answer::Failed { outcome, error } => format!("{outcome}: {error}"),
-        Answer::Replaced { how } => format!("the library {how}"),
-        _ => "crashed: the worker answered another question".to_owned(),
-    };
-    Verdict::Otherwise { severity: "error", found }
+        Answer::Failed { outcome, error } => Verdict::Otherwise(format!("{outcome}: {error}")),
+        Answer::Replaced { how } => Verdict::Otherwise(format!("the library {how}")),
+        _ => Verdict::Otherwise("crashed: the worker answered another question".to_owned()),
+    }
 }
 
 /// The default configuration with what is `fixed`, and, where that cannot be here, the grid's first.

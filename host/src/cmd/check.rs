@@ -56,7 +56,7 @@ pub(super) fn check(args: &cli::CheckArgs) -> miette::Result<ExitCode> {
     let mut checked = Checked { methods: Vec::new() };
     let chosen = chosen(&about, &args.method)?;
     let fixed = fixed(&chosen, &args.param)?;
-    let trial = Trial::prepare(&CANCEL);
+    let trial = Trial::prepare(&file, &limits, &CANCEL);
     not_interrupted()?;
     let trial = trial.map_err(trial_fault)?;
     for descriptor in chosen {
@@ -73,8 +73,7 @@ pub(super) fn check(args: &cli::CheckArgs) -> miette::Result<ExitCode> {
         };
         let mut done = ask::check(&file, method, fixed.clone(), &limits, &CANCEL, &mut show);
         if let Ok(report) = &mut done
-            && let Err(error) =
-                trial.of(&file, descriptor, &fixed, &limits, &CANCEL, &mut show, report)
+            && let Err(error) = trial.of(descriptor, &fixed, &mut show, report)
         {
             done = Err(error);
         }
@@ -113,7 +112,7 @@ pub(super) fn check(args: &cli::CheckArgs) -> miette::Result<ExitCode> {
 fn trial_fault(error: TrialError) -> miette::Report {
     match error {
         TrialError::Host(fault) => fault.into(),
-        TrialError::Rows(error) => miette!("{error}"),
+        error => miette!("{error}"),
     }
 }
 

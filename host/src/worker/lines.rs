@@ -50,9 +50,9 @@ const MAX_NOTES: usize = 20;
 /// Findings of a check and skipped checks that are kept, and about how many bytes of them.
 const MAX_FOUND: usize = 10_000;
 const MAX_FOUND_BYTES: usize = 4 << 20;
-/// Configurations of one method that are kept, and about how many bytes of names and values.
+/// Configurations of one method that are kept, and about how many bytes of them.
 const MAX_PROPOSED: usize = 100_000;
-const MAX_PROPOSED_BYTES: usize = 32 << 20;
+const MAX_PROPOSED_BYTES: usize = 48 << 20;
 /// Characters of a log line, an error or a field of a finding, and of a stage, that are kept.
 const MAX_TEXT: usize = 4096;
 const MAX_STAGE: usize = 400;
@@ -344,8 +344,11 @@ impl Proposed {
     }
 }
 
-/// Bytes of the texts and values of a proposal.
+/// About how many bytes a proposal takes.
 fn bytes_of(proposal: &Proposal) -> usize {
+    /// A node of a map, with room for this many entries.
+    const NODE: usize = 640;
+    const ENTRIES: usize = 11;
     fn of(value: &Value) -> usize {
         let own = match value {
             Value::Str(text) => text.len(),
@@ -358,7 +361,8 @@ fn bytes_of(proposal: &Proposal) -> usize {
         Proposal::Emit { config, label, .. } => (config, label),
         Proposal::Skip { config, reason } => (config, reason),
     };
-    text.len() + config.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>()
+    let entries = config.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>();
+    size_of::<Proposal>() + text.len() + config.len().div_ceil(ENTRIES) * NODE + entries
 }
 
 #[cfg(test)]
@@ -472,9 +476,9 @@ mod tests {
         let mut many = Proposed::default();
         (0..MAX_PROPOSED / 1000 + 5).for_each(|_| many.take(0, vec![proposal(""); 1000]));
         assert!(many.answers.is_empty());
-        assert!(many.into_answers(1).unwrap_err().contains("more than 100000"));
+        assert!(many.into_answers(1).unwrap_err().contains("more than 100000 configurations"));
         let mut long = Proposed::default();
-        (0..40).for_each(|_| long.take(0, vec![proposal(&"x".repeat(1 << 20))]));
+        (0..60).for_each(|_| long.take(0, vec![proposal(&"x".repeat(1 << 20))]));
         assert!(long.into_answers(1).is_err());
         for request in [1, usize::MAX] {
             let mut strange = Proposed::default();

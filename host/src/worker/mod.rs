@@ -4,6 +4,8 @@
 //! child may touch in [`sandbox`], what was the host's own fault in [`fault`].
 
 pub mod ask;
+mod cause;
+mod children;
 mod engine;
 pub mod environment;
 pub(crate) mod exchange;
