@@ -75,7 +75,7 @@ fn what_a_search_may_not_answer_makes_the_cell_invalid() {
         ("twice", (KEPT, "if (place < k) best[place] = now, ids[place] = i / 2;\n  }"), "is found twice"),
         ("unsorted", (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  if (k > 1 && ask->n > 1) best[1] = best[0] - 1, best[0] = best[0] + 1;"), "is nearer than the one before it"),
         ("nan", (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  best[0] = NAN;"), "the estimate NaN"),
-        ("nothing", ("if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, search_query, &ask);", "(void)search_query, (void)ask;"), "search returned nothing"),
+        ("nothing", ("if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, search_query, &ask);", "(void)search_query, (void)ask, (void)ctx;"), "search returned nothing"),
         ("other", (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  best[0] -= 1;"), "though it claims to rank them"),
     ];
     for (name, edit, words) in faults {
