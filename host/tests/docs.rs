@@ -73,7 +73,14 @@ fn the_code_in_the_guide_is_that_of_the_examples() {
     let sources = |paths: &[&str]| paths.iter().map(|path| read(path)).collect::<Vec<_>>();
     let languages = [
         ("toml", sources(&["examples/zlattice/Cargo.toml", "examples/residual/Cargo.toml"])),
-        ("rust", sources(&["examples/zlattice/src/lib.rs", "examples/residual/src/lib.rs"])),
+        (
+            "rust",
+            sources(&[
+                "examples/zlattice/src/lib.rs",
+                "examples/residual/src/lib.rs",
+                "examples/rabitq/src/lib.rs",
+            ]),
+        ),
         ("c", sources(&["examples/c-sq8/c_sq8.c"])),
     ];
     for (language, sources) in languages {
@@ -120,13 +127,14 @@ fn the_commands_in_the_guide_work_in_the_examples() {
             }
         }
     };
+    let examples = ["zlattice", "residual", "rabitq", "c-sq8"];
     place_all("", &["examples", "target", ".git"]);
-    place_all("examples", &["zlattice", "residual", "c-sq8"]);
+    place_all("examples", &examples);
     // Dependencies are compiled once, not once for each run of this test.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new");
     std::fs::create_dir_all(&target).unwrap();
-    for example in ["examples/zlattice", "examples/residual", "examples/c-sq8"] {
-        place_all(example, &["target", "plugins", "results", DLL_SUFFIX]);
+    for example in examples.map(|name| format!("examples/{name}")) {
+        place_all(&example, &["target", "plugins", "results", DLL_SUFFIX]);
         symlink(&target, copy.path().join(example).join("target")).unwrap();
     }
     let host = Path::new(env!("CARGO_BIN_EXE_vq-host")).parent().unwrap();
@@ -135,7 +143,7 @@ fn the_commands_in_the_guide_work_in_the_examples() {
     let path = std::env::join_paths(path).unwrap();
     let commands = commands(&read("docs/adding-a-method.md"));
     let places: Vec<&str> = commands.iter().map(|(example, _)| example.as_str()).collect();
-    assert_eq!(places, ["zlattice", "residual", "c-sq8"]);
+    assert_eq!(places, ["zlattice", "residual", "rabitq", "c-sq8"]);
     for (example, block) in &commands {
         if example == "c-sq8" && Command::new("cc").arg("--version").output().is_err() {
             println!("skipped: there is no C compiler");

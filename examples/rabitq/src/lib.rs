@@ -1,8 +1,7 @@
 //! RaBitQ: a row is turned at random and each coordinate keeps its sign, o̅ = sign(P·(x − c))/√d, with
 //! ‖x − c‖ and ⟨o̅, o⟩ beside the d bits, o the unit vector of P·(x − c).
 //!
-//! Gao & Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for Approximate
-//! Nearest Neighbor Search", 2024.
+//! Gao & Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound …", 2024.
 #![forbid(unsafe_code)]
 
 use vq_blocks::rotated::{Centring, Format, Frame, Layout, Query, Sums, Turn};
@@ -28,10 +27,8 @@ pub struct Rabitq {
 }
 
 type Rows<'a> = ArrayView2<'a, f32>;
-type RowsMut<'a> = ArrayViewMut2<'a, f32>;
 type Codes<'a> = ArrayView2<'a, u8>;
 type CodesMut<'a> = ArrayViewMut2<'a, u8>;
-
 const BLOCK: usize = 256; // rows of one task
 
 impl Rabitq {
@@ -78,7 +75,7 @@ impl Quantizer for Rabitq {
     }
 
     /// The multiple of o̅ nearest to the row: ‖x − c‖·⟨o̅, o⟩·o̅. Estimates use ‖x − c‖/⟨o̅, o⟩ instead.
-    fn decompress(&self, codes: Codes, x: RowsMut, ctx: &Context) -> Result<(), Error> {
+    fn decompress(&self, codes: Codes, x: ArrayViewMut2<f32>, ctx: &Context) -> Result<(), Error> {
         ctx.par_blocks(codes, x, BLOCK, |codes, x| {
             let mut y = Array2::zeros(x.raw_dim());
             let scales = self.layout.read_rows(codes, y.view_mut(), |signs, [norm, cosine], y| {
@@ -136,8 +133,7 @@ impl Scorer for Rabitq {
         sums.write(packed, estimates);
         let deviations = self.epsilon / ((self.space.dim - 1).max(1) as f64).sqrt();
         let scalar = |j| self.layout.scalars(packed, estimates.len(), j).map(f64::from);
-        let (norms, cosines) = (scalar(0), scalar(1));
-        for (i, (norm, cosine)) in norms.zip(cosines).enumerate() {
+        for (i, (norm, cosine)) in scalar(0).zip(scalar(1)).enumerate() {
             let inverse = if cosine > 0.0 { norm / cosine } else { 0.0 };
             let inner = inverse * f64::from(estimates[i]);
             estimates[i] = query.estimate(inner, norm * norm);
