@@ -394,8 +394,7 @@ impl<'a> Peer<'a> {
         negated: bool,
         bounds: Option<&mut [f32]>,
         before: Before,
-        states: &mut [S],
-        look: impl Fn(&mut S, usize, &[f32]) + Sync,
+        (states, look): (&mut [S], impl Fn(&mut S, usize, &[f32]) + Sync),
     ) -> Result<Duration, Failure> {
         let request = Request::Score { queries: queries.len(), bounds: bounds.is_some() };
         let bytes = 4 * queries.len() * n;
@@ -449,9 +448,10 @@ impl<'a> Peer<'a> {
         before: Before,
     ) -> Result<Duration, Failure> {
         let mut rows: Vec<_> = scores.chunks_exact_mut(codes.1).collect();
-        self.score_into(queries, codes, negated, None, before, &mut rows, |row, from, piece| {
+        let keep = |row: &mut &mut [f32], from: usize, piece: &[f32]| {
             row[from..from + piece.len()].copy_from_slice(piece);
-        })
+        };
+        self.score_into(queries, codes, negated, None, before, (&mut rows, keep))
     }
 
     /// The values in `at` of the output of `len` values that the last call put out.
