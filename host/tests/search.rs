@@ -59,7 +59,8 @@ fn a_search_that_ranks_estimates_finds_what_they_rank() {
 #[test]
 fn a_search_that_claims_no_ranking_is_judged_by_what_it_finds() {
     let looks = "float now = estimate(ask->self, query, ask->codes + i * ask->self->dim);";
-    let skips = "float now = i % 2 ? 1e30f : estimate(ask->self, query, ask->codes + i * ask->self->dim);";
+    let skips =
+        "float now = i % 2 ? 1e30f : estimate(ask->self, query, ask->codes + i * ask->self->dim);";
     let edits = [(".flags = VQ_SEARCH_RANKS_ESTIMATES, ", ""), (looks, skips)];
     let Some(record) = record("skips", &edits) else { return };
     assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
@@ -71,12 +72,42 @@ fn a_search_that_claims_no_ranking_is_judged_by_what_it_finds() {
 #[test]
 fn what_a_search_may_not_answer_makes_the_cell_invalid() {
     let faults = [
-        ("beyond", (KEPT, "if (place < k) best[place] = now, ids[place] = i + ask->n;\n  }"), "holds row"),
-        ("twice", (KEPT, "if (place < k) best[place] = now, ids[place] = i / 2;\n  }"), "is found twice"),
-        ("unsorted", (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  if (k > 1 && ask->n > 1) best[1] = best[0] - 1, best[0] = best[0] + 1;"), "is nearer than the one before it"),
-        ("nan", (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  best[0] = NAN;"), "the estimate NaN"),
-        ("nothing", ("if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, search_query, &ask);", "(void)search_query, (void)ask, (void)ctx;"), "search returned nothing"),
-        ("other", (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  best[0] -= 1;"), "though it claims to rank them"),
+        (
+            "beyond",
+            (KEPT, "if (place < k) best[place] = now, ids[place] = i + ask->n;\n  }"),
+            "holds row",
+        ),
+        (
+            "twice",
+            (KEPT, "if (place < k) best[place] = now, ids[place] = i / 2;\n  }"),
+            "is found twice",
+        ),
+        (
+            "unsorted",
+            (
+                KEPT,
+                "if (place < k) best[place] = now, ids[place] = i;\n  }\n  if (k > 1 && ask->n > 1) best[1] = best[0] - 1, best[0] = best[0] + 1;",
+            ),
+            "is nearer than the one before it",
+        ),
+        (
+            "nan",
+            (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  best[0] = NAN;"),
+            "the estimate NaN",
+        ),
+        (
+            "nothing",
+            (
+                "if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, search_query, &ask);",
+                "(void)search_query, (void)ask, (void)ctx;",
+            ),
+            "search returned nothing",
+        ),
+        (
+            "other",
+            (KEPT, "if (place < k) best[place] = now, ids[place] = i;\n  }\n  best[0] -= 1;"),
+            "though it claims to rank them",
+        ),
     ];
     for (name, edit, words) in faults {
         let Some(record) = record(name, &[edit]) else { return };

@@ -1,7 +1,7 @@
 //! The encoder's part of a cell: fit, save, encode the base block by block, then the queries.
 
 use super::peer::{Before, Fitted, Model, Peer};
-use super::timing::{Timed, time};
+use super::timing::{Timed, time, time_streaming};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::worker::exchange::{Opened, Request};
 use crate::worker::reporter::Failure;
@@ -104,8 +104,12 @@ impl Cell<'_> {
             spoilt: |byte: u8| !byte,
         };
         let rows = |rows| Request::Compress { rows };
-        let empty_call = super::timing::empty_call(encoder)?;
-        time(self, encoder, &timed, rows, metrics)?;
+        let call = time(self, encoder, &timed, rows, metrics)?;
+        let lend = |encoder: &mut Peer<'_>, first, len| {
+            Ok(self.base.read(first, encoder.lend_rows(len)?)?)
+        };
+        let call = (call, self.bytes_moved(codes));
+        time_streaming(self, encoder, &timed, call, rows, lend, metrics)?;
 
         // The base is sealed: now the queries may be seen.
         self.part("compress", 0, 1, 1);
@@ -123,6 +127,7 @@ impl Cell<'_> {
                 ));
             }
         }
+        let empty_call = encoder.empty_call()?;
         let witness = Witness { scores, ..witness };
         let model = saved;
         Ok(Encoded { opened, fitted, fit_s, model, queries, train, witness, empty_call })
@@ -256,7 +261,7 @@ impl Cell<'_> {
         self.part("score", 0, 0, 1);
         let mut scores = vec![0.0; queries * n];
         peer.during("score", |peer| {
-            peer.score(0..queries, (0, n), false, &mut scores, None, Before::Unwritten)
+            peer.score(0..queries, (0, n), false, &mut scores, Before::Unwritten)
         })?;
         Array2::from_shape_vec((queries, n), scores).map(Some).map_err(Failure::failed)
     }

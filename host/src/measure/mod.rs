@@ -286,6 +286,11 @@ impl<'a> Cell<'a> {
         self.block_rows.min(peer.most_rows())
     }
 
+    /// Bytes that go in and come out where a row is encoded or decoded.
+    fn bytes_moved(&self, codes: &Codes) -> usize {
+        4 * self.data.dim + codes.width()
+    }
+
     /// The blocks of the base, `step` rows each, as (first row, rows).
     fn blocks(&self, step: usize) -> impl Iterator<Item = (usize, usize)> {
         let rows = self.data.base.rows;

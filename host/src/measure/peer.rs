@@ -22,7 +22,9 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use vq_kernels::Path;
 
 /// A difference between the claimed and the true ratio that is more than rounding.
 const RATIO_TOLERANCE: f64 = 1e-6;
@@ -30,6 +32,9 @@ const RATIO_TOLERANCE: f64 = 1e-6;
 const MOST_TEXT: usize = 4096;
 /// Bits of a number that no method returns: rows and estimates hold it until they are written.
 const UNWRITTEN: u32 = 0x7FA5_C0DE;
+
+/// Empty calls that are timed.
+const EMPTY_CALLS: usize = 33;
 
 /// More code bytes than any method could mean: 16 times the raw vector and a page.
 fn absurd_code_bytes(dim: usize) -> usize {
@@ -66,6 +71,7 @@ pub(super) struct Peer<'a> {
     dim: usize,
     /// 0 until it is fitted or loaded.
     code_bytes: usize,
+    empty_call: Option<Duration>,
     /// Seconds of CPU time and of wall time in calls that are not timed together with others.
     usage: &'a Usage,
     reporter: &'a Reporter,
@@ -90,7 +96,18 @@ impl<'a> Peer<'a> {
         let lent = map(&lent, false).map_err(unable)?;
         let filled = map(&filled, true).map_err(unable)?;
         let frames = Frames::new(socket);
-        Ok(Peer { role, pid, frames, lent, filled, dim, code_bytes: 0, usage, reporter })
+        Ok(Peer {
+            role,
+            pid,
+            frames,
+            lent,
+            filled,
+            dim,
+            code_bytes: 0,
+            empty_call: None,
+            usage,
+            reporter,
+        })
     }
 
     pub(super) fn role(&self) -> Role {
@@ -172,7 +189,7 @@ impl<'a> Peer<'a> {
     }
 
     /// The time that nothing takes.
-    pub(super) fn nothing(&mut self) -> Result<Duration, Failure> {
+    fn nothing(&mut self) -> Result<Duration, Failure> {
         Ok(self.ask(&Request::Nothing)?.1)
     }
 
@@ -353,12 +370,7 @@ impl<'a> Peer<'a> {
     ) -> Option<usize> {
         let bad = AtomicUsize::new(usize::MAX);
         self.filled.copy(slot.clone(), out, |first, piece| {
-            let mut finite = true;
-            for value in piece.iter_mut() {
-                *value = change(*value);
-                finite &= value.is_finite();
-            }
-            if !finite && let Some(at) = piece.iter().position(|value| !value.is_finite()) {
+            if let Some(at) = change_finite(piece, &change) {
                 bad.fetch_min(first + at, Ordering::Relaxed);
             }
         });
@@ -375,32 +387,42 @@ impl<'a> Peer<'a> {
         self.during("pack", |peer| peer.call("pack", request, &[], Before::Anything)).map(drop)
     }
 
-    /// Estimates between the `queries` that are lent and the `n` packed codes, which are
-    /// those from `first` on, into `scores` (queries · n), larger is nearer if `negated`; claimed
-    /// half-widths into `bounds`.
-    pub(super) fn score(
+    /// Estimates between the `queries` that are lent and the `n` packed codes, which are those from
+    /// `first` on, larger is nearer if `negated`; claimed half-widths into `bounds` (queries · n).
+    /// The estimates of a query are handed to `look` in pieces, one after the other: its state, the
+    /// position of the first of them, the piece.
+    pub(super) fn score_into<S: Send>(
         &mut self,
         queries: Range<usize>,
         (first, n): (usize, usize),
         negated: bool,
-        scores: &mut [f32],
         bounds: Option<&mut [f32]>,
         before: Before,
+        (states, look): (&mut [S], impl Fn(&mut S, usize, &[f32]) + Sync),
     ) -> Result<Duration, Failure> {
         let request = Request::Score { queries: queries.len(), bounds: bounds.is_some() };
-        let bytes = size_of_val(scores);
+        let bytes = 4 * queries.len() * n;
         let all = [bytes, bytes];
         let outputs = if bounds.is_some() { &all[..] } else { &all[..1] };
         let (slots, took) = self.call("score", &request, outputs, before)?;
         let place =
             |at: usize| format!("for query {} and code {}", queries.start + at / n, first + at % n);
-        let estimates = &slots[slots.len() - 1];
-        let bad = match negated {
-            true => self.copy_finite(estimates, scores, |estimate| -estimate),
-            false => self.copy_finite(estimates, scores, |estimate| estimate),
-        };
-        if let Some(at) = bad {
-            let returned = shown(if negated { -scores[at] } else { scores[at] });
+        let bad = Mutex::new(None::<(usize, f32)>);
+        self.filled.copy_rows(slots[slots.len() - 1].clone(), states, |state, from, piece| {
+            let wrong = match negated {
+                true => change_finite(piece, |estimate: f32| -estimate),
+                false => change_finite(piece, |estimate| estimate),
+            };
+            if let Some(at) = wrong {
+                let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
+                if bad.is_none_or(|(first, _)| from + at < first) {
+                    *bad = Some((from + at, piece[at]));
+                }
+            }
+            look(state, from % n, piece);
+        });
+        if let Some((at, value)) = bad.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let returned = shown(if negated { -value } else { value });
             return Err(Failure::invalid(format!("score returned {returned} {}", place(at))));
         }
         if let Some(bounds) = bounds {
@@ -435,18 +457,44 @@ impl<'a> Peer<'a> {
         Ok(took)
     }
 
-    /// The outputs of the call that was timed last, whose first slot is of `len` values, compared
-    /// with `expected` at the values in `at`.
-    pub(super) fn compare<T: Plain + PartialEq>(
-        &self,
-        expected: &[T],
-        at: Range<usize>,
-    ) -> Option<bool> {
-        let slot = slots(&[size_of_val(expected)])?.pop()?;
-        let mut copy = expected.get(at.clone())?.to_vec();
+    /// The same into `scores` (queries · n), without bounds.
+    pub(super) fn score(
+        &mut self,
+        queries: Range<usize>,
+        codes: (usize, usize),
+        negated: bool,
+        scores: &mut [f32],
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let mut rows: Vec<_> = scores.chunks_exact_mut(codes.1).collect();
+        let keep = |row: &mut &mut [f32], from: usize, piece: &[f32]| {
+            row[from..from + piece.len()].copy_from_slice(piece);
+        };
+        self.score_into(queries, codes, negated, None, before, (&mut rows, keep))
+    }
+
+    /// The values in `at` of the output of `len` values that the last call put out.
+    pub(super) fn put_out<T: Plain>(&self, len: usize, at: &Range<usize>) -> Option<Vec<T>> {
+        let slot = slots(&[len.checked_mul(size_of::<T>())?])?.pop()?;
+        let mut copy = vec![T::default(); at.len()];
         let bytes = at.start * size_of::<T>()..at.end * size_of::<T>();
         self.filled.copy(slot.start + bytes.start..slot.start + bytes.end, &mut copy, |_, _| ());
-        Some(copy == expected[at])
+        Some(copy)
+    }
+
+    /// Whether the values in `at` of the output of `len` values that the last call put out are `known`.
+    pub(super) fn has_put_out<T: Plain + PartialEq>(
+        &self,
+        len: usize,
+        at: &Range<usize>,
+        known: &[T],
+    ) -> bool {
+        let slot = slots(&[len.saturating_mul(size_of::<T>())]).and_then(|mut slots| slots.pop());
+        let Some(start) = slot.map(|slot| slot.start).filter(|_| known.len() == at.len()) else {
+            return false;
+        };
+        let bytes = start + at.start * size_of::<T>()..start + at.end * size_of::<T>();
+        self.filled.is(bytes, known)
     }
 
     /// Spoils the values in `at` of an output of `len` values, so that it shows whether the next call writes them.
@@ -465,6 +513,23 @@ impl<'a> Peer<'a> {
         bytes: usize,
     ) -> Result<Duration, Failure> {
         Ok(self.call(function, request, &[bytes], Before::Anything)?.1)
+    }
+
+    /// Drops what is lent, its first `lent` bytes, and room for an output of `output` bytes from the
+    /// processor's caches; false where this machine does not offer that.
+    pub(super) fn evict(&self, lent: usize, output: usize) -> bool {
+        let slot = slots(&[output]).and_then(|mut slots| slots.pop());
+        self.lent.evict_values(lent) && slot.is_some_and(|slot| self.filled.evict(&slot))
+    }
+
+    /// How long calls of its process take that do nothing, which is measured once.
+    pub(super) fn empty_call(&mut self) -> Result<Duration, Failure> {
+        if let Some(known) = self.empty_call {
+            return Ok(known);
+        }
+        let mut times = (0..EMPTY_CALLS).map(|_| self.nothing()).collect::<Result<Vec<_>, _>>()?;
+        times.sort_unstable();
+        Ok(*self.empty_call.insert(times[EMPTY_CALLS / 2]))
     }
 
     /// Has the instance given up.
@@ -519,6 +584,24 @@ impl<'a> Peer<'a> {
 pub(super) struct Model {
     pub(super) bytes: usize,
     digest: blake3::Hash,
+}
+
+/// Changes each of `values`; answers where the first is that is not finite then.
+fn change_finite(values: &mut [f32], change: impl Fn(f32) -> f32) -> Option<usize> {
+    let largest = Path::fastest().run(
+        #[inline(always)]
+        || {
+            values.iter_mut().fold(0, |largest: u32, value| {
+                *value = change(*value);
+                largest.max(value.abs().to_bits())
+            })
+        },
+    );
+    // Numbers without a sign are ordered as their bits are, and those that are not finite are above.
+    if largest < f32::INFINITY.to_bits() {
+        return None;
+    }
+    values.iter().position(|value| !value.is_finite())
 }
 
 /// A value for an error: what is not a number that a method returned is nothing at all.

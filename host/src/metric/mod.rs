@@ -195,6 +195,8 @@ pub const METRICS: &[MetricInfo] = {
         metric("fit_s", "s", Lower, "time to fit"),
         metric("compress_vectors_per_s", "vectors/s", Higher, "vectors compressed per second"),
         metric("decompress_vectors_per_s", "vectors/s", Higher, "vectors decompressed per second"),
+        metric("compress_vectors_per_s_streaming", "vectors/s", Higher, "the same where rows and codes come from memory, of fast methods"),
+        metric("decompress_vectors_per_s_streaming", "vectors/s", Higher, "likewise for decompressing"),
         metric("score_codes_per_s", "codes/s", Higher, "codes scored per second"),
         metric("search_codes_per_s", "codes/s", Higher, "query–code pairs searched per second by the method's own search"),
         metric("overhead_s", "s", Lower, "wall time of the cell around its measuring"),
