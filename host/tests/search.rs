@@ -99,7 +99,7 @@ fn what_a_search_may_not_answer_makes_the_cell_invalid() {
             "nothing",
             (
                 "if (rc == VQ_OK) ctx->parallel_for(ctx->host, queries.rows, search_query, &ask);",
-                "(void)search_query, (void)ask;",
+                "(void)search_query, (void)ask, (void)ctx;",
             ),
             "search returned nothing",
         ),

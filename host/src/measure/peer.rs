@@ -214,7 +214,14 @@ impl<'a> Peer<'a> {
         }
         let asked = self.during("fit", |peer| peer.ask(&Request::Fit));
         let (reply, took) = asked?;
-        Ok((self.fitted_as(reply, before)?, took.as_secs_f64()))
+        let fitted = self.fitted(reply)?;
+        if before != 0 && before != fitted.code_bytes {
+            return Err(Failure::invalid(format!(
+                "code_bytes() was {before} before fit and {} after it",
+                fitted.code_bytes
+            )));
+        }
+        Ok((fitted, took.as_secs_f64()))
     }
 
     /// The same with `rows` rows that are nobody's, for a method that learns nothing.
@@ -227,17 +234,9 @@ impl<'a> Peer<'a> {
         lent.iter_mut().enumerate().for_each(|(i, v)| *v = value(i + 1));
         self.ask(&Request::Train { first: 0, rows, of: rows })?;
         let (reply, _) = self.ask(&Request::Fit)?;
-        self.fitted_as(reply, before)
-    }
-
-    /// What fit answered, with codes of as many bytes as `before` it, where that was known (not 0).
-    fn fitted_as(&mut self, reply: Reply, before: usize) -> Result<Fitted, Failure> {
         let fitted = self.fitted(reply)?;
         if before != 0 && before != fitted.code_bytes {
-            return Err(Failure::invalid(format!(
-                "code_bytes() was {before} before fit and {} after it",
-                fitted.code_bytes
-            )));
+            return Err(Failure::invalid("code_bytes() is another after fit"));
         }
         Ok(fitted)
     }
@@ -269,9 +268,8 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Has the model saved and puts it into `file`; `None` where the method does not save. One of
-    /// more than `fair` bytes must not need more room than there is.
-    pub(super) fn save(&mut self, file: &File, fair: u64) -> Result<Option<Model>, Failure> {
+    /// Has the model saved and puts it into `file`; `None` where the method does not save.
+    pub(super) fn save(&mut self, file: &File) -> Result<Option<Model>, Failure> {
         self.reporter.part("save", 0.0, 1.0);
         let bytes = match self.ask(&Request::Save)?.0 {
             Reply::Saved(None) => return Ok(None),
@@ -285,8 +283,7 @@ impl<'a> Peer<'a> {
             )));
         }
         let mut digest = blake3::Hasher::new();
-        let what = || format!("save makes a model of {}", bytesize::ByteSize(bytes as u64));
-        super::reserve(file, bytes as u64, fair, what)?;
+        super::reserve(file, bytes as u64)?;
         let mut part = Vec::new();
         for from in (0..bytes).step_by(ROOM) {
             let some = ROOM.min(bytes - from);
@@ -401,8 +398,7 @@ impl<'a> Peer<'a> {
         negated: bool,
         bounds: Option<&mut [f32]>,
         before: Before,
-        states: &mut [S],
-        look: impl Fn(&mut S, usize, &[f32]) + Sync,
+        (states, look): (&mut [S], impl Fn(&mut S, usize, &[f32]) + Sync),
     ) -> Result<Duration, Failure> {
         let request = Request::Score { queries: queries.len(), bounds: bounds.is_some() };
         let bytes = 4 * queries.len() * n;
@@ -471,9 +467,10 @@ impl<'a> Peer<'a> {
         before: Before,
     ) -> Result<Duration, Failure> {
         let mut rows: Vec<_> = scores.chunks_exact_mut(codes.1).collect();
-        self.score_into(queries, codes, negated, None, before, &mut rows, |row, from, piece| {
+        let keep = |row: &mut &mut [f32], from: usize, piece: &[f32]| {
             row[from..from + piece.len()].copy_from_slice(piece);
-        })
+        };
+        self.score_into(queries, codes, negated, None, before, (&mut rows, keep))
     }
 
     /// The values in `at` of the output of `len` values that the last call put out.
@@ -656,7 +653,7 @@ mod tests {
         let reporter = Reporter::new(tempfile::tempfile().unwrap().into());
         let lent = [socket.into(), area(), area()];
         let peer = Peer::new(Role::Encoder, std::process::id(), 4, lent, &usage, &reporter);
-        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap(), 0);
+        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap());
         forger.join().unwrap();
         match saved {
             Err(Failure::Method { outcome, error }) => {

@@ -87,7 +87,14 @@ impl Cell<'_> {
                             kept[from..from + scores.len()].copy_from_slice(scores);
                         }
                     };
-                    peer.score_into(numbers.clone(), of, negated, bounds, filled, &mut states, see)
+                    peer.score_into(
+                        numbers.clone(),
+                        of,
+                        negated,
+                        bounds,
+                        filled,
+                        (&mut states, see),
+                    )
                 })?;
                 if let (Some(claimed), Some(bounds)) = (&mut claimed, &bounds) {
                     for (slot, pair) in here.iter().enumerate() {

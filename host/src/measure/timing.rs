@@ -163,7 +163,7 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
     ) -> Result<Duration, Failure> {
         let expected = &self.timed.expected[..items * per_item];
         let parts = match whole {
-            true => vec![0..expected.len()],
+            true => std::iter::once(0..expected.len()).collect(),
             false => self.parts(expected.len()),
         };
         self.spoil(peer, expected.len(), &parts, |place| expected.get(place).copied());
