@@ -14,7 +14,7 @@
 //! - *Inner products.* Only rows are centred: x' = t·x, with t a power of two. A row that is as near has
 //!   x·r ≥ −D, so x'·r' ≥ s·t·(−D − x·c) − ‖x'‖·β − ξ·(‖r'‖ + β).
 //!
-//! Less what estimates may be off: for [`Words`] what they say; for [`Panels`], whose scores are d fused
+//! Less what estimates may be off: for [`Int16Panels`] what they say; for [`Panels`], whose scores are d fused
 //! multiply-adds from a bias that is rounded once, γ·(‖x'‖·‖r'‖ + ‖r'‖²/2) with γ = (d+1)·2⁻²⁴ / (1 −
 //! (d+1)·2⁻²⁴) ≤ 1.01·(d+1)·2⁻²⁴ (Higham 2002, §3.1). Values in f64 err by some (d+8)·2⁻⁵² of what they
 //! are made of, and steps that underflow by 2⁻¹⁴⁹ each; both are added with a margin.
@@ -27,9 +27,9 @@ use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, s};
 use rayon::prelude::*;
 
 use crate::distance::{dot, l2_sq, norm_sq};
+use crate::int16::{Reach, ScoreError};
 use crate::panels::contiguous_rows;
-use crate::words::{Reach, ScoreError};
-use crate::{Panels, Path, TopK, Words};
+use crate::{Int16Panels, Panels, Path, TopK};
 
 /// Queries that a thread takes at a time.
 const QUERY_CHUNK: usize = 64;
@@ -153,7 +153,7 @@ struct Frame {
 struct Slot {
     first: usize,
     count: usize,
-    words: Words,
+    words: Int16Panels,
     fits: bool,
     panels: OnceLock<Panels>,
 }
