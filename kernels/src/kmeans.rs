@@ -24,9 +24,9 @@ use rayon::prelude::*;
 
 use crate::Path;
 use crate::draw::distinct;
-use crate::groups::Groups;
 use crate::int16::Reach;
 use crate::nearest::Nearest;
+use crate::pruning::Groups;
 
 /// Rows that are assigned as one task.
 const CHUNK: usize = 1024;

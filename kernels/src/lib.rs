@@ -30,7 +30,6 @@ pub mod bits;
 pub mod centre;
 pub mod distance;
 pub mod draw;
-mod groups;
 pub mod half;
 pub mod int16;
 pub mod kmeans;
@@ -42,6 +41,7 @@ pub mod pack;
 pub mod panels;
 pub mod path;
 pub mod pca;
+mod pruning;
 pub mod rotation;
 pub mod top_k;
 
