@@ -114,11 +114,11 @@ pub(crate) struct Near {
 
 /// The largest norm of the vectors that rows are packed for: beyond it nothing is promised.
 #[derive(Clone, Copy, Debug)]
-pub enum Reach {
+pub enum MaxNorm {
     /// This.
-    Norm(f64),
+    Of(f64),
     /// About so many times that of the largest row, at least 2.
-    Norms(f64),
+    TimesLargestRow(f64),
 }
 
 /// A bound of |estimate − score| that grows with the distance of the row from the vector.
@@ -153,16 +153,16 @@ impl Int16Panels {
     ///
     /// False where this machine has no fast integers, or the rows are huge, tiny or not finite:
     /// nothing may be asked then.
-    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: Reach) -> bool {
+    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
         self.pack(rows, reach, 0.5)
     }
 
     /// As [`pack_l2`](Self::pack_l2), to be scored by `x·b`.
-    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: Reach) -> bool {
+    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
         self.pack(rows, reach, 0.0)
     }
 
-    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: Reach, of_norm_sq: f64) -> bool {
+    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm, of_norm_sq: f64) -> bool {
         let dim = rows.ncols();
         self.inverse = 0.0;
         if !available() || dim > MOST_DIM {
@@ -177,8 +177,8 @@ impl Int16Panels {
         self.norm = largest.sqrt();
         let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
         let inverse = match reach {
-            Reach::Norm(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
-            Reach::Norms(times) => (REACH / times).min(LARGEST) / self.norm,
+            MaxNorm::Of(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
+            MaxNorm::TimesLargestRow(times) => (REACH / times).min(LARGEST) / self.norm,
         } as f32;
         if !finite || !FIT.contains(&self.norm) || !inverse.is_normal() {
             return false;
@@ -415,7 +415,7 @@ mod tests {
     use ndarray::Array2;
     use proptest::prelude::*;
 
-    fn packed(rows: &Array2<f32>, l2: bool, reach: Reach) -> Option<Int16Panels> {
+    fn packed(rows: &Array2<f32>, l2: bool, reach: MaxNorm) -> Option<Int16Panels> {
         let mut int16 = Int16Panels::default();
         let fits =
             if l2 { int16.pack_l2(rows.view(), reach) } else { int16.pack_ip(rows.view(), reach) };
@@ -426,8 +426,11 @@ mod tests {
     #[should_panic(expected = "rows were packed")]
     fn rows_that_did_not_fit_are_not_asked() {
         let mut int16 = Int16Panels::default();
-        int16.pack_l2(noise(9, 3, 1, 1).view(), Reach::Norms(2.0));
-        assert!(!int16.pack_l2(Array2::from_elem((9, 3), f32::NAN).view(), Reach::Norms(2.0)));
+        int16.pack_l2(noise(9, 3, 1, 1).view(), MaxNorm::TimesLargestRow(2.0));
+        assert!(
+            !int16
+                .pack_l2(Array2::from_elem((9, 3), f32::NAN).view(), MaxNorm::TimesLargestRow(2.0))
+        );
         int16.offer(noise(1, 3, 1, 1).view(), 0, &mut [TopK::new(1)], &mut [ScoreError::default()]);
     }
 
@@ -435,7 +438,7 @@ mod tests {
     fn nearly_every_vector_is_decided() {
         for dim in [1, 2, 4, 7, 16, 48, 111] {
             let (rows, x) = (noise(256, dim, 1, 1), noise(4096, dim, 2, 1));
-            let Some(int16) = packed(&rows, true, Reach::Norms(2.0)) else {
+            let Some(int16) = packed(&rows, true, MaxNorm::TimesLargestRow(2.0)) else {
                 return;
             };
             let (mut index, mut open) = (vec![0; 4096], Vec::new());
@@ -463,7 +466,7 @@ mod tests {
             let norms: Vec<f64> =
                 x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt()).collect();
             let reach = norms.iter().copied().fold(0.0, f64::max);
-            let Some(int16) = packed(&rows, l2, Reach::Norm(reach)) else {
+            let Some(int16) = packed(&rows, l2, MaxNorm::Of(reach)) else {
                 return Ok(());
             };
             let mut all = vec![TopK::new(rows.nrows()); n];

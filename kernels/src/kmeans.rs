@@ -24,7 +24,7 @@ use rayon::prelude::*;
 
 use crate::Path;
 use crate::draw::distinct;
-use crate::int16::Reach;
+use crate::int16::MaxNorm;
 use crate::nearest::Nearest;
 use crate::pruning::Groups;
 
@@ -177,7 +177,7 @@ impl KMeans {
         let mut state = Assignment::new(sample.len(), self.k, x.ncols());
         for iteration in 0..self.iterations {
             progress(iteration as f32 / self.iterations as f32).map_err(KMeansError::Stopped)?;
-            let nearest = Nearest::for_l2_within(centroids.view(), Reach::Norm(points.reach));
+            let nearest = Nearest::for_l2_within(centroids.view(), MaxNorm::Of(points.reach));
             let changed = state.assign(&points, centroids.view(), &nearest);
             if !changed {
                 break;

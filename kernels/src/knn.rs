@@ -27,7 +27,7 @@ use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, s};
 use rayon::prelude::*;
 
 use crate::distance::{dot, l2_sq, norm_sq};
-use crate::int16::{Reach, ScoreError};
+use crate::int16::{MaxNorm, ScoreError};
 use crate::panels::contiguous_rows;
 use crate::{Int16Panels, Panels, Path, TopK};
 
@@ -474,7 +474,7 @@ impl Slot {
     fn load(&mut self, by: Distance, first: usize, rows: ArrayView2<'_, f32>, longest: f64) {
         (self.first, self.count) = (first, rows.nrows());
         self.panels = OnceLock::new();
-        let reach = Reach::Norm(longest);
+        let reach = MaxNorm::Of(longest);
         self.fits = longest > 0.0
             && match by {
                 Distance::L2Sq => self.words.pack_l2(rows, reach),

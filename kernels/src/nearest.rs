@@ -9,7 +9,7 @@ use ndarray::{ArrayView2, Axis, s};
 
 use crate::Panels;
 use crate::centre::Centre;
-use crate::int16::{Int16Panels, Reach};
+use crate::int16::{Int16Panels, MaxNorm};
 use crate::panels::contiguous_rows;
 
 /// With fewer rows rounding the vectors costs more than it saves.
@@ -46,11 +46,11 @@ impl Nearest {
     #[must_use]
     pub fn for_l2(rows: ArrayView2<'_, f32>) -> Self {
         // Residuals are far longer than their centroids.
-        Self::for_l2_within(rows, Reach::Norms(4.0))
+        Self::for_l2_within(rows, MaxNorm::TimesLargestRow(4.0))
     }
 
     /// As [`for_l2`](Self::for_l2), fastest for vectors within `reach`.
-    pub(crate) fn for_l2_within(rows: ArrayView2<'_, f32>, reach: Reach) -> Self {
+    pub(crate) fn for_l2_within(rows: ArrayView2<'_, f32>, reach: MaxNorm) -> Self {
         let panels = Panels::for_l2(rows);
         let mut int16 = Int16Panels::default();
         let used = rows.nrows() >= LEAST_ROWS && int16.pack_l2(rows, reach);
@@ -66,7 +66,7 @@ impl Nearest {
         let centre = Centre::about(&mean(rows), rows);
         let mut centred = Vec::new();
         let centred = centre.centred(rows, &mut centred);
-        Self { centre, ..Self::for_l2_within(centred, Reach::Norms(2.0)) }
+        Self { centre, ..Self::for_l2_within(centred, MaxNorm::TimesLargestRow(2.0)) }
     }
 
     /// The same rows, for scores.
@@ -216,10 +216,10 @@ pub(crate) mod tests {
             let reach = reach.fold(0.0, f64::max);
             for nearest in [
                 Nearest::for_l2(rows.view()),
-                Nearest::for_l2_within(rows.view(), Reach::Norms(2.0)),
-                Nearest::for_l2_within(rows.view(), Reach::Norm(reach)),
+                Nearest::for_l2_within(rows.view(), MaxNorm::TimesLargestRow(2.0)),
+                Nearest::for_l2_within(rows.view(), MaxNorm::Of(reach)),
                 // Most vectors are beyond it.
-                Nearest::for_l2_within(rows.view(), Reach::Norm(reach * 0.1)),
+                Nearest::for_l2_within(rows.view(), MaxNorm::Of(reach * 0.1)),
             ] {
                 let mut found = vec![9; n];
                 nearest.assign(x.view(), &mut found);

@@ -206,7 +206,7 @@ fn distance_sq(x: &[f32], row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::int16::Reach;
+    use crate::int16::MaxNorm;
     use crate::nearest::tests::noise;
     use proptest::prelude::*;
 
@@ -231,7 +231,7 @@ mod tests {
                 }
             }
             let reach = x.outer_iter().chain(rows.outer_iter()).map(|x| x.dot(&x).sqrt());
-            let reach = Reach::Norm(1.01 * f64::from(reach.fold(0.0, f32::max)));
+            let reach = MaxNorm::Of(1.01 * f64::from(reach.fold(0.0, f32::max)));
             let mut groups = Groups::default();
             let mut found = vec![0; n];
             for moved in moves {
@@ -265,7 +265,7 @@ mod tests {
     fn a_row_hardly_nearer_than_the_former_is_found() {
         for dim in [1, 2, 5, 16, 33] {
             let rows = noise(64, dim, dim as u32, 1);
-            let nearest = Nearest::for_l2_within(rows.view(), Reach::Norm(2.0 * dim as f64));
+            let nearest = Nearest::for_l2_within(rows.view(), MaxNorm::Of(2.0 * dim as f64));
             for other in 1..64 {
                 // A bit farther than half way from row 0: D is hardly less than 2·r.
                 let half_way = &rows.row(0) + (&rows.row(other) - &rows.row(0)) * 0.5001;
@@ -286,7 +286,7 @@ mod tests {
     fn lists_are_short_where_neighbours_lie_together() {
         let rows = noise(256, 4, 1, 1);
         let x = noise(20_000, 4, 2, 1);
-        let nearest = Nearest::for_l2_within(rows.view(), Reach::Norm(2.0));
+        let nearest = Nearest::for_l2_within(rows.view(), MaxNorm::Of(2.0));
         let Some(int16) = nearest.int16() else {
             return;
         };
