@@ -97,7 +97,7 @@ impl<T: Copy + Default> Default for Lanes<T> {
 
 /// The rows of [`Int16Panels`] once more, to be asked which of them lie around one of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Around {
+pub(crate) struct RowDistances {
     tiles: Vec<Tile>,
     /// ‖b‖² less all that may be wrong with a distance.
     least: Vec<Lanes<f32>>,
@@ -319,7 +319,7 @@ impl Int16Panels {
     }
 }
 
-impl Around {
+impl RowDistances {
     /// `rows` (rows, d) are those that were packed.
     pub(crate) fn new(int16: &Int16Panels, rows: ArrayView2<'_, f32>) -> Self {
         let tiles = rows.axis_chunks_iter(Axis(0), TILE).map(|rows| {

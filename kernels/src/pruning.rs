@@ -13,7 +13,7 @@
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use crate::int16::{Around, Int16Panels, Near, TILE, Tile};
+use crate::int16::{Int16Panels, Near, RowDistances, TILE, Tile};
 use crate::{Nearest, Path};
 
 /// Tiles that are assigned as one task.
@@ -61,7 +61,7 @@ impl Groups {
         if !self.groups.first().is_some_and(|group| int16.has_step_of(&group.tile)) {
             return false;
         }
-        let around = (!self.all).then(|| Around::new(int16, rows));
+        let around = (!self.all).then(|| RowDistances::new(int16, rows));
         let tasks = self.groups.par_chunks_mut(TASK);
         let asked: usize =
             tasks.map(|groups| ask(nearest, int16, around.as_ref(), x, groups)).sum();
@@ -118,7 +118,7 @@ impl Groups {
 fn ask(
     nearest: &Nearest,
     int16: &Int16Panels,
-    around: Option<&Around>,
+    around: Option<&RowDistances>,
     x: ArrayView2<'_, f32>,
     groups: &mut [Group],
 ) -> usize {
@@ -294,7 +294,7 @@ mod tests {
         nearest.assign(x.view(), &mut index);
         let mut groups = Groups::default();
         groups.regroup(&nearest, rows.view(), x.view(), &index);
-        let around = Around::new(int16, rows.view());
+        let around = RowDistances::new(int16, rows.view());
         let asked = ask(&nearest, int16, Some(&around), x.view(), &mut groups.groups);
         assert!(asked * 3 < groups.groups.len() * 256, "{asked}");
         assert!(groups.assign(&nearest, rows.view(), x.view(), &mut index));

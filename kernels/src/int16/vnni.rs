@@ -19,7 +19,7 @@ use std::arch::x86_64::{
 
 use ndarray::ArrayView2;
 
-use super::{Around, Int16Panels, Lanes, Near, ScoreError, TILE, Tile, WORD};
+use super::{Int16Panels, Lanes, Near, RowDistances, ScoreError, TILE, Tile, WORD};
 use crate::TopK;
 use crate::centre::Centre;
 
@@ -199,11 +199,11 @@ pub(super) fn least_without_score(int16: &Int16Panels, rows: &Tile) -> Lanes<f32
     least
 }
 
-/// As [`Around::list`].
+/// As [`RowDistances::list`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn list(
     int16: &Int16Panels,
-    around: &Around,
+    around: &RowDistances,
     tile: &Tile,
     former: &[u32; TILE],
     near: &mut Near,
@@ -236,7 +236,7 @@ pub(super) fn list(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn mark<const P: usize>(
     int16: &Int16Panels,
-    around: &Around,
+    around: &RowDistances,
     tile: &Tile,
     former: &[u32; TILE],
     marks: &mut Vec<u64>,
