@@ -5,7 +5,7 @@
 //! a test holds it against what is printed. So the keys stand here and not at the types, which
 //! also travel between processes.
 
-use crate::data::PreparedRows;
+use crate::data::{Facts, PreparedRows};
 use crate::plan::{Cell, Skip};
 use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
 use crate::record::DatasetInfo;
@@ -169,10 +169,9 @@ fn param(param: &Param) -> Value {
 }
 
 /// A cell of a plan, on the data it will be measured with; `state` is what is to be done about it.
-/// What is peculiar about the data is null: some of that is counted while neighbours are sought,
-/// which a plan does not do.
-pub fn cell(cell: &Cell, data: &PreparedRows, state: &str) -> Value {
-    let dataset = DatasetInfo { name: cell.dataset_name.clone(), ..data.info() };
+/// `facts` are known where an earlier run sought neighbours: a plan does not.
+pub fn cell(cell: &Cell, data: &PreparedRows, facts: Option<Facts>, state: &str) -> Value {
+    let dataset = DatasetInfo { name: cell.dataset_name.clone(), facts, ..data.info() };
     json!({
         "key": cell.key,
         "dataset": dataset,

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
 
-use crate::data::{self, Blame, DataError, Headers, PrepareError, Prepared, PreparedRows};
+use crate::data::{self, Blame, DataError, Facts, Headers, PrepareError, Prepared, PreparedRows};
 use crate::metric::retrieval::RANK_DEPTH;
 use crate::plan::{self, Cell, DataShape, Grids, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
@@ -85,7 +85,7 @@ pub enum SessionError {
         #[help]
         help: Option<String>,
         /// Why not.
-        source: DataError,
+        source: Box<DataError>,
     },
     /// A plugin was replaced since it was found.
     #[error(transparent)]
@@ -155,13 +155,14 @@ impl Session {
         let grids = self.grids(&headers, on)?;
         self.selects_some(&grids, &selection.only)?;
         let rows = self.rows(headers, on)?;
+        let facts = rows.iter().map(|rows| known_facts(&self.sweep, rows, on)).collect();
         let Self { sweep, done, .. } = self;
         let digests: Vec<&str> = rows.iter().map(|rows| rows.digest.as_str()).collect();
         let plan = grids.into_plan(&sweep, &digests);
         let selected = (0..plan.cells.len())
             .filter(|i| is_selected(&plan.cells[*i].title(), &selection.only))
             .collect();
-        Ok(Planned { sweep, rows, plan, selected, done, selection: selection.clone() })
+        Ok(Planned { sweep, rows, facts, plan, selected, done, selection: selection.clone() })
     }
 
     fn headers(&self) -> Result<Vec<Headers>, SessionError> {
@@ -247,6 +248,17 @@ impl Session {
     }
 }
 
+/// Exact neighbours that are needed for each query.
+fn depth(sweep: &Sweep) -> usize {
+    sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH)
+}
+
+fn known_facts(sweep: &Sweep, rows: &PreparedRows, on: &Callbacks<'_>) -> Option<Facts> {
+    let (facts, notes) = rows.known_facts(depth(sweep));
+    notes.iter().for_each(|text| (on.note)(rows.name(), text));
+    facts
+}
+
 fn is_selected(title: &str, only: &[String]) -> bool {
     only.is_empty() || only.iter().any(|text| title.contains(text.as_str()))
 }
@@ -273,7 +285,7 @@ fn refused(sweep: &Sweep, dataset: &Dataset, error: PrepareError) -> SessionErro
         Blame::Queries => dataset.queries_span.clone(),
         Blame::Train => dataset.train_span.clone().unwrap_or(dataset.source_span.clone()),
         Blame::Cache => {
-            return SessionError::Cache { dataset: name.clone(), help, source: error };
+            return SessionError::Cache { dataset: name.clone(), help, source: error.into() };
         }
     };
     PlanError::of(&sweep.source, span, error, format!("`{name}` cannot be prepared"), help).into()
@@ -304,6 +316,9 @@ pub struct Planned {
     pub sweep: Sweep,
     /// Its data sets, without neighbours.
     pub rows: Vec<PreparedRows>,
+    /// What is peculiar about each of them, where it was counted by an earlier run: some of it is
+    /// counted while neighbours are sought.
+    pub facts: Vec<Option<Facts>>,
     /// All cells and skips.
     pub plan: Plan,
     /// Positions of the selected cells.
@@ -431,7 +446,6 @@ impl Planned {
     /// Data that cannot be read or kept.
     pub fn neighbours(&self, on: &Callbacks<'_>) -> Result<Ready, SessionError> {
         let wanted: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
-        let k = self.sweep.evaluate.k.iter().copied().max().unwrap_or(1).max(RANK_DEPTH);
         let mut ready = BTreeMap::new();
         for (i, (dataset, rows)) in self.sweep.datasets.iter().zip(&self.rows).enumerate() {
             if !wanted.contains(&i) {
@@ -440,10 +454,12 @@ impl Planned {
             let name = rows.name();
             let prepared = rows
                 .clone()
-                .with_neighbours(k, &telling(name, on))
+                .with_neighbours(depth(&self.sweep), &telling(name, on))
                 .map_err(|error| refused(&self.sweep, dataset, error))?;
             let notices = prepared.notices.iter().skip(rows.notices.len());
-            let notes = prepared.notes.iter().skip(rows.notes.len());
+            // What an earlier run counted was told when the cells were planned.
+            let told = if self.facts[i].is_some() { usize::MAX } else { rows.notes.len() };
+            let notes = prepared.notes.iter().skip(told);
             notices.chain(notes).for_each(|text| (on.note)(name, text));
             ready.insert(i, prepared);
         }
@@ -544,11 +560,6 @@ impl Planned {
 pub struct Ready(BTreeMap<usize, Prepared>);
 
 impl Ready {
-    /// Data sets whose neighbours are there.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// True when no cell has to run.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

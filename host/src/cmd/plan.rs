@@ -119,7 +119,12 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
                 .cells()
                 .zip(&states)
                 .map(|(cell, state)| {
-                    output::cell(cell, &planned.rows[cell.dataset], &state.to_string())
+                    output::cell(
+                        cell,
+                        &planned.rows[cell.dataset],
+                        planned.facts[cell.dataset],
+                        &state.to_string(),
+                    )
                 })
                 .collect();
             let skips: Vec<_> = planned.plan.skips.iter().map(output::skip).collect();

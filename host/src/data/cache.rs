@@ -1,4 +1,4 @@
-//! What is made from sources once and kept.
+//! The cache of prepared data.
 //!
 //! ```text
 //! <cache>/rows/<key>/entry         key: BLAKE3 of what the rows are made from, contents and request
@@ -12,14 +12,14 @@
 //! <cache>/.preparing-*             being filled (see `unfinished`)
 //! ```
 //!
-//! Base, queries and training rows are entries of their own, so that what changes in one makes
-//! nothing of the others again. Paths and times are in no key: a source that was touched, copied
-//! or moved is the same one.
+//! Base, queries and training rows are separate entries: a change of one leaves the others as they
+//! are. Keys contain no paths and no times, so a source that was touched, copied or moved is still
+//! found.
 //!
-//! An entry is filled beside its place and renamed into it, so it is whole or absent; of two
-//! preparers the one that comes second takes the first one's. What an entry holds is verified by
-//! digest before it is used, or, where it is too large for that, while it is read. One that is
-//! not what was written is made anew. Whoever uses an entry holds a shared lock on it.
+//! An entry is filled in a temporary folder and renamed into place, so it is complete or absent. If
+//! two processes prepare the same entry, the second uses the first one's. An entry is verified by
+//! digest before it is used; a very large one is verified while it is read. A damaged entry is made
+//! again. Whoever uses an entry holds a shared lock on it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -228,6 +228,10 @@ pub(super) struct Cache<'a> {
 }
 
 impl Cache<'_> {
+    pub(super) fn may_make(&self) -> Result<(), DataError> {
+        if self.makes { Ok(()) } else { Err(DataError::NotPrepared) }
+    }
+
     /// The entry of `recipe`; if there is none that is whole, `fill(key, folder)` makes it beside
     /// its place and a rename puts it there.
     pub(super) fn find_or_make(
@@ -247,9 +251,7 @@ impl Cache<'_> {
                 folder.display()
             )),
         }
-        if !self.makes {
-            return Err(DataError::NotPrepared);
-        }
+        self.may_make()?;
         fs::create_dir_all(&all).map_err(cache_io("create", &all))?;
         let place = Unfinished::new(&self.folder)?;
         let manifest = fill(&key, place.path())?;

@@ -1,5 +1,5 @@
-//! Which rows are equal. Hashes find them and the rows themselves decide, so that no hash is
-//! trusted: 0 and −0 are equal values, and rows whose hashes happen to meet are not equal rows.
+//! Which rows are equal. Hashes find candidates and a comparison of the values decides, so a
+//! collision of hashes does no harm. 0 and −0 are equal.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

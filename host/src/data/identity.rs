@@ -1,8 +1,8 @@
-//! What a source file was when it was prepared, and whether it still is.
+//! Whether a source file still has the contents that were prepared.
 //!
-//! Contents decide: the digest of all bytes that are used. What `stat` says is a fast path,
-//! for a file that nobody wrote to need not be read again. The time of the last change is part
-//! of it because no program can set it: `cp -p` and `touch -d` set all the others.
+//! The digest of all used bytes decides. `stat` is a fast path: a file whose stat did not change is
+//! not read again. The stat includes ctime because programs cannot set it, while `cp -p` and
+//! `touch -d` set the other times.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};

@@ -1,5 +1,5 @@
-//! What a cache holds, and how it is emptied: nothing that a running vq-host uses, and nothing
-//! that is not ours.
+//! What a cache holds, and how it is emptied. What a running vq-host uses stays, and so does
+//! everything that vq-host did not write.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

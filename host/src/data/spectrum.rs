@@ -1,8 +1,8 @@
 //! Eigenvalues of the base's covariance, C = Σ (x−μ)(x−μ)ᵀ / n: what the Gaussian
 //! rate–distortion bound is computed from.
 //!
-//! The sum runs in f64 over blocks of rows; threads share out strips of C, never a
-//! sum, so any number of them gives the same bits.
+//! The sum runs in f64 over blocks of rows. Each thread computes strips of C of its own and no sum
+//! is split, so the result does not depend on the number of threads.
 
 use nalgebra::DMatrix;
 use ndarray::linalg::general_mat_mul;

@@ -1,8 +1,8 @@
-//! Rows from known distributions, so that a measured error has a theory to meet.
+//! Rows from known distributions, so that a measured error can be compared with theory.
 //!
-//! Row blocks are drawn from ChaCha8 with a key derived from (kind, dim, seed) and
-//! the block's number as its stream: any block can be made alone, in any order, by
-//! any number of threads, and a smaller `n` is a prefix of a larger one.
+//! Each block of rows is drawn from ChaCha8. Its key is derived from (kind, dim, seed) and its
+//! stream is the number of the block. So blocks can be made in any order by any number of threads,
+//! and a smaller `n` is a prefix of a larger one.
 
 use ndarray::{Array2, ArrayView1};
 use rand_chacha::ChaCha8Rng;

@@ -1,5 +1,6 @@
-//! Folders that are being filled. Each says whose it is and is locked by its maker for as long as
-//! that lives, so that what killed processes leave behind can be told from work in progress.
+//! Folders that are being filled. Each names its process, which keeps it locked while it lives. So
+//! the next run can tell work in progress from what a killed process left behind, and removes the
+//! latter.
 //!
 //! ```text
 //! <cache>/.preparing-XXXXXX/owner    locked; the machine's name and the process

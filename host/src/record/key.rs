@@ -1,4 +1,4 @@
-//! The identity of a cell, and the one text that JSON values have for it.
+//! The identity of a cell, and canonical JSON, which it is made of.
 
 use std::fmt::Write as _;
 

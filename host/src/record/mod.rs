@@ -1,4 +1,4 @@
-//! What a cell leaves behind: one [`Record`], whatever its end.
+//! Each cell leaves one [`Record`], however it ended.
 //!
 //! ```text
 //! key = BLAKE3( canonical JSON { dataset, evaluation, method, metric, params, plugin, seed } )

@@ -114,7 +114,10 @@ fn a_plan_reads_rows_and_seeks_no_neighbour() {
     let planned = desk.plan(BOTH).unwrap();
     assert_eq!(planned.to_run().len(), 2);
     assert_eq!((desk.kept("rows"), desk.kept("truth")), (1, 0));
-    assert!(planned.rows[0].info().facts.is_none(), "some of them are counted with neighbours");
+    assert_eq!(planned.facts, [None], "some of them are counted with neighbours");
+    desk.neighbours(&planned);
+    let facts = desk.plan(BOTH).unwrap().facts[0].expect("counted by now");
+    assert!(facts.synthetic && facts.queries_in_base == 0);
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn neighbours_are_sought_for_data_sets_with_cells_to_run_alone() {
     let left = desk.plan_with(TWO, recorded.clone(), &Selection::default()).unwrap();
     assert_eq!(left.to_run().len(), 1);
     let ready = desk.neighbours(&left);
-    assert_eq!((ready.len(), desk.kept("truth")), (1, 1));
+    assert_eq!((ready.0.len(), desk.kept("truth")), (1, 1));
     assert_eq!(ready.0[&1].name, "other");
     assert_eq!(ready.0[&1].digest, left.rows[1].digest);
     // All done: none at all.
@@ -175,7 +178,7 @@ fn cells_of_two_data_sets_with_one_content_run_once() {
     let planned = desk.plan(twin).unwrap();
     assert_eq!(planned.same_contents(), [("gauss", "twin")]);
     assert_eq!(planned.states(), [State::ToRun, State::With("gauss")]);
-    assert_eq!(desk.neighbours(&planned).len(), 1);
+    assert_eq!(desk.neighbours(&planned).0.len(), 1);
 }
 
 #[test]

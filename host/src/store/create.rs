@@ -1,4 +1,4 @@
-//! A new store: there whole or not at all.
+//! Makes a new store: the file appears complete or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

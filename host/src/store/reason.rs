@@ -1,4 +1,4 @@
-//! Why the system refused something, in its own words.
+//! The system's or SQLite's words for why a call failed.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};

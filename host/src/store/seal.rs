@@ -1,9 +1,8 @@
-//! Checksums over all that a record or a run says, so that what came back from the disk is known
-//! to be what was written.
+//! Checksums over records and runs, which show whether what is read is what was written.
 //!
-//! SQLite checks the shape of its pages and not what stands on them: a bit that flips in a number
-//! gives another number. A field without a value adds nothing, so a column that comes later leaves
-//! the checksums of older records as they are.
+//! SQLite checks the structure of its pages, not their contents: a flipped bit in a number gives
+//! another number. A field without a value adds nothing to the checksum, so a new column leaves the
+//! checksums of older records as they are.
 
 use crate::record::{
     Facts, MetricValue, Proof, QueryRecalls, Record, RunInfo, Sandbox, canonical_json,

@@ -1,6 +1,6 @@
-//! Eigenvalues of data sets, once for each content, so that a report needs no data.
+//! Eigenvalues of data sets, stored once per digest, so that a report needs no data.
 //!
-//! They are no part of a record: damaged ones are taken out and come back with the next run.
+//! They are not part of a record: damaged ones are removed, and the next run stores them again.
 
 use rusqlite::{Connection, params};
 

@@ -1,4 +1,4 @@
-//! Random rows: the same ones every time.
+//! Samples of rows with fixed seeds, equal on every machine.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What can be known of a data set without reading a row.
+//! The first step: what the headers of the files say.
 
 use std::path::Path;
 

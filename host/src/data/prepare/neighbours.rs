@@ -28,14 +28,26 @@ impl PreparedRows {
             return Err(about(Blame::Base)(DataError::Zero { what: "truth k" }));
         }
         let going_on = &interruptible(progress);
-        let damaged = match self.find(truth_k, going_on) {
+        let mut notices = Vec::new();
+        let damaged = match self.find(truth_k, true, &mut notices, going_on) {
             // Rows too large to be verified beforehand are verified while they are read.
             Err(PrepareError { error: DataError::Damaged { path, .. }, .. }) => path,
-            found => return found.map(|found| self.prepared(found)),
+            found => return found.map(|found| self.prepared(found, notices)),
         };
         let again = self.again(&damaged, progress)?;
-        let found = again.find(truth_k, going_on)?;
-        Ok(again.prepared(found))
+        let found = again.find(truth_k, true, &mut notices, going_on)?;
+        Ok(again.prepared(found, notices))
+    }
+
+    /// The counts of what is peculiar, where `truth_k` neighbours are in the cache already; nothing
+    /// is made. With it, what a reader of results should know, also of damage that was found.
+    pub fn known_facts(&self, truth_k: usize) -> (Option<Facts>, Vec<String>) {
+        let mut notes = Vec::new();
+        let found = self.find(truth_k, false, &mut notes, &|_| Ok(())).ok();
+        if let Some(found) = &found {
+            notes.extend(self.identical(found));
+        }
+        (found.map(|found| self.facts(&found)), notes)
     }
 
     /// The same rows, made anew because `damaged` is.
@@ -51,17 +63,16 @@ impl PreparedRows {
         Ok(Self { notices, ..again })
     }
 
+    /// Where not `makes`, what is missing is [`DataError::NotPrepared`].
     fn find(
         &self,
         truth_k: usize,
+        makes: bool,
+        notices: &mut Vec<String>,
         progress: OnProgress<'_>,
-    ) -> Result<(truth::Found, Vec<String>), PrepareError> {
-        let mut kept = Cache {
-            folder: self.cache.clone(),
-            sources: &self.sources,
-            makes: true,
-            notices: Vec::new(),
-        };
+    ) -> Result<truth::Found, PrepareError> {
+        let folder = self.cache.clone();
+        let mut kept = Cache { folder, sources: &self.sources, makes, notices: Vec::new() };
         let found = (|| {
             let (base, queries) = (self.base.open()?, self.queries.open()?);
             let k = truth_k.min(base.rows());
@@ -70,37 +81,47 @@ impl PreparedRows {
             self.sources.unchanged_so_far()?;
             Ok(found)
         })();
-        Ok((found.map_err(self.headers.about(Blame::Base))?, kept.notices))
+        notices.append(&mut kept.notices);
+        found.map_err(self.headers.about(Blame::Base))
     }
 
-    fn prepared(self, (found, notices): (truth::Found, Vec<String>)) -> Prepared {
-        let truth::Found { file, identical, tied, lock } = found;
-        let Self { base, queries, mut notes, .. } = self;
-        if are_many(identical, queries.rows) {
-            let queries = some(identical, queries.rows, "query", "queries");
-            notes.push(format!("{queries} identical to a base row"));
+    fn facts(&self, found: &truth::Found) -> Facts {
+        Facts {
+            synthetic: matches!(self.headers.spec.source, Source::Synthetic(_)),
+            zero_queries: self.zero_queries,
+            queries_in_base: found.identical,
+            duplicate_rows: self.duplicate_rows,
+            tied_queries: found.tied,
         }
+    }
+
+    /// The note on queries that are equal to a base row, where there are many.
+    fn identical(&self, found: &truth::Found) -> Option<String> {
+        let rows = self.queries.rows;
+        are_many(found.identical, rows).then(|| {
+            let queries = some(found.identical, rows, "query", "queries");
+            format!("{queries} identical to a base row")
+        })
+    }
+
+    fn prepared(self, found: truth::Found, notices: Vec<String>) -> Prepared {
+        let (facts, identical) = (self.facts(&found), self.identical(&found));
+        let truth::Found { file, lock, .. } = found;
         let spec = &self.headers.spec;
         Prepared {
             name: spec.name.clone(),
             metric: spec.metric,
-            dim: base.dim,
+            dim: self.base.dim,
             digest: self.digest,
-            base,
+            base: self.base,
             train: self.train,
             train_apart: self.train_apart,
-            queries,
+            queries: self.queries,
             truth: file,
             mean: self.mean,
             spectrum: self.spectrum,
-            facts: Facts {
-                synthetic: matches!(spec.source, Source::Synthetic(_)),
-                zero_queries: self.zero_queries,
-                queries_in_base: identical,
-                duplicate_rows: self.duplicate_rows,
-                tied_queries: tied,
-            },
-            notes,
+            facts,
+            notes: self.notes.into_iter().chain(identical).collect(),
             notices: [self.notices, notices].concat(),
             sources: self.sources.holding(lock),
         }

@@ -1,4 +1,4 @@
-//! Where rows come from, told by contents.
+//! What identifies the source of rows: its contents, not its name.
 
 use std::path::Path;
 

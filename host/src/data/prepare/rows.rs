@@ -1,4 +1,4 @@
-//! The rows of a data set, in the cache: what its digest, and so its cells' keys, are made of.
+//! The second step: the rows of a data set in the cache, and the digest that cell keys contain.
 
 use std::fs;
 use std::path::{Path, PathBuf};

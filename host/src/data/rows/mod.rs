@@ -1,14 +1,16 @@
 //! Prepared rows: row-major little-endian f32 from an offset of a file.
 //!
-//! Rows of the cache are verified whole before they are used. Above [`VERIFIED_WHOLE`] that
-//! would read too much, so that a digest of each block lies beside them, and whatever is read is
-//! read in blocks and compared.
+//! Rows of the cache are verified as a whole before they are used. Above [`VERIFIED_WHOLE`] bytes
+//! that would take too long. Such a file has a digest for each block, and each block is compared
+//! when it is read.
 //!
-//! Rows that stay in a source need no copy where some of it is left out: [`Absent`] says which, in
-//! four bytes a row that is missing.
+//! If some rows of a source are left out, the others need no copy: [`Absent`] lists the missing
+//! ones, four bytes each.
+
+mod absent;
+mod part;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -17,14 +19,17 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::DataError;
-use super::error::{cache_io, io};
+use super::error::io;
+
+pub(super) use self::absent::Absent;
+#[cfg(test)]
+pub(super) use self::part::VERIFIED_WHOLE;
+pub(super) use self::part::{Part, RowSink};
 
 /// Bytes decoded at a time: stays in the first-level caches.
 const CHUNK_BYTES: usize = 1 << 16;
 /// Rows that one thread of several reads at a time.
 const ROWS_AT_ONCE: usize = 512;
-/// Rows that take more bytes than this are verified block by block.
-pub(super) const VERIFIED_WHOLE: u64 = 4 << 30;
 /// Bytes of such a block; small, since a single row costs one.
 const BLOCK_BYTES: usize = CHUNK_BYTES;
 /// Bytes of a block's digest: what damages a file by accident does not meet it.
@@ -310,274 +315,11 @@ impl Rows {
     }
 }
 
-/// Which rows of a file are left out, kept in a file: their numbers, ascending, as little-endian
-/// u32, then their BLAKE3.
-#[derive(Debug, Default)]
-pub(super) struct Absent {
-    /// How many rows that are there come before each that is not; ascending, since those that are
-    /// not do not count.
-    before: Vec<u32>,
-}
-
-impl Absent {
-    /// `rows` are distinct and ascending.
-    pub(super) fn new(rows: impl IntoIterator<Item = u32>) -> Self {
-        Self { before: rows.into_iter().zip(0..).map(|(row, nth)| row - nth).collect() }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.before.len()
-    }
-
-    /// Where the `row`-th of the rows that are there lies among all, and how many follow one
-    /// another from it on.
-    pub(super) fn run(&self, row: usize) -> (usize, usize) {
-        let gone = self.before.partition_point(|before| *before as usize <= row);
-        let run = self.before.get(gone).map_or(usize::MAX, |next| *next as usize - row);
-        (row + gone, run)
-    }
-
-    /// Writes the new file at `path`.
-    pub(super) fn write(&self, path: &Path) -> Result<(), DataError> {
-        let rows = self.before.iter().zip(0..).map(|(before, nth): (_, u32)| before + nth);
-        let mut bytes: Vec<u8> = rows.flat_map(u32::to_le_bytes).collect();
-        let digest = blake3::hash(&bytes);
-        bytes.extend(digest.as_bytes());
-        File::create_new(path)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            })
-            .map_err(cache_io("write", path))
-    }
-
-    /// Reads what [`write`](Self::write) wrote, and nothing else.
-    pub(super) fn read(path: &Path) -> Result<Self, DataError> {
-        let damaged = |reason| DataError::Damaged { path: path.into(), reason };
-        let bytes = std::fs::read(path).map_err(io("read", path))?;
-        let whole = bytes.split_last_chunk::<{ blake3::OUT_LEN }>();
-        let (rows, digest) = whole.ok_or_else(|| damaged("wrong length"))?;
-        if blake3::hash(rows).as_bytes() != digest {
-            return Err(damaged("wrong digest"));
-        }
-        Ok(Self::new(rows.as_chunks::<4>().0.iter().copied().map(u32::from_le_bytes)))
-    }
-}
-
 fn block_digest(block: &[u8]) -> [u8; BLOCK_DIGEST_BYTES] {
     let digest = blake3::hash(block);
     let mut short = [0; BLOCK_DIGEST_BYTES];
     short.copy_from_slice(&digest.as_bytes()[..BLOCK_DIGEST_BYTES]);
     short
-}
-
-/// One part of a dataset, as its manifest remembers it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Part {
-    /// Where the rows are, relative to the cache entry; an empty path stands for a source that
-    /// serves as it is.
-    pub(super) rows: RowFile,
-    /// BLAKE3, in hex, over the rows' bytes, then rows and dim as u64.
-    pub(super) digest: String,
-    /// Rows of which every value is zero.
-    pub(super) zeros: u64,
-}
-
-impl Part {
-    /// The rows in the entry `folder`, or in the source they stayed in: a cache can be moved, and
-    /// equal sources share an entry.
-    pub(super) fn place(&self, folder: &Path, source: Option<&Path>) -> RowFile {
-        let path = match source.filter(|_| self.is_in_place()) {
-            Some(source) => source.to_owned(),
-            None => folder.join(&self.rows.path),
-        };
-        let beside = |name: &Option<PathBuf>| name.as_ref().map(|name| folder.join(name));
-        let (blocks, absent) = (beside(&self.rows.blocks), beside(&self.rows.absent));
-        RowFile { path, blocks, absent, ..self.rows.clone() }
-    }
-
-    pub(super) fn is_in_place(&self) -> bool {
-        self.rows.path.as_os_str().is_empty()
-    }
-
-    /// Makes sure that the file in the entry `folder` is what was written: all of it, or its
-    /// length where blocks are verified when they are read. A source vouches for itself.
-    pub(super) fn verify(&self, folder: &Path) -> Result<(), DataError> {
-        let place = self.place(folder, None);
-        if self.is_in_place() {
-            return match place.absent.as_deref().map(|path| (path, Absent::read(path))) {
-                None | Some((_, Ok(_))) => Ok(()),
-                Some((path, Err(DataError::Io { source, .. }))) => Err(match source.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        DataError::Damaged { path: path.into(), reason: "it is gone" }
-                    }
-                    _ => cache_io("read", path)(source),
-                }),
-                Some((_, Err(error))) => Err(error),
-            };
-        }
-        let damaged = |reason| DataError::Damaged { path: place.path.clone(), reason };
-        let open = |path: &Path| {
-            File::open(path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => damaged("it is gone"),
-                _ => cache_io("open", path)(error),
-            })
-        };
-        let length = |file: &File| Ok(file.metadata().map_err(io("inspect", &place.path))?.len());
-        let file = open(&place.path)?;
-        if u128::from(length(&file)?) != place.end() {
-            return Err(damaged("wrong length"));
-        }
-        if let Some(path) = &place.blocks {
-            let blocks = place.end().div_ceil(BLOCK_BYTES as u128);
-            if !path.exists() {
-                return Err(damaged("the digests of its blocks are gone"));
-            }
-            if u128::from(length(&open(path)?)?) != blocks * BLOCK_DIGEST_BYTES as u128 {
-                return Err(damaged("the digests of its blocks have the wrong length"));
-            }
-            return Ok(());
-        }
-        let mut digest = blake3::Hasher::new();
-        digest.update_reader(&file).map_err(cache_io("read", &place.path))?;
-        if finished(digest, &place) != self.digest {
-            return Err(damaged("wrong digest"));
-        }
-        Ok(())
-    }
-}
-
-/// The digest of the rows whose bytes `digest` has seen.
-fn finished(mut digest: blake3::Hasher, rows: &RowFile) -> String {
-    for size in [rows.rows, rows.dim] {
-        digest.update(&(size as u64).to_le_bytes());
-    }
-    digest.finalize().to_hex().to_string()
-}
-
-fn verified_whole() -> u64 {
-    #[cfg(test)]
-    return super::testing::VERIFIED_WHOLE.get();
-    #[cfg(not(test))]
-    VERIFIED_WHOLE
-}
-
-/// Receives rows in order: digests them, sums their columns and, unless they stay
-/// where they are, writes them.
-pub(super) struct RowSink {
-    file: Option<BufWriter<File>>,
-    written: PathBuf,
-    place: RowFile,
-    digest: blake3::Hasher,
-    blocks: Blocks,
-    zeros: u64,
-    sums: Vec<f64>,
-    bytes: Vec<u8>,
-}
-
-/// Digests of all blocks so far; kept only if there turn out to be many.
-struct Blocks {
-    digests: Vec<u8>,
-    open: Vec<u8>,
-    /// Rows of at most so many bytes do without.
-    from: u64,
-}
-
-impl Blocks {
-    fn push(&mut self, mut bytes: &[u8]) {
-        while self.open.len() + bytes.len() >= BLOCK_BYTES {
-            let (head, rest) = bytes.split_at(BLOCK_BYTES - self.open.len());
-            self.open.extend_from_slice(head);
-            self.end();
-            bytes = rest;
-        }
-        self.open.extend_from_slice(bytes);
-    }
-
-    fn end(&mut self) {
-        if !self.open.is_empty() {
-            self.digests.extend(block_digest(&self.open));
-            self.open.clear();
-        }
-    }
-}
-
-impl RowSink {
-    /// Writes rows of `dim` dimensions to the new file `name` in `folder`.
-    pub(super) fn create(folder: &Path, name: &str, dim: usize) -> Result<Self, DataError> {
-        let written = folder.join(name);
-        let file = File::create_new(&written).map_err(cache_io("create", &written))?;
-        let mut sink = Self::in_place(0, dim);
-        sink.file = Some(BufWriter::with_capacity(1 << 20, file));
-        sink.place.path = name.into();
-        Ok(Self { written, ..sink })
-    }
-
-    /// Only looks at rows that stay in their source, from `offset` on.
-    pub(super) fn in_place(offset: u64, dim: usize) -> Self {
-        Self {
-            file: None,
-            written: PathBuf::new(),
-            place: RowFile {
-                path: PathBuf::new(),
-                offset,
-                rows: 0,
-                dim,
-                blocks: None,
-                absent: None,
-            },
-            digest: blake3::Hasher::new(),
-            blocks: Blocks { digests: Vec::new(), open: Vec::new(), from: verified_whole() },
-            zeros: 0,
-            sums: vec![0.0; dim],
-            bytes: Vec::new(),
-        }
-    }
-
-    /// Takes the next rows, whole ones.
-    pub(super) fn push(&mut self, rows: &[f32]) -> Result<(), DataError> {
-        for row in rows.chunks_exact(self.place.dim) {
-            for (sum, &x) in self.sums.iter_mut().zip(row) {
-                *sum += f64::from(x);
-            }
-            self.zeros += u64::from(row.iter().all(|x| *x == 0.0));
-            self.place.rows += 1;
-        }
-        self.bytes.clear();
-        self.bytes.extend(rows.iter().flat_map(|x| x.to_le_bytes()));
-        self.digest.update(&self.bytes);
-        if let Some(file) = &mut self.file {
-            self.blocks.push(&self.bytes);
-            file.write_all(&self.bytes).map_err(cache_io("write", &self.written))?;
-        }
-        Ok(())
-    }
-
-    /// Ends the part: (part, mean of each column).
-    pub(super) fn finish(mut self) -> Result<(Part, Vec<f64>), DataError> {
-        if let Some(file) = self.file {
-            let failed = |source| cache_io("write", &self.written)(source);
-            let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-            // The rename that publishes the entry must not overtake its contents.
-            file.sync_all().map_err(failed)?;
-            if self.place.end() > u128::from(self.blocks.from) {
-                self.blocks.end();
-                let path = self.written.with_extension("blocks");
-                File::create_new(&path)
-                    .and_then(|mut file| {
-                        file.write_all(&self.blocks.digests)?;
-                        file.sync_all()
-                    })
-                    .map_err(cache_io("write", &path))?;
-                self.place.blocks = Some(self.place.path.with_extension("blocks"));
-            }
-        }
-        let rows = self.place.rows as f64;
-        self.sums.iter_mut().for_each(|sum| *sum /= rows);
-        let digest = finished(self.digest, &self.place);
-        Ok((Part { rows: self.place, digest, zeros: self.zeros }, self.sums))
-    }
 }
 
 /// Brings each row (n, d) of `rows` to unit length in place; a zero row stays zero.
@@ -667,32 +409,6 @@ mod tests {
                 assert!(some.read(here.len(), Array2::zeros((1, dim)).view_mut()).is_err());
             }
         }
-    }
-
-    #[test]
-    fn a_list_of_absent_rows_that_is_damaged_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let whole = prepared_rows(folder.path(), "a", &small_integers(50, 4, 1));
-        let path = folder.path().join("absent");
-        Absent::new([3, 4, 49]).write(&path).unwrap();
-        let place = RowFile { rows: 47, absent: Some(path.clone()), ..whole.place };
-        assert!(place.open().is_ok());
-        // It says how many rows the file has.
-        assert!(matches!(
-            RowFile { rows: 48, ..place.clone() }.open(),
-            Err(DataError::Length { .. })
-        ));
-        let bytes = std::fs::read(&path).unwrap();
-        for (at, length) in [(0, 44), (20, 44), (43, 44), (0, 40), (0, 0)] {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            damaged.truncate(length);
-            std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(place.open(), Err(DataError::Damaged { .. })));
-            assert!(matches!(place.verify_blocks(), Err(DataError::Damaged { .. })));
-        }
-        std::fs::remove_file(&path).unwrap();
-        assert!(matches!(place.open(), Err(DataError::Io { .. })));
     }
 
     #[test]
