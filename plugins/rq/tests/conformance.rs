@@ -1,6 +1,5 @@
 //! What residual quantization promises, asked through the C table as the host asks it.
 
-
 use ndarray::Array2;
 use vq_plugin_api::testing::{self, Subject, calling, config, gaussian, l2_sq};
 use vq_plugin_api::{Metric, Space};
