@@ -260,7 +260,6 @@ fn every_fault_is_found_by_a_run_and_said_by_its_function_and_honest_methods_are
 /// What a method promises beyond what its rows take is its own fault, and the run goes on.
 #[test]
 #[cfg(target_os = "linux")]
-#[expect(clippy::print_stderr, reason = "a test that skips says so")]
 fn a_disk_without_room_for_huge_codes_or_a_huge_model_ends_their_cells_alone() {
     let Some(library) = FAULTS.as_ref() else { return };
     let site = Site::with(std::slice::from_ref(library));
