@@ -84,8 +84,11 @@ impl Cell<'_> {
         let opened = encoder.open()?;
         let train = self.data.train.open()?;
         let (fitted, fit_s) = encoder.fit(&train, opened.code_bytes)?;
-        let saved = encoder.save(model)?;
-        codes.begin(fitted.code_bytes, self.data.base.rows)?;
+        let (rows, dim) = (self.data.base.rows, self.data.dim);
+        // No model need be larger than the rows.
+        let fair = 4 * rows as u64 * dim as u64;
+        let saved = encoder.save(model, fair)?;
+        codes.begin(fitted.code_bytes, rows, dim)?;
         let step = self.step(encoder);
         // Before the base: codes that are made later could tell of it.
         let train = self.encode_training(encoder, &train)?;
@@ -120,7 +123,7 @@ impl Cell<'_> {
         let queries = Queries { codes: queries, decoded: decoded_queries };
         let scores = self.witness_scores(encoder, &opened, codes)?;
         if let Some(saved) = &saved {
-            let again = encoder.save(model)?;
+            let again = encoder.save(model, fair)?;
             if again.as_ref() != Some(saved) {
                 return Err(Failure::invalid(
                     "save gave another model after the base and the queries were encoded",

@@ -35,6 +35,7 @@ use crate::worker::protocol::{Measured, Measurement, Message, Role};
 use crate::worker::reporter::{Failure, Reporter};
 use encode::Encoded;
 use ndarray::Array2;
+use nix::errno::Errno;
 use peer::Peer;
 use revisit::{Known, Visits};
 use scan::Scored;
@@ -81,16 +82,39 @@ impl From<Metric> for PluginMetric {
 }
 
 /// Makes room for `bytes` in `file`, so that a full disk shows before anything is written.
-fn reserve(file: &File, bytes: u64) -> Result<(), Failure> {
-    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    #[cfg(target_os = "linux")]
-    match nix::fcntl::posix_fallocate(file, 0, length) {
-        // A file system that cannot promise room.
-        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
-        Err(error) => return Err(unkept(error.into())),
+///
+/// That there is none for as much as is `fair` is the host's fault. Where a method wants more than
+/// that (`what` says what it promised), it is the method's.
+fn reserve(
+    file: &File,
+    bytes: u64,
+    fair: u64,
+    what: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    allocate(file, bytes.min(fair)).map_err(unkept)?;
+    if bytes <= fair {
+        return Ok(());
     }
-    let _ = length;
-    file.set_len(bytes).map_err(unkept)
+    allocate(file, bytes).map_err(|error| {
+        match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => {
+                // Others need what was taken of it.
+                let _ = file.set_len(0);
+                Failure::failed(format!("{}, for which the disk has no room", what()))
+            }
+            _ => unkept(error),
+        }
+    })
+}
+
+fn allocate(file: &File, bytes: u64) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    match nix::fcntl::posix_fallocate(file, 0, i64::try_from(bytes).unwrap_or(i64::MAX)) {
+        // Nothing to make room for, or a file system that cannot promise any.
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    file.set_len(bytes)
 }
 
 /// What could not be put aside, or not be read back.
@@ -217,10 +241,14 @@ impl Codes {
         Codes { file: File::from(file), width: 0 }
     }
 
-    /// From here on codes have `width` bytes.
-    fn begin(&mut self, width: usize, rows: usize) -> Result<(), Failure> {
+    /// From here on codes have `width` bytes, which are those of vectors (rows, dim).
+    fn begin(&mut self, width: usize, rows: usize, dim: usize) -> Result<(), Failure> {
         self.width = width;
-        reserve(&self.file, rows as u64 * width as u64)
+        let (n, raw) = (rows as u64, 4 * dim);
+        reserve(&self.file, n * width as u64, n * raw as u64, || {
+            let all = bytesize::ByteSize(n * width as u64);
+            format!("code_bytes() is {width} for vectors of {raw} bytes, {all} for all {n} codes")
+        })
     }
 
     fn width(&self) -> usize {
@@ -310,12 +338,9 @@ impl<'a> Cell<'a> {
 
     fn size(&self, encoded: &Encoded, metrics: &mut Metrics) -> Result<(), Failure> {
         let fitted = encoded.fitted;
-        let of = size(
-            self.data.base.rows,
-            self.data.dim,
-            fitted.code_bytes,
-            fitted.model_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
-        );
+        let saved = encoded.model.as_ref().map(|model| model.bytes as u64);
+        let model = fitted.model_bytes.max(saved).and_then(|bytes| usize::try_from(bytes).ok());
+        let of = size(self.data.base.rows, self.data.dim, fitted.code_bytes, model);
         metrics.add("code_bytes", fitted.code_bytes as f64)?;
         metrics.add_named(of.named(), "")?;
         fitted.model_bytes.map_or(Ok(()), |bytes| metrics.add("model_bytes", bytes as f64))?;
@@ -548,5 +573,33 @@ impl<'a> Cell<'a> {
             metrics.add_retrieval(of, SEARCH)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Outcome;
+
+    #[test]
+    fn room_that_a_method_wants_beyond_what_is_fair_is_its_own_fault_and_the_rest_is_the_hosts() {
+        let file = tempfile::tempfile().unwrap();
+        let what = || "code_bytes() is 1".to_owned();
+        reserve(&file, 4096, 4096, what).unwrap();
+        reserve(&file, 8192, 4096, what).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 8192);
+        // More than any disk has.
+        const HUGE: u64 = 1 << 60;
+        match reserve(&file, HUGE, 4096, what) {
+            Err(Failure::Method { outcome: Outcome::Failed, error }) => {
+                assert_eq!(error, "code_bytes() is 1, for which the disk has no room");
+                assert_eq!(file.metadata().unwrap().len(), 0);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            reserve(&file, HUGE, HUGE, what),
+            Err(Failure::Host(HostFault::Keep { .. }))
+        ));
     }
 }

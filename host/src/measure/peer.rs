@@ -214,14 +214,7 @@ impl<'a> Peer<'a> {
         }
         let asked = self.during("fit", |peer| peer.ask(&Request::Fit));
         let (reply, took) = asked?;
-        let fitted = self.fitted(reply)?;
-        if before != 0 && before != fitted.code_bytes {
-            return Err(Failure::invalid(format!(
-                "code_bytes() was {before} before fit and {} after it",
-                fitted.code_bytes
-            )));
-        }
-        Ok((fitted, took.as_secs_f64()))
+        Ok((self.fitted_as(reply, before)?, took.as_secs_f64()))
     }
 
     /// The same with `rows` rows that are nobody's, for a method that learns nothing.
@@ -234,9 +227,17 @@ impl<'a> Peer<'a> {
         lent.iter_mut().enumerate().for_each(|(i, v)| *v = value(i + 1));
         self.ask(&Request::Train { first: 0, rows, of: rows })?;
         let (reply, _) = self.ask(&Request::Fit)?;
+        self.fitted_as(reply, before)
+    }
+
+    /// What fit answered, with codes of as many bytes as `before` it, where that was known (not 0).
+    fn fitted_as(&mut self, reply: Reply, before: usize) -> Result<Fitted, Failure> {
         let fitted = self.fitted(reply)?;
         if before != 0 && before != fitted.code_bytes {
-            return Err(Failure::invalid("code_bytes() is another after fit"));
+            return Err(Failure::invalid(format!(
+                "code_bytes() was {before} before fit and {} after it",
+                fitted.code_bytes
+            )));
         }
         Ok(fitted)
     }
@@ -268,8 +269,9 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Has the model saved and puts it into `file`; `None` where the method does not save.
-    pub(super) fn save(&mut self, file: &File) -> Result<Option<Model>, Failure> {
+    /// Has the model saved and puts it into `file`; `None` where the method does not save. One of
+    /// more than `fair` bytes must not need more room than there is.
+    pub(super) fn save(&mut self, file: &File, fair: u64) -> Result<Option<Model>, Failure> {
         self.reporter.part("save", 0.0, 1.0);
         let bytes = match self.ask(&Request::Save)?.0 {
             Reply::Saved(None) => return Ok(None),
@@ -283,7 +285,8 @@ impl<'a> Peer<'a> {
             )));
         }
         let mut digest = blake3::Hasher::new();
-        super::reserve(file, bytes as u64)?;
+        let what = || format!("save makes a model of {}", bytesize::ByteSize(bytes as u64));
+        super::reserve(file, bytes as u64, fair, what)?;
         let mut part = Vec::new();
         for from in (0..bytes).step_by(ROOM) {
             let some = ROOM.min(bytes - from);
@@ -653,7 +656,7 @@ mod tests {
         let reporter = Reporter::new(tempfile::tempfile().unwrap().into());
         let lent = [socket.into(), area(), area()];
         let peer = Peer::new(Role::Encoder, std::process::id(), 4, lent, &usage, &reporter);
-        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap());
+        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap(), 0);
         forger.join().unwrap();
         match saved {
             Err(Failure::Method { outcome, error }) => {
