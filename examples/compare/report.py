@@ -318,7 +318,7 @@ class Run:
         idle = max((o.intruded for o in self.outcomes), default=0)
         points = [
             """Same rows, row-major f32 in memory on both sides, same number of threads; outputs allocated and written before;
-            the whole set in one call (a scan: blocks of 65,536 codes × 32 queries on our side, as the host does it).""",
+            the whole set in one call (estimates: blocks of 65,536 codes × 32 queries on our side, as the host does it).""",
             """Ours is called through the plugin's C table as the host calls it. The clock starts when the output has been
             filled with the referee's canaries and ends when the call returns. FAISS is called through its Python bindings,
             whose cost per call is microseconds; its outputs are filled likewise.""",
@@ -335,10 +335,9 @@ class Run:
             the first 20,000 rows of learn; what counts is the error reached.""",
             """Exact neighbours: `IndexFlatL2.search`, tuned with the BLAS threshold, over rows in memory; ours is the host's
             search, which reads the rows from a file in the page cache and proves its answer in f64, both in the time.
-            Scans: `IndexPQ.search` and
-            `IndexPQFastScan.search`. "top 10": both sides return the 10 nearest, ours by the kernel
-            itself, since the plugin interface has estimates only; it keeps exactly what all f32 estimates would keep.
-            "estimates": ours writes every estimate through the plugin to memory and keeps none; FAISS keeps the nearest one (k = 1), its least.""",
+            Scans: `IndexPQ.search` and `IndexPQFastScan.search`. "top 10": both sides return the 10 nearest of all codes
+            to all queries in one call, ours by the plugin's own search (`vq.search/1`), which keeps exactly what all f32
+            estimates would keep. "estimates": ours writes every estimate through the plugin to memory and keeps none; FAISS keeps the nearest one (k = 1), its least.""",
             self.blas(),
             self.waiting(),
             self.spreads(),

@@ -81,7 +81,8 @@ def all_works():
     )
     for data in ("sift128", "glove100"):
         add("exact neighbours k=100", "neighbours", data, top=100, tuned_goal=1.3)
-    for bits, splits, goal in ((8, (8, 16), 2), (4, (16, 32), 1)):
+    # FAISS keeps the nearest and writes no estimates: what all of them cost in memory has a goal of its own.
+    for bits, splits, goal, estimates in ((8, (8, 16), 2, 1), (4, (16, 32), 1, 0.25)):
         for m in splits:
             for top in (0, 10):
                 kept = f"top {top}" if top else "estimates"
@@ -92,8 +93,7 @@ def all_works():
                     method="pq",
                     params=pq(m, bits),
                     top=top,
-                    # FAISS writes no estimates: only the searches are like for like.
-                    goal=goal if top else None,
+                    goal=goal if top else estimates,
                 )
     return works
 

@@ -15,4 +15,5 @@ pub mod schedule;
 pub mod store;
 pub mod suggest;
 pub mod sweep;
+pub mod trial;
 pub mod worker;

@@ -16,6 +16,9 @@ use std::thread;
 use std::time::SystemTime;
 use vq_plugin_api::Space;
 
+/// Events on their way to the thread that takes them.
+const WAITING: usize = 256;
+
 /// What all cells of a run share.
 #[derive(Debug)]
 pub struct Schedule<'a> {
@@ -127,7 +130,9 @@ pub fn run<E>(
     on_event: &mut dyn FnMut(Event) -> Result<(), E>,
 ) -> Result<(), RunError<E>> {
     let shared = Shared::default();
-    let (events, inbox) = mpsc::channel();
+    // Who waits for `on_event` (a terminal that stands still, a slow disk) must not gather what the
+    // plugins' processes say meanwhile.
+    let (events, inbox) = mpsc::sync_channel(WAITING);
     thread::scope(|scope| {
         let _stop = StopOnPanic(cancel);
         for slot in 0..schedule.jobs.min(schedule.cells.len()) {
@@ -143,7 +148,8 @@ pub fn run<E>(
                     let _ = events.send(Event::Started { slot, cell });
                     let ran = run_cell(schedule, of, cancel, &mut |stage, fraction| {
                         let stage = stage.into();
-                        let _ = events.send(Event::Progress { slot, stage, fraction });
+                        // Left out where many wait: this thread also watches the cell's limits.
+                        let _ = events.try_send(Event::Progress { slot, stage, fraction });
                     });
                     match ran {
                         Ok(Ran::Recorded(record)) => {

@@ -26,6 +26,7 @@ use std::sync::OnceLock;
 use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2, s};
 use rayon::prelude::*;
 
+use crate::cache::fetch;
 use crate::distance::{dot, l2_sq, norm_sq};
 use crate::int16::{MaxNorm, ScoreError};
 use crate::panels::contiguous_rows;
@@ -571,8 +572,13 @@ impl Step<'_, '_, '_> {
                 tops[query].push_row(slot.first as u32, scores);
             });
         }
-        for ((&i, estimate), top) in of.iter().zip(estimates).zip(tops) {
-            let mut kept = top.into_sorted();
+        let mut shortlists = of.iter().zip(estimates).zip(tops.into_iter().map(TopK::into_sorted));
+        let mut next = shortlists.next();
+        self.fetch(next.as_ref());
+        while let Some(((&i, estimate), mut kept)) = next {
+            // Rows are far apart: those of the next query come while this one's are measured.
+            next = shortlists.next();
+            self.fetch(next.as_ref());
             let full = kept.len() == keep && keep < self.block.rows.nrows();
             let worst = kept.last().map_or(f32::NEG_INFINITY, |(score, _)| *score);
             let mut floor = f32::NEG_INFINITY;
@@ -589,6 +595,13 @@ impl Step<'_, '_, '_> {
                 measured.sort_unstable();
                 open.push((i, measured));
             }
+        }
+    }
+
+    /// Has the rows of a shortlist come nearer.
+    fn fetch<T>(&self, shortlist: Option<&(T, Vec<(f32, u32)>)>) {
+        for (_, place) in shortlist.map_or(&[][..], |(_, kept)| kept) {
+            fetch(slice(&self.block.rows.row(*place as usize)));
         }
     }
 

@@ -23,10 +23,12 @@
 //! | [`half`] | f16 and bf16 |
 //! | [`int16`] | scores in integers of 16 bits, with a bound of their error |
 //! | [`rotation`] | random rotations, dense and by Walsh–Hadamard transforms |
+//! | [`cache`] | values dropped from the processor's caches |
 //! | [`path`] | one loop, compiled for every instruction set |
 
 pub mod beam;
 pub mod bits;
+pub mod cache;
 pub mod centre;
 pub mod distance;
 pub mod draw;

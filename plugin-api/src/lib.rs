@@ -19,6 +19,7 @@ pub mod handle;
 pub mod model;
 pub mod params;
 pub mod quantizer;
+pub mod testing;
 pub mod thread_state;
 mod wire;
 

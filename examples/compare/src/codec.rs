@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use vq_plugin_api::abi;
-use vq_plugin_api::handle::{CallError, Caller, Guarded, Instance, Method, Plugin, Scorer};
+use vq_plugin_api::handle::{CallError, Caller, Guarded, Instance, Method, Plugin, Scorer, Search};
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{Metric, Space};
 
@@ -115,7 +115,6 @@ impl Codec {
         team: Team<'_>,
     ) -> Result<Vec<Packed>, Failure> {
         let scorer = self.scorer()?;
-        let mut first = 0;
         let mut blocks = Vec::new();
         for codes in codes.chunks(block * self.code_bytes) {
             let len = codes.len() / self.code_bytes;
@@ -123,8 +122,7 @@ impl Codec {
                 .map_err(|_| Failure::Rows { wanted: len, rows: 0 })?;
             let mut packed = vec![0; scorer.packed_bytes(len)?];
             lend(team, |caller| scorer.pack(codes, caller, &mut packed))?;
-            blocks.push(Packed { first, len, codes: packed });
-            first += len;
+            blocks.push(Packed { len, codes: packed });
         }
         Ok(blocks)
     }
@@ -145,20 +143,69 @@ impl Codec {
         Ok(spent)
     }
 
+    /// `codes` of n vectors in one block, brought into the search's layout.
+    pub(crate) fn packed_for_search(
+        &self,
+        codes: &[u8],
+        team: Team<'_>,
+    ) -> Result<Packed, Failure> {
+        let search = self.search_of()?;
+        let len = codes.len() / self.code_bytes;
+        let codes = ArrayView2::from_shape((len, self.code_bytes), codes)
+            .map_err(|_| Failure::Rows { wanted: len, rows: 0 })?;
+        let mut packed = vec![0; search.packed_bytes(len)?];
+        lend(team, |caller| search.pack(codes, caller, &mut packed))?;
+        Ok(Packed { len, codes: packed })
+    }
+
+    /// The `k` nearest codes of a block to each of `queries` (q, d).
+    pub(crate) fn search(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        block: &Packed,
+        k: usize,
+        found: &mut Found,
+        team: Team<'_>,
+    ) -> Result<Duration, Failure> {
+        let search = self.search_of()?;
+        let places = queries.nrows() * k;
+        let (ids, estimates) = (found.ids.lend(places), found.estimates.lend(places));
+        let codes = (&block.codes[..], block.len);
+        lend(team, |caller| search.search(queries, codes, k, caller, ids, estimates))?;
+        let spent = self.clock.spent();
+        found.ids.finish("search")?;
+        found.estimates.finish("search")?;
+        Ok(spent)
+    }
+
+    fn search_of(&self) -> Result<Search<'_>, Failure> {
+        let id = || self.instance.method().about().id.clone();
+        self.instance.search().ok_or_else(|| Failure::NoSearch(id()))
+    }
+
     fn scorer(&self) -> Result<Scorer<'_>, Failure> {
         let id = || self.instance.method().about().id.clone();
         self.instance.scorer().ok_or_else(|| Failure::NoScorer(id()))
     }
 }
 
-/// A block of codes as the scorer reads it.
+/// A block of codes as the scorer or the search reads it.
 pub(crate) struct Packed {
-    /// The first row's number.
-    pub(crate) first: usize,
     /// Rows.
     pub(crate) len: usize,
-    /// As the scorer reads them.
     pub(crate) codes: Vec<u8>,
+}
+
+/// What a search found, both (q, k).
+pub(crate) struct Found {
+    pub(crate) ids: Guarded<u64>,
+    pub(crate) estimates: Guarded<f32>,
+}
+
+impl Found {
+    pub(crate) fn nothing() -> Self {
+        Found { ids: Guarded::ids(), estimates: Guarded::rows() }
+    }
 }
 
 fn lend<T>(

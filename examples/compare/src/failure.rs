@@ -30,9 +30,9 @@ pub(crate) enum Failure {
     /// The method offers no scorer.
     #[error("{0} has no scorer")]
     NoScorer(String),
-    /// A scan of another method than product quantization.
-    #[error("a scan needs the parameters m and bits")]
-    NotProduct,
+    /// The method offers no search.
+    #[error("{0} has no search")]
+    NoSearch(String),
     /// The plugin's failure.
     #[error(transparent)]
     Call(#[from] CallError),

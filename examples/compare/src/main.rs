@@ -13,7 +13,6 @@
 mod codec;
 mod failure;
 mod matrix;
-mod search;
 mod work;
 
 use failure::Failure;

@@ -1,9 +1,8 @@
 //! The works: what is prepared, timed, and looked at afterwards.
 
-use crate::codec::{Codec, Packed, SEED, Team};
+use crate::codec::{Codec, Found, Packed, SEED, Team};
 use crate::failure::Failure;
 use crate::matrix;
-use crate::search::Codebooks;
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use vq_host::data::{Metric, RowFile, Rows as FileRows, exact_neighbours};
 use vq_kernels::{KMeans, Path as CpuPath};
 use vq_plugin_api::handle::Guarded;
-use vq_plugin_api::params::{Config, Value};
+use vq_plugin_api::params::Config;
 
 /// Codes that the scorer sees per call, and queries: as the host does it.
 const CODES_PER_SCORE: usize = 1 << 16;
@@ -48,7 +47,7 @@ pub(crate) enum Work {
     /// Decodes the codes of `rows`; answers the decoded (n, d).
     Decode { codec: Spec, rows: PathBuf, n: usize },
     /// With `top` = 0 the scorer's estimates from each of `queries` to the codes of `rows`, of
-    /// which nothing is kept; else the `top` nearest by the kernel's scan. Answers the 10 nearest (q, 10), u32.
+    /// which nothing is kept; else the `top` nearest by its search. Answers the 10 nearest (q, 10), u32.
     Scan { codec: Spec, rows: PathBuf, n: usize, queries: PathBuf, top: usize },
     /// Answers the centroids (k, d).
     Kmeans { rows: PathBuf, n: usize, k: usize, iterations: usize, points_per_centroid: usize },
@@ -107,10 +106,12 @@ enum Task {
     Scan {
         codec: Rc<Codec>,
         blocks: Vec<Packed>,
+        /// All codes in one, for the search.
+        block: Packed,
         queries: Rows,
         top: usize,
-        codebooks: Codebooks,
         estimates: Guarded<f32>,
+        found: Found,
     },
     Kmeans {
         rows: Rows,
@@ -192,17 +193,13 @@ impl Shop {
                 Task::Decode { codec, codes, x: Guarded::rows() }
             }
             Work::Scan { codec, rows, n, queries, top } => {
-                let whole = |name: &str| match codec.params.get(name) {
-                    Some(Value::Int(value)) => usize::try_from(*value).ok(),
-                    _ => None,
-                };
-                let (m, bits) = whole("m").zip(whole("bits")).ok_or(Failure::NotProduct)?;
                 let (codec, codes) = self.encoded(&codec, &rows, n, team)?;
-                let codebooks = Codebooks::of(&codec, m, bits as u32, team)?;
                 let blocks = codec.packed(&codes, CODES_PER_SCORE, team)?;
+                let block = codec.packed_for_search(&codes, team)?;
                 let all = matrix::read(&queries)?.nrows();
                 let queries = self.rows(&queries, all)?;
-                Task::Scan { codec, blocks, queries, top, codebooks, estimates: Guarded::rows() }
+                let (estimates, found) = (Guarded::rows(), Found::nothing());
+                Task::Scan { codec, blocks, block, queries, top, estimates, found }
             }
             Work::Kmeans { rows, n, k, iterations, points_per_centroid } => {
                 let kmeans = KMeans {
@@ -287,8 +284,8 @@ impl Task {
             Task::Scan { codec, blocks, queries, top: 0, estimates, .. } => {
                 scan(codec, blocks, queries.view(), estimates, team)
             }
-            Task::Scan { blocks, queries, top, codebooks, .. } => {
-                Ok(codebooks.search(blocks, queries.view(), *top, team).1)
+            Task::Scan { codec, block, queries, top, found, .. } => {
+                codec.search(queries.view(), block, *top, found, team)
             }
             Task::Kmeans { rows, kmeans, centroids } => {
                 let x = rows.view();
@@ -343,10 +340,9 @@ impl Task {
                 codec.decode(codes, x, team)?;
                 matrix::write(path, x.values().iter().map(|value| value.to_le_bytes()))
             }
-            Task::Scan { blocks, queries, codebooks, .. } => {
-                let (found, _) = codebooks.search(blocks, queries.view(), ANSWERED, team);
-                let ids = found.into_iter().flatten().map(|(_, id)| id.to_le_bytes());
-                matrix::write(path, ids)
+            Task::Scan { codec, block, queries, found, .. } => {
+                codec.search(queries.view(), block, ANSWERED, found, team)?;
+                matrix::write(path, found.ids.values().iter().map(|id| (*id as u32).to_le_bytes()))
             }
             Task::Kmeans { centroids, .. } => {
                 let centroids = centroids.as_ref().ok_or(Failure::NothingPrepared)?;

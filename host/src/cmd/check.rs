@@ -14,8 +14,9 @@ use vq_host::report::results::Format;
 use vq_host::report::{fit, plain};
 use vq_host::suggest;
 use vq_host::sweep::parameter;
+use vq_host::trial::{Trial, TrialError};
 use vq_host::worker::ask::{self, CheckError};
-use vq_host::worker::protocol::{Checked, CheckedMethod};
+use vq_host::worker::protocol::{Checked, CheckedMethod, Step};
 use vq_host::worker::supervise::Limits;
 use vq_plugin_api::conformance::Skip;
 use vq_plugin_api::handle::Descriptor;
@@ -55,9 +56,13 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let mut checked = Checked { methods: Vec::new() };
     let chosen = chosen(&about, &args.method)?;
     let fixed = fixed(&chosen, &args.param)?;
-    for Descriptor { id: method, .. } in chosen {
+    let trial = Trial::prepare(&file, &limits, &CANCEL);
+    not_interrupted()?;
+    let trial = trial.map_err(trial_fault)?;
+    for descriptor in chosen {
+        let method = &descriptor.id;
         let mut shown: Option<Instant> = None;
-        let done = ask::check(&file, method, fixed.clone(), &limits, &CANCEL, &mut |step| {
+        let mut show = |step: &Step| {
             if let Some(status) = &status
                 && shown.is_none_or(|at| at.elapsed() > SHOW_EVERY)
             {
@@ -65,7 +70,13 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
                 status.set_message(fit(&text, say::columns().saturating_sub(1)));
                 shown = Some(Instant::now());
             }
-        });
+        };
+        let mut done = ask::check(&file, method, fixed.clone(), &limits, &CANCEL, &mut show);
+        if let Ok(report) = &mut done
+            && let Err(error) = trial.of(descriptor, &fixed, &mut show, report)
+        {
+            done = Err(error);
+        }
         if let Some(status) = &status {
             status.finish_and_clear();
         }
@@ -96,6 +107,13 @@ pub(super) fn check(args: &cli::Check) -> miette::Result<ExitCode> {
     let mut findings = checked.methods.iter().flat_map(|m| &m.findings);
     let broken = findings.any(|finding| finding.severity == "error");
     Ok(if broken { ExitCode::from(SOME_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn trial_fault(error: TrialError) -> miette::Report {
+    match error {
+        TrialError::Host(fault) => fault.into(),
+        error => miette!("{error}"),
+    }
 }
 
 /// The methods that the user named, in the library's order; all where none is named.

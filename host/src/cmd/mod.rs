@@ -30,6 +30,7 @@ const SOME_FAILED: u8 = 3;
 
 pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
     interrupt::listen()?;
+    ask::clear_left_behind();
     match verb {
         Verb::Run(args) => run::run(args),
         Verb::Plan(args) => plan::plan(&args),
@@ -46,7 +47,6 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
 fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
     let sandbox = !places.no_sandbox;
-    ask::clear_left_behind();
     let remembered = Remembered::in_cache(cache, sandbox);
     let catalog = discover(&path, &mut |candidates| {
         remembered.describe(candidates, refreshed, &mut |paths| {

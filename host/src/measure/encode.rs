@@ -1,7 +1,7 @@
 //! The encoder's part of a cell: fit, save, encode the base block by block, then the queries.
 
 use super::peer::{Before, Fitted, Model, Peer};
-use super::timing::{Timed, time};
+use super::timing::{Timed, time, time_streaming};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::worker::exchange::{Opened, Request};
 use crate::worker::reporter::Failure;
@@ -84,8 +84,11 @@ impl Cell<'_> {
         let opened = encoder.open()?;
         let train = self.data.train.open()?;
         let (fitted, fit_s) = encoder.fit(&train, opened.code_bytes)?;
-        let saved = encoder.save(model)?;
-        codes.begin(fitted.code_bytes, self.data.base.rows)?;
+        let (rows, dim) = (self.data.base.rows, self.data.dim);
+        // No model need be larger than the rows.
+        let fair = 4 * rows as u64 * dim as u64;
+        let saved = encoder.save(model, fair)?;
+        codes.begin(fitted.code_bytes, rows, dim)?;
         let step = self.step(encoder);
         // Before the base: codes that are made later could tell of it.
         let train = self.encode_training(encoder, &train)?;
@@ -104,8 +107,12 @@ impl Cell<'_> {
             spoilt: |byte: u8| !byte,
         };
         let rows = |rows| Request::Compress { rows };
-        let empty_call = super::timing::empty_call(encoder)?;
-        time(self, encoder, &timed, rows, metrics)?;
+        let call = time(self, encoder, &timed, rows, metrics)?;
+        let lend = |encoder: &mut Peer<'_>, first, len| {
+            Ok(self.base.read(first, encoder.lend_rows(len)?)?)
+        };
+        let call = (call, self.bytes_moved(codes));
+        time_streaming(self, encoder, &timed, call, rows, lend, metrics)?;
 
         // The base is sealed: now the queries may be seen.
         self.part("compress", 0, 1, 1);
@@ -116,13 +123,14 @@ impl Cell<'_> {
         let queries = Queries { codes: queries, decoded: decoded_queries };
         let scores = self.witness_scores(encoder, &opened, codes)?;
         if let Some(saved) = &saved {
-            let again = encoder.save(model)?;
+            let again = encoder.save(model, fair)?;
             if again.as_ref() != Some(saved) {
                 return Err(Failure::invalid(
                     "save gave another model after the base and the queries were encoded",
                 ));
             }
         }
+        let empty_call = encoder.empty_call()?;
         let witness = Witness { scores, ..witness };
         let model = saved;
         Ok(Encoded { opened, fitted, fit_s, model, queries, train, witness, empty_call })
@@ -256,7 +264,7 @@ impl Cell<'_> {
         self.part("score", 0, 0, 1);
         let mut scores = vec![0.0; queries * n];
         peer.during("score", |peer| {
-            peer.score(0..queries, (0, n), false, &mut scores, None, Before::Unwritten)
+            peer.score(0..queries, (0, n), false, &mut scores, Before::Unwritten)
         })?;
         Array2::from_shape_vec((queries, n), scores).map(Some).map_err(Failure::failed)
     }

@@ -18,6 +18,7 @@ mod encode;
 mod peer;
 mod revisit;
 mod scan;
+mod search;
 mod timing;
 mod usage;
 mod walk;
@@ -25,8 +26,8 @@ mod walk;
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
-    DECODED, Hits, QueryPairs, RetrievalMetric, SYMMETRIC, estimator, rank_agreement, retrieval,
-    size,
+    DECODED, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator, rank_agreement,
+    retrieval, size,
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
@@ -34,8 +35,9 @@ use crate::worker::protocol::{Measured, Measurement, Message, Role};
 use crate::worker::reporter::{Failure, Reporter};
 use encode::Encoded;
 use ndarray::Array2;
+use nix::errno::Errno;
 use peer::Peer;
-use revisit::Visits;
+use revisit::{Known, Visits};
 use scan::Scored;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -80,16 +82,39 @@ impl From<Metric> for PluginMetric {
 }
 
 /// Makes room for `bytes` in `file`, so that a full disk shows before anything is written.
-fn reserve(file: &File, bytes: u64) -> Result<(), Failure> {
-    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    #[cfg(target_os = "linux")]
-    match nix::fcntl::posix_fallocate(file, 0, length) {
-        // A file system that cannot promise room.
-        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
-        Err(error) => return Err(unkept(error.into())),
+///
+/// That there is none for as much as is `fair` is the host's fault. Where a method wants more than
+/// that (`what` says what it promised), it is the method's.
+fn reserve(
+    file: &File,
+    bytes: u64,
+    fair: u64,
+    what: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    allocate(file, bytes.min(fair)).map_err(unkept)?;
+    if bytes <= fair {
+        return Ok(());
     }
-    let _ = length;
-    file.set_len(bytes).map_err(unkept)
+    allocate(file, bytes).map_err(|error| {
+        match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => {
+                // Others need what was taken of it.
+                let _ = file.set_len(0);
+                Failure::failed(format!("{}, for which the disk has no room", what()))
+            }
+            _ => unkept(error),
+        }
+    })
+}
+
+fn allocate(file: &File, bytes: u64) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    match nix::fcntl::posix_fallocate(file, 0, i64::try_from(bytes).unwrap_or(i64::MAX)) {
+        // Nothing to make room for, or a file system that cannot promise any.
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EINVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    file.set_len(bytes)
 }
 
 /// What could not be put aside, or not be read back.
@@ -216,10 +241,14 @@ impl Codes {
         Codes { file: File::from(file), width: 0 }
     }
 
-    /// From here on codes have `width` bytes.
-    fn begin(&mut self, width: usize, rows: usize) -> Result<(), Failure> {
+    /// From here on codes have `width` bytes, which are those of vectors (rows, dim).
+    fn begin(&mut self, width: usize, rows: usize, dim: usize) -> Result<(), Failure> {
         self.width = width;
-        reserve(&self.file, rows as u64 * width as u64)
+        let (n, raw) = (rows as u64, 4 * dim);
+        reserve(&self.file, n * width as u64, n * raw as u64, || {
+            let all = bytesize::ByteSize(n * width as u64);
+            format!("code_bytes() is {width} for vectors of {raw} bytes, {all} for all {n} codes")
+        })
     }
 
     fn width(&self) -> usize {
@@ -237,6 +266,18 @@ impl Codes {
     }
 }
 
+/// Rows that were found for each query, the best first.
+struct Found {
+    /// By raw queries among decompressed rows.
+    decoded: Vec<Vec<u32>>,
+    /// By decompressed queries.
+    symmetric: Vec<Vec<u32>>,
+    /// By the method's own estimates.
+    scored: Option<Vec<Vec<u32>>>,
+    /// By the method's own search.
+    searched: Option<Vec<Vec<u32>>>,
+}
+
 /// A cell and its data.
 struct Cell<'a> {
     of: &'a Measurement,
@@ -244,6 +285,7 @@ struct Cell<'a> {
     base: Rows,
     queries: Array2<f32>,
     truth: Truth,
+    known: Known,
     block_rows: usize,
     usage: &'a Usage,
     reporter: &'a Reporter,
@@ -253,12 +295,14 @@ impl<'a> Cell<'a> {
     fn new(of: &'a Measurement, usage: &'a Usage, reporter: &'a Reporter) -> Result<Self, Failure> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
+        let (truth, known) = Known::read(data)?;
         Ok(Cell {
             of,
             data,
             base: data.base.open()?,
             queries: data.queries.open()?.read_all()?,
-            truth: data.truth.read()?,
+            truth,
+            known,
             block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             usage,
             reporter,
@@ -268,6 +312,11 @@ impl<'a> Cell<'a> {
     /// Rows of a block whose codes have room too.
     fn step(&self, peer: &Peer<'_>) -> usize {
         self.block_rows.min(peer.most_rows())
+    }
+
+    /// Bytes that go in and come out where a row is encoded or decoded.
+    fn bytes_moved(&self, codes: &Codes) -> usize {
+        4 * self.data.dim + codes.width()
     }
 
     /// The blocks of the base, `step` rows each, as (first row, rows).
@@ -289,12 +338,9 @@ impl<'a> Cell<'a> {
 
     fn size(&self, encoded: &Encoded, metrics: &mut Metrics) -> Result<(), Failure> {
         let fitted = encoded.fitted;
-        let of = size(
-            self.data.base.rows,
-            self.data.dim,
-            fitted.code_bytes,
-            fitted.model_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
-        );
+        let saved = encoded.model.as_ref().map(|model| model.bytes as u64);
+        let model = fitted.model_bytes.max(saved).and_then(|bytes| usize::try_from(bytes).ok());
+        let of = size(self.data.base.rows, self.data.dim, fitted.code_bytes, model);
         metrics.add("code_bytes", fitted.code_bytes as f64)?;
         metrics.add_named(of.named(), "")?;
         fitted.model_bytes.map_or(Ok(()), |bytes| metrics.add("model_bytes", bytes as f64))?;
@@ -390,9 +436,20 @@ impl<'a> Cell<'a> {
             }
             false => None,
         };
+        let searched = match opened.search {
+            Some(ranks) => {
+                let searched = self.search(decoder, codes, most)?;
+                if ranks && let Some(scored) = &scored {
+                    search::ranks_the_estimates(&searched, &scored.ranked, self.data.metric)?;
+                }
+                self.time_search(decoder, codes, most, metrics)?;
+                Some(searched)
+            }
+            None => None,
+        };
         self.part("decompress", 1, 1, 1);
         encoded.queries.decode_as_well(decoder)?;
-        self.judge(decoded, scored, (most, most_k), metrics)
+        self.judge(decoded, scored, searched, (most, most_k), metrics)
     }
 
     /// That the scorer answers as it did in the encoder.
@@ -420,6 +477,7 @@ impl<'a> Cell<'a> {
         &self,
         decoded: Decoded,
         scored: Option<Scored>,
+        searched: Option<Vec<Vec<(f32, u32)>>>,
         (most, most_k): (usize, usize),
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
@@ -438,37 +496,49 @@ impl<'a> Cell<'a> {
         let of = estimator(&decoded.true_values, &decoded.estimates, None);
         of.map_or(Ok(()), |of| metrics.add_named(of.named(), suffix))?;
 
-        let mut found = vec![decoded.by_raw, decoded.by_decoded];
-        found.extend(scored.map(|scored| {
-            let rows = scored.ranked.into_iter();
+        let rows = |ranked: Vec<Vec<(f32, u32)>>| -> Vec<Vec<u32>> {
+            let rows = ranked.into_iter();
             rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
-        }));
-        self.recall(&found, metrics, most, most_k)
+        };
+        let scored = scored.map(|scored| rows(scored.ranked));
+        let found = Found {
+            decoded: decoded.by_raw,
+            symmetric: decoded.by_decoded,
+            scored,
+            searched: searched.map(rows),
+        };
+        self.recall(found, metrics, most, most_k)
     }
 
-    /// Measures recall of the rows found, per query best first. `found`: decoded, symmetric, and the
-    /// scorer's if there is one.
+    /// Measures recall of the rows found.
     fn recall(
         &self,
-        found: &[Vec<Vec<u32>>],
+        found: Found,
         metrics: &mut Metrics,
         most: usize,
         most_k: usize,
     ) -> Result<(), Failure> {
-        let mut visits: Vec<Visits> = found.iter().map(|found| Visits::new(found)).collect();
+        let Found { decoded, symmetric, scored, searched } = found;
+        let of = |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known);
+        let mut visits = [
+            Some(of(&decoded)),
+            Some(of(&symmetric)),
+            scored.as_ref().map(of),
+            searched.as_ref().map(of),
+        ];
         let mut raw = Array2::zeros((self.block_rows, self.data.dim));
         for (first, len) in self.blocks(self.block_rows) {
             self.rows("re-rank", first, len);
-            if visits.iter().any(|visits| visits.wants(first, len)) {
+            if visits.iter().flatten().any(|visits| visits.wants(first, len)) {
                 let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
-                self.base.read(first, raw.view_mut())?;
-                for visits in &mut visits {
+                self.base.read_in_pool(first, raw.view_mut())?;
+                for visits in visits.iter_mut().flatten() {
                     visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
                 }
             }
         }
-        let mut distances = visits.into_iter().map(Visits::finish);
-        let (decoded, symmetric, scored) = (distances.next(), distances.next(), distances.next());
+        let [decoded, symmetric, scored, searched] =
+            visits.map(|visits| visits.map(Visits::finish));
         let evaluation = &self.of.evaluation;
         let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
             found.iter_mut().for_each(|found| found.truncate(keep));
@@ -497,6 +567,39 @@ impl<'a> Cell<'a> {
         if let Some(symmetric) = symmetric {
             metrics.add_retrieval(recalls(&judge(symmetric, most_k, &[])?), SYMMETRIC)?;
         }
+        if let Some(searched) = searched {
+            let mut of = judge(searched, most, &evaluation.rerank)?;
+            of.retain(|metric| metric.name.starts_with("recall@"));
+            metrics.add_retrieval(of, SEARCH)?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Outcome;
+
+    #[test]
+    fn room_that_a_method_wants_beyond_what_is_fair_is_its_own_fault_and_the_rest_is_the_hosts() {
+        let file = tempfile::tempfile().unwrap();
+        let what = || "code_bytes() is 1".to_owned();
+        reserve(&file, 4096, 4096, what).unwrap();
+        reserve(&file, 8192, 4096, what).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 8192);
+        // More than any disk has.
+        const HUGE: u64 = 1 << 60;
+        match reserve(&file, HUGE, 4096, what) {
+            Err(Failure::Method { outcome: Outcome::Failed, error }) => {
+                assert_eq!(error, "code_bytes() is 1, for which the disk has no room");
+                assert_eq!(file.metadata().unwrap().len(), 0);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            reserve(&file, HUGE, HUGE, what),
+            Err(Failure::Host(HostFault::Keep { .. }))
+        ));
     }
 }

@@ -22,7 +22,9 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use vq_kernels::Path;
 
 /// A difference between the claimed and the true ratio that is more than rounding.
 const RATIO_TOLERANCE: f64 = 1e-6;
@@ -30,6 +32,9 @@ const RATIO_TOLERANCE: f64 = 1e-6;
 const MOST_TEXT: usize = 4096;
 /// Bits of a number that no method returns: rows and estimates hold it until they are written.
 const UNWRITTEN: u32 = 0x7FA5_C0DE;
+
+/// Empty calls that are timed.
+const EMPTY_CALLS: usize = 33;
 
 /// More code bytes than any method could mean: 16 times the raw vector and a page.
 fn absurd_code_bytes(dim: usize) -> usize {
@@ -66,6 +71,7 @@ pub(super) struct Peer<'a> {
     dim: usize,
     /// 0 until it is fitted or loaded.
     code_bytes: usize,
+    empty_call: Option<Duration>,
     /// Seconds of CPU time and of wall time in calls that are not timed together with others.
     usage: &'a Usage,
     reporter: &'a Reporter,
@@ -90,7 +96,18 @@ impl<'a> Peer<'a> {
         let lent = map(&lent, false).map_err(unable)?;
         let filled = map(&filled, true).map_err(unable)?;
         let frames = Frames::new(socket);
-        Ok(Peer { role, pid, frames, lent, filled, dim, code_bytes: 0, usage, reporter })
+        Ok(Peer {
+            role,
+            pid,
+            frames,
+            lent,
+            filled,
+            dim,
+            code_bytes: 0,
+            empty_call: None,
+            usage,
+            reporter,
+        })
     }
 
     pub(super) fn role(&self) -> Role {
@@ -172,7 +189,7 @@ impl<'a> Peer<'a> {
     }
 
     /// The time that nothing takes.
-    pub(super) fn nothing(&mut self) -> Result<Duration, Failure> {
+    fn nothing(&mut self) -> Result<Duration, Failure> {
         Ok(self.ask(&Request::Nothing)?.1)
     }
 
@@ -197,14 +214,7 @@ impl<'a> Peer<'a> {
         }
         let asked = self.during("fit", |peer| peer.ask(&Request::Fit));
         let (reply, took) = asked?;
-        let fitted = self.fitted(reply)?;
-        if before != 0 && before != fitted.code_bytes {
-            return Err(Failure::invalid(format!(
-                "code_bytes() was {before} before fit and {} after it",
-                fitted.code_bytes
-            )));
-        }
-        Ok((fitted, took.as_secs_f64()))
+        Ok((self.fitted_as(reply, before)?, took.as_secs_f64()))
     }
 
     /// The same with `rows` rows that are nobody's, for a method that learns nothing.
@@ -217,9 +227,17 @@ impl<'a> Peer<'a> {
         lent.iter_mut().enumerate().for_each(|(i, v)| *v = value(i + 1));
         self.ask(&Request::Train { first: 0, rows, of: rows })?;
         let (reply, _) = self.ask(&Request::Fit)?;
+        self.fitted_as(reply, before)
+    }
+
+    /// What fit answered, with codes of as many bytes as `before` it, where that was known (not 0).
+    fn fitted_as(&mut self, reply: Reply, before: usize) -> Result<Fitted, Failure> {
         let fitted = self.fitted(reply)?;
         if before != 0 && before != fitted.code_bytes {
-            return Err(Failure::invalid("code_bytes() is another after fit"));
+            return Err(Failure::invalid(format!(
+                "code_bytes() was {before} before fit and {} after it",
+                fitted.code_bytes
+            )));
         }
         Ok(fitted)
     }
@@ -251,8 +269,9 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Has the model saved and puts it into `file`; `None` where the method does not save.
-    pub(super) fn save(&mut self, file: &File) -> Result<Option<Model>, Failure> {
+    /// Has the model saved and puts it into `file`; `None` where the method does not save. One of
+    /// more than `fair` bytes must not need more room than there is.
+    pub(super) fn save(&mut self, file: &File, fair: u64) -> Result<Option<Model>, Failure> {
         self.reporter.part("save", 0.0, 1.0);
         let bytes = match self.ask(&Request::Save)?.0 {
             Reply::Saved(None) => return Ok(None),
@@ -266,7 +285,8 @@ impl<'a> Peer<'a> {
             )));
         }
         let mut digest = blake3::Hasher::new();
-        super::reserve(file, bytes as u64)?;
+        let what = || format!("save makes a model of {}", bytesize::ByteSize(bytes as u64));
+        super::reserve(file, bytes as u64, fair, what)?;
         let mut part = Vec::new();
         for from in (0..bytes).step_by(ROOM) {
             let some = ROOM.min(bytes - from);
@@ -353,12 +373,7 @@ impl<'a> Peer<'a> {
     ) -> Option<usize> {
         let bad = AtomicUsize::new(usize::MAX);
         self.filled.copy(slot.clone(), out, |first, piece| {
-            let mut finite = true;
-            for value in piece.iter_mut() {
-                *value = change(*value);
-                finite &= value.is_finite();
-            }
-            if !finite && let Some(at) = piece.iter().position(|value| !value.is_finite()) {
+            if let Some(at) = change_finite(piece, &change) {
                 bad.fetch_min(first + at, Ordering::Relaxed);
             }
         });
@@ -367,36 +382,50 @@ impl<'a> Peer<'a> {
 
     /// Has the `codes` codes that were lent packed for scoring.
     pub(super) fn pack(&mut self, codes: usize, fill: u8) -> Result<(), Failure> {
-        let request = Request::Pack { codes, fill };
-        self.during("pack", |peer| peer.call("pack", &request, &[], Before::Anything)).map(drop)
+        self.pack_by(&Request::Pack { codes, fill })
     }
 
-    /// Estimates between the `queries` that are lent and the `n` packed codes, which are
-    /// those from `first` on, into `scores` (queries · n), larger is nearer if `negated`; claimed
-    /// half-widths into `bounds`.
-    pub(super) fn score(
+    /// Has the codes that were lent packed as `request` says.
+    pub(super) fn pack_by(&mut self, request: &Request) -> Result<(), Failure> {
+        self.during("pack", |peer| peer.call("pack", request, &[], Before::Anything)).map(drop)
+    }
+
+    /// Estimates between the `queries` that are lent and the `n` packed codes, which are those from
+    /// `first` on, larger is nearer if `negated`; claimed half-widths into `bounds` (queries · n).
+    /// The estimates of a query are handed to `look` in pieces, one after the other: its state, the
+    /// position of the first of them, the piece.
+    pub(super) fn score_into<S: Send>(
         &mut self,
         queries: Range<usize>,
         (first, n): (usize, usize),
         negated: bool,
-        scores: &mut [f32],
         bounds: Option<&mut [f32]>,
         before: Before,
+        (states, look): (&mut [S], impl Fn(&mut S, usize, &[f32]) + Sync),
     ) -> Result<Duration, Failure> {
         let request = Request::Score { queries: queries.len(), bounds: bounds.is_some() };
-        let bytes = size_of_val(scores);
+        let bytes = 4 * queries.len() * n;
         let all = [bytes, bytes];
         let outputs = if bounds.is_some() { &all[..] } else { &all[..1] };
         let (slots, took) = self.call("score", &request, outputs, before)?;
         let place =
             |at: usize| format!("for query {} and code {}", queries.start + at / n, first + at % n);
-        let estimates = &slots[slots.len() - 1];
-        let bad = match negated {
-            true => self.copy_finite(estimates, scores, |estimate| -estimate),
-            false => self.copy_finite(estimates, scores, |estimate| estimate),
-        };
-        if let Some(at) = bad {
-            let returned = shown(if negated { -scores[at] } else { scores[at] });
+        let bad = Mutex::new(None::<(usize, f32)>);
+        self.filled.copy_rows(slots[slots.len() - 1].clone(), states, |state, from, piece| {
+            let wrong = match negated {
+                true => change_finite(piece, |estimate: f32| -estimate),
+                false => change_finite(piece, |estimate| estimate),
+            };
+            if let Some(at) = wrong {
+                let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
+                if bad.is_none_or(|(first, _)| from + at < first) {
+                    *bad = Some((from + at, piece[at]));
+                }
+            }
+            look(state, from % n, piece);
+        });
+        if let Some((at, value)) = bad.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let returned = shown(if negated { -value } else { value });
             return Err(Failure::invalid(format!("score returned {returned} {}", place(at))));
         }
         if let Some(bounds) = bounds {
@@ -416,18 +445,59 @@ impl<'a> Peer<'a> {
         Ok(took)
     }
 
-    /// The outputs of the call that was timed last, whose first slot is of `len` values, compared
-    /// with `expected` at the values in `at`.
-    pub(super) fn compare<T: Plain + PartialEq>(
-        &self,
-        expected: &[T],
-        at: Range<usize>,
-    ) -> Option<bool> {
-        let slot = slots(&[size_of_val(expected)])?.pop()?;
-        let mut copy = expected.get(at.clone())?.to_vec();
+    /// Makes the call of `request`, a call of `function`, and copies its two outputs out.
+    pub(super) fn two_outputs<A: Plain, B: Plain>(
+        &mut self,
+        function: &str,
+        request: &Request,
+        (first, second): (&mut [A], &mut [B]),
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let bytes = [size_of_val(first), size_of_val(second)];
+        let (slots, took) = self.call(function, request, &bytes, before)?;
+        self.filled.copy(slots[0].clone(), first, |_, _| ());
+        self.filled.copy(slots[1].clone(), second, |_, _| ());
+        Ok(took)
+    }
+
+    /// The same into `scores` (queries · n), without bounds.
+    pub(super) fn score(
+        &mut self,
+        queries: Range<usize>,
+        codes: (usize, usize),
+        negated: bool,
+        scores: &mut [f32],
+        before: Before,
+    ) -> Result<Duration, Failure> {
+        let mut rows: Vec<_> = scores.chunks_exact_mut(codes.1).collect();
+        let keep = |row: &mut &mut [f32], from: usize, piece: &[f32]| {
+            row[from..from + piece.len()].copy_from_slice(piece);
+        };
+        self.score_into(queries, codes, negated, None, before, (&mut rows, keep))
+    }
+
+    /// The values in `at` of the output of `len` values that the last call put out.
+    pub(super) fn put_out<T: Plain>(&self, len: usize, at: &Range<usize>) -> Option<Vec<T>> {
+        let slot = slots(&[len.checked_mul(size_of::<T>())?])?.pop()?;
+        let mut copy = vec![T::default(); at.len()];
         let bytes = at.start * size_of::<T>()..at.end * size_of::<T>();
         self.filled.copy(slot.start + bytes.start..slot.start + bytes.end, &mut copy, |_, _| ());
-        Some(copy == expected[at])
+        Some(copy)
+    }
+
+    /// Whether the values in `at` of the output of `len` values that the last call put out are `known`.
+    pub(super) fn has_put_out<T: Plain + PartialEq>(
+        &self,
+        len: usize,
+        at: &Range<usize>,
+        known: &[T],
+    ) -> bool {
+        let slot = slots(&[len.saturating_mul(size_of::<T>())]).and_then(|mut slots| slots.pop());
+        let Some(start) = slot.map(|slot| slot.start).filter(|_| known.len() == at.len()) else {
+            return false;
+        };
+        let bytes = start + at.start * size_of::<T>()..start + at.end * size_of::<T>();
+        self.filled.is(bytes, known)
     }
 
     /// Spoils the values in `at` of an output of `len` values, so that it shows whether the next call writes them.
@@ -446,6 +516,23 @@ impl<'a> Peer<'a> {
         bytes: usize,
     ) -> Result<Duration, Failure> {
         Ok(self.call(function, request, &[bytes], Before::Anything)?.1)
+    }
+
+    /// Drops what is lent, its first `lent` bytes, and room for an output of `output` bytes from the
+    /// processor's caches; false where this machine does not offer that.
+    pub(super) fn evict(&self, lent: usize, output: usize) -> bool {
+        let slot = slots(&[output]).and_then(|mut slots| slots.pop());
+        self.lent.evict_values(lent) && slot.is_some_and(|slot| self.filled.evict(&slot))
+    }
+
+    /// How long calls of its process take that do nothing, which is measured once.
+    pub(super) fn empty_call(&mut self) -> Result<Duration, Failure> {
+        if let Some(known) = self.empty_call {
+            return Ok(known);
+        }
+        let mut times = (0..EMPTY_CALLS).map(|_| self.nothing()).collect::<Result<Vec<_>, _>>()?;
+        times.sort_unstable();
+        Ok(*self.empty_call.insert(times[EMPTY_CALLS / 2]))
     }
 
     /// Has the instance given up.
@@ -502,8 +589,26 @@ pub(super) struct Model {
     digest: blake3::Hash,
 }
 
+/// Changes each of `values`; answers where the first is that is not finite then.
+fn change_finite(values: &mut [f32], change: impl Fn(f32) -> f32) -> Option<usize> {
+    let largest = Path::fastest().run(
+        #[inline(always)]
+        || {
+            values.iter_mut().fold(0, |largest: u32, value| {
+                *value = change(*value);
+                largest.max(value.abs().to_bits())
+            })
+        },
+    );
+    // Numbers without a sign are ordered as their bits are, and those that are not finite are above.
+    if largest < f32::INFINITY.to_bits() {
+        return None;
+    }
+    values.iter().position(|value| !value.is_finite())
+}
+
 /// A value for an error: what is not a number that a method returned is nothing at all.
-fn shown(value: f32) -> String {
+pub(super) fn shown(value: f32) -> String {
     if value.to_bits() & 0x7FFF_FFFF == UNWRITTEN {
         "nothing".to_owned()
     } else {
@@ -551,7 +656,7 @@ mod tests {
         let reporter = Reporter::new(tempfile::tempfile().unwrap().into());
         let lent = [socket.into(), area(), area()];
         let peer = Peer::new(Role::Encoder, std::process::id(), 4, lent, &usage, &reporter);
-        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap());
+        let saved = peer.unwrap().save(&tempfile::tempfile().unwrap(), 0);
         forger.join().unwrap();
         match saved {
             Err(Failure::Method { outcome, error }) => {

@@ -4,7 +4,7 @@
 //! decompressed queries against decompressed rows. The latter two are exact
 //! ([`vq_kernels::knn`]), so that a lossless method finds just the true neighbours.
 
-use crate::data::Metric;
+use crate::data::{DataError, Metric, Prepared, Truth, TruthFile};
 use crate::worker::reporter::Failure;
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
@@ -42,6 +42,28 @@ impl Visits {
         visits.par_sort_unstable_by_key(|v| (v.row, v.query, v.position));
         let blank = rows.iter().map(|rows| vec![f64::NAN; rows.as_ref().len()]);
         Visits { visits, distances: blank.collect() }
+    }
+
+    /// As [`new`](Self::new), of raw rows, without those that `known` knows to be neighbours or to be
+    /// none: the latter are infinitely far.
+    pub(super) fn unknown(rows: &[Vec<u32>], known: &Known) -> Self {
+        let of_query = |(query, rows): (usize, &Vec<u32>)| {
+            let distance = known.of_query(query);
+            rows.iter().map(|row| distance(*row)).collect()
+        };
+        let distances: Vec<Vec<f64>> = rows.par_iter().enumerate().map(of_query).collect();
+        let mut visits = Vec::new();
+        for (query, (rows, distances)) in (0..).zip(rows.iter().zip(&distances)) {
+            let of_query = rows.iter().zip(distances).zip(0..);
+            let of_query = of_query.filter(|((_, distance), _)| distance.is_nan());
+            visits.extend(of_query.map(|((row, _), position)| Visit {
+                row: *row,
+                query,
+                position,
+            }));
+        }
+        visits.par_sort_unstable_by_key(|v| (v.row, v.query, v.position));
+        Visits { visits, distances }
     }
 
     /// True if one of the `len` rows from `first` is to be measured.
@@ -87,7 +109,75 @@ impl Visits {
     }
 }
 
+/// What the exact neighbours tell of distances, so that few rows that were found are measured.
+///
+/// Recall asks of a row whether it is at most as far as the k-th neighbour. A row that is none of the
+/// neighbours is at least as far as the one after the last of them; where that is farther than the
+/// last, so is the row.
+pub(super) struct Known {
+    /// Per query its neighbours and their distances, ascending by row.
+    neighbours: Vec<Vec<(u32, f64)>>,
+    /// Every row that is none of them is farther than all of them.
+    apart: Vec<bool>,
+}
+
+impl Known {
+    /// Reads the neighbours of `data`, and what they tell.
+    pub(super) fn read(data: &Prepared) -> Result<(Truth, Self), DataError> {
+        let k = data.truth.k;
+        // The file has one more, if there is one.
+        let deep = TruthFile { k: data.base.rows.min(k + 1), ..data.truth.clone() }.read()?;
+        let left = |columns| s![.., ..columns];
+        let truth = Truth {
+            ids: deep.ids.slice(left(k)).to_owned(),
+            distances: deep.distances.slice(left(k)).to_owned(),
+        };
+        let apart = deep.distances.rows().into_iter().map(|distances| {
+            let next = distances.get(k);
+            next.is_none_or(|next| distances.get(k - 1).is_some_and(|last| next > last))
+        });
+        let rows = truth.ids.rows().into_iter().zip(truth.distances.rows());
+        let neighbours = rows.map(|(ids, distances)| {
+            let mut of_query: Vec<_> = ids.iter().copied().zip(distances.iter().copied()).collect();
+            of_query.sort_unstable_by_key(|(id, _)| *id);
+            of_query
+        });
+        let known = Known { neighbours: neighbours.collect(), apart: apart.collect() };
+        Ok((truth, known))
+    }
+
+    /// Tells how far rows are from a query: NaN where that is to be measured.
+    fn of_query(&self, query: usize) -> impl Fn(u32) -> f64 {
+        let neighbours = &self.neighbours[query];
+        let others = if self.apart[query] { f64::INFINITY } else { f64::NAN };
+        move |row| match neighbours.binary_search_by_key(&row, |(id, _)| *id) {
+            Ok(at) => neighbours[at].1,
+            Err(_) => others,
+        }
+    }
+}
+
 /// The first `columns` of each row.
 pub(super) fn left<T>(of: &Array2<T>, columns: usize) -> ArrayView2<'_, T> {
     of.slice(s![.., ..columns.min(of.ncols())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn rows_are_measured_only_where_the_neighbours_do_not_tell() {
+        // Of the second query another row may be as near as the last neighbour.
+        let known = Known {
+            neighbours: vec![vec![(2, 1.0), (7, 0.5)], vec![(0, 4.0), (3, 4.0)]],
+            apart: vec![true, false],
+        };
+        let mut visits = Visits::unknown(&[vec![7, 5, 2], vec![1, 0]], &known);
+        assert!(!visits.wants(2, 8) && visits.wants(0, 2));
+        let queries = array![[0.0_f32], [3.0]];
+        visits.pass(Metric::L2, queries.view(), 0, array![[9.0_f32], [1.0]].view()).unwrap();
+        assert_eq!(visits.finish(), [vec![0.5, f64::INFINITY, 1.0], vec![4.0, 4.0]]);
+    }
 }

@@ -8,10 +8,11 @@ use crate::data::Metric;
 use crate::metric::{QueryPairs, Scan};
 use crate::worker::exchange::{ROOM, Request};
 use crate::worker::reporter::Failure;
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
+use rayon::prelude::*;
 
 /// What packed codes hold before they are packed, and once more to see that nothing else counts.
-const FILLS: [u8; 2] = [0, 0xFF];
+pub(super) const FILLS: [u8; 2] = [0, 0xFF];
 
 /// What a method's own scorer said.
 pub(super) struct Scored {
@@ -46,72 +47,99 @@ impl Cell<'_> {
         let has_bounds = encoded.opened.bounds;
         let (per_call, group) = self.per_score(codes, has_bounds);
         let rows = self.data.base.rows;
-        let groups = watched.axis_chunks_iter(Axis(0), group);
-        let mut scans: Vec<Scan> = groups.map(|group| Scan::watching(group, keep)).collect();
-        let mut scored = Scored {
-            ranked: Vec::new(),
-            watched: Array2::zeros((0, watched.ncols())),
-            estimates: vec![0.0; pairs.pairs().len()],
-            bounds: has_bounds.then(|| vec![0.0; pairs.pairs().len()]),
-        };
+        let (mut scans, slots) = scans(watched, pairs, keep);
+        let mut claimed = has_bounds.then(|| vec![0.0; pairs.pairs().len()]);
         let negated = self.data.metric == Metric::L2;
-        let mut scores = vec![0.0; group * per_call];
-        let mut bounds = vec![0.0; if has_bounds { scores.len() } else { 0 }];
+        let mut bounds = vec![0.0; if has_bounds { group * per_call } else { 0 }];
         let parts = self.queries.nrows().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
         let mut before = 0;
-        let mut compared = None;
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             codes.read(first, decoder.lend_codes(n * codes.width())?)?;
             decoder.pack(n, FILLS[0])?;
             let here = pairs.in_rows(first, n);
-            for (g, queries) in self.queries.axis_chunks_iter(Axis(0), group).enumerate() {
+            let at_an_end = first == 0 || first + n == rows;
+            let (mut compared, mut last) = (None, None);
+            let groups = self.queries.axis_chunks_iter(Axis(0), group).zip(scans.chunks_mut(group));
+            for (g, (queries, scans)) in groups.enumerate() {
                 self.part("score", i * parts + g, i * parts + g + 1, all);
                 let numbers = g * group..g * group + queries.nrows();
-                let scores = &mut scores[..queries.nrows() * n];
                 let mut bounds = has_bounds.then(|| &mut bounds[..queries.nrows() * n]);
                 decoder.lend_rows(queries.nrows())?.assign(&queries);
                 let sampled = in_sample(i * parts + g, first + n == rows && g + 1 == parts);
                 let filled = if sampled { Before::Unwritten } else { Before::Anything };
+                // All estimates of a call, where they are compared with others.
+                let (to_compare, to_repeat) = (first == 0 && g == 0, at_an_end && g + 1 == parts);
+                let mut kept =
+                    vec![0.0; if to_compare || to_repeat { queries.nrows() * n } else { 0 }];
+                let mut rows = kept.chunks_exact_mut(n);
+                let mut states: Vec<_> = scans.iter_mut().map(|scan| (scan, rows.next())).collect();
                 decoder.during("score", |peer| {
                     let bounds = bounds.as_deref_mut();
-                    peer.score(numbers.clone(), (first, n), negated, scores, bounds, filled)
+                    let of = (first, n);
+                    let see = |(scan, kept): &mut (&mut Scan, Option<&mut [f32]>),
+                               from: usize,
+                               scores: &[f32]| {
+                        // A scan ranks larger scores first.
+                        scan.push((first + from) as u32, scores);
+                        if let Some(kept) = kept {
+                            kept[from..from + scores.len()].copy_from_slice(scores);
+                        }
+                    };
+                    peer.score_into(
+                        numbers.clone(),
+                        of,
+                        negated,
+                        bounds,
+                        filled,
+                        (&mut states, see),
+                    )
                 })?;
-                for (slot, pair) in here.iter().enumerate() {
-                    if numbers.contains(&(pair.query as usize)) {
-                        let at =
-                            (pair.query as usize - numbers.start) * n + pair.row as usize - first;
-                        let score = f64::from(scores[at]);
-                        scored.estimates[before + slot] = if negated { -score } else { score };
-                        if let (Some(claimed), Some(bounds)) = (&mut scored.bounds, &bounds) {
+                if let (Some(claimed), Some(bounds)) = (&mut claimed, &bounds) {
+                    for (slot, pair) in here.iter().enumerate() {
+                        if numbers.contains(&(pair.query as usize)) {
+                            let query = pair.query as usize - numbers.start;
+                            let at = query * n + pair.row as usize - first;
                             claimed[before + slot] = f64::from(bounds[at]);
                         }
                     }
                 }
-                // A scan ranks larger scores first.
-                let matrix = ArrayView2::from_shape((queries.nrows(), n), &*scores);
-                let matrix = matrix.map_err(Failure::failed)?;
-                if first == 0 && g == 0 {
+                if to_compare {
+                    let matrix = ArrayView2::from_shape((queries.nrows(), n), &kept);
                     let sign = if negated { -1.0 } else { 1.0 };
-                    compared = Some(matrix.mapv(|score| sign * score));
+                    compared = Some(matrix.map_err(Failure::failed)?.mapv(|score| sign * score));
                 }
-                scans[g].push_scores(first as u32, matrix);
+                if to_repeat {
+                    last = Some(kept);
+                }
             }
             // The last group once more, from codes that were packed over other bytes.
-            if first == 0 || first + n == rows {
+            if let Some(scores) = last {
                 self.pack_again(decoder, codes, (first, n), group, &scores, negated)?;
             }
             // After what is packed is known to be whole.
-            if let Some(scores) = compared.take() {
+            if let Some(scores) = compared {
                 encoded.witness.scored_alike(scores.view())?;
             }
             before += here.len();
         }
-        for scan in scans {
-            let of = scan.finish();
-            scored.ranked.extend(of.ranked);
-            scored.watched.append(Axis(0), of.watched.view()).map_err(Failure::failed)?;
+        let columns = watched.ncols();
+        let mut scored = Scored {
+            ranked: Vec::with_capacity(scans.len()),
+            watched: Array2::zeros((scans.len(), columns)),
+            estimates: vec![0.0; pairs.pairs().len()],
+            bounds: claimed,
+        };
+        let seen: Vec<_> = scans.into_par_iter().map(Scan::finish).collect();
+        for (query, (of, slots)) in seen.into_iter().zip(slots).enumerate() {
+            scored.ranked.push(of.ranked);
+            let (neighbours, sampled) = of.watched.split_at(columns);
+            scored.watched.row_mut(query).iter_mut().zip(neighbours).for_each(|(to, v)| *to = *v);
+            for (slot, score) in slots.into_iter().zip(sampled) {
+                let score = f64::from(*score);
+                scored.estimates[slot] = if negated { -score } else { score };
+            }
         }
         Ok(scored)
     }
@@ -133,7 +161,7 @@ impl Cell<'_> {
         let mut again = vec![0.0; last * n];
         let mut other = |decoder: &mut Peer<'_>| {
             decoder.during("score", |peer| {
-                peer.score(from..queries, (first, n), negated, &mut again, None, Before::Unwritten)
+                peer.score(from..queries, (first, n), negated, &mut again, Before::Unwritten)
             })?;
             let at = (0..again.len()).find(|at| again[*at].to_bits() != scores[*at].to_bits());
             Ok::<_, Failure>(
@@ -172,7 +200,7 @@ impl Cell<'_> {
         decoder.pack(n, FILLS[0])?;
         decoder.lend_rows(queries)?.assign(&self.queries.slice(s![..queries, ..]));
         let mut expected = vec![0.0; queries * n];
-        decoder.score(0..queries, (0, n), false, &mut expected, None, Before::Unwritten)?;
+        decoder.score(0..queries, (0, n), false, &mut expected, Before::Unwritten)?;
         let timed = Timed {
             function: "score",
             name: "score_codes_per_s",
@@ -182,6 +210,25 @@ impl Cell<'_> {
             spoilt: |_: f32| f32::NAN,
         };
         let request = |queries| Request::Score { queries, bounds: false };
-        time(self, decoder, &timed, request, metrics)
+        time(self, decoder, &timed, request, metrics).map(drop)
     }
+}
+
+/// A scan for each query, of its neighbours `watched` (queries, m) and its rows among `pairs`; and the
+/// positions of the latter in `pairs`.
+fn scans(
+    watched: ArrayView2<'_, u32>,
+    pairs: &QueryPairs,
+    keep: usize,
+) -> (Vec<Scan>, Vec<Vec<usize>>) {
+    let mut slots = vec![Vec::new(); watched.nrows()];
+    for (slot, pair) in pairs.pairs().iter().enumerate() {
+        slots[pair.query as usize].push(slot);
+    }
+    let scan = |(neighbours, slots): (ArrayView1<'_, u32>, &Vec<usize>)| {
+        let sampled = slots.iter().map(|slot| pairs.pairs()[*slot].row);
+        Scan::watching(neighbours.iter().copied().chain(sampled), keep)
+    };
+    let scans = watched.rows().into_iter().zip(&slots).map(scan).collect();
+    (scans, slots)
 }

@@ -10,6 +10,7 @@ use super::{Cell, Metrics};
 use crate::worker::exchange::{Plain, Request};
 use crate::worker::reporter::Failure;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 /// A timed repetition lasts at least this long.
@@ -21,10 +22,13 @@ const MOST_CALLS: usize = 10_000;
 /// Parts of an output that are spoilt and compared around each call, and the values of one.
 const SPOILT: usize = 16;
 const SPOILT_VALUES: usize = 64;
-/// Empty calls that are timed.
-const EMPTY_CALLS: usize = 33;
 /// A call that takes less than so many empty ones says little of the method.
 const TELLING: u32 = 20;
+/// Calls that move more bytes than this in a second, in and out, are timed as a stream as well: a block
+/// that was just used lies in the caches, which then is what the rate is about.
+const STREAMED_ABOVE: f64 = 1e9;
+/// Bytes that a stream is at most.
+const STREAM_BYTES: usize = 256 << 20;
 
 /// What is timed.
 pub(super) struct Timed<'a, T> {
@@ -42,13 +46,6 @@ pub(super) struct Timed<'a, T> {
     pub(super) spoilt: fn(T) -> T,
 }
 
-/// How long calls of an engine take that do nothing.
-pub(super) fn empty_call(peer: &mut Peer<'_>) -> Result<Duration, Failure> {
-    let mut times = (0..EMPTY_CALLS).map(|_| peer.nothing()).collect::<Result<Vec<_>, _>>()?;
-    times.sort_unstable();
-    Ok(times[EMPTY_CALLS / 2])
-}
-
 /// Times the calls that `request` makes for so many items of what is lent.
 pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     cell: &Cell<'_>,
@@ -56,12 +53,12 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     timed: &Timed<'_, T>,
     request: impl Fn(usize) -> Request,
     metrics: &mut Metrics,
-) -> Result<(), Failure> {
+) -> Result<Option<Call>, Failure> {
     if timed.items == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let stage = format!("time {}", timed.function);
-    let empty = empty_call(peer)?;
+    let empty = peer.empty_call()?;
     let per_item = timed.expected.len() / timed.items;
     // The warm-up, which also takes its time, and the repetitions.
     let all = cell.of.evaluation.repeats + 1;
@@ -96,7 +93,57 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             micros(empty)
         ));
     }
-    metrics.add_timed(timed.name, rates)
+    metrics.add_timed(timed.name, rates)?;
+    Ok(each.get(each.len() / 2).map(|took| Call { items, took: *took }))
+}
+
+/// A call as [`time`] found it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// Rows of it.
+    items: usize,
+    /// The median.
+    took: Duration,
+}
+
+impl Call {
+    /// True if it is so fast that caches decide, and it is to be timed as a stream: `bytes` go in and
+    /// come out for a row.
+    fn is_fast(self, bytes: usize) -> bool {
+        (self.items * bytes) as f64 > STREAMED_ABOVE * self.took.as_secs_f64()
+    }
+}
+
+/// Times a `call` that is fast once more, as a part of a stream: every call has other rows of the base, as
+/// `lend` lends them (their first, how many), and neither these nor the room for what it puts out lie in
+/// a cache. `bytes` go in and come out for a row.
+pub(super) fn time_streaming<T: Plain + PartialEq + fmt::Debug>(
+    cell: &Cell<'_>,
+    peer: &mut Peer<'_>,
+    timed: &Timed<'_, T>,
+    (call, bytes): (Option<Call>, usize),
+    request: impl Fn(usize) -> Request,
+    mut lend: impl FnMut(&mut Peer<'_>, usize, usize) -> Result<(), Failure>,
+    metrics: &mut Metrics,
+) -> Result<(), Failure> {
+    let Some(call) = call.filter(|call| call.is_fast(bytes)) else { return Ok(()) };
+    let values = timed.expected.len() / timed.items * call.items;
+    let output = values * size_of::<T>();
+    let lent = (bytes * call.items).saturating_sub(output);
+    let blocks = (cell.data.base.rows / call.items).max(1);
+    let most = (STREAM_BYTES / (bytes * call.items)).max(1);
+    let mut calls = Calls { timed, request, place: 0x2545_F491_4F6C_DD1D };
+    let (mut rates, mut took) = (Vec::new(), Duration::ZERO);
+    while rates.len() < most && (rates.is_empty() || took < TIMED_AT_LEAST) {
+        cell.part(&format!("time {}", timed.function), rates.len(), rates.len(), most);
+        lend(peer, rates.len() % blocks * call.items, call.items)?;
+        let Some(call_took) = calls.make_cold(peer, call.items, values, lent)? else {
+            return Ok(());
+        };
+        rates.push((call.items * timed.worth) as f64 / call_took.as_secs_f64());
+        took += call_took;
+    }
+    metrics.add_timed(&format!("{}_streaming", timed.name), rates)
 }
 
 struct Calls<'t, 'a, T, R> {
@@ -114,32 +161,102 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
         per_item: usize,
         whole: bool,
     ) -> Result<Duration, Failure> {
-        let function = self.timed.function;
         let expected = &self.timed.expected[..items * per_item];
-        let (parts, len) = match whole {
-            true => (1, expected.len()),
-            false => (SPOILT, SPOILT_VALUES.min(expected.len())),
+        let parts = match whole {
+            true => std::iter::once(0..expected.len()).collect(),
+            false => self.parts(expected.len()),
         };
-        let parts: Vec<_> = (0..parts)
-            .map(|_| {
-                // Where a method might guess, it must not: a step of a full-period generator.
-                self.place = self.place.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-                let from = (self.place >> 33) as usize % (expected.len() - len + 1);
-                from..from + len
-            })
-            .collect();
-        for part in &parts {
-            let with = expected.get(part.start).map(|value| (self.timed.spoilt)(*value));
-            with.into_iter().for_each(|with| peer.spoil(expected.len(), part.clone(), with));
-        }
-        let took = peer.timed(function, &(self.request)(items), size_of_val(expected))?;
+        self.spoil(peer, expected.len(), &parts, |place| expected.get(place).copied());
+        let took =
+            peer.timed(self.timed.function, &(self.request)(items), size_of_val(expected))?;
         for part in parts {
-            if peer.compare(expected, part) != Some(true) {
-                return Err(Failure::invalid(format!(
-                    "{function} put out something else when it was asked again"
-                )));
-            }
+            self.compare(peer, expected.len(), &part, expected.get(part.clone()))?;
         }
         Ok(took)
+    }
+
+    /// Makes the call on what is lent, `lent` bytes, twice, and answers the time of the second, before which
+    /// nothing of it lies in a cache; `None` where this machine does not offer that.
+    fn make_cold(
+        &mut self,
+        peer: &mut Peer<'_>,
+        items: usize,
+        values: usize,
+        lent: usize,
+    ) -> Result<Option<Duration>, Failure> {
+        let (function, request) = (self.timed.function, (self.request)(items));
+        let output = values * size_of::<T>();
+        peer.timed(function, &request, output)?;
+        let parts = self.parts(values);
+        let known: Vec<_> = parts.iter().map(|part| peer.put_out::<T>(values, part)).collect();
+        let mut first = known.iter().map(|known| known.as_ref().and_then(|v| v.first().copied()));
+        self.spoil(peer, values, &parts, |_| first.next().flatten());
+        if !peer.evict(lent, output) {
+            return Ok(None);
+        }
+        let took = peer.timed(function, &request, output)?.max(Duration::from_nanos(1));
+        for (part, known) in parts.iter().zip(&known) {
+            self.compare(peer, values, part, known.as_deref())?;
+        }
+        Ok(Some(took))
+    }
+
+    /// Some parts of an output of so many values. Where a method might guess, it must not: steps of a
+    /// full-period generator.
+    fn parts(&mut self, values: usize) -> Vec<Range<usize>> {
+        let len = SPOILT_VALUES.min(values);
+        let part = |_| {
+            self.place = self.place.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            let from = (self.place >> 33) as usize % (values - len + 1);
+            from..from + len
+        };
+        (0..SPOILT).map(part).collect()
+    }
+
+    /// Spoils `parts` of an output of so many values by what the first of them, as `known` tells, is not.
+    fn spoil(
+        &self,
+        peer: &mut Peer<'_>,
+        values: usize,
+        parts: &[Range<usize>],
+        mut known: impl FnMut(usize) -> Option<T>,
+    ) {
+        for part in parts {
+            if let Some(value) = known(part.start) {
+                peer.spoil(values, part.clone(), (self.timed.spoilt)(value));
+            }
+        }
+    }
+
+    /// That the part `at` of an output of so many values is `known`.
+    fn compare(
+        &self,
+        peer: &Peer<'_>,
+        values: usize,
+        at: &Range<usize>,
+        known: Option<&[T]>,
+    ) -> Result<(), Failure> {
+        if known.is_some_and(|known| peer.has_put_out(values, at, known)) {
+            return Ok(());
+        }
+        Err(Failure::invalid(format!(
+            "{} put out something else when it was asked again",
+            self.timed.function
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_streamed_above_a_gigabyte_per_second_and_not_at_it() {
+        // 400 MB in both directions.
+        let call = |millis| Call { items: 1_000_000, took: Duration::from_millis(millis) };
+        assert!(call(399).is_fast(400));
+        assert!(!call(400).is_fast(400));
+        assert!(!call(401).is_fast(400));
+        assert!(!Call { items: 0, took: Duration::ZERO }.is_fast(400));
     }
 }

@@ -3,8 +3,8 @@
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::revisit::{Visits, exact};
-use super::timing::{Timed, time};
-use super::{Cell, Codes, Metrics, PAIR_SEED, in_sample};
+use super::timing::{Timed, time, time_streaming};
+use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
 use crate::metric::retrieval::RANK_DEPTH;
 use crate::metric::{PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
@@ -90,7 +90,13 @@ impl Cell<'_> {
             expected: &first_block,
             spoilt: |_: f32| f32::NAN,
         };
-        time(self, decoder, &timed, |rows| Request::Decompress { rows }, metrics)?;
+        let request = |rows| Request::Decompress { rows };
+        let call = time(self, decoder, &timed, request, metrics)?;
+        let lend = |decoder: &mut Peer<'_>, first, len: usize| {
+            codes.read(first, decoder.lend_codes(len * width)?)
+        };
+        let call = (call, self.bytes_moved(codes));
+        time_streaming(self, decoder, &timed, call, request, lend, metrics)?;
 
         let ids = |knn: Knn<'_>| -> Vec<Vec<u32>> {
             let rows = knn.finish().into_iter();
@@ -159,19 +165,35 @@ impl Cell<'_> {
         let rows = self.data.base.rows;
         let sample = PairSample::new(rows, self.of.evaluation.pairs, PAIR_SEED);
         let (all, mut done) = (sample.pairs().len(), 0);
+        let width = codes.width();
+        // A base of one block is read once, and not row by row.
+        let whole = rows <= self.block_rows && rows * width <= BLOCK_BYTES;
+        let (mut base, mut coded) = (Array2::zeros((0, self.data.dim)), Vec::new());
+        if whole {
+            base = Array2::zeros((rows, self.data.dim));
+            self.base.read_in_pool(0, base.view_mut())?;
+            coded = vec![0; rows * width];
+            codes.read(0, &mut coded)?;
+        }
         let mut gathered = Vec::new();
         let measured = pairwise(&sample, self.data.dim, |ids, mut raw, mut decoded| {
             // Both rows of a pair, unless another has it too.
             let next = (done + ids.len() / 2).min(all);
             self.part("pairs", done, next, all);
             done = next;
-            gathered.resize(ids.len() * codes.width(), 0);
-            let places = gathered.chunks_exact_mut(codes.width());
+            gathered.resize(ids.len() * width, 0);
+            let places = gathered.chunks_exact_mut(width);
             for ((id, mut raw), code) in
                 ids.iter().zip(raw.axis_chunks_iter_mut(Axis(0), 1)).zip(places)
             {
-                self.base.read(*id as usize, raw.view_mut())?;
-                codes.read(*id as usize, code)?;
+                let id = *id as usize;
+                if whole {
+                    raw.assign(&base.slice(s![id..=id, ..]));
+                    code.copy_from_slice(&coded[id * width..][..width]);
+                } else {
+                    self.base.read(id, raw.view_mut())?;
+                    codes.read(id, code)?;
+                }
             }
             let Some(decoded) = decoded.as_slice_mut() else {
                 return Err(Failure::failed("a block is not contiguous"));

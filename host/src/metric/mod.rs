@@ -7,7 +7,8 @@
 //!
 //! [`METRICS`] holds every name that a record may contain, with unit, direction and meaning;
 //! reports and documentation read it. Names with a `{k}` or `{r}` stand for a family such as
-//! `recall@10`. Those of retrieval and estimator may end in [`DECODED`] or [`SYMMETRIC`], see there.
+//! `recall@10`. Those of retrieval and estimator may end in [`DECODED`] or [`SYMMETRIC`], recalls
+//! in [`SEARCH`], see there.
 
 mod draw;
 pub mod estimator;
@@ -38,6 +39,9 @@ pub const DECODED: &str = "/decoded";
 /// Ends the name of a retrieval metric that compares decompressed queries with decompressed
 /// rows.
 pub const SYMMETRIC: &str = "/symmetric";
+
+/// Ends the name of a recall of what the method's own search (`vq.search/1`) finds.
+pub const SEARCH: &str = "/search";
 
 /// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,10 +102,16 @@ impl MetricInfo {
 pub fn info(name: &str) -> Option<&'static MetricInfo> {
     let find = |name: &str| METRICS.iter().find(|metric| metric.matches(name));
     find(name).or_else(|| {
+        if let Some(searched) = name.strip_suffix(SEARCH) {
+            return find(searched).filter(|metric| SEARCHED_TOO.contains(&metric.name));
+        }
         let scanned = name.strip_suffix(SYMMETRIC).or_else(|| name.strip_suffix(DECODED))?;
         find(scanned).filter(|metric| DECODED_TOO.contains(&metric.name))
     })
 }
+
+/// The metrics whose names may end in [`SEARCH`].
+const SEARCHED_TOO: &[&str] = &["recall@{k}", "recall@{k}/rerank={r}"];
 
 /// The metrics whose names may end in [`DECODED`] or [`SYMMETRIC`].
 const DECODED_TOO: &[&str] = &[
@@ -185,7 +195,10 @@ pub const METRICS: &[MetricInfo] = {
         metric("fit_s", "s", Lower, "time to fit"),
         metric("compress_vectors_per_s", "vectors/s", Higher, "vectors compressed per second"),
         metric("decompress_vectors_per_s", "vectors/s", Higher, "vectors decompressed per second"),
+        metric("compress_vectors_per_s_streaming", "vectors/s", Higher, "the same where rows and codes come from memory, of fast methods"),
+        metric("decompress_vectors_per_s_streaming", "vectors/s", Higher, "likewise for decompressing"),
         metric("score_codes_per_s", "codes/s", Higher, "codes scored per second"),
+        metric("search_codes_per_s", "codes/s", Higher, "query–code pairs searched per second by the method's own search"),
         metric("overhead_s", "s", Lower, "wall time of the cell around its measuring"),
         metric("empty_call_s", "s", Neither, "time of a call that does nothing: what is not the method's in each timed call"),
         metric("peak_rss_bytes", "bytes", Lower, "largest resident memory of the processes with the method"),
@@ -239,6 +252,7 @@ mod tests {
         assert_eq!(name("recall@100/rerank=4"), Some("recall@{k}/rerank={r}"));
         assert_eq!(name("recall@10/rerank=4/symmetric"), Some("recall@{k}/rerank={r}"));
         assert_eq!(name("bias/symmetric"), Some("bias"));
+        assert_eq!(name("recall@10/rerank=4/search"), Some("recall@{k}/rerank={r}"));
         for unknown in [
             "recall@",
             "recall@x",
@@ -250,6 +264,7 @@ mod tests {
             "/symmetric",
             "",
             "recall@10/symmetric/symmetric",
+            "bias/search",
         ] {
             assert_eq!(name(unknown), None, "{unknown:?}");
         }
@@ -261,7 +276,7 @@ mod tests {
             assert!(!metric.meaning.is_empty());
             assert!(METRICS[..at].iter().all(|other| other.name != metric.name));
         }
-        for name in DECODED_TOO {
+        for name in DECODED_TOO.iter().chain(SEARCHED_TOO) {
             assert!(METRICS.iter().any(|metric| metric.name == *name), "{name}");
         }
     }

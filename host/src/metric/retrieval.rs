@@ -22,7 +22,7 @@
 
 use std::cmp::Ordering;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2};
 use rayon::prelude::*;
 use thiserror::Error;
 use vq_kernels::top_k::TopK;
@@ -124,7 +124,8 @@ pub fn found_needed(k: &[usize], rerank: &[usize], rows: usize) -> usize {
 ///
 /// `truth` (queries, ≥ the largest k up to `rows`) are the true distances of the exact neighbours,
 /// nearest first. `found[query]` are the *true* distances of the rows a scan found, in the
-/// order of the scan, best first; at least [`found_needed`] of them. `rows` is the size of the
+/// order of the scan, best first; at least [`found_needed`] of them. That of a row which is farther
+/// than all of `truth` may be infinite. `rows` is the size of the
 /// base.
 ///
 /// # Errors
@@ -305,15 +306,11 @@ fn centred_ranks(values: &[f64]) -> Vec<i64> {
     values.iter().map(rank).collect()
 }
 
-/// Collects the best rows of each query, and the scores of watched rows, over a walk through
-/// the base. Memory is O(queries·(keep + watched)).
+/// Collects the best rows of a query, and the scores of watched rows, over a walk through the base.
+/// Memory is O(keep + watched).
 pub struct Scan {
-    queries: Vec<QueryScan>,
-}
-
-struct QueryScan {
     best: TopK,
-    /// (row, column of `scores`), ascending.
+    /// (row, position in `scores`), ascending.
     watched: Vec<(u32, usize)>,
     scores: Vec<f32>,
 }
@@ -321,70 +318,45 @@ struct QueryScan {
 /// What a [`Scan`] saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scanned {
-    /// For each query the best rows as (score, row), best first, ties by ascending row.
-    pub ranked: Vec<Vec<(f32, u32)>>,
-    /// The scores of the watched rows (queries, watched), in the order they were given; NaN
-    /// for a row that no block contained.
-    pub watched: Array2<f32>,
+    /// The best rows as (score, row), best first, ties by ascending row.
+    pub ranked: Vec<(f32, u32)>,
+    /// The scores of the watched rows, in the order they were given; NaN for a row that no block
+    /// contained.
+    pub watched: Vec<f32>,
 }
 
 impl Scan {
-    /// A scan that keeps the best `keep` rows (all of them, if there are fewer) for each of
-    /// `watched.nrows()` queries, see [`found_needed`], and remembers the scores of the rows
-    /// `watched` (queries, m): of the true neighbours, for [`rank_agreement`].
-    pub fn watching(watched: ArrayView2<'_, u32>, keep: usize) -> Self {
-        let queries = watched.rows().into_iter().map(|rows| {
-            let mut watched: Vec<(u32, usize)> = rows.iter().copied().zip(0..).collect();
-            watched.sort_unstable();
-            QueryScan { best: TopK::new(keep), scores: vec![f32::NAN; watched.len()], watched }
-        });
-        Self { queries: queries.collect() }
+    /// A scan that keeps the best `keep` rows (all of them, if there are fewer), see [`found_needed`],
+    /// and remembers the scores of the rows `watched`: of the true neighbours, for [`rank_agreement`],
+    /// and of sampled pairs.
+    pub fn watching(watched: impl IntoIterator<Item = u32>, keep: usize) -> Self {
+        let mut watched: Vec<(u32, usize)> = watched.into_iter().zip(0..).collect();
+        watched.sort_unstable();
+        Self { best: TopK::new(keep), scores: vec![f32::NAN; watched.len()], watched }
     }
 
-    /// Adds `scores` (queries, rows), larger is nearer, of the rows from `first_row` on;
-    /// parallel over queries in the current rayon pool. Blocks may come in any order.
-    ///
-    /// # Panics
-    /// When `scores` is of another number of queries.
-    pub fn push_scores(&mut self, first_row: u32, scores: ArrayView2<'_, f32>) {
-        assert_eq!(scores.nrows(), self.queries.len(), "a score row per query");
-        let scores = scores.as_standard_layout();
-        let scores = scores.view();
-        self.queries.par_iter_mut().zip(scores.axis_iter(Axis(0)).into_par_iter()).for_each(
-            |(query, scores)| {
-                query.push(first_row, scores.to_slice().expect("standard layout"));
-            },
-        );
+    /// Adds `scores`, larger is nearer, of the rows from `first_row` on. Rows may come in any order.
+    pub fn push(&mut self, first_row: u32, scores: &[f32]) {
+        self.best.push_row(first_row, scores);
+        let from = self.watched.partition_point(|(row, _)| *row < first_row);
+        for (row, position) in &self.watched[from..] {
+            let Some(score) = scores.get((row - first_row) as usize) else {
+                break;
+            };
+            self.scores[*position] = *score;
+        }
     }
 
     /// Everything seen, ranked.
     pub fn finish(self) -> Scanned {
-        let columns = self.queries.first().map_or(0, |query| query.scores.len());
-        let watched = Array2::from_shape_fn((self.queries.len(), columns), |(query, column)| {
-            self.queries[query].scores[column]
-        });
-        let ranked = self.queries.into_par_iter();
-        Scanned { ranked: ranked.map(|query| query.best.into_sorted()).collect(), watched }
-    }
-}
-
-impl QueryScan {
-    fn push(&mut self, first_row: u32, scores: &[f32]) {
-        self.best.push_row(first_row, scores);
-        let from = self.watched.partition_point(|(row, _)| *row < first_row);
-        for (row, column) in &self.watched[from..] {
-            let Some(score) = scores.get((row - first_row) as usize) else {
-                break;
-            };
-            self.scores[*column] = *score;
-        }
+        Scanned { ranked: self.best.into_sorted(), watched: self.scores }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{array, s};
+    use ndarray::{Array2, array};
     use proptest::prelude::*;
 
     fn value(metrics: &[RetrievalMetric], name: &str) -> f64 {
@@ -540,63 +512,45 @@ mod tests {
 
     #[test]
     fn a_scan_of_nothing_finds_nothing() {
-        let scanned = Scan::watching(Array2::zeros((2, 0)).view(), 3).finish();
-        assert_eq!(scanned.ranked, [vec![], vec![]]);
-        assert_eq!(scanned.watched.dim(), (2, 0));
+        let scanned = Scan::watching([], 3).finish();
+        assert_eq!(scanned, Scanned { ranked: vec![], watched: vec![] });
     }
 
     #[test]
     fn a_watched_row_that_never_came_is_nan() {
-        let mut scan = Scan::watching(array![[9, 1]].view(), 1);
-        scan.push_scores(0, array![[0.5, 1.5]].view());
+        let mut scan = Scan::watching([9, 1], 1);
+        scan.push(0, &[0.5, 1.5]);
         let scanned = scan.finish();
-        assert!(scanned.watched[[0, 0]].is_nan());
-        assert_eq!(scanned.watched[[0, 1]], 1.5);
+        assert!(scanned.watched[0].is_nan());
+        assert_eq!(scanned.watched[1], 1.5);
     }
 
     /// Scores with many ties (multiples of 1/4), and what to watch.
-    fn scores() -> impl Strategy<Value = (Array2<f32>, Array2<u32>)> {
-        (1_usize..6, 1_usize..60).prop_flat_map(|(queries, rows)| {
-            let scores = prop::collection::vec(-8_i8..8, queries * rows);
-            let watched = prop::collection::vec(0..rows as u32, queries * 4);
-            (scores, watched).prop_map(move |(scores, watched)| {
-                let scores = scores.into_iter().map(|v| f32::from(v) / 4.0).collect();
-                (
-                    Array2::from_shape_vec((queries, rows), scores).unwrap(),
-                    Array2::from_shape_vec((queries, 4), watched).unwrap(),
-                )
-            })
+    fn scores() -> impl Strategy<Value = (Vec<f32>, Vec<u32>)> {
+        (1_usize..60).prop_flat_map(|rows| {
+            let scores = prop::collection::vec((-8_i8..8).prop_map(|v| f32::from(v) / 4.0), rows);
+            (scores, prop::collection::vec(0..rows as u32, 4))
         })
     }
 
     proptest! {
         #[test]
-        fn a_scan_is_a_full_sort_for_any_blocks_and_threads(
+        fn a_scan_is_a_full_sort_for_any_blocks(
             (scores, watched) in scores(),
             keep in 1_usize..70,
             block in 1_usize..61,
         ) {
-            let scan = |threads, block: usize| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| {
-                    let mut scan = Scan::watching(watched.view(), keep);
-                    for first in (0..scores.ncols()).step_by(block) {
-                        let rows = first..(first + block).min(scores.ncols());
-                        scan.push_scores(first as u32, scores.slice(s![.., rows]));
-                    }
-                    scan.finish()
-                })
-            };
-            let whole = scan(1, scores.ncols());
-            prop_assert_eq!(&scan(2, block), &whole);
-            for (query, row) in scores.rows().into_iter().enumerate() {
-                let mut all: Vec<(f32, u32)> = row.iter().copied().zip(0..).collect();
-                all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-                all.truncate(keep);
-                prop_assert_eq!(&whole.ranked[query], &all);
-                for (column, &id) in watched.row(query).iter().enumerate() {
-                    prop_assert_eq!(whole.watched[[query, column]], row[id as usize]);
-                }
+            let mut scan = Scan::watching(watched.iter().copied(), keep);
+            for (i, scores) in scores.chunks(block).enumerate() {
+                scan.push((i * block) as u32, scores);
+            }
+            let scanned = scan.finish();
+            let mut all: Vec<(f32, u32)> = scores.iter().copied().zip(0..).collect();
+            all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            all.truncate(keep);
+            prop_assert_eq!(scanned.ranked, all);
+            for (score, id) in scanned.watched.into_iter().zip(watched) {
+                prop_assert_eq!(score, scores[id as usize]);
             }
         }
 

@@ -3,7 +3,8 @@
 //!
 //! An original vector is d f32 values, 4d bytes. `code_bytes` are all bytes stored per
 //! vector, per-vector scalars and padding included; the model's bytes (codebooks, rotation)
-//! are shared by all vectors and therefore counted only in the amortised ratio.
+//! are shared by all vectors and therefore counted only in the amortised ratio, by what the method
+//! states or what it saved, whichever is more.
 
 /// Bytes of one f32.
 const ORIGINAL_BYTES_PER_DIM: f64 = 4.0;
@@ -15,8 +16,8 @@ pub struct SizeMetrics {
     pub bits_per_dim: f64,
     /// Original bytes per stored byte; `None` for a code of no bytes, whose ratio is infinite.
     pub ratio: Option<f64>,
-    /// The same with the model's bytes spread over the n vectors; `None` when the method does
-    /// not state its model's bytes, or nothing at all is stored.
+    /// The same with the model's bytes spread over the n vectors; `None` when the
+    /// model's bytes are not known, or nothing at all is stored.
     pub ratio_amortised: Option<f64>,
 }
 
@@ -31,7 +32,7 @@ impl SizeMetrics {
 }
 
 /// The size of `n` codes of `code_bytes` each for vectors of `dim` dimensions, with a model of
-/// `model_bytes` if the method states it.
+/// `model_bytes` if that is known.
 ///
 /// # Panics
 /// When `dim` is 0: a prepared dataset has at least one dimension.

@@ -164,8 +164,9 @@ pub fn expand(
     let expected = requests.len();
     let job = Job::Expand { method: method.to_owned(), requests };
     let limits = limits(None, sandbox);
-    match run(library, Some(digests), job, &limits, cancel, &mut |_, _| ())?.answer {
-        Answer::Expanded(answers) if answers.len() == expected => Ok(answers),
+    let ended = run(library, Some(digests), job, &limits, cancel, &mut |_, _| ())?;
+    match ended.answer {
+        Answer::Expanded => ended.proposed.into_answers(expected).map_err(ExpandError::Method),
         Answer::Failed { error, .. } => Err(ExpandError::Method(error)),
         Answer::Replaced { how } => Err(ExpandError::Replaced { library: library.into(), how }),
         _ => Err(ExpandError::Method("it answered another question".into())),

@@ -227,15 +227,46 @@ impl Host<'_> {
                     self.lend(|caller| instance.decompress(codes, caller, x))
                 })?;
             }
-            Request::Pack { codes, fill } => self.pack(codes, fill, lent)?,
+            Request::Pack { codes, fill } => {
+                // Gone first: both together would be twice the memory.
+                self.packed = None;
+                let codes = self.codes(lent, codes)?;
+                let scorer = self.instance()?.scorer().ok_or(NO_SCORER)?;
+                let bytes = scorer.packed_bytes(codes.nrows())?;
+                self.packed = Some(self.pack(codes.nrows(), bytes, fill, |caller, out| {
+                    scorer.pack(codes, caller, out)
+                })?);
+            }
+            Request::PackForSearch { codes, fill } => {
+                self.packed = None;
+                let codes = self.codes(lent, codes)?;
+                let search = self.instance()?.search().ok_or(NO_SEARCH)?;
+                let bytes = search.packed_bytes(codes.nrows())?;
+                self.packed = Some(self.pack(codes.nrows(), bytes, fill, |caller, out| {
+                    search.pack(codes, caller, out)
+                })?);
+            }
+            Request::Search { queries, k } => {
+                let (packed, n) = self.packed.as_ref().ok_or(NOT_PACKED)?;
+                let rows = matrix(lent.lent(queries * dim), queries, dim)?;
+                let places = queries.checked_mul(k).filter(|_| k > 0).ok_or(TOO_MUCH)?;
+                let slots = slots(&[places.saturating_mul(8), places.saturating_mul(4)]);
+                let (ids, estimates) = filled.two(&slots.ok_or(TOO_MUCH)?);
+                watched(Place::Packed, packed.addresses());
+                calling("search", "queries", || {
+                    let search = self.instance()?.search().ok_or(NO_SEARCH)?;
+                    self.lend(|caller| {
+                        search.search(rows, (packed.read(), *n), k, caller, ids, estimates)
+                    })
+                })?;
+            }
             Request::Score { queries, bounds } => {
-                let (packed, n) =
-                    self.packed.as_ref().ok_or(Refusal::Order("nothing is packed"))?;
+                let (packed, n) = self.packed.as_ref().ok_or(NOT_PACKED)?;
                 let rows = matrix(lent.lent(queries * dim), queries, dim)?;
                 let estimates = queries * n;
                 let (bounds, estimates) = if bounds {
                     let all = slots(&[4 * estimates, 4 * estimates]).ok_or(TOO_MUCH)?;
-                    let [of_bounds, of_estimates] = filled.two::<f32>(&all);
+                    let (of_bounds, of_estimates) = filled.two(&all);
                     (Some(of_bounds), of_estimates)
                 } else {
                     (None, output(filled, estimates)?)
@@ -276,13 +307,14 @@ impl Host<'_> {
         let instance = calling("create", "config", || {
             method.create(&self.engine.config, self.engine.space).map_err(Refusal::from)
         })?;
-        let (about, scorer) = (method.about(), instance.scorer());
+        let (about, scorer, search) = (method.about(), instance.scorer(), instance.search());
         let opened = Opened {
             code_bytes: instance.code_bytes(),
             needs_training: about.needs_training,
             deterministic: about.deterministic,
             bounds: scorer.as_ref().is_some_and(|scorer| scorer.has_bounds()),
             scorer: scorer.is_some(),
+            search: search.map(|search| search.ranks_estimates()),
         };
         self.instance = Some(instance);
         self.plugin = Some(loaded.plugin);
@@ -319,22 +351,24 @@ impl Host<'_> {
         }
     }
 
-    fn pack(&mut self, n: usize, fill: u8, lent: &Area) -> Result<(), Refusal> {
-        // Gone first: both together would be twice the memory.
-        self.packed = None;
-        let codes = self.codes(lent, n)?;
-        let scorer = self.instance()?.scorer().ok_or(NO_SCORER)?;
-        let mut packed = Kept::new(scorer.packed_bytes(n)?)?;
+    /// What `pack` makes of `n` codes, in `bytes` bytes.
+    fn pack(
+        &self,
+        n: usize,
+        bytes: usize,
+        fill: u8,
+        pack: impl FnOnce(&Caller<'_>, &mut [u8]) -> Result<(), CallError>,
+    ) -> Result<(Closed, usize), Refusal> {
+        let mut packed = Kept::new(bytes)?;
         packed.set_canaries();
         watched(Place::Packed, packed.addresses());
         let out = packed.write::<u8>();
         out.fill(fill);
-        calling("pack", "codes", || self.lend(|caller| scorer.pack(codes, caller, out)))?;
+        calling("pack", "codes", || self.lend(|caller| pack(caller, out)))?;
         if !packed.intact() {
             return Err(Refusal::Outside("pack"));
         }
-        self.packed = Some((packed.close()?, n));
-        Ok(())
+        Ok((packed.close()?, n))
     }
 
     /// The lent codes as a matrix (rows, code_bytes).
@@ -362,6 +396,8 @@ impl Host<'_> {
 
 const UNOPENED: Refusal = Refusal::Order("no instance was made");
 const NO_SCORER: Refusal = Refusal::Order("it has no scorer");
+const NO_SEARCH: Refusal = Refusal::Order("it has no search");
+const NOT_PACKED: Refusal = Refusal::Order("nothing is packed");
 const TOO_MUCH: Refusal = Refusal::Order("more values than an area holds");
 
 fn matrix<T>(values: &[T], rows: usize, width: usize) -> Result<ArrayView2<'_, T>, Refusal> {
@@ -394,7 +430,7 @@ static SOCKET: AtomicI32 = AtomicI32::new(-1);
 static CALL: AtomicUsize = AtomicUsize::new(0);
 
 /// Functions, and what they are lent.
-const CALLS: [[&str; 2]; 11] = [
+const CALLS: [[&str; 2]; 12] = [
     ["", ""],
     ["load", "the library"],
     ["create", "config"],
@@ -405,6 +441,7 @@ const CALLS: [[&str; 2]; 11] = [
     ["decompress", "codes"],
     ["pack", "codes"],
     ["score", "queries"],
+    ["search", "queries"],
     ["destroy", "the instance"],
 ];
 

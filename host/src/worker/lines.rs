@@ -12,15 +12,17 @@ use serde::de::DeserializeOwned;
 use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::{Duration, Instant};
-use vq_plugin_api::Level;
 use vq_plugin_api::conformance::Skip;
+use vq_plugin_api::handle::Proposal;
+use vq_plugin_api::{Level, Value};
 
 /// Longest line of a process with plugin code that answers nothing.
 pub(super) const OF_WORK: usize = 64 << 10;
 /// Longest line that answers for plugin code: what a library offers, what a check found.
 pub(super) const OF_ANSWER: usize = 8 << 20;
-/// Longest line that lists configurations; a hundred thousand of them are at most a part of it.
-pub(super) const OF_GRIDS: usize = 64 << 20;
+/// Longest line that lists configurations, and how many bytes of them a child puts on one.
+pub(super) const OF_GRIDS: usize = 4 << 20;
+pub(super) const GRID_BYTES: usize = 256 << 10;
 /// Longest line of a process without plugin code: all metrics of a cell.
 pub(super) const OF_REFEREE: usize = 256 << 20;
 
@@ -48,6 +50,9 @@ const MAX_NOTES: usize = 20;
 /// Findings of a check and skipped checks that are kept, and about how many bytes of them.
 const MAX_FOUND: usize = 10_000;
 const MAX_FOUND_BYTES: usize = 4 << 20;
+/// Configurations of one method that are kept, and about how many bytes of them.
+const MAX_PROPOSED: usize = 100_000;
+const MAX_PROPOSED_BYTES: usize = 48 << 20;
 /// Characters of a log line, an error or a field of a finding, and of a stage, that are kept.
 const MAX_TEXT: usize = 4096;
 const MAX_STAGE: usize = 400;
@@ -293,10 +298,78 @@ pub(super) fn checked(of: CheckedMethod) -> CheckedMethod {
     }
 }
 
+/// The configurations that a method proposes, as far as they are kept.
+#[derive(Debug, Default)]
+pub(super) struct Proposed {
+    answers: Vec<Vec<Proposal>>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Proposed {
+    /// Some that answer the request at position `request`.
+    pub(super) fn take(&mut self, request: usize, proposals: Vec<Proposal>) {
+        self.count = self.count.saturating_add(proposals.len()).max(request);
+        self.bytes += proposals.iter().map(bytes_of).sum::<usize>();
+        if self.too_many() {
+            self.answers = Vec::new();
+            return;
+        }
+        if self.answers.len() <= request {
+            self.answers.resize_with(request + 1, Vec::new);
+        }
+        self.answers[request].extend(proposals);
+    }
+
+    fn too_many(&self) -> bool {
+        self.count > MAX_PROPOSED || self.bytes > MAX_PROPOSED_BYTES
+    }
+
+    /// A list for each of `requests` requests.
+    ///
+    /// # Errors
+    /// There are more than are kept, or some for a request that was none.
+    pub(super) fn into_answers(mut self, requests: usize) -> Result<Vec<Vec<Proposal>>, String> {
+        if self.too_many() {
+            return Err(format!(
+                "it proposes more than {MAX_PROPOSED} configurations, or more than {} of them",
+                bytesize::ByteSize(MAX_PROPOSED_BYTES as u64)
+            ));
+        }
+        if self.answers.len() > requests {
+            return Err("it answered a request that was none".to_owned());
+        }
+        self.answers.resize_with(requests, Vec::new);
+        Ok(self.answers)
+    }
+}
+
+/// About how many bytes a proposal takes.
+fn bytes_of(proposal: &Proposal) -> usize {
+    /// A node of a map, with room for this many entries.
+    const NODE: usize = 640;
+    const ENTRIES: usize = 11;
+    fn of(value: &Value) -> usize {
+        let own = match value {
+            Value::Str(text) => text.len(),
+            Value::List(items) => items.iter().map(of).sum(),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+        };
+        size_of::<Value>() + own
+    }
+    let (config, text) = match proposal {
+        Proposal::Emit { config, label, .. } => (config, label),
+        Proposal::Skip { config, reason } => (config, reason),
+    };
+    let entries = config.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>();
+    size_of::<Proposal>() + text.len() + config.len().div_ceil(ENTRIES) * NODE + entries
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Cursor, Write};
+    use vq_plugin_api::params::Config;
 
     fn lines_of(text: &[u8], longest: usize) -> (Vec<u32>, u64) {
         let mut heard = Vec::new();
@@ -386,6 +459,32 @@ mod tests {
         let (_, skipped) = found.into_parts();
         assert!(skipped.len() <= MAX_FOUND_BYTES / MAX_TEXT + 1);
         assert_eq!(skipped[0].why.chars().count(), MAX_TEXT + 1);
+    }
+
+    #[test]
+    fn of_configurations_without_end_none_are_kept_and_that_is_said() {
+        let proposal = |text: &str| Proposal::Skip {
+            config: Config::from([("a".to_owned(), Value::Str(text.to_owned()))]),
+            reason: String::new(),
+        };
+        let mut few = Proposed::default();
+        few.take(1, vec![proposal("x"); 3]);
+        few.take(1, vec![proposal("y")]);
+        let answers = few.into_answers(3).unwrap();
+        assert_eq!(answers.iter().map(Vec::len).collect::<Vec<_>>(), [0, 4, 0]);
+
+        let mut many = Proposed::default();
+        (0..MAX_PROPOSED / 1000 + 5).for_each(|_| many.take(0, vec![proposal(""); 1000]));
+        assert!(many.answers.is_empty());
+        assert!(many.into_answers(1).unwrap_err().contains("more than 100000 configurations"));
+        let mut long = Proposed::default();
+        (0..60).for_each(|_| long.take(0, vec![proposal(&"x".repeat(1 << 20))]));
+        assert!(long.into_answers(1).is_err());
+        for request in [1, usize::MAX] {
+            let mut strange = Proposed::default();
+            strange.take(request, Vec::new());
+            assert!(strange.into_answers(1).is_err(), "{request}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use nix::errno::Errno;
 use nix::libc;
+#[cfg(target_os = "linux")]
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+#[cfg(target_os = "linux")]
 use nix::unistd::Pid;
 use std::fmt;
 use std::fs;
@@ -22,24 +24,33 @@ pub(super) struct State {
     traits: Vec<Trait>,
 }
 
-/// One of the ways in which the system tells threads apart, and this thread's place in it.
+/// One of the ways in which the system tells threads apart, and this thread's place in it. Systems
+/// other than Linux have the nice value alone, of processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Trait {
-    Policy { policy: i32, priority: i32 },
     Nice(i32),
+    #[cfg(target_os = "linux")]
+    Policy {
+        policy: i32,
+        priority: i32,
+    },
+    #[cfg(target_os = "linux")]
     Processors(Vec<usize>),
+    #[cfg(target_os = "linux")]
     Disk(i32),
 }
 
 impl Trait {
     /// Those of a thread or process, 0 for the calling one, as far as they can be asked for.
     fn all(of: i32) -> Vec<Trait> {
-        [Self::policy(of), Self::nice(of), Self::processors(of), Self::disk(of)]
-            .into_iter()
-            .flatten()
-            .collect()
+        #[cfg(target_os = "linux")]
+        let traits = [Self::policy(of), Self::nice(of), Self::processors(of), Self::disk(of)];
+        #[cfg(not(target_os = "linux"))]
+        let traits = [Self::nice(of)];
+        traits.into_iter().flatten().collect()
     }
 
+    #[cfg(target_os = "linux")]
     fn policy(of: i32) -> Option<Trait> {
         // SAFETY: the call reads nothing but its argument.
         let policy = Errno::result(unsafe { libc::sched_getscheduler(of) }).ok()?;
@@ -57,12 +68,14 @@ impl Trait {
         (nice != -1 || Errno::last_raw() == 0).then_some(Trait::Nice(nice))
     }
 
+    #[cfg(target_os = "linux")]
     fn processors(of: i32) -> Option<Trait> {
         let set = sched_getaffinity(Pid::from_raw(of)).ok()?;
         let among = (0..CpuSet::count()).filter(|i| set.is_set(*i).unwrap_or(false));
         Some(Trait::Processors(among.collect()))
     }
 
+    #[cfg(target_os = "linux")]
     fn disk(of: i32) -> Option<Trait> {
         // SAFETY: the call reads nothing but its arguments.
         let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, of) };
@@ -72,6 +85,7 @@ impl Trait {
     /// Gives it to a thread or process.
     fn set(&self, of: i32) -> nix::Result<()> {
         match self {
+            #[cfg(target_os = "linux")]
             Trait::Policy { policy, priority } => {
                 let parameter = libc::sched_param { sched_priority: *priority };
                 // SAFETY: it reads `parameter`, which lives until the call is over.
@@ -84,11 +98,13 @@ impl Trait {
                 let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, who, *nice) };
                 Errno::result(set).map(drop)
             }
+            #[cfg(target_os = "linux")]
             Trait::Processors(among) => {
                 let mut set = CpuSet::new();
                 among.iter().try_for_each(|i| set.set(*i))?;
                 sched_setaffinity(Pid::from_raw(of), &set)
             }
+            #[cfg(target_os = "linux")]
             Trait::Disk(priority) => {
                 // SAFETY: the call reads nothing but its arguments.
                 let set =
@@ -100,20 +116,25 @@ impl Trait {
 
     fn name(&self) -> &'static str {
         match self {
+            #[cfg(target_os = "linux")]
             Trait::Policy { .. } => "scheduling class",
             Trait::Nice(_) => "nice value",
+            #[cfg(target_os = "linux")]
             Trait::Processors(_) => "processors",
+            #[cfg(target_os = "linux")]
             Trait::Disk(_) => "disk priority",
         }
     }
 }
 
 /// `IOPRIO_WHO_PROCESS`.
+#[cfg(target_os = "linux")]
 const WHO_PROCESS: i32 = 1;
 
 impl fmt::Display for Trait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            #[cfg(target_os = "linux")]
             Trait::Policy { policy, priority } => {
                 match *policy {
                     libc::SCHED_OTHER => f.write_str("other"),
@@ -126,7 +147,9 @@ impl fmt::Display for Trait {
                 if *priority == 0 { Ok(()) } else { write!(f, " {priority}") }
             }
             Trait::Nice(nice) => write!(f, "{nice}"),
+            #[cfg(target_os = "linux")]
             Trait::Processors(among) => f.write_str(&ranges(among)),
+            #[cfg(target_os = "linux")]
             Trait::Disk(priority) => {
                 let class = ["none", "realtime", "best-effort", "idle"];
                 let class = class.get((priority >> 13) as usize).unwrap_or(&"unknown");
@@ -137,6 +160,7 @@ impl fmt::Display for Trait {
 }
 
 /// `0-3,8`.
+#[cfg(target_os = "linux")]
 fn ranges(numbers: &[usize]) -> String {
     let runs = numbers.chunk_by(|a, b| a + 1 == *b);
     let text = runs.map(|run| match run {
@@ -227,7 +251,7 @@ impl Kept {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::sync::mpsc;

@@ -4,18 +4,19 @@
 //! child may touch in [`sandbox`], what was the host's own fault in [`fault`].
 
 pub mod ask;
+mod cause;
+mod children;
 mod engine;
 pub mod environment;
 pub(crate) mod exchange;
 pub mod fault;
 mod lines;
-#[cfg(target_os = "linux")]
 mod machine;
 pub(crate) mod memory;
 pub mod protocol;
 pub mod reporter;
 pub mod sandbox;
-mod scratch;
+pub(crate) mod scratch;
 pub mod supervise;
 mod watch;
 pub mod work;

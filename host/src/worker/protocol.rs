@@ -158,6 +158,13 @@ pub enum Message {
     Found(CheckFinding),
     /// What a check has just found impossible to check; likewise.
     Skipped(Skip),
+    /// Some configurations of [`Job::Expand`], in their order.
+    Proposed {
+        /// Position of the request that they answer.
+        request: usize,
+        /// What the method proposes.
+        proposals: Vec<Proposal>,
+    },
     /// The last line.
     Answer(Box<Answer>),
 }
@@ -167,8 +174,8 @@ pub enum Message {
 pub enum Answer {
     /// Of [`Job::Describe`].
     Described(LibraryDescription),
-    /// Of [`Job::Expand`], in the order of the requests.
-    Expanded(Vec<Vec<Proposal>>),
+    /// Of [`Job::Expand`]: all was [`Message::Proposed`].
+    Expanded,
     /// Of [`Job::Check`].
     Checked(CheckedMethod),
     /// Of [`Job::Print`]; `None` where the method breaks rules that it would be checked by.

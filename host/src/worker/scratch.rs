@@ -49,7 +49,7 @@ const AT_ONCE: usize = 10_000;
 
 /// A scratch folder; gone when dropped.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     folder: PathBuf,
     lock: File,
 }
@@ -57,7 +57,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// A fresh folder that nobody else may enter, on a disk that takes data. The first one of a
     /// process also removes what dead ones left.
-    pub(super) fn make() -> Result<Self, HostFault> {
+    pub(crate) fn make() -> Result<Self, HostFault> {
         sweep_once();
         let place = place(std::env::var_os("TMPDIR"));
         Self::make_in(&place).map_err(|error| HostFault::scratch(&place, &error))
@@ -88,7 +88,7 @@ impl Scratch {
     }
 
     /// The worker's part.
-    pub(super) fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.folder.join("work")
     }
 

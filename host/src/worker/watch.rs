@@ -3,6 +3,7 @@
 //! | counted | as |
 //! |---|---|
 //! | private memory, also in swap | memory, per process: what a fork shares with its parent counts twice |
+//! | the kernel's tables of its pages | memory: pages that were only read are none of its private memory, and have tables |
 //! | shared memory: mapped, in a file of it that has no name, in folders of the job's own | memory |
 //! | files below the scratch folder, and those that were unlinked and are still open | scratch, by blocks |
 //!
@@ -240,7 +241,7 @@ impl Status {
             number.unwrap_or(0)
         };
         Status {
-            private: (number("RssAnon:") + number("VmSwap:")) * 1024,
+            private: (number("RssAnon:") + number("VmSwap:") + number("VmPTE:")) * 1024,
             shared: number("RssShmem:") * 1024,
             threads: usize::try_from(number("Threads:")).unwrap_or(usize::MAX),
             most_resident: number("VmHWM:") * 1024,
@@ -376,10 +377,10 @@ mod tests {
 
     #[test]
     fn a_status_is_read_whatever_it_lacks() {
-        let text = "Name:\tx\nVmHWM:\t     400 kB\nRssAnon:\t 100 kB\nRssFile:\t 9 kB\n\
+        let text = "Name:\tx\nVmHWM:\t     400 kB\nRssAnon:\t 100 kB\nVmPTE:\t 2 kB\nRssFile:\t 9 kB\n\
                     RssShmem:\t  20 kB\nVmSwap:\t 3 kB\nThreads:\t7\n";
         let most_resident = 400 << 10;
-        let status = Status { private: 103 << 10, shared: 20 << 10, threads: 7, most_resident };
+        let status = Status { private: 105 << 10, shared: 20 << 10, threads: 7, most_resident };
         assert_eq!(Status::read(text), status);
         assert_eq!(Status::read(""), Status::default());
         assert!(most_resident_of_this() > 1 << 20);

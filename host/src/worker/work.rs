@@ -4,6 +4,7 @@
 
 use super::engine::{self, Shared};
 use super::fault::HostFault;
+use super::lines::GRID_BYTES;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Made, Message, Order, Step};
 use super::reporter::{Failure, Reporter};
 use super::sandbox::{self, Room};
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use vq_plugin_api::conformance::{Event, Finding, Severity, Skip};
-use vq_plugin_api::handle::Method;
+use vq_plugin_api::handle::{Method, Proposal};
 use vq_plugin_api::params::Config;
 use vq_plugin_api::thread_state::Change;
 use vq_plugin_api::{GridRequest, conformance};
@@ -233,8 +234,24 @@ fn expand(
     reporter: &Reporter,
 ) -> Result<Answer, Failure> {
     reporter.progress("expand_grid", 0.0);
-    let expanded = requests.iter().map(|request| method.expand(request));
-    Ok(Answer::Expanded(expanded.collect::<Result<_, _>>()?))
+    for (request, asked) in requests.iter().enumerate() {
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        let send = |proposals: Vec<Proposal>| {
+            if !proposals.is_empty() {
+                reporter.send(&Message::Proposed { request, proposals });
+            }
+        };
+        for proposal in method.expand(asked)? {
+            bytes += serde_json::to_string(&proposal).map_or(0, |text| text.len());
+            some.push(proposal);
+            if bytes > GRID_BYTES {
+                send(std::mem::take(&mut some));
+                bytes = 0;
+            }
+        }
+        send(some);
+    }
+    Ok(Answer::Expanded)
 }
 
 fn check(

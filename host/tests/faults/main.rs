@@ -25,7 +25,7 @@ static FAULTS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 });
 
 /// A method, how its cell may end, and words of the error (of the notices and the proof, where the cell is
-/// `ok`), which name function and fault.
+/// `ok`), which name function and fault: one of several, where `|` stands between them.
 type Expected = (&'static str, &'static [Outcome], &'static str);
 
 const HONEST: [Expected; 5] = [
@@ -95,7 +95,12 @@ const EXPECTED: [Expected; 102] = [
     ("codes_of_large_calls", &[Invalid], "compress gave another code for row "),
     ("codes_of_batches", &[Invalid], "compress gave another code for row "),
     ("codes_of_calls", &[Invalid], "compress gave another code for row "),
-    ("codes_of_threads", &[Invalid], "compress "),
+    // Which of its blocks are on another thread is chance, and so is what a byte of them looks like.
+    (
+        "codes_of_threads",
+        &[Invalid],
+        "compress gave another code for row |compress left byte 0 of the code of row ",
+    ),
     ("codes_of_clock", &[Invalid], "compress gave another code for row "),
     ("rows_of_neighbours", &[Invalid], "decompress gave another row "),
     ("rows_of_calls", &[Invalid], "decompress gave another row "),
@@ -209,7 +214,8 @@ fn complaint(records: &[Record], (id, outcomes, words): &Expected) -> Option<Str
         _ => error,
     };
     let long = said.len() > 4500 || said.chars().any(|c| c.is_control());
-    (!said.contains(words) || long).then(|| format!("{id}: `{words}` is not in: {said}"))
+    let expected = words.split('|').any(|words| said.contains(words));
+    (!expected || long).then(|| format!("{id}: `{words}` is not in: {said}"))
 }
 
 #[track_caller]
@@ -245,6 +251,38 @@ fn every_fault_is_found_by_a_run_and_said_by_its_function_and_honest_methods_are
     assert_eq!(quality("honest"), quality("honest_unpacked"));
     site.expect_nothing_left();
     site.expect_no_scratch();
+}
+
+/// One keeps its training rows in its model, one in a model of a size that it does not tell, one in
+/// memory and one in files, and a code is four bytes that find them.
+#[test]
+fn who_learns_rows_by_heart_heads_no_table_and_no_advice() {
+    let Some(library) = FAULTS.as_ref() else { return };
+    let site = Site::with(std::slice::from_ref(library));
+    let cheats = ["memorises", "memorises_unsaved", "side_table", "side_file"];
+    let chosen = |expected: &[Expected]| {
+        let wanted = |id: &str| id == "honest" || cheats.contains(&id);
+        expected.iter().copied().filter(|(id, ..)| wanted(id)).collect::<Vec<_>>()
+    };
+    let sweep = sweep(&[&chosen(&HONEST), &chosen(&EXPECTED)]);
+    // Where it learns what it is measured on, it is without loss.
+    for (apart, lossless, store) in [(true, false, "apart.db"), (false, true, "same.db")] {
+        let train = format!("hold_out = 20 }}\ntrain = {{ apart = {apart} }}");
+        site.write("s.toml", &sweep.replacen("hold_out = 20 }", &train, 1));
+        let ended = site.vq(&["run", "s.toml", "--store", store]).expect_code(3);
+        let records = site.records_of(store);
+        let recall = |id: &str| {
+            let record = records.iter().find(|r| r.method.id == id).unwrap();
+            record.metrics.iter().find(|m| m.name() == "recall@10").unwrap().value()
+        };
+        assert_eq!(recall("memorises") == 1.0, lossless);
+        let rows = ended.stdout.lines().skip_while(|line| !line.starts_with('─')).skip(1);
+        let head = rows.clone().next().unwrap();
+        assert!(head.starts_with("honest "), "{}", ended.stdout);
+        let advice = rows.clone().find(|line| line.starts_with("smallest code with")).unwrap();
+        assert!(advice.contains(": honest at 8.00"), "{advice}");
+        assert!(!cheats.iter().any(|id| advice.contains(id)), "{advice}");
+    }
 }
 
 #[test]

@@ -130,6 +130,16 @@ class Scorer(Structure):
     ]
 
 
+class Search(Structure):
+    _fields_ = [
+        ("struct_size", c_uint32), ("flags", c_uint32),
+        ("packed_bytes", CFUNCTYPE(c_size_t, SELF, c_size_t)),
+        ("pack", CFUNCTYPE(c_int32, SELF, CTX, Matrix, c_void_p, c_size_t, ERR)),
+        ("search", CFUNCTYPE(c_int32, SELF, CTX, Matrix, c_void_p, c_size_t, c_size_t, c_size_t, c_void_p, c_void_p, ERR)),
+        ("reserved", c_uint64),
+    ]
+
+
 class Plugin(Structure):
     _fields_ = [
         ("magic", c_uint8 * 8), ("abi_major", c_uint32), ("abi_minor", c_uint32),
@@ -138,7 +148,8 @@ class Plugin(Structure):
     ]
 
 
-for structure, size in [(Value, 56), (Entry, 72), (Param, 328), (Ctx, 56), (Method, 264), (Plugin, 56), (Scorer, 32)]:
+for structure, size in [(Value, 56), (Entry, 72), (Param, 328), (Ctx, 56), (Method, 264), (Plugin, 56), (Scorer, 32),
+                        (Search, 40)]:
     assert ctypes.sizeof(structure) == size, structure.__name__
 
 
@@ -174,9 +185,11 @@ class Quantizer:
             *(Entry(self.str(name), self.value(kinds[name], v)) for name, v in params.items()))
         config, space, self.self = Config(entries, len(params)), Space(dim, METRICS[metric], 0), c_void_p()
         call(method.create, byref(config), byref(space), byref(self.self))
-        name = b"vq.scorer/1"
-        found = method.get_extension and method.get_extension(self.str(name.decode()))
-        self.scorer = Scorer.from_address(found) if found else None
+        self.scorer, self.search_of = self.extension("vq.scorer/1", Scorer), self.extension("vq.search/1", Search)
+
+    def extension(self, name, table):
+        found = self.method.get_extension and self.method.get_extension(self.str(name))
+        return table.from_address(found) if found else None
 
     def str(self, text):
         held = ctypes.create_string_buffer(text.encode())
@@ -238,10 +251,7 @@ class Quantizer:
 
     def score(self, queries, codes):
         """Estimates and bounds (queries, codes); no bounds where the scorer claims none."""
-        ctx, n, packed = context(0), len(codes), codes
-        if self.scorer.packed_bytes:
-            packed = numpy.zeros(self.scorer.packed_bytes(self.self, n), numpy.uint8)
-            call(self.scorer.pack, self.self, byref(ctx), Matrix.of(codes), packed.ctypes.data, packed.size)
+        ctx, n, packed = context(0), len(codes), self.packed(self.scorer, codes)
         estimates = numpy.full((len(queries), n), numpy.nan, numpy.float32)
         bounds = estimates.copy() if self.scorer.flags & 1 else None
         none = Matrix(None, 0, 0, 0)
@@ -249,3 +259,21 @@ class Quantizer:
              Matrix.of(estimates), none if bounds is None else Matrix.of(bounds))
         assert numpy.isfinite(estimates).all()
         return estimates, bounds
+
+    def packed(self, extension, codes):
+        """As that extension reads them."""
+        if not extension.packed_bytes:
+            return codes
+        packed = numpy.zeros(extension.packed_bytes(self.self, len(codes)), numpy.uint8)
+        call(extension.pack, self.self, byref(context(0)), Matrix.of(codes), packed.ctypes.data, packed.size)
+        return packed
+
+    def search(self, queries, codes, k):
+        """The rows found (queries, k), all codes in one block."""
+        packed = self.packed(self.search_of, codes)
+        ids = numpy.zeros((len(queries), k), numpy.uint64)
+        estimates = numpy.full((len(queries), k), numpy.nan, numpy.float32)
+        call(self.search_of.search, self.self, byref(context(0)), Matrix.of(queries), packed.ctypes.data, packed.size,
+             len(codes), k, ids.ctypes.data, estimates.ctypes.data)
+        assert numpy.isfinite(estimates).all() and (ids < len(codes)).all()
+        return ids.astype(numpy.int64)

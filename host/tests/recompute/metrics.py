@@ -170,9 +170,10 @@ def size(n, dim, code_bytes, stated, saved, claimed):
     }
     if stated is not None:
         found["model_bytes"] = stated
-        found["ratio_amortised"] = 4 * n * dim / (n * code_bytes + stated)
     if saved is not None:
         found["model_saved_bytes"] = saved
+    if stated is not None or saved is not None:
+        found["ratio_amortised"] = 4 * n * dim / (n * code_bytes + max(stated or 0, saved or 0))
     if claimed is not None:
         found["ratio_claimed"] = claimed
     return found

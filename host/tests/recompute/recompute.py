@@ -160,6 +160,10 @@ def recomputed(folder, record):
     else:
         values |= of_decoded | retrieval
     values |= {f"{name}/decoded": value for name, value in recalls.items()}
+    if decoder.search_of:
+        rows = decoder.search(queries, codes, min(max(K) * max(RERANK), n))
+        searched = metrics.retrieval(truth, numpy.take_along_axis(true, rows, axis=1), K, RERANK)
+        values |= {f"{name}/search": value for name, value in searched.items() if name.startswith("recall@")}
     symmetric = metrics.retrieval(truth, found(by_symmetric), K, [])
     values |= {f"{name}/symmetric": value for name, value in symmetric.items() if name.startswith("recall@")}
     values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])

@@ -35,7 +35,7 @@ pub(crate) mod rule;
 
 pub use print::{Print, print};
 pub use report::{Finding, MethodReport, Report, Severity, Skip};
-pub use rule::{ACROSS, Rule, STDOUT, SURVIVES, TERMINATES, rule, rules};
+pub use rule::{ACROSS, AS_IN_RUN, Rule, STDOUT, SURVIVES, TERMINATES, rule, rules};
 
 pub(crate) use rule::{Depth, Law};
 

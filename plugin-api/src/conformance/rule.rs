@@ -51,6 +51,8 @@ pub const SURVIVES: &str = "survives";
 pub const TERMINATES: &str = "terminates";
 /// The rule of a method that does otherwise in another process; a parent process compares [`Print`]s.
 pub const ACROSS: &str = "deterministic-across-processes";
+/// The rule of a method that a run would not record as `ok` and proven; a parent process measures it.
+pub const AS_IN_RUN: &str = "measured-as-in-run";
 /// The rule of a method that printed; for whoever owns the process's standard output to judge.
 pub const STDOUT: &str = "stdout";
 
@@ -149,6 +151,9 @@ const RULES: &[Rule] = &[
         contract: "load on truncated or changed bytes returns an error and does not crash." },
     Rule { id: "damaged-codes", run: Run::Cell(Depth::Deep, robustness::damaged_codes),
         contract: "decompress on bytes that no row could have given returns an error or any row, and does not crash." },
+
+    Rule { id: AS_IN_RUN, run: Run::Outside,
+        contract: "A run records it as ok and proven: encoder, decoder and referee are three processes, and nothing but the saved model and the codes leads from the first to the second." },
 ];
 
 /// The law, in the order in which it is checked: what every method has, then what extensions add.

@@ -11,7 +11,7 @@
 //! 1. Append its id, flags and table to `include/vq_plugin.h` and [`abi`](crate::abi), both with the
 //!    same layout assertions, and raise the minor version. What is there never changes.
 //! 2. Write the four files.
-//! 3. Name it in [`KNOWN`] and in [`offered`] below, and its handle in [`handle`](crate::handle).
+//! 3. Name it in `KNOWN` and in `offered` below, and its handle in [`handle`](crate::handle).
 //! 4. Describe it in `docs/abi.md` and `docs/adding-a-method.md`.
 
 use crate::conformance::{Law, Rule};

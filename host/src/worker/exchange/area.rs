@@ -38,6 +38,8 @@ const GUARD: usize = 1 << 16;
 const CANARY: u8 = 0xC5;
 /// Bytes that are filled, compared or copied by one thread at a time.
 const PIECE: usize = 1 << 18;
+/// Values that are copied at a time where they are looked at once: they stay in the first-level cache.
+const LITTLE: usize = 1 << 12;
 
 /// The area that the referee writes.
 pub(crate) const LENT: &str = "lent";
@@ -178,16 +180,19 @@ impl Area {
     }
 
     /// The values of two outputs.
-    pub(crate) fn two<T: Plain>(&mut self, slots: &[Range<usize>]) -> [&mut [T]; 2] {
+    pub(crate) fn two<A: Plain, B: Plain>(
+        &mut self,
+        slots: &[Range<usize>],
+    ) -> (&mut [A], &mut [B]) {
         assert!(slots.len() == 2 && slots[0].end <= slots[1].start, "two outputs apart");
         let all = self.slice::<u8>(slots[0].start..slots[1].end);
         let (first, second) = all.split_at_mut(slots[1].start - slots[0].start);
         let first = &mut first[..slots[0].len()];
-        // SAFETY: at a multiple of 64 bytes; any bits are a value of T.
+        // SAFETY: at a multiple of 64 bytes; any bits are a value of A.
         let (_, first, _) = unsafe { first.align_to_mut() };
         // SAFETY: likewise.
         let (_, second, _) = unsafe { second.align_to_mut() };
-        [first, second]
+        (first, second)
     }
 
     /// The first `len` values of the room, for the side that only reads them, while the other side
@@ -223,6 +228,65 @@ impl Area {
             true => out.par_chunks_mut(piece).enumerate().for_each(copy),
             false => copy((0, out)),
         }
+    }
+
+    /// True if the values in `range` are `known`.
+    pub(crate) fn is<T: Plain + PartialEq>(&self, range: Range<usize>, known: &[T]) -> bool {
+        assert_eq!(range.len(), size_of_val(known), "as many values as are known");
+        let mut pieces: Vec<_> = known.chunks(LITTLE).map(|known| (known, true)).collect();
+        let (whole, rest) = pieces.split_at_mut(known.len() / LITTLE);
+        let compare = |(known, same): &mut (&[T], bool), _: usize, copy: &mut [T]| {
+            *same = *known == copy;
+        };
+        let end = range.start + whole.len() * LITTLE * size_of::<T>();
+        self.copy_rows(range.start..end, whole, compare);
+        self.copy_rows(end..range.end, rest, compare);
+        pieces.into_iter().all(|(_, same)| same)
+    }
+
+    /// Copies the values in `range` out, row by row, one for each of `states`, and hands the pieces of a
+    /// row to `look` one after the other (its state, the position of the first value, the copy). As
+    /// [`copy`](Self::copy), but nothing is kept.
+    pub(crate) fn copy_rows<T: Plain, S: Send>(
+        &self,
+        range: Range<usize>,
+        states: &mut [S],
+        look: impl Fn(&mut S, usize, &mut [T]) + Sync,
+    ) {
+        let width = range.len() / size_of::<T>() / states.len().max(1);
+        assert_eq!(range.len(), states.len() * width * size_of::<T>(), "a row for each state");
+        let start = Address(self.at(&range).as_ptr());
+        let copy_row = |(row, state): (usize, &mut S)| {
+            let mut copy = [T::default(); LITTLE];
+            for from in (0..width).step_by(LITTLE) {
+                let copy = &mut copy[..LITTLE.min(width - from)];
+                let first = row * width + from;
+                // SAFETY: within `range`, which has `states` rows of `width` values.
+                let from = unsafe { start.at().add(first * size_of::<T>()) };
+                let to: *mut u8 = copy.as_mut_ptr().cast();
+                // SAFETY: as in `copy`.
+                unsafe { std::ptr::copy_nonoverlapping(from, to, size_of_val(copy)) };
+                look(state, first, copy);
+            }
+        };
+        match range.len() > PIECE {
+            true => states.par_iter_mut().enumerate().for_each(copy_row),
+            false => states.iter_mut().enumerate().for_each(copy_row),
+        }
+    }
+
+    /// Drops the first `bytes` bytes of the room from the processor's caches, for both sides; false where
+    /// this machine does not offer that.
+    pub(crate) fn evict_values(&self, bytes: usize) -> bool {
+        vq_kernels::cache::evict::<u8>(self.lent(bytes))
+    }
+
+    /// The same for the bytes in `range`.
+    pub(crate) fn evict(&self, range: &Range<usize>) -> bool {
+        let start = self.at(range).as_ptr();
+        // SAFETY: in the mapped area; no byte is read.
+        let bytes: &[u8] = unsafe { std::slice::from_raw_parts(start, range.len()) };
+        vq_kernels::cache::evict(bytes)
     }
 
     /// Puts canaries around the outputs `slots`, in ascending order.
@@ -265,9 +329,10 @@ impl Address {
 }
 
 /// Numbers of which any bits are a value.
-pub(crate) trait Plain: Copy + Send + Sync + 'static {}
+pub(crate) trait Plain: Copy + Default + Send + Sync + 'static {}
 impl Plain for u8 {}
 impl Plain for f32 {}
+impl Plain for u64 {}
 
 /// Where outputs of so many bytes lie in an area, in the same order: the last ends at its end.
 /// `None` where they have no room.
@@ -453,6 +518,13 @@ mod tests {
         let mut copy = vec![0f32; 10];
         referee.copy(out[1].clone(), &mut copy, |_, _| ());
         assert_eq!(copy, [1.5; 10]);
+        let mut sums = [0.0, 0.0];
+        referee.copy_rows(out[1].clone(), &mut sums, |sum, first, copy: &mut [f32]| {
+            *sum += first as f32 + copy.iter().sum::<f32>();
+        });
+        assert_eq!(sums, [7.5, 12.5]);
+        assert!(referee.is(out[1].clone(), &[1.5; 10]));
+        assert!(!referee.is(out[1].clone(), &[[1.5; 9].as_slice(), &[2.5]].concat()));
         assert!(referee.intact(&out));
         let place = out[0].end;
         engine.slice::<u8>(place..place + 1).fill(0);

@@ -76,6 +76,21 @@ pub(crate) enum Request {
         /// Also claimed half-widths, which lie before the estimates.
         bounds: bool,
     },
+    /// Bring the lent codes into the search's layout and keep that.
+    PackForSearch {
+        /// How many.
+        codes: usize,
+        /// What the packed bytes hold before.
+        fill: u8,
+    },
+    /// Find the nearest of the packed codes to the lent queries: rows of the block (u64), then
+    /// estimates (f32).
+    Search {
+        /// How many queries.
+        queries: usize,
+        /// How many codes for each.
+        k: usize,
+    },
     /// Give the instance up.
     Destroy,
 }
@@ -124,6 +139,8 @@ pub(crate) struct Opened {
     pub(crate) scorer: bool,
     /// The scorer claims bounds.
     pub(crate) bounds: bool,
+    /// It has a search, and whether that claims to rank the scorer's estimates.
+    pub(crate) search: Option<bool>,
 }
 
 /// Why no frame came or went.

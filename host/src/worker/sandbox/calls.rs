@@ -13,10 +13,10 @@ use super::{EnterError, Role};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long};
 use seccompiler::SeccompCmpArgLen::{Dword, Qword};
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::SeccompCmpOp::{Eq, Ge, Le, MaskedEq, Ne};
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -26,7 +26,6 @@ const ALLOWED: &[c_long] = &[
     // Memory of its own.
     libc::SYS_brk,
     libc::SYS_get_mempolicy,
-    libc::SYS_madvise,
     libc::SYS_mbind,
     libc::SYS_membarrier,
     libc::SYS_mincore,
@@ -129,11 +128,9 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_eventfd2,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
-    libc::SYS_fadvise64,
     libc::SYS_fallocate,
     libc::SYS_fchdir,
     libc::SYS_fdatasync,
-    libc::SYS_flock,
     libc::SYS_fstat,
     libc::SYS_fstatfs,
     libc::SYS_fsync,
@@ -148,7 +145,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_ppoll,
     libc::SYS_pread64,
     libc::SYS_preadv,
-    libc::SYS_preadv2,
     libc::SYS_pselect6,
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
@@ -281,14 +277,18 @@ const FCNTL: &[c_int] = &[
     libc::F_DUPFD_CLOEXEC,
     libc::F_GETFD,
     libc::F_GETFL,
-    libc::F_GETLK,
     libc::F_GETPIPE_SZ,
     libc::F_GET_SEALS,
+    libc::F_SETFD,
+    libc::F_SETFL,
+];
+/// Locks on a file that all cells may read tell each other numbers, and take memory of the kernel's
+/// that no limit counts. The caches of graphics drivers need them.
+const LOCKS: &[c_int] = &[
+    libc::F_GETLK,
     libc::F_OFD_GETLK,
     libc::F_OFD_SETLK,
     libc::F_OFD_SETLKW,
-    libc::F_SETFD,
-    libc::F_SETFL,
     libc::F_SETLK,
     libc::F_SETLKW,
 ];
@@ -376,6 +376,15 @@ fn program(role: Role, gpu: bool) -> Result<BpfProgram, BackendError> {
     let unsigned = |value: &c_int| u64::from(value.cast_unsigned());
     rules.insert(libc::SYS_prctl, each(0, &mut PRCTL.iter().map(unsigned))?);
     let mut commands = each(1, &mut FCNTL.iter().map(unsigned))?;
+    if gpu && engine {
+        plain.insert(libc::SYS_flock as u32);
+        commands.extend(each(1, &mut LOCKS.iter().map(unsigned))?);
+    }
+    rules.insert(libc::SYS_madvise, advice()?);
+    // What is in memory of a file that all may read is no business of a process's.
+    let kept_pages = SeccompCondition::new(3, Dword, Ne, libc::POSIX_FADV_DONTNEED as u64)?;
+    rules.insert(libc::SYS_fadvise64, vec![SeccompRule::new(vec![kept_pages])?]);
+    rules.insert(libc::SYS_preadv2, vec![one(5, 0)?]);
     let mut requests = each(1, &mut IOCTL.iter().map(|request| u64::from(*request as u32)))?;
     if gpu && engine {
         for letter in GPU_LETTERS {
@@ -443,6 +452,17 @@ fn mappings(gpu: bool) -> Result<Vec<SeccompRule>, BackendError> {
         rule(of_file, libc::MAP_SHARED)?,
         rule(of_file, libc::MAP_SHARED_VALIDATE)?,
     ])
+}
+
+/// All advice about memory but to drop pages of files, which others may have in theirs (20 and 21),
+/// and to share equal pages with other processes (12).
+fn advice() -> Result<Vec<SeccompRule>, BackendError> {
+    let rule = |bounds: &[(SeccompCmpOp, u64)]| {
+        let bounds = bounds.iter().cloned();
+        let of = bounds.map(|(op, bound)| SeccompCondition::new(2, Dword, op, bound));
+        SeccompRule::new(of.collect::<Result<_, _>>()?)
+    };
+    Ok(vec![rule(&[(Le, 11)])?, rule(&[(Ge, 13), (Le, 19)])?, rule(&[(Ge, 22)])?])
 }
 
 const fn step(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
@@ -616,6 +636,28 @@ mod tests {
         }
         expect(Role::Engine, libc::SYS_mkdirat, &[], ALLOW);
         expect(Role::Referee, libc::SYS_mkdirat, &[], DENY);
+    }
+
+    #[test]
+    fn files_that_all_may_read_carry_nothing_from_one_process_to_another() {
+        for advice in [0, 4, 8, 9, 14, 19, 22, 102] {
+            expect(Role::Engine, libc::SYS_madvise, &[0, 4096, advice], ALLOW);
+        }
+        for advice in [12, 20, 21] {
+            expect(Role::Engine, libc::SYS_madvise, &[0, 4096, advice], DENY);
+        }
+        expect(Role::Engine, libc::SYS_fadvise64, &[3, 0, 0, 2], ALLOW);
+        expect(Role::Engine, libc::SYS_fadvise64, &[3, 0, 0, 4], DENY);
+        expect(Role::Engine, libc::SYS_preadv2, &[3, 0, 1, 0, 0, 0], ALLOW);
+        expect(Role::Engine, libc::SYS_preadv2, &[3, 0, 1, 0, 0, 8], DENY);
+        expect(Role::Engine, libc::SYS_flock, &[3, 2], DENY);
+        for command in LOCKS {
+            expect(Role::Engine, libc::SYS_fcntl, &[3, *command as u64], DENY);
+            let program = program(Role::Engine, true).unwrap();
+            let call = libc::SYS_fcntl as u32;
+            let with_gpu = answer(&program, ARCHITECTURE.unwrap(), call, &[3, *command as u64]);
+            assert_eq!(with_gpu, ALLOW);
+        }
     }
 
     #[test]

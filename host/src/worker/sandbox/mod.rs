@@ -64,7 +64,7 @@ pub enum EnterError {
 }
 
 /// Whether a sandbox keeps a plugin from files that were not lent to it, on this machine.
-pub(super) fn keeps_files() -> bool {
+pub(crate) fn keeps_files() -> bool {
     #[cfg(target_os = "linux")]
     {
         files::support().access

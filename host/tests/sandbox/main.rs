@@ -2,6 +2,9 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its place has failed")]
 
+mod forge;
+mod killed;
+
 use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +19,10 @@ use vq_host::record::{Filter, Outcome, Record, Sandbox};
 use vq_host::store::Store;
 use vq_host::worker::sandbox;
 
-/// A folder with a plugin of one method, `trespass`, and what it is to trespass on.
+/// Marks the processes of a place in their environment.
+const MARK: &str = "VQ_TEST_PLACE";
+
+/// A folder with plugins that do what they must not, and what they are to do it to.
 struct Place {
     folder: tempfile::TempDir,
     tcp: TcpListener,
@@ -36,7 +42,7 @@ impl Place {
         for name in ["home/secret", "home/notes"] {
             fs::write(folder.path().join(name), "for the user only").unwrap();
         }
-        for name in ["trespass", "attack"] {
+        for name in ["trespass", "attack", "forge", "linger"] {
             let built = Command::new("cc")
                 .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-I"])
                 .arg(here.join("../plugin-api/include"))
@@ -86,15 +92,36 @@ impl Place {
     }
 
     fn vq_host(&self, verb: &[&str], options: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vq-host"));
+        // Where every user may run it.
+        let host = self.path("vq-host");
+        if !host.exists() {
+            // By another process: one that another test starts meanwhile would inherit a descriptor
+            // that writes it, and nobody could run it.
+            let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_vq-host")).arg(&host).status();
+            assert!(copied.unwrap().success());
+        }
+        let mut command = Command::new(host);
         command
             .args(verb)
             .args(options)
             .current_dir(self.folder.path())
+            .env(MARK, self.folder.path())
             .env("HOME", self.path("home"))
             // A folder of ours, so that what is left behind there is seen.
             .env("TMPDIR", self.path("scratches"));
         command
+    }
+
+    /// Has `command` run as `user`, to whom all of this belongs then.
+    fn become_user(&self, command: &mut Command, user: Option<u32>) {
+        let Some(user) = user else { return };
+        let mut all = vec![self.folder.path().to_owned()];
+        while let Some(path) = all.pop() {
+            std::os::unix::fs::lchown(&path, Some(user), Some(user)).unwrap();
+            let inner = fs::read_dir(&path).into_iter().flatten();
+            all.extend(inner.map(|entry| entry.unwrap().path()));
+        }
+        command.uid(user).gid(user);
     }
 
     /// A sweep of one cell per act.
@@ -165,6 +192,15 @@ fn a_plugin_reaches_no_file_network_or_process_of_the_user_and_the_record_says_s
     assert_eq!(fs::read_dir(place.path("scratches")).unwrap().count(), 0, "scratch is left");
 }
 
+/// The bits of all metrics of `record` that no clock and no kernel has a part in.
+fn quality(record: &Record) -> BTreeMap<String, u64> {
+    let timed = |name: &str| {
+        name.contains("_per_s") || name.ends_with("_s") || name.ends_with("_rss_bytes")
+    };
+    let metrics = record.metrics.iter().filter(|metric| !timed(metric.name()));
+    metrics.map(|metric| (metric.name().to_owned(), metric.value().to_bits())).collect()
+}
+
 /// Root, and an ordinary user where root runs this.
 fn users() -> Vec<Option<u32>> {
     match nix::unistd::geteuid().is_root() {
@@ -184,7 +220,7 @@ fn attacked(
     at_load: bool,
     options: &[&str],
 ) -> BTreeMap<String, [BTreeSet<String>; 2]> {
-    let calls = ["fit", "compress"];
+    let calls = ["fit", "compress", "decompress", "load"];
     let mut sweep = String::from(
         "[sweep]\nname = \"s\"\nseeds = [1]\nmetric = \"l2\"\n\
          [run]\nstore = \"results/s.db\"\n\
@@ -197,33 +233,16 @@ fn attacked(
         sweep += &format!("[[method]]\nuse = \"attack\"\nparams.when = \"{call}\"\n");
     }
     fs::write(place.path("sweep.toml"), sweep).unwrap();
-    let host = place.path("vq-host");
-    fs::copy(env!("CARGO_BIN_EXE_vq-host"), &host).unwrap();
-    let mut command = Command::new(&host);
-    command
-        .args(["run", "sweep.toml", "--cache-dir", "cache", "--force", "--memory", "1GiB"])
-        .args(options)
-        .current_dir(place.folder.path())
-        .env("HOME", place.path("home"))
-        .env("TMPDIR", place.path("scratches"))
-        .env("VQ_TEST_PLACE", place.folder.path())
-        .env("AWS_SECRET_ACCESS_KEY", "nobody's business");
+    let run = ["run", "sweep.toml", "--cache-dir", "cache", "--force", "--memory", "1GiB"];
+    let mut command = place.vq_host(&run, options);
+    command.env("AWS_SECRET_ACCESS_KEY", "nobody's business");
     if at_load {
         command.env("VQ_TEST_ATTACK_AT_LOAD", "1");
     }
     if options.contains(&"--no-sandbox") {
         command.env("VQ_TEST_FREE", "1");
     }
-    if let Some(user) = user {
-        let mut all = vec![place.folder.path().to_owned()];
-        while let Some(path) = all.pop() {
-            std::os::unix::fs::chown(&path, Some(user), Some(user)).unwrap();
-            all.extend(
-                fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()),
-            );
-        }
-        command.uid(user).gid(user);
-    }
+    place.become_user(&mut command, user);
     let (_, records) = place.finish_by("when", command);
     let told = |call: &str| {
         let error = records[call].error.clone().unwrap_or_default();
@@ -535,15 +554,8 @@ fn a_plugin_sees_the_variables_that_libraries_read_and_no_others() {
 #[test]
 fn rounding_and_processors_that_a_plugin_changes_are_put_back_and_told() {
     let Some(place) = Place::new() else { return };
-    let kept = |record: &Record| -> BTreeMap<String, u64> {
-        let timed = |name: &str| {
-            name.contains("_per_s") || name.ends_with("_s") || name.ends_with("_rss_bytes")
-        };
-        let metrics = record.metrics.iter().filter(|metric| !timed(metric.name()));
-        metrics.map(|metric| (metric.name().to_owned(), metric.value().to_bits())).collect()
-    };
     let (_, honest) = place.run(&[("nothing", String::new())], &[]);
-    let honest = kept(&honest["nothing"]);
+    let honest = quality(&honest["nothing"]);
     let one_processor = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
     for (change, told) in [
         ("rounding", "the floating-point environment"),
@@ -565,7 +577,7 @@ fn rounding_and_processors_that_a_plugin_changes_are_put_back_and_told() {
         let (_, at_load) = place.finish(at_load);
         for record in [&in_fit["change"], &at_load["nothing"]] {
             assert_eq!(record.outcome, Outcome::Ok, "{:?}", record.error);
-            assert_eq!(kept(record), honest, "{change}");
+            assert_eq!(quality(record), honest, "{change}");
             let log = record.log.as_deref().unwrap_or_default();
             assert!(log.contains(told) && log.contains("put it back"), "{change}: {log}");
         }
