@@ -24,9 +24,9 @@ use rayon::prelude::*;
 
 use crate::Path;
 use crate::draw::distinct;
-use crate::groups::Groups;
+use crate::int16::MaxNorm;
 use crate::nearest::Nearest;
-use crate::words::Reach;
+use crate::pruning::Groups;
 
 /// Rows that are assigned as one task.
 const CHUNK: usize = 1024;
@@ -177,7 +177,7 @@ impl KMeans {
         let mut state = Assignment::new(sample.len(), self.k, x.ncols());
         for iteration in 0..self.iterations {
             progress(iteration as f32 / self.iterations as f32).map_err(KMeansError::Stopped)?;
-            let nearest = Nearest::for_l2_within(centroids.view(), Reach::Norm(points.reach));
+            let nearest = Nearest::for_l2_within(centroids.view(), MaxNorm::Of(points.reach));
             let changed = state.assign(&points, centroids.view(), &nearest);
             if !changed {
                 break;

@@ -14,7 +14,7 @@
 //! - *Inner products.* Only rows are centred: x' = t·x, with t a power of two. A row that is as near has
 //!   x·r ≥ −D, so x'·r' ≥ s·t·(−D − x·c) − ‖x'‖·β − ξ·(‖r'‖ + β).
 //!
-//! Less what estimates may be off: for [`Words`] what they say; for [`Panels`], whose scores are d fused
+//! Less what estimates may be off: for [`Int16Panels`] what they say; for [`Panels`], whose scores are d fused
 //! multiply-adds from a bias that is rounded once, γ·(‖x'‖·‖r'‖ + ‖r'‖²/2) with γ = (d+1)·2⁻²⁴ / (1 −
 //! (d+1)·2⁻²⁴) ≤ 1.01·(d+1)·2⁻²⁴ (Higham 2002, §3.1). Values in f64 err by some (d+8)·2⁻⁵² of what they
 //! are made of, and steps that underflow by 2⁻¹⁴⁹ each; both are added with a margin.
@@ -28,9 +28,9 @@ use rayon::prelude::*;
 
 use crate::cache::fetch;
 use crate::distance::{dot, l2_sq, norm_sq};
+use crate::int16::{MaxNorm, ScoreError};
 use crate::panels::contiguous_rows;
-use crate::words::{Reach, ScoreError};
-use crate::{Panels, Path, TopK, Words};
+use crate::{Int16Panels, Panels, Path, TopK};
 
 /// Queries that a thread takes at a time.
 const QUERY_CHUNK: usize = 64;
@@ -154,7 +154,7 @@ struct Frame {
 struct Slot {
     first: usize,
     count: usize,
-    words: Words,
+    words: Int16Panels,
     fits: bool,
     panels: OnceLock<Panels>,
 }
@@ -475,7 +475,7 @@ impl Slot {
     fn load(&mut self, by: Distance, first: usize, rows: ArrayView2<'_, f32>, longest: f64) {
         (self.first, self.count) = (first, rows.nrows());
         self.panels = OnceLock::new();
-        let reach = Reach::Norm(longest);
+        let reach = MaxNorm::Of(longest);
         self.fits = longest > 0.0
             && match by {
                 Distance::L2Sq => self.words.pack_l2(rows, reach),

@@ -21,7 +21,7 @@
 //! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 //! | [`half`] | f16 and bf16 |
-//! | [`words`] | scores in integers of 16 bits, with a bound of their error |
+//! | [`int16`] | scores in integers of 16 bits, with a bound of their error |
 //! | [`rotation`] | random rotations, dense and by Walsh–Hadamard transforms |
 //! | [`cache`] | values dropped from the processor's caches |
 //! | [`path`] | one loop, compiled for every instruction set |
@@ -32,8 +32,8 @@ pub mod cache;
 pub mod centre;
 pub mod distance;
 pub mod draw;
-mod groups;
 pub mod half;
+pub mod int16;
 pub mod kmeans;
 pub mod knn;
 pub mod lookup;
@@ -43,16 +43,16 @@ pub mod pack;
 pub mod panels;
 pub mod path;
 pub mod pca;
+mod pruning;
 pub mod rotation;
 pub mod top_k;
-pub mod words;
 
 pub use centre::Centre;
 pub use draw::Draw;
+pub use int16::Int16Panels;
 pub use kmeans::{KMeans, KMeansError};
 pub use lookup::Lookup;
 pub use nearest::Nearest;
 pub use panels::Panels;
 pub use path::Path;
 pub use top_k::TopK;
-pub use words::Words;

@@ -1,24 +1,24 @@
 //! The nearest of many rows: the index that [`Panels::nearest`] finds, found through
-//! [words](crate::words) where the machine multiplies those faster.
+//! [16-bit integers](crate::int16) where the machine multiplies those faster.
 //!
 //! Integer scores and a bound of their error decide nearly every vector: where the best score is ahead
 //! of the second by more, it is that of the nearest row. For the rest the scores as
-//! [`panels`](crate::panels) defines them decide. The answer is the same with words and without.
+//! [`panels`](crate::panels) defines them decide. The answer is the same with 16-bit integers and without.
 
 use ndarray::{ArrayView2, Axis, s};
 
 use crate::Panels;
 use crate::centre::Centre;
+use crate::int16::{Int16Panels, MaxNorm};
 use crate::panels::contiguous_rows;
-use crate::words::{Reach, Words};
 
 /// With fewer rows rounding the vectors costs more than it saves.
 const LEAST_ROWS: usize = 8;
 
-/// Vectors that words decide between two looks at how many were left open.
+/// Vectors that 16-bit integers decide between two looks at how many were left open.
 const DECIDED: usize = 1024;
 
-/// Vectors that are centred at a time where words do not do it on the way.
+/// Vectors that are centred at a time where 16-bit integers do not do it on the way.
 const CENTRED: usize = 256;
 
 /// Rows (rows, d) packed for [`assign`](Self::assign).
@@ -38,7 +38,7 @@ const CENTRED: usize = 256;
 pub struct Nearest {
     centre: Centre,
     panels: Panels,
-    words: Option<Words>,
+    int16: Option<Int16Panels>,
 }
 
 impl Nearest {
@@ -46,16 +46,16 @@ impl Nearest {
     #[must_use]
     pub fn for_l2(rows: ArrayView2<'_, f32>) -> Self {
         // Residuals are far longer than their centroids.
-        Self::for_l2_within(rows, Reach::Norms(4.0))
+        Self::for_l2_within(rows, MaxNorm::TimesLargestRow(4.0))
     }
 
     /// As [`for_l2`](Self::for_l2), fastest for vectors within `reach`.
-    pub(crate) fn for_l2_within(rows: ArrayView2<'_, f32>, reach: Reach) -> Self {
+    pub(crate) fn for_l2_within(rows: ArrayView2<'_, f32>, reach: MaxNorm) -> Self {
         let panels = Panels::for_l2(rows);
-        let mut words = Words::default();
-        let used = rows.nrows() >= LEAST_ROWS && words.pack_l2(rows, reach);
-        let words = used.then_some(words);
-        Self { centre: Centre::none(rows.ncols()), panels, words }
+        let mut int16 = Int16Panels::default();
+        let used = rows.nrows() >= LEAST_ROWS && int16.pack_l2(rows, reach);
+        let int16 = used.then_some(int16);
+        Self { centre: Centre::none(rows.ncols()), panels, int16 }
     }
 
     /// As [`for_l2`](Self::for_l2), wherever the rows lie: scores are f32 with ‖r‖² in them, and carry
@@ -66,7 +66,7 @@ impl Nearest {
         let centre = Centre::about(&mean(rows), rows);
         let mut centred = Vec::new();
         let centred = centre.centred(rows, &mut centred);
-        Self { centre, ..Self::for_l2_within(centred, Reach::Norms(2.0)) }
+        Self { centre, ..Self::for_l2_within(centred, MaxNorm::TimesLargestRow(2.0)) }
     }
 
     /// The same rows, for scores.
@@ -76,8 +76,8 @@ impl Nearest {
     }
 
     /// The same rows as integers, where those are fast.
-    pub(crate) fn words(&self) -> Option<&Words> {
-        self.words.as_ref()
+    pub(crate) fn int16(&self) -> Option<&Int16Panels> {
+        self.int16.as_ref()
     }
 
     /// Writes for every vector of `x` (n, d) the index of the nearest row into `index` (n).
@@ -90,7 +90,7 @@ impl Nearest {
     pub fn assign(&self, x: ArrayView2<'_, f32>, index: &mut [u32]) {
         assert_eq!(x.ncols(), self.panels.dim(), "dimension of the vectors");
         assert_eq!(index.len(), x.nrows(), "length of the indices");
-        let decided = self.words.as_ref().map_or(0, |words| self.assign_by_words(words, x, index));
+        let decided = self.int16.as_ref().map_or(0, |int16| self.assign_by_int16(int16, x, index));
         let (x, index) = (x.split_at(Axis(0), decided).1, &mut index[decided..]);
         if self.centre.is_none() {
             return self.panels.nearest(x, index, &mut vec![0.0; x.nrows()]);
@@ -104,7 +104,12 @@ impl Nearest {
     }
 
     /// Assigns the first vectors and answers how many: all, unless too many are left to the panels.
-    fn assign_by_words(&self, words: &Words, x: ArrayView2<'_, f32>, index: &mut [u32]) -> usize {
+    fn assign_by_int16(
+        &self,
+        int16: &Int16Panels,
+        x: ArrayView2<'_, f32>,
+        index: &mut [u32],
+    ) -> usize {
         let x = contiguous_rows(x);
         let (mut open, mut rest) = (Vec::new(), Vec::new());
         let (mut found, mut scores) = (Vec::new(), Vec::new());
@@ -112,8 +117,8 @@ impl Nearest {
         for index in index.chunks_mut(DECIDED) {
             let x = x.slice(s![done..done + index.len(), ..]);
             open.clear();
-            words.decide(&self.centre, x, index, &mut open);
-            // One vector that is left open costs as much as words save on one or two.
+            int16.decide(&self.centre, x, index, &mut open);
+            // One vector that is left open costs as much as 16-bit integers save on one or two.
             if 3 * open.len() > index.len() {
                 return done;
             }
@@ -175,7 +180,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn words_change_no_answer(
+        fn integers_change_no_answer(
             n in 0_usize..150,
             rows in 1_usize..700,
             dim in 1_usize..90,
@@ -211,10 +216,10 @@ pub(crate) mod tests {
             let reach = reach.fold(0.0, f64::max);
             for nearest in [
                 Nearest::for_l2(rows.view()),
-                Nearest::for_l2_within(rows.view(), Reach::Norms(2.0)),
-                Nearest::for_l2_within(rows.view(), Reach::Norm(reach)),
+                Nearest::for_l2_within(rows.view(), MaxNorm::TimesLargestRow(2.0)),
+                Nearest::for_l2_within(rows.view(), MaxNorm::Of(reach)),
                 // Most vectors are beyond it.
-                Nearest::for_l2_within(rows.view(), Reach::Norm(reach * 0.1)),
+                Nearest::for_l2_within(rows.view(), MaxNorm::Of(reach * 0.1)),
             ] {
                 let mut found = vec![9; n];
                 nearest.assign(x.view(), &mut found);
@@ -248,7 +253,7 @@ pub(crate) mod tests {
             let mut found = vec![9; n];
             nearest.assign(x.view(), &mut found);
             prop_assert_eq!(&found, &expected);
-            let without = Nearest { words: None, ..nearest };
+            let without = Nearest { int16: None, ..nearest };
             without.assign(x.view(), &mut found);
             prop_assert_eq!(&found, &expected);
         }

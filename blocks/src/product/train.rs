@@ -21,7 +21,7 @@ pub(super) fn centroids(
     let (m, sub, k) = (product.m, product.sub, product.k());
     let turned = product.frame().map(|frame| frame.apply(x));
     let x = turned.as_ref().map_or(x, |turned| turned.view());
-    let told = Mutex::new(Told { done: vec![0.0; m], stopped: false });
+    let told = Mutex::new(Progress { done: vec![0.0; m], stopped: false });
     let mut centroids = vec![0.0_f32; m * k * sub];
     let parts = centroids.par_chunks_mut(k * sub).enumerate().with_max_len(1);
     parts.try_for_each(|(j, centroids)| {
@@ -56,12 +56,12 @@ pub(super) fn centroids(
 
 /// How far the sub-spaces are. Locked while the host is told, so that what it hears never goes back, and
 /// it is not asked again once it said stop.
-struct Told {
+struct Progress {
     done: Vec<f32>,
     stopped: bool,
 }
 
-impl Told {
+impl Progress {
     fn tell(&mut self, progress: &dyn Fn(f32) -> Result<(), Error>) -> Result<(), Error> {
         if self.stopped {
             return Err(Error::cancelled());

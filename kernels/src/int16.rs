@@ -15,7 +15,7 @@
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
-    allow(dead_code, unused_variables, reason = "words are packed only where they are fast")
+    allow(dead_code, unused_variables, reason = "rows are packed only where integers are fast")
 )]
 
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +53,7 @@ const MOST_DIM: usize = 4096;
 
 /// Rows (rows, d) as integers. Memory: 2·d + 4 bytes each.
 #[derive(Clone, Debug, Default)]
-pub struct Words {
+pub struct Int16Panels {
     /// Per row its bias, then its dimensions in pairs, the first in the low half.
     rows: Vec<i32>,
     dim: usize,
@@ -95,9 +95,9 @@ impl<T: Copy + Default> Default for Lanes<T> {
     }
 }
 
-/// The rows of [`Words`] once more, to be asked which of them lie around one of them.
+/// The rows of [`Int16Panels`] once more, to be asked which of them lie around one of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Around {
+pub(crate) struct RowDistances {
     tiles: Vec<Tile>,
     /// ‖b‖² less all that may be wrong with a distance.
     least: Vec<Lanes<f32>>,
@@ -114,11 +114,11 @@ pub(crate) struct Near {
 
 /// The largest norm of the vectors that rows are packed for: beyond it nothing is promised.
 #[derive(Clone, Copy, Debug)]
-pub enum Reach {
+pub enum MaxNorm {
     /// This.
-    Norm(f64),
+    Of(f64),
     /// About so many times that of the largest row, at least 2.
-    Norms(f64),
+    TimesLargestRow(f64),
 }
 
 /// A bound of |estimate − score| that grows with the distance of the row from the vector.
@@ -147,22 +147,22 @@ impl ScoreError {
     }
 }
 
-impl Words {
+impl Int16Panels {
     /// Replaces the rows, to be scored by `x·b − ‖b‖²/2` with vectors within `reach`; allocates only
     /// to grow.
     ///
     /// False where this machine has no fast integers, or the rows are huge, tiny or not finite:
     /// nothing may be asked then.
-    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: Reach) -> bool {
+    pub fn pack_l2(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
         self.pack(rows, reach, 0.5)
     }
 
     /// As [`pack_l2`](Self::pack_l2), to be scored by `x·b`.
-    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: Reach) -> bool {
+    pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
         self.pack(rows, reach, 0.0)
     }
 
-    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: Reach, of_norm_sq: f64) -> bool {
+    fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm, of_norm_sq: f64) -> bool {
         let dim = rows.ncols();
         self.inverse = 0.0;
         if !available() || dim > MOST_DIM {
@@ -177,8 +177,8 @@ impl Words {
         self.norm = largest.sqrt();
         let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
         let inverse = match reach {
-            Reach::Norm(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
-            Reach::Norms(times) => (REACH / times).min(LARGEST) / self.norm,
+            MaxNorm::Of(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
+            MaxNorm::TimesLargestRow(times) => (REACH / times).min(LARGEST) / self.norm,
         } as f32;
         if !finite || !FIT.contains(&self.norm) || !inverse.is_normal() {
             return false;
@@ -280,7 +280,7 @@ impl Words {
 }
 
 /// What k-means asks: vectors rounded once, rows packed again and again in the same step.
-impl Words {
+impl Int16Panels {
     /// Whether the vectors of `tile` were rounded in the step of these rows.
     pub(crate) fn has_step_of(&self, tile: &Tile) -> bool {
         tile.inverse == self.inverse && tile.pairs.len() == self.dim.div_ceil(2)
@@ -319,18 +319,18 @@ impl Words {
     }
 }
 
-impl Around {
+impl RowDistances {
     /// `rows` (rows, d) are those that were packed.
-    pub(crate) fn new(words: &Words, rows: ArrayView2<'_, f32>) -> Self {
+    pub(crate) fn new(int16: &Int16Panels, rows: ArrayView2<'_, f32>) -> Self {
         let tiles = rows.axis_chunks_iter(Axis(0), TILE).map(|rows| {
             let mut tile = Tile::default();
-            words.round(rows, &mut tile);
+            int16.round(rows, &mut tile);
             tile
         });
         let tiles: Vec<Tile> = tiles.collect();
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `round` asked whether the features are there.
-        let least = tiles.iter().map(|tile| unsafe { vnni::least_without_score(words, tile) });
+        let least = tiles.iter().map(|tile| unsafe { vnni::least_without_score(int16, tile) });
         #[cfg(not(target_arch = "x86_64"))]
         let least = std::iter::empty();
         Self { least: least.collect(), tiles, rows: rows.nrows() }
@@ -338,13 +338,19 @@ impl Around {
 
     /// Replaces `near` by rows of which one is what [`Panels::nearest`] finds for each of the vectors: those
     /// at most twice as far from `former[i]` as vector i is, whichever row that is.
-    pub(crate) fn list(&self, words: &Words, tile: &Tile, former: &[u32; TILE], near: &mut Near) {
-        assert!(words.inverse > 0.0 && available(), "rows were packed");
-        assert!(words.has_step_of(tile), "the same step");
+    pub(crate) fn list(
+        &self,
+        int16: &Int16Panels,
+        tile: &Tile,
+        former: &[u32; TILE],
+        near: &mut Near,
+    ) {
+        assert!(int16.inverse > 0.0 && available(), "rows were packed");
+        assert!(int16.has_step_of(tile), "the same step");
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `available` detected the features.
         unsafe {
-            vnni::list(words, self, tile, former, near);
+            vnni::list(int16, self, tile, former, near);
         }
     }
 }
@@ -356,7 +362,7 @@ impl Near {
     }
 }
 
-/// Appends `row` (d) in units of s as pairs of words; answers ‖β‖² and b·β, up to what f32 rounds.
+/// Appends `row` (d) in units of s as pairs of 16-bit integers; answers ‖β‖² and b·β, up to what f32 rounds.
 #[inline(always)]
 fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
     /// The low half of 1.5·2²³ + q is q in two's complement, rounded to nearest even.
@@ -372,8 +378,8 @@ fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
             crosses[l] += scaled * beta;
             words[l] = shifted.to_bits();
         }
-        for (pair, words) in pairs.iter_mut().zip(words.as_chunks::<2>().0) {
-            *pair = (words[0] & 0xFFFF | words[1] << 16) as i32;
+        for (pair, word) in pairs.iter_mut().zip(words.as_chunks::<2>().0) {
+            *pair = (word[0] & 0xFFFF | word[1] << 16) as i32;
         }
     };
     let mut eight = [0; 8];
@@ -409,35 +415,38 @@ mod tests {
     use ndarray::Array2;
     use proptest::prelude::*;
 
-    fn packed(rows: &Array2<f32>, l2: bool, reach: Reach) -> Option<Words> {
-        let mut words = Words::default();
+    fn packed(rows: &Array2<f32>, l2: bool, reach: MaxNorm) -> Option<Int16Panels> {
+        let mut int16 = Int16Panels::default();
         let fits =
-            if l2 { words.pack_l2(rows.view(), reach) } else { words.pack_ip(rows.view(), reach) };
+            if l2 { int16.pack_l2(rows.view(), reach) } else { int16.pack_ip(rows.view(), reach) };
         // A test that passes without having tested must not look like one that has.
         if !available() {
             println!("skipped: this CPU has no AVX-512 VNNI");
         }
-        fits.then_some(words)
+        fits.then_some(int16)
     }
 
     #[test]
     #[should_panic(expected = "rows were packed")]
     fn rows_that_did_not_fit_are_not_asked() {
-        let mut words = Words::default();
-        words.pack_l2(noise(9, 3, 1, 1).view(), Reach::Norms(2.0));
-        assert!(!words.pack_l2(Array2::from_elem((9, 3), f32::NAN).view(), Reach::Norms(2.0)));
-        words.offer(noise(1, 3, 1, 1).view(), 0, &mut [TopK::new(1)], &mut [ScoreError::default()]);
+        let mut int16 = Int16Panels::default();
+        int16.pack_l2(noise(9, 3, 1, 1).view(), MaxNorm::TimesLargestRow(2.0));
+        assert!(
+            !int16
+                .pack_l2(Array2::from_elem((9, 3), f32::NAN).view(), MaxNorm::TimesLargestRow(2.0))
+        );
+        int16.offer(noise(1, 3, 1, 1).view(), 0, &mut [TopK::new(1)], &mut [ScoreError::default()]);
     }
 
     #[test]
     fn nearly_every_vector_is_decided() {
         for dim in [1, 2, 4, 7, 16, 48, 111] {
             let (rows, x) = (noise(256, dim, 1, 1), noise(4096, dim, 2, 1));
-            let Some(words) = packed(&rows, true, Reach::Norms(2.0)) else {
+            let Some(int16) = packed(&rows, true, MaxNorm::TimesLargestRow(2.0)) else {
                 return;
             };
             let (mut index, mut open) = (vec![0; 4096], Vec::new());
-            words.decide(&Centre::none(dim), x.view(), &mut index, &mut open);
+            int16.decide(&Centre::none(dim), x.view(), &mut index, &mut open);
             // One dimension of 256 rows is all neighbours.
             let most = if dim == 1 { 4096 / 10 } else { 4096 / 30 };
             assert!(open.len() <= most, "d = {dim}: {}", open.len());
@@ -461,14 +470,14 @@ mod tests {
             let norms: Vec<f64> =
                 x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt()).collect();
             let reach = norms.iter().copied().fold(0.0, f64::max);
-            let Some(words) = packed(&rows, l2, Reach::Norm(reach)) else {
+            let Some(int16) = packed(&rows, l2, MaxNorm::Of(reach)) else {
                 return Ok(());
             };
             let mut all = vec![TopK::new(rows.nrows()); n];
             let mut errors = vec![ScoreError::default(); n];
-            words.offer(x.view(), 7, &mut all, &mut errors);
+            int16.offer(x.view(), 7, &mut all, &mut errors);
             let mut some = vec![TopK::new(9); n];
-            words.offer(x.view(), 7, &mut some, &mut errors.clone());
+            int16.offer(x.view(), 7, &mut some, &mut errors.clone());
             for (i, (all, some)) in all.into_iter().zip(some).enumerate() {
                 let all = all.into_sorted();
                 prop_assert_eq!(all.len(), rows.nrows());
@@ -484,8 +493,8 @@ mod tests {
                     let bound = errors[i].at(crate::distance::l2_sq(x, row).sqrt());
                     prop_assert!(error <= bound, "{} of {}", error, bound);
                     // And the bound is of use.
-                    let step = (words.norm / LARGEST_WITHIN).max(reach / WORD);
-                    let usual = step * (dim as f64).sqrt() * (reach + words.norm);
+                    let step = (int16.norm / LARGEST_WITHIN).max(reach / WORD);
+                    let usual = step * (dim as f64).sqrt() * (reach + int16.norm);
                     prop_assert!(bound <= 2.0 * usual, "{} against {}", bound, usual);
                 }
             }

@@ -19,7 +19,7 @@ use std::arch::x86_64::{
 
 use ndarray::ArrayView2;
 
-use super::{Around, Lanes, Near, ScoreError, TILE, Tile, WORD, Words};
+use super::{Int16Panels, Lanes, Near, RowDistances, ScoreError, TILE, Tile, WORD};
 use crate::TopK;
 use crate::centre::Centre;
 
@@ -61,47 +61,47 @@ macro_rules! products {
     }};
 }
 
-/// As [`Words::decide`].
+/// As [`Int16Panels::decide`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn decide(
-    words: &Words,
+    int16: &Int16Panels,
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     index: &mut [u32],
     open: &mut Vec<u32>,
 ) {
     // The number of pairs is known when compiled where that pays.
-    match words.dim.div_ceil(2) {
-        1 => decide_all::<1>(words, centre, x, index, open),
-        2 => decide_all::<2>(words, centre, x, index, open),
-        3 => decide_all::<3>(words, centre, x, index, open),
-        4 => decide_all::<4>(words, centre, x, index, open),
-        5 => decide_all::<5>(words, centre, x, index, open),
-        6 => decide_all::<6>(words, centre, x, index, open),
-        8 => decide_all::<8>(words, centre, x, index, open),
-        _ => decide_all::<0>(words, centre, x, index, open),
+    match int16.dim.div_ceil(2) {
+        1 => decide_all::<1>(int16, centre, x, index, open),
+        2 => decide_all::<2>(int16, centre, x, index, open),
+        3 => decide_all::<3>(int16, centre, x, index, open),
+        4 => decide_all::<4>(int16, centre, x, index, open),
+        5 => decide_all::<5>(int16, centre, x, index, open),
+        6 => decide_all::<6>(int16, centre, x, index, open),
+        8 => decide_all::<8>(int16, centre, x, index, open),
+        _ => decide_all::<0>(int16, centre, x, index, open),
     }
 }
 
 /// `P` is the number of pairs of dimensions, or 0 where that is known only when running.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn decide_all<const P: usize>(
-    words: &Words,
+    int16: &Int16Panels,
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     index: &mut [u32],
     open: &mut Vec<u32>,
 ) {
-    let unknown = if P == 0 { words.dim.div_ceil(2) } else { 0 };
+    let unknown = if P == 0 { int16.dim.div_ceil(2) } else { 0 };
     let mut wide = vec![[_mm512_setzero_si512(); WIDE]; unknown];
     let mut narrow = vec![[_mm512_setzero_si512(); 1]; unknown];
     let mut first = 0;
     while first + WIDE * LANES <= x.nrows() {
-        tile::<P, WIDE>(words, centre, x, first, index, &mut wide, open);
+        tile::<P, WIDE>(int16, centre, x, first, index, &mut wide, open);
         first += WIDE * LANES;
     }
     while first < x.nrows() {
-        tile::<P, 1>(words, centre, x, first, index, &mut narrow, open);
+        tile::<P, 1>(int16, centre, x, first, index, &mut narrow, open);
         first += LANES;
     }
 }
@@ -109,7 +109,7 @@ fn decide_all<const P: usize>(
 /// `V·16` vectors from `first` on, or as many as there are.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn tile<const P: usize, const V: usize>(
-    words: &Words,
+    int16: &Int16Panels,
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     first: usize,
@@ -122,16 +122,16 @@ fn tile<const P: usize, const V: usize>(
     let none = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
     let mut sizes = [none; V];
     for (v, sizes) in sizes.iter_mut().enumerate() {
-        *sizes = round(words, centre, x, first + v * LANES, pairs, v);
+        *sizes = round(int16, centre, x, first + v * LANES, pairs, v);
     }
-    let best = best_two::<P, V>(&words.rows, pairs);
+    let best = best_two::<P, V>(&int16.rows, pairs);
     for (v, sizes) in sizes.into_iter().enumerate() {
         let first = (first + v * LANES).min(x.nrows());
         let index = &mut index[first..];
         let there = ((1_u32 << index.len().min(LANES)) - 1) as u16;
         // SAFETY: no lane is written beyond the length of `index`.
         unsafe { _mm512_mask_storeu_epi32(index.as_mut_ptr().cast(), there, best.index[v]) };
-        let mut left = there & !sizes.decide(words, best.score[v], best.second[v]);
+        let mut left = there & !sizes.decide(int16, best.score[v], best.second[v]);
         while left != 0 {
             open.push(first as u32 + left.trailing_zeros());
             left &= left - 1;
@@ -139,13 +139,13 @@ fn tile<const P: usize, const V: usize>(
     }
 }
 
-/// As [`Words::round`].
+/// As [`Int16Panels::round`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn round_tile(words: &Words, x: ArrayView2<'_, f32>, tile: &mut Tile) {
-    let centre = Centre::none(words.dim);
+pub(super) fn round_tile(int16: &Int16Panels, x: ArrayView2<'_, f32>, tile: &mut Tile) {
+    let centre = Centre::none(int16.dim);
     for v in 0..WIDE {
         let pairs = registers_mut(&mut tile.pairs);
-        let sizes = round(words, &centre, x, v * LANES, pairs, v);
+        let sizes = round(int16, &centre, x, v * LANES, pairs, v);
         // SAFETY: 16 floats; no alignment is asked for.
         unsafe { _mm512_storeu_ps(tile.norms_sq.0[v * LANES..].as_mut_ptr(), sizes.norm_sq) };
         // SAFETY: 16 floats; no alignment is asked for.
@@ -153,16 +153,16 @@ pub(super) fn round_tile(words: &Words, x: ArrayView2<'_, f32>, tile: &mut Tile)
     }
 }
 
-/// As [`Words::decide_tile`].
+/// As [`Int16Panels::decide_tile`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn decide_tile(
-    words: &Words,
+    int16: &Int16Panels,
     tile: &Tile,
     list: Option<&[u32]>,
     index: &mut [u32; TILE],
 ) -> u64 {
     let pairs = registers(&tile.pairs);
-    let rows = &words.rows[..];
+    let rows = &int16.rows[..];
     let best = match (list, pairs.len()) {
         (None, 1) => best_two::<1, WIDE>(rows, pairs),
         (None, 2) => best_two::<2, WIDE>(rows, pairs),
@@ -179,7 +179,7 @@ pub(super) fn decide_tile(
     for (v, index) in index.chunks_exact_mut(LANES).enumerate() {
         // SAFETY: 16 numbers; no alignment is asked for.
         unsafe { _mm512_storeu_si512(index.as_mut_ptr().cast(), best.index[v]) };
-        let decided = Sizes::of(tile, v).decide(words, best.score[v], best.second[v]);
+        let decided = Sizes::of(tile, v).decide(int16, best.score[v], best.second[v]);
         open |= u64::from(!decided) << (v * LANES);
     }
     open
@@ -187,11 +187,11 @@ pub(super) fn decide_tile(
 
 /// The squared distance below which a row of the tile is from none of the rows, but for −2·I.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn least_without_score(words: &Words, rows: &Tile) -> Lanes<f32> {
+pub(super) fn least_without_score(int16: &Int16Panels, rows: &Tile) -> Lanes<f32> {
     let mut least = Lanes::default();
     for (v, least) in least.0.chunks_exact_mut(LANES).enumerate() {
         let sizes = Sizes::of(rows, v);
-        let slack = sizes.slack(words, sizes.rounding(words));
+        let slack = sizes.slack(int16, sizes.rounding(int16));
         let without = _mm512_sub_ps(sizes.norm_sq, slack);
         // SAFETY: 16 floats; no alignment is asked for.
         unsafe { _mm512_storeu_ps(least.as_mut_ptr(), without) };
@@ -199,21 +199,21 @@ pub(super) fn least_without_score(words: &Words, rows: &Tile) -> Lanes<f32> {
     least
 }
 
-/// As [`Around::list`].
+/// As [`RowDistances::list`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn list(
-    words: &Words,
-    around: &Around,
+    int16: &Int16Panels,
+    around: &RowDistances,
     tile: &Tile,
     former: &[u32; TILE],
     near: &mut Near,
 ) {
     match tile.pairs.len() {
-        1 => mark::<1>(words, around, tile, former, &mut near.marks),
-        2 => mark::<2>(words, around, tile, former, &mut near.marks),
-        4 => mark::<4>(words, around, tile, former, &mut near.marks),
-        8 => mark::<8>(words, around, tile, former, &mut near.marks),
-        _ => mark::<0>(words, around, tile, former, &mut near.marks),
+        1 => mark::<1>(int16, around, tile, former, &mut near.marks),
+        2 => mark::<2>(int16, around, tile, former, &mut near.marks),
+        4 => mark::<4>(int16, around, tile, former, &mut near.marks),
+        8 => mark::<8>(int16, around, tile, former, &mut near.marks),
+        _ => mark::<0>(int16, around, tile, former, &mut near.marks),
     }
     let ids = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     near.list.resize(around.tiles.len() * TILE, 0);
@@ -235,8 +235,8 @@ pub(super) fn list(
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn mark<const P: usize>(
-    words: &Words,
-    around: &Around,
+    int16: &Int16Panels,
+    around: &RowDistances,
     tile: &Tile,
     former: &[u32; TILE],
     marks: &mut Vec<u64>,
@@ -251,10 +251,10 @@ fn mark<const P: usize>(
     let mut known = 0_u64;
     for (v, most) in most_without_score.iter_mut().enumerate() {
         let sizes = Sizes::of(tile, v);
-        let rounding = sizes.rounding(words);
-        let slack = _mm512_add_ps(sizes.slack(words, rounding), rounding);
+        let rounding = sizes.rounding(int16);
+        let slack = _mm512_add_ps(sizes.slack(int16, rounding), rounding);
         *most = _mm512_add_ps(sizes.norm_sq, slack);
-        known |= u64::from(sizes.fit(words)) << (v * LANES);
+        known |= u64::from(sizes.fit(int16)) << (v * LANES);
     }
     marks.clear();
     marks.resize(around.tiles.len(), 0);
@@ -264,7 +264,7 @@ fn mark<const P: usize>(
         let more = former[first..].iter().take_while(|next| **next == row).count();
         let these = (u64::MAX >> (TILE - more)) << first;
         first += more;
-        let row = &words.rows[row as usize * width..][..width];
+        let row = &int16.rows[row as usize * width..][..width];
         let [scores] = products!(P, WIDE, 1; [row], pairs);
         let mut farthest = _mm512_setzero_ps();
         for v in 0..WIDE {
@@ -331,24 +331,24 @@ impl Sizes {
 
     /// Whether the row of the score `best` is the nearest, none other having more than `second`.
     #[target_feature(enable = "avx512f")]
-    fn decide(self, words: &Words, best: __m512i, second: __m512i) -> u16 {
-        let rounding = self.rounding(words);
+    fn decide(self, int16: &Int16Panels, best: __m512i, second: __m512i) -> u16 {
+        let rounding = self.rounding(int16);
         let scores = _mm512_cvtepi32_ps(best);
         let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(scores, scores));
-        let distance = root(_mm512_add_ps(distance_sq, self.slack(words, rounding)));
+        let distance = root(_mm512_add_ps(distance_sq, self.slack(int16, rounding)));
         // Twice the error; 64 each is what the scores lose as f32.
-        let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(words));
+        let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(int16));
         let bound = _mm512_fmadd_ps(error, _mm512_set1_ps(2.01), rounding);
-        let bound = _mm512_add_ps(bound, _mm512_set1_ps(130.0 + 2.0 * words.bias_error()));
+        let bound = _mm512_add_ps(bound, _mm512_set1_ps(130.0 + 2.0 * int16.bias_error()));
         let gap = _mm512_sub_ps(scores, _mm512_cvtepi32_ps(second));
-        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound) & self.fit(words)
+        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound) & self.fit(int16)
     }
 
     /// Where something is promised: not about a NaN, nor where a sum might have left its 32 bits.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn fit(self, words: &Words) -> u16 {
-        let reach_sq = _mm512_set1_ps(words.reach * words.reach);
+    fn fit(self, int16: &Int16Panels) -> u16 {
+        let reach_sq = _mm512_set1_ps(int16.reach * int16.reach);
         _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.norm_sq, reach_sq)
     }
 
@@ -363,58 +363,58 @@ impl Sizes {
     /// ‖ξ‖ + ‖β‖.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn both(self, words: &Words) -> __m512 {
-        _mm512_add_ps(self.xi(), _mm512_set1_ps(words.error))
+    fn both(self, int16: &Int16Panels) -> __m512 {
+        _mm512_add_ps(self.xi(), _mm512_set1_ps(int16.error))
     }
 
     /// Twice what f32 rounds in a score: |score − exact| ≤ γ·(‖x‖‖b‖ + ‖b‖²/2), γ = (d+1)·2⁻²⁴ (Higham
     /// 2002, §3.1), with a margin.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn rounding(self, words: &Words) -> __m512 {
-        let gamma = 1.02 * (words.dim + 1) as f32 * 2.0_f32.powi(-24);
-        let sum = _mm512_add_ps(root(self.norm_sq), _mm512_set1_ps(0.5 * words.largest));
-        _mm512_mul_ps(sum, _mm512_set1_ps(2.0 * gamma * words.largest))
+    fn rounding(self, int16: &Int16Panels) -> __m512 {
+        let gamma = 1.02 * (int16.dim + 1) as f32 * 2.0_f32.powi(-24);
+        let sum = _mm512_add_ps(root(self.norm_sq), _mm512_set1_ps(0.5 * int16.largest));
+        _mm512_mul_ps(sum, _mm512_set1_ps(2.0 * gamma * int16.largest))
     }
 
     /// A bound of |r² − (‖x‖² − 2·I)|, with four times what f32 rounds in a score: by so much may a row be
     /// farther that f32 takes for nearer.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn slack(self, words: &Words, rounding: __m512) -> __m512 {
-        let (norm, both) = (root(self.norm_sq), self.both(words));
+    fn slack(self, int16: &Int16Panels, rounding: __m512) -> __m512 {
+        let (norm, both) = (root(self.norm_sq), self.both(int16));
         // ‖x‖² − 2·S and ‖x‖² − 2·I differ by at most 2·‖ξ‖·‖x̂‖ + 2·(the bracket with r ≤ ‖x‖ + ‖b‖).
-        let reach = _mm512_add_ps(norm, _mm512_set1_ps(1.01 * words.largest));
+        let reach = _mm512_add_ps(norm, _mm512_set1_ps(1.01 * int16.largest));
         let around = _mm512_add_ps(norm, _mm512_add_ps(both, both));
         let slack = _mm512_fmadd_ps(self.xi(), around, _mm512_mul_ps(reach, both));
         let twice = _mm512_add_ps(rounding, rounding);
         let slack = _mm512_fmadd_ps(slack, _mm512_set1_ps(2.01), twice);
         // Both terms of the difference are rounded: by 2⁻²⁴ of themselves and of what made them.
-        let digits = (words.dim + 8) as f32 * 2.0_f32.powi(-23);
+        let digits = (int16.dim + 8) as f32 * 2.0_f32.powi(-23);
         let slack = _mm512_fmadd_ps(self.norm_sq, _mm512_set1_ps(digits), slack);
         _mm512_add_ps(slack, _mm512_set1_ps(600.0))
     }
 
     /// Raises `errors` to what bounds the estimates of these vectors, ξ·x̂ being left out of them.
     #[target_feature(enable = "avx512f")]
-    fn raise(self, words: &Words, errors: &mut [ScoreError]) {
+    fn raise(self, int16: &Int16Panels, errors: &mut [ScoreError]) {
         let (mut norms_sq, mut errors_sq) = ([0.0_f32; LANES], [0.0_f32; LANES]);
         // SAFETY: 16 floats; no alignment is asked for.
         unsafe { _mm512_storeu_ps(norms_sq.as_mut_ptr(), self.norm_sq) };
         // SAFETY: 16 floats; no alignment is asked for.
         unsafe { _mm512_storeu_ps(errors_sq.as_mut_ptr(), self.error_sq) };
-        let (s, largest) = (1.0 / f64::from(words.inverse), f64::from(words.largest));
+        let (s, largest) = (1.0 / f64::from(int16.inverse), f64::from(int16.largest));
         for ((error, norm_sq), error_sq) in errors.iter_mut().zip(norms_sq).zip(errors_sq) {
             let norm = 1.005 * f64::from(norm_sq).sqrt();
             let xi = 1.005 * f64::from(error_sq).sqrt() + 2f64.powi(-22) * norm;
-            let both = xi + f64::from(words.error);
+            let both = xi + f64::from(int16.error);
             // The last term is what an estimate loses as f32.
             let constant = xi * (norm + xi)
                 + xi * both
-                + f64::from(words.bias_error())
+                + f64::from(int16.bias_error())
                 + 2f64.powi(-23) * (norm + largest) * largest;
             // As in `fit`.
-            let fits = norm <= 1.01 * f64::from(words.reach);
+            let fits = norm <= 1.01 * f64::from(int16.reach);
             let constant = if fits { s * s * constant } else { f64::INFINITY };
             *error = error.max(ScoreError { per_distance: s * both, constant });
         }
@@ -434,7 +434,7 @@ fn root(x: __m512) -> __m512 {
 /// Rounds 16 vectors from `first` on into register `v` of `pairs`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn round<const V: usize>(
-    words: &Words,
+    int16: &Int16Panels,
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     first: usize,
@@ -457,7 +457,7 @@ fn round<const V: usize>(
             }
         }
     }
-    let (scale, inverse) = (_mm512_set1_ps(centre.scale), _mm512_set1_ps(words.inverse));
+    let (scale, inverse) = (_mm512_set1_ps(centre.scale), _mm512_set1_ps(int16.inverse));
     let centred = |x, shift| _mm512_sub_ps(_mm512_mul_ps(x, scale), _mm512_set1_ps(shift));
     let mut sizes = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
     let mut column = 0;
@@ -495,7 +495,7 @@ fn round<const V: usize>(
     sizes
 }
 
-/// Words in the low and the high half of every lane.
+/// 16-bit integers in the low and the high half of every lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn pair(low: __m512i, high: __m512i) -> __m512i {
@@ -659,28 +659,28 @@ fn best_two_of<const P: usize>(rows: &[i32], list: &[u32], x: &[[__m512i; WIDE]]
     best
 }
 
-/// As [`Words::offer`]. Columns of `x` are contiguous.
+/// As [`Int16Panels::offer`]. Columns of `x` are contiguous.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn offer(
-    words: &Words,
+    int16: &Int16Panels,
     x: ArrayView2<'_, f32>,
     first_id: u32,
     tops: &mut [TopK],
     errors: &mut [ScoreError],
 ) {
-    let centre = Centre::none(words.dim);
-    let mut pairs = vec![[_mm512_setzero_si512(); WIDE]; words.dim.div_ceil(2)];
+    let centre = Centre::none(int16.dim);
+    let mut pairs = vec![[_mm512_setzero_si512(); WIDE]; int16.dim.div_ceil(2)];
     let mut found = Vec::new();
     // s².
-    let square = f64::from(words.inverse).powi(-2);
+    let square = f64::from(int16.inverse).powi(-2);
     let tiles = tops.chunks_mut(WIDE * LANES).zip(errors.chunks_mut(WIDE * LANES));
     for (tile, (tops, errors)) in tiles.enumerate() {
         for (v, errors) in errors.chunks_mut(LANES).enumerate() {
             let first = (tile * WIDE + v) * LANES;
-            round(words, &centre, x, first, &mut pairs, v).raise(words, errors);
+            round(int16, &centre, x, first, &mut pairs, v).raise(int16, errors);
         }
         let width = 1 + pairs.len();
-        for (chunk, rows) in words.rows.chunks(ROWS * width).enumerate() {
+        for (chunk, rows) in int16.rows.chunks(ROWS * width).enumerate() {
             let mut floors = [[i32::MAX; LANES]; WIDE];
             for (floor, top) in floors.as_flattened_mut().iter_mut().zip(&*tops) {
                 // Rounded down: to be offered in vain costs little.
@@ -756,7 +756,7 @@ fn collect(scores: &[__m512i; WIDE], least: &[__m512i; WIDE], row: u32, found: &
     }
 }
 
-/// Adds both products of words per lane.
+/// Adds both products of 16-bit integers per lane.
 ///
 /// The intrinsic of this instruction becomes two, a product and a sum (LLVM 22), as suits processors
 /// where it is slow.

@@ -1,7 +1,7 @@
 //! Vectors in tiles of neighbours, for the rounds of k-means.
 //!
 //! From round to round the rows move a little and the vectors not at all. So the vectors are rounded to
-//! [words](crate::words) once, and sorted by the row each was nearest to and by its distance
+//! [16-bit integers](crate::int16) once, and sorted by the row each was nearest to and by its distance
 //! from it: then the vectors of a tile have much the same rows around them. With R the largest distance
 //! of a vector of the tile from its former row g, a row farther from g than 2·R is nearest to none of them.
 //! The fewer the dimensions, the fewer rows that leaves: a small part in 4 dimensions, and nearly all in 128,
@@ -13,7 +13,7 @@
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use crate::words::{Around, Near, TILE, Tile, Words};
+use crate::int16::{Int16Panels, Near, RowDistances, TILE, Tile};
 use crate::{Nearest, Path};
 
 /// Tiles that are assigned as one task.
@@ -55,16 +55,16 @@ impl Groups {
         x: ArrayView2<'_, f32>,
         index: &mut [u32],
     ) -> bool {
-        let Some(words) = nearest.words() else {
+        let Some(int16) = nearest.int16() else {
             return false;
         };
-        if !self.groups.first().is_some_and(|group| words.has_step_of(&group.tile)) {
+        if !self.groups.first().is_some_and(|group| int16.has_step_of(&group.tile)) {
             return false;
         }
-        let around = (!self.all).then(|| Around::new(words, rows));
+        let around = (!self.all).then(|| RowDistances::new(int16, rows));
         let tasks = self.groups.par_chunks_mut(TASK);
         let asked: usize =
-            tasks.map(|groups| ask(nearest, words, around.as_ref(), x, groups)).sum();
+            tasks.map(|groups| ask(nearest, int16, around.as_ref(), x, groups)).sum();
         for group in &self.groups {
             for (vector, found) in group.vectors.iter().zip(group.found) {
                 index[*vector as usize] = found;
@@ -82,11 +82,11 @@ impl Groups {
         x: ArrayView2<'_, f32>,
         index: &[u32],
     ) {
-        let Some(words) = nearest.words() else {
+        let Some(int16) = nearest.int16() else {
             self.groups.clear();
             return;
         };
-        let as_good = |group: &Group| self.all && words.has_step_of(&group.tile);
+        let as_good = |group: &Group| self.all && int16.has_step_of(&group.tile);
         if self.groups.first().is_some_and(as_good) {
             return;
         }
@@ -108,7 +108,7 @@ impl Groups {
                     group.former[i] = index[vector as usize];
                     gathered.row_mut(i).assign(&x.row(vector as usize));
                 }
-                words.round(gathered.view(), &mut group.tile);
+                int16.round(gathered.view(), &mut group.tile);
             }
         });
     }
@@ -117,8 +117,8 @@ impl Groups {
 /// Assigns the vectors of some groups; answers how many rows their tiles were asked against.
 fn ask(
     nearest: &Nearest,
-    words: &Words,
-    around: Option<&Around>,
+    int16: &Int16Panels,
+    around: Option<&RowDistances>,
     x: ArrayView2<'_, f32>,
     groups: &mut [Group],
 ) -> usize {
@@ -126,13 +126,13 @@ fn ask(
     let (mut open, mut near) = (Vec::new(), Near::default());
     for (g, group) in groups.iter_mut().enumerate() {
         if let Some(around) = around {
-            around.list(words, &group.tile, &group.former, &mut near);
+            around.list(int16, &group.tile, &group.former, &mut near);
             asked += near.rows().len();
         } else {
             asked += nearest.panels().rows();
         }
         let listed = around.map(|_| near.rows());
-        let mut left = words.decide_tile(&group.tile, listed, &mut group.found);
+        let mut left = int16.decide_tile(&group.tile, listed, &mut group.found);
         while left != 0 {
             open.push((g, left.trailing_zeros() as usize));
             left &= left - 1;
@@ -206,8 +206,8 @@ fn distance_sq(x: &[f32], row: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::int16::MaxNorm;
     use crate::nearest::tests::noise;
-    use crate::words::Reach;
     use proptest::prelude::*;
 
     proptest! {
@@ -231,7 +231,7 @@ mod tests {
                 }
             }
             let reach = x.outer_iter().chain(rows.outer_iter()).map(|x| x.dot(&x).sqrt());
-            let reach = Reach::Norm(1.01 * f64::from(reach.fold(0.0, f32::max)));
+            let reach = MaxNorm::Of(1.01 * f64::from(reach.fold(0.0, f32::max)));
             let mut groups = Groups::default();
             let mut found = vec![0; n];
             for moved in moves {
@@ -265,7 +265,7 @@ mod tests {
     fn a_row_hardly_nearer_than_the_former_is_found() {
         for dim in [1, 2, 5, 16, 33] {
             let rows = noise(64, dim, dim as u32, 1);
-            let nearest = Nearest::for_l2_within(rows.view(), Reach::Norm(2.0 * dim as f64));
+            let nearest = Nearest::for_l2_within(rows.view(), MaxNorm::Of(2.0 * dim as f64));
             for other in 1..64 {
                 // A bit farther than half way from row 0: D is hardly less than 2·r.
                 let half_way = &rows.row(0) + (&rows.row(other) - &rows.row(0)) * 0.5001;
@@ -286,16 +286,16 @@ mod tests {
     fn lists_are_short_where_neighbours_lie_together() {
         let rows = noise(256, 4, 1, 1);
         let x = noise(20_000, 4, 2, 1);
-        let nearest = Nearest::for_l2_within(rows.view(), Reach::Norm(2.0));
-        let Some(words) = nearest.words() else {
+        let nearest = Nearest::for_l2_within(rows.view(), MaxNorm::Of(2.0));
+        let Some(int16) = nearest.int16() else {
             return;
         };
         let mut index = vec![0; x.nrows()];
         nearest.assign(x.view(), &mut index);
         let mut groups = Groups::default();
         groups.regroup(&nearest, rows.view(), x.view(), &index);
-        let around = Around::new(words, rows.view());
-        let asked = ask(&nearest, words, Some(&around), x.view(), &mut groups.groups);
+        let around = RowDistances::new(int16, rows.view());
+        let asked = ask(&nearest, int16, Some(&around), x.view(), &mut groups.groups);
         assert!(asked * 3 < groups.groups.len() * 256, "{asked}");
         assert!(groups.assign(&nearest, rows.view(), x.view(), &mut index));
         assert!(!groups.all);
