@@ -29,7 +29,7 @@ fn forged(
          [evaluate]\nk = [1]\npairs = 10\nrerank = [1]\nrepeats = 3\n\
          [[method]]\nuse = \"forge\"\n",
     );
-    write!(sweep, "params.act = [{}]\n", acts.join(", ")).unwrap();
+    writeln!(sweep, "params.act = [{}]", acts.join(", ")).unwrap();
     fs::write(place.path("sweep.toml"), sweep).unwrap();
     let run = ["run", "sweep.toml", "--cache-dir", "prepared-rows", "--force", "--threads", "1"];
     let mut command = place.vq_host(&run, &[]);
