@@ -72,18 +72,23 @@ impl Place {
              [[method]]\nuse = \"flood\"\nparams.act = [{acts}]\n"
         );
         fs::write(self.path("sweep.toml"), sweep).unwrap();
-        let mut run = self.vq_host(&["run", "sweep.toml"]);
-        let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut most = 0;
-        while run.try_wait().unwrap().is_none() {
-            most = most.max(most_resident(run.id()).unwrap_or(0));
-            thread::sleep(Duration::from_millis(10));
-        }
+        let most = most_of(&mut self.vq_host(&["run", "sweep.toml"]));
         let bytes = fs::metadata(self.path(&store)).unwrap().len();
         assert!(bytes < 4 << 20, "the store has {bytes} bytes");
         let store = Store::open_read_only(self.path(&store)).unwrap();
         (store.records(&Filter::default()).unwrap(), most)
     }
+}
+
+/// Runs `command`; answers the most memory that it had.
+fn most_of(command: &mut Command) -> u64 {
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    while run.try_wait().unwrap().is_none() {
+        most = most.max(most_resident(run.id()).unwrap_or(0));
+        thread::sleep(Duration::from_millis(10));
+    }
+    most
 }
 
 fn most_resident(pid: u32) -> Option<u64> {
@@ -96,7 +101,7 @@ fn most_resident(pid: u32) -> Option<u64> {
 fn a_flood_is_its_own_cells_and_leaves_parent_store_and_neighbours_as_they_are() {
     let Some(place) = Place::new() else { return };
     let (_, honest) = place.run(&["nothing"]);
-    let floods = ["log", "print", "progress", "garbage", "lines", "logs", "nested"];
+    let floods = ["log", "print", "progress", "garbage", "lines", "logs", "nested", "proposed"];
     for flood in floods {
         let (records, most) = place.run(&["nothing", flood]);
         assert!(most < honest + MORE, "{flood}: {most} bytes, {honest} without");
@@ -115,13 +120,34 @@ fn a_flood_is_its_own_cells_and_leaves_parent_store_and_neighbours_as_they_are()
     }
 }
 
+/// As it is opened, to be described or to list configurations.
+#[test]
+fn a_flood_where_a_library_is_asked_leaves_the_parent_as_it_is() {
+    let Some(place) = Place::new() else { return };
+    place.run(&["nothing"]);
+    let floods = ["print", "garbage", "lines", "logs", "nested", "proposed"];
+    for verb in [&["methods", "--refresh"][..], &["plan", "sweep.toml"]] {
+        let honest = most_of(&mut place.vq_host(verb));
+        for flood in floods {
+            let most = most_of(place.vq_host(verb).env("VQ_TEST_FLOOD", flood));
+            assert!(most < honest + MORE, "{verb:?}, {flood}: {most} bytes, {honest} without");
+        }
+    }
+}
+
 #[test]
 fn a_library_that_hangs_is_waited_for_once() {
+    for hangs in ["asleep", "computing"] {
+        waited_for_once(hangs);
+    }
+}
+
+fn waited_for_once(how: &str) {
     let Some(place) = Place::new() else { return };
     let methods = |more: &[&str], hangs: bool| -> Output {
         let mut command = place.vq_host(&[&["methods"], more].concat());
         if hangs {
-            command.env("VQ_TEST_HANGS", "1");
+            command.env("VQ_TEST_HANGS", how);
         }
         command.output().unwrap()
     };

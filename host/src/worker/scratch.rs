@@ -39,7 +39,7 @@ const OTHERS_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long removing a worker's files may take as it ends, and all that is left from before as a
 /// run begins.
 const PATIENCE: Duration = Duration::from_secs(20);
-const PATIENCE_AT_START: Duration = Duration::from_secs(3);
+const PATIENCE_AT_START: Duration = Duration::from_secs(10);
 /// More files than this, and folders nested deeper, are not let in a scratch folder.
 const MAX_FILES: usize = 100_000;
 const MAX_DEPTH: usize = 64;

@@ -125,24 +125,30 @@ fn fail(reporter: &Reporter, failure: Failure) {
 fn take_descriptors(lent: &[i32]) -> nix::Result<(OwnedFd, Vec<OwnedFd>)> {
     let private = nix::fcntl::fcntl(std::io::stdout(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?;
     nix::unistd::dup2_stdout(std::io::stderr())?;
-    let mut kept: Vec<i32> = lent.iter().copied().chain([private]).collect();
-    kept.sort_unstable();
-    let mut from = 3;
-    for until in kept.iter().copied().chain([i32::MAX]) {
-        #[cfg(target_os = "linux")]
-        if from < until {
-            let (first, last) = (from.cast_unsigned(), (until - 1).cast_unsigned());
-            // SAFETY: nothing of ours is open beyond the standard descriptors yet, but those in
-            // `kept`, which lie in no such range. Without effect before Linux 5.9.
-            unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32) };
-        }
-        from = until.saturating_add(1);
-    }
+    #[cfg(target_os = "linux")]
+    close_all_but(lent.iter().copied().chain([private]).collect());
     // SAFETY: fcntl has just made this descriptor, and nobody else knows of it.
     let private = unsafe { OwnedFd::from_raw_fd(private) };
     // SAFETY: the parent opened these for this process alone, which has only just begun.
     let lent = lent.iter().map(|number| unsafe { OwnedFd::from_raw_fd(*number) });
     Ok((private, lent.collect()))
+}
+
+/// Closes what is open beyond the standard descriptors and those `kept`. Without effect before Linux
+/// 5.9.
+#[cfg(target_os = "linux")]
+fn close_all_but(mut kept: Vec<i32>) {
+    kept.sort_unstable();
+    let mut from = 3;
+    for until in kept.into_iter().chain([i32::MAX]) {
+        if from < until {
+            let (first, last) = (from.cast_unsigned(), (until - 1).cast_unsigned());
+            // SAFETY: nothing of ours is open beyond the standard descriptors yet, but those in
+            // `kept`, which lie in no such range.
+            unsafe { nix::libc::syscall(nix::libc::SYS_close_range, first, last, 0u32) };
+        }
+        from = until.saturating_add(1);
+    }
 }
 
 /// What the job of `order` has to touch.

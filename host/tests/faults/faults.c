@@ -118,6 +118,8 @@ enum functions { BARE = 0, SAVED = 1, SCORED = 2, PACKS = 4, RANDOM = 8 };
   X(code_bytes_grow, NOWHERE, CODE_GROWS, SAVED, "says longer codes after fit than before")                    \
   X(code_bytes_later, NOWHERE, CODE_LATER, SAVED, "says longer codes once it has compressed")                  \
   X(code_bytes_none, NOWHERE, CODE_NONE, SAVED, "says codes of no bytes")                                      \
+  X(codes_huge, NOWHERE, CODE_HUGE, SAVED, "has codes of more than 100 times their rows")                      \
+  X(model_huge, NOWHERE, MODEL_HUGE, SAVED, "saves a model that is larger than all rows")                      \
   X(ratio_double, NOWHERE, RATIO_DOUBLE, SAVED, "claims twice its ratio")                                      \
   X(ratio_nan, NOWHERE, RATIO_NAN, SAVED, "claims a ratio of NaN")                                             \
   X(packed_bytes_change, NOWHERE, PACKED_CHANGES, SAVED | SCORED | PACKS, "says another packed size each time")\
@@ -151,7 +153,7 @@ enum kind {
   NEIGHBOURS, LARGE_NEIGHBOURS, BATCHES, CALLS, THREADS, CLOCK, ROW_NEIGHBOURS, ROW_CALLS, SCORE_CALLS, SCORE_QUERIES,
   SCORE_CODES, SCORE_ZERO, SCORE_LOST, SCORE_REFUSED, FIT_CLOCK, SIDE, SIDE_FILE, MEMORISE, MODEL_GROWS, MODEL_CLOCK,
   MODEL_LOST, MODEL_THREAD, MODEL_SHORT, MODEL_BEYOND, MODEL_REFUSED, MODEL_UNSAVED, MODEL_LOW, MODEL_HIGH, CODE_GROWS,
-  CODE_LATER, CODE_NONE, RATIO_DOUBLE, RATIO_NAN, PACKED_CHANGES, RC_UNKNOWN, RC_CANCELLED, ERROR_HUGE, ERROR_BEYOND,
+  CODE_LATER, CODE_NONE, CODE_HUGE, MODEL_HUGE, RATIO_DOUBLE, RATIO_NAN, PACKED_CHANGES, RC_UNKNOWN, RC_CANCELLED, ERROR_HUGE, ERROR_BEYOND,
   EMPTY_REFUSED, FLOODS, ROUNDING, COMPRESS_EXITS, DECOMPRESS_EXITS, SAVE_EXITS, LOAD_EXITS, SCORE_EXITS,
   COMPRESS_FORKS, CLOSES, SPEAKS, LOAD_HANGS, DECOMPRESS_STOPS
 };
@@ -291,6 +293,7 @@ static size_t code_bytes(const vq_instance *self) {
   case CODE_GROWS: return self->dim + (size_t)self->ready;
   case CODE_LATER: return self->dim + (self->compressed > 0);
   case CODE_NONE: return 0;
+  case CODE_HUGE: return 64 * self->dim + 4096;
   default: return self->dim;
   }
 }
@@ -301,6 +304,7 @@ static size_t model_len(const vq_instance *self) {
   case MODEL_GROWS: return 8 + self->compressed;
   case MODEL_CLOCK: return 12;
   case MODEL_LOW: return 4096;
+  case MODEL_HUGE: return 8 << 20;
   default: return 8;
   }
 }
@@ -465,6 +469,7 @@ static vq_rc compress(const vq_instance *self, const vq_ctx *ctx, vq_mat x, vq_c
       memcpy(code, &index, sizeof index);
       continue;
     }
+    if (self->fault.kind == CODE_HUGE) memset(code, 0, codes.code_bytes);
     for (size_t j = 0; j < self->dim; j++)
       if (written(self, CODES, call, i, x.rows, j, self->dim)) code[j] = encoded(self, row[j]);
   }

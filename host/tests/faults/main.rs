@@ -37,7 +37,7 @@ const HONEST: [Expected; 5] = [
 ];
 
 /// In the order of `faults.c`.
-const EXPECTED: [Expected; 102] = [
+const EXPECTED: [Expected; 104] = [
     ("codes_unwritten", &[Invalid], "compress left byte 0 of the code of row "),
     ("codes_half", &[Invalid], "compress left byte 4 of the code of row "),
     ("codes_last", &[Invalid], "compress left byte 0 of the code of row "),
@@ -99,7 +99,8 @@ const EXPECTED: [Expected; 102] = [
     (
         "codes_of_threads",
         &[Invalid],
-        "compress gave another code for row |compress left byte 0 of the code of row ",
+        "compress gave another code for row |compress put out something else when it was asked \
+         again|compress left byte 0 of the code of row ",
     ),
     ("codes_of_clock", &[Invalid], "compress gave another code for row "),
     ("rows_of_neighbours", &[Invalid], "decompress gave another row "),
@@ -136,6 +137,9 @@ const EXPECTED: [Expected; 102] = [
     ("code_bytes_grow", &[Invalid], "code_bytes() was 8 before fit and 9 after it"),
     ("code_bytes_later", &[Invalid], "code_bytes() was 8 once it was fitted and is 9 later"),
     ("code_bytes_none", &[Invalid], "code_bytes() is 0 for vectors of 32 bytes"),
+    // Where the disk has room.
+    ("codes_huge", &[Ok], ""),
+    ("model_huge", &[Ok], ""),
     ("ratio_double", &[Invalid], "ratio() claims 8.000, but 32 bytes in 8 make it 4.000"),
     ("ratio_nan", &[Invalid], "ratio() claims NaN, but 32 bytes in 8 make it 4.000"),
     ("packed_bytes_change", &[Ok, Invalid], ""),
@@ -253,6 +257,38 @@ fn every_fault_is_found_by_a_run_and_said_by_its_function_and_honest_methods_are
     site.expect_no_scratch();
 }
 
+/// What a method promises beyond what its rows take is its own fault, and the run goes on.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_without_room_for_huge_codes_or_a_huge_model_ends_their_cells_alone() {
+    let Some(library) = FAULTS.as_ref() else { return };
+    let site = Site::with(std::slice::from_ref(library));
+    let cache = site.path("cache");
+    std::fs::create_dir(&cache).unwrap();
+    let mount = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = std::process::Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).args(arguments).output()
+    };
+    if !mount(&[cache.as_os_str()]).is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: no small disk can be mounted");
+    }
+    let wanted = ["honest", "codes_huge", "model_huge"];
+    let chosen = |all: &[Expected]| {
+        all.iter().copied().filter(|(id, ..)| wanted.contains(id)).collect::<Vec<_>>()
+    };
+    site.write("s.toml", &sweep(&[&chosen(&EXPECTED), &chosen(&HONEST)]));
+    let ended = site.vq(&["run", "s.toml"]);
+    let unmounted = std::process::Command::new("umount").arg(&cache).status();
+    assert!(unmounted.unwrap().success());
+    ended.expect_code(3);
+    let full: [Expected; 3] = [
+        ("honest", &[Ok], "\"proven\""),
+        ("codes_huge", &[Failed], "code_bytes() is 4608 for vectors of 32 bytes, "),
+        ("model_huge", &[Failed], "save makes a model of 8.0 MiB, for which the disk has no room"),
+    ];
+    no_complaints(&site.records(), &[&full]);
+}
+
 /// One keeps its training rows in its model, one in a model of a size that it does not tell, one in
 /// memory and one in files, and a code is four bytes that find them.
 #[test]
@@ -309,9 +345,27 @@ fn what_shows_in_no_run_is_found_by_check() {
         finding["function"] == "compress" && finding["found"].to_string().contains("no rows")
     };
     assert!(findings.iter().any(told), "{found:#}");
-    for (id, ..) in HONEST {
+    for (id, _, proof) in HONEST {
         let found = check(id);
-        assert_eq!(found["methods"][0]["findings"], serde_json::json!([]), "{id}");
+        let findings = found["methods"][0]["findings"].as_array().unwrap();
+        // What a run says of its proof, and no error.
+        let told = findings.iter().map(|f| (&f["severity"], &f["function"], &f["found"]));
+        let told: Vec<String> = told.map(|(a, b, c)| format!("{a} {b} {c}")).collect();
+        let expected = match proof {
+            "\"proven\"" => vec![],
+            reason => vec![format!("\"warning\" \"save\" \"ok, but unproven: it {reason}\"")],
+        };
+        assert_eq!(told, expected, "{id}");
+    }
+    // A run would say of these what the kit cannot: it is asked in one process.
+    for (id, words) in [
+        ("estimates_lost", "\"ok, but unproven: its scorer answers otherwise"),
+        ("side_table", "\"invalid: decompress gave another row "),
+    ] {
+        let found = check(id)["methods"][0]["findings"].clone();
+        let as_in_run = |f: &&serde_json::Value| f["rule"] == "measured-as-in-run";
+        let told = found.as_array().unwrap().iter().find(as_in_run).map(|f| f["found"].to_string());
+        assert!(told.is_some_and(|told| told.starts_with(words)), "{id}: {found:#}");
     }
 }
 

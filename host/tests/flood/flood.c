@@ -35,7 +35,8 @@ static void write_to_pipes(const char *from, size_t bytes, size_t times) {
 static void act(const char *act, const vq_ctx *ctx) {
   static const char line[] = "{\"Progress\":{\"stage\":\"fit\",\"fraction\":0.5}}\n";
   static const char log[] = "{\"Log\":{\"level\":\"Info\",\"text\":\"again and again and again\"}}\n";
-  static const char empty[] = "{\"Answer\":{\"Expanded\":[[],[],[],[],[],[],[]";
+  static const char empty[] = "{\"Proposed\":{\"request\":0,\"proposals\":[[],[],[],[],[],[],[]";
+  static const char skips[] = "{\"Skip\":{\"config\":{\"a\":{\"Bool\":true}},\"reason\":\"\"}}";
   memset(block, 'x', sizeof block);
   if (!strcmp(act, "log"))
     for (int i = 0; i < 200; i++) ctx->log(ctx->host, VQ_LOG_INFO, (vq_str){block, sizeof block});
@@ -49,6 +50,12 @@ static void act(const char *act, const vq_ctx *ctx) {
   if (!strcmp(act, "garbage")) write_to_pipes(block, sizeof block, 20);
   if (!strcmp(act, "lines")) write_to_pipes(line, sizeof line - 1, 30000);
   if (!strcmp(act, "logs")) write_to_pipes(log, sizeof log - 1, 30000);
+  if (!strcmp(act, "proposed"))
+    for (int line = 0; line < 400; line++) {
+      write_to_pipes("{\"Proposed\":{\"request\":0,\"proposals\":[", 38, 1);
+      for (int i = 0; i < 1000; i++) write_to_pipes(skips, sizeof skips - 1, 1), write_to_pipes(",", 1, 1);
+      write_to_pipes(skips, sizeof skips - 1, 1), write_to_pipes("]}}\n", 4, 1);
+    }
   if (!strcmp(act, "nested")) write_to_pipes(empty, sizeof empty - 1, 1), write_to_pipes(",[]", 3, 30000);
 }
 
@@ -90,8 +97,10 @@ static vq_rc decompress(const vq_instance *self, const vq_ctx *ctx, vq_codes cod
 
 /* Before anybody asked. */
 __attribute__((constructor)) static void at_load(void) {
-  if (getenv("VQ_TEST_HANGS"))
-    for (;;) pause();
+  const char *hangs = getenv("VQ_TEST_HANGS"), *flood = getenv("VQ_TEST_FLOOD");
+  while (hangs && !strcmp(hangs, "computing")) (void)getppid();
+  while (hangs) pause();
+  if (flood) act(flood, NULL);
 }
 
 static const vq_param params[] = {

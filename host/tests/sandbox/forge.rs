@@ -29,7 +29,7 @@ fn forged(
          [evaluate]\nk = [1]\npairs = 10\nrerank = [1]\nrepeats = 3\n\
          [[method]]\nuse = \"forge\"\n",
     );
-    write!(sweep, "params.act = [{}]\n", acts.join(", ")).unwrap();
+    writeln!(sweep, "params.act = [{}]", acts.join(", ")).unwrap();
     fs::write(place.path("sweep.toml"), sweep).unwrap();
     let run = ["run", "sweep.toml", "--cache-dir", "prepared-rows", "--force", "--threads", "1"];
     let mut command = place.vq_host(&run, &[]);
@@ -160,15 +160,15 @@ fn clocks_that_a_plugin_stops_measure_nothing() {
             let mut speeds = record.metrics.iter().filter(|m| m.name() == "compress_vectors_per_s");
             speeds.next().unwrap().value()
         };
-        let honest = speed("clock_honest");
-        for act in ["clock_libc", "clock_vdso"] {
+        // In each call it sleeps so long by the system's own clock, whatever this machine is busy with.
+        let fastest = 290.0 / 0.003;
+        for act in ["clock_honest", "clock_libc", "clock_vdso"] {
             let log = records[act].log.as_deref().unwrap_or_default();
-            if !log.contains("the clock stands still") {
+            if act != "clock_honest" && !log.contains("the clock stands still") {
                 eprintln!("skipped: {act} cannot be patched here");
             }
-            // Each call sleeps for as long; the machine is busy with other tests.
-            let gained = speed(act) / honest;
-            assert!(gained < 2.0, "{act}: {gained} times as fast");
+            let speed = speed(act);
+            assert!(speed < fastest, "{act}: {speed} vectors per second");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A host that is killed leaves nothing behind for longer than a moment, whatever a plugin does to stay.
 
 use super::{MARK, Place, users};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,17 +24,25 @@ const MOMENTS: [(&str, &[&str]); 10] = [
     ("destroy", &["methods"]),
 ];
 
-/// Processes that were started in `place`, zombies left out.
-fn processes(place: &Place) -> Vec<String> {
+/// Processes that were started in `place` and have memory.
+fn processes(place: &Place) -> BTreeSet<u32> {
     let mark = format!("{MARK}={}", place.folder.path().display());
     let all = fs::read_dir("/proc").unwrap().flatten();
     let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter_map(|id| {
-        let read = |name: &str| fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
-        let ours = read("environ").split(|byte| *byte == 0).any(|set| set == mark.as_bytes());
-        ours.then(|| format!("{id} {}", String::from_utf8_lossy(&read("cmdline"))))
-    })
-    .collect()
+    let ours = |id: &u32| {
+        let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|set| set == mark.as_bytes())
+    };
+    ids.filter(ours).collect()
+}
+
+/// Whether a thread of process `id` has not ended: one may still write when the first has no memory
+/// any more.
+fn runs(id: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let state = |stat: String| stat.rsplit_once(')').map(|(_, rest)| rest.trim().chars().next());
+    stats.filter_map(state).any(|state| !matches!(state, Some('Z' | 'X')))
 }
 
 /// Names in the folder for scratch folders.
@@ -86,11 +95,13 @@ fn killed_at(place: &Place, user: Option<u32>, moment: &str) {
         assert!(Instant::now() < until, "{moment}, {user:?}: it never came there");
         sleep(Duration::from_millis(1));
     }
+    let started = processes(place);
     host.kill().unwrap();
     host.wait().unwrap();
     let killed = Instant::now();
     loop {
-        let left = processes(place);
+        let left: BTreeSet<u32> = &processes(place) | &started;
+        let left: Vec<u32> = left.into_iter().filter(|id| runs(*id)).collect();
         if left.is_empty() {
             break;
         }

@@ -47,7 +47,7 @@ static void heaps(int number) {
 
 static void *heaps_on(void *unused) {
   (void)unused;
-  for (int number = 1000; number < 1400; number++) heaps(number), usleep(20000);
+  for (int number = 1000; number < 1010; number++) heaps(number), usleep(20000);
   return NULL;
 }
 
@@ -70,7 +70,7 @@ static void lingers(const char *where) {
   }
   pthread_t thread;
   if (!threads++) pthread_create(&thread, NULL, heaps_on, NULL);
-  heaps(calls++);
+  if (calls < 6) heaps(calls++);
   size_t i = 0;
   while (i < 15 && seen[i].where && strcmp(seen[i].where, where)) i++;
   seen[i].where = where;

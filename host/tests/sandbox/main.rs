@@ -525,6 +525,43 @@ fn shared_memory_of_a_worker_ends_where_its_memory_does() {
     assert!(["No space left", "Permission denied"].iter().any(|e| error.contains(e)), "{error}");
 }
 
+/// Two ways or more past each limit; the cell beside it is what it always was.
+#[test]
+fn what_passes_a_limit_ends_its_own_cell() {
+    if sandbox::offered() != Sandbox::Full {
+        return eprintln!("skipped: this kernel does not hold a plugin fully");
+    }
+    use Outcome::{Crashed, Failed, Invalid, OutOfMemory};
+    let limits: [(&str, &[Outcome]); 8] = [
+        ("memory", &[OutOfMemory, Failed, Crashed]),
+        ("tables", &[OutOfMemory]),
+        // Where the kernel counts, the call fails.
+        ("threads", &[Invalid, Failed]),
+        ("file", &[Failed]),
+        ("files", &[Failed]),
+        ("unlinked", &[Failed]),
+        ("number", &[Failed]),
+        ("depth", &[Failed]),
+    ];
+    for user in users() {
+        let Some(place) = Place::new() else { return };
+        for (limit, outcomes) in limits {
+            let acts = [("nothing", String::new()), ("exceed", limit.to_owned())];
+            let few = ["--memory", "256MiB", "--scratch", "64MiB", "--force", "--threads", "1"];
+            let mut command = place.prepare(&acts, &few);
+            place.become_user(&mut command, user);
+            let (_, records) = place.finish(command);
+            let (beside, record) = (&records["nothing"], &records["exceed"]);
+            assert_eq!(beside.outcome, Outcome::Ok, "{limit}, {user:?}: {:?}", beside.error);
+            let error = record.error.as_deref().unwrap_or_default();
+            let ended = outcomes.contains(&record.outcome);
+            assert!(ended, "{limit}, {user:?}: {}: {error}", record.outcome);
+            let left = fs::read_dir(place.path("scratches")).unwrap().count();
+            assert_eq!(left, 0, "{limit}, {user:?}: scratch is left");
+        }
+    }
+}
+
 #[test]
 fn a_plugin_sees_the_variables_that_libraries_read_and_no_others() {
     let Some(place) = Place::new() else { return };

@@ -160,6 +160,64 @@ static int fills(const char *megabytes) {
   return 0;
 }
 
+static void *sleeps(void *unused) { return sleep(5), unused; }
+
+/* Passes a limit, and stays there for a while: who looks has time to see it. */
+static int exceeds(const char *limit) {
+  static char block[1 << 20];
+  char path[4096];
+  signal(SIGXFSZ, SIG_IGN);
+  if (!strcmp(limit, "memory"))
+    for (int i = 0; i < 1500; i++) {
+      char *more = malloc(sizeof block);
+      if (!more) return -1;
+      memset(more, 1, sizeof block);
+    }
+  /* Pages that are only read are one page of zeros, and have tables all the same. */
+  if (!strcmp(limit, "tables")) {
+    size_t all = (size_t)1 << 40, step = (size_t)1 << 21;
+    volatile char *at = mmap(NULL, all, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return -1;
+    madvise((void *)at, all, MADV_NOHUGEPAGE);
+    for (size_t i = 0; i < all; i += step) (void)at[i];
+  }
+  if (!strcmp(limit, "threads"))
+    for (int i = 0; i < 3000; i++) {
+      pthread_t thread;
+      pthread_attr_t small;
+      pthread_attr_init(&small), pthread_attr_setstacksize(&small, 1 << 16);
+      if ((errno = pthread_create(&thread, &small, sleeps, NULL))) return sleep(1), errno = EAGAIN, -1;
+    }
+  if (!strcmp(limit, "file")) {
+    int fd = open("large", O_CREAT | O_RDWR, 0600);
+    for (int i = 0; i < 2048; i++)
+      if (write(fd, block, sizeof block) != sizeof block) return -1;
+  }
+  memset(block, 1, sizeof block);
+  if (!strcmp(limit, "files"))
+    for (int i = 0; i < 500; i++) {
+      snprintf(path, sizeof path, "file-%d", i);
+      int fd = open(path, O_CREAT | O_RDWR, 0600);
+      if (fd < 0 || write(fd, block, sizeof block) != sizeof block || close(fd)) return -1;
+      usleep(2000);
+    }
+  if (!strcmp(limit, "unlinked"))
+    for (int i = 0; i < 500; i++) {
+      int fd = open("file", O_CREAT | O_RDWR, 0600);
+      if (fd < 0 || unlink("file") || write(fd, block, sizeof block) != sizeof block) return -1;
+      usleep(2000);
+    }
+  if (!strcmp(limit, "number"))
+    for (int i = 0; i < 120000; i++) {
+      snprintf(path, sizeof path, "file-%d", i);
+      if (opens(path, O_CREAT | O_WRONLY)) return -1;
+    }
+  if (!strcmp(limit, "depth"))
+    for (int i = 0; i < 2000; i++)
+      if (mkdir("in", 0700) || chdir("in")) return -1;
+  return sleep(60), 0;
+}
+
 /* What a library leaves behind in the thread that called it. */
 static int leaves_changed(const char *what) {
   if (!strcmp(what, "rounding")) return fesetround(FE_UPWARD);
@@ -202,6 +260,7 @@ static int act(const char *act, const char *target) {
   if (!strcmp(act, "openmp")) return runs_openmp(target);
   if (!strcmp(act, "register")) return registers();
   if (!strcmp(act, "fill")) return fills(target);
+  if (!strcmp(act, "exceed")) return exceeds(target);
   if (!strcmp(act, "change")) return leaves_changed(target);
   if (!strcmp(act, "environment")) return errno = ENOENT, getenv(target) ? 0 : -1;
   errno = EINVAL;

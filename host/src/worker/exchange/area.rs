@@ -14,6 +14,7 @@ use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rayon::prelude::*;
 use std::ffi::c_void;
+#[cfg(target_os = "linux")]
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;

@@ -239,7 +239,7 @@ const PRCTL: &[c_int] = &[
     libc::PR_GET_NO_NEW_PRIVS,
     libc::PR_GET_PDEATHSIG,
     libc::PR_GET_SECCOMP,
-    libc::PR_GET_SPECULATION_CTRL,
+    GET_SPECULATION_CTRL,
     libc::PR_GET_THP_DISABLE,
     libc::PR_GET_TIMERSLACK,
     libc::PR_SET_NAME,
@@ -256,7 +256,8 @@ const PRCTL: &[c_int] = &[
     SME_SET_VL,
     SME_GET_VL,
 ];
-/// libc has no names for these.
+/// libc has no names for these, or not on every processor.
+const GET_SPECULATION_CTRL: c_int = 52;
 const SVE_SET_VL: c_int = 50;
 const SVE_GET_VL: c_int = 51;
 const PAC_RESET_KEYS: c_int = 54;
