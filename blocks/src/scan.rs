@@ -17,9 +17,9 @@
 //! scan::pack(codes.view(), &mut packed);
 //! let tables = Tables::new((0..32).map(|i| i as f32).collect(), 2, 4);
 //! let mut estimates = [0.0; 3];
-//! tables.estimates().score(&packed, &mut estimates);
+//! tables.clone().estimates().score(&packed, &mut estimates);
 //! assert_eq!(estimates, [3.0 + 17.0, 0.0 + 18.0, 3.0 + 17.0]);
-//! assert_eq!(tables.search(Metric::L2).top_k(&packed, 3, 2), [(18.0, 1), (20.0, 0)]);
+//! assert_eq!(tables.clone().search(Metric::L2).top_k(&packed, 3, 2), [(18.0, 1), (20.0, 0)]);
 //! assert_eq!(tables.search(Metric::Ip).top_k(&packed, 3, 2), [(20.0, 0), (20.0, 2)]);
 //! ```
 
@@ -111,32 +111,26 @@ impl Tables {
 
     /// For the estimates of all codes.
     #[must_use]
-    pub fn estimates(&self) -> Estimates {
-        Estimates { lookup: self.lookup(1.0), width: self.width(), sum: self.sum }
+    pub fn estimates(self) -> Estimates {
+        let (width, sum) = (self.width(), self.sum);
+        Estimates { lookup: Lookup::new(self.entries, self.count, self.bits), width, sum }
     }
 
     /// For the codes of the best estimates: the least for L2, the largest otherwise.
     #[must_use]
-    pub fn search(&self, metric: Metric) -> Search {
+    pub fn search(mut self, metric: Metric) -> Search {
         let sign = if metric == Metric::L2 { -1.0 } else { 1.0 };
         let Sum { constant, terms, least } = self.sum;
         // What follows a sum may make two that differ equal, and then the lower row is the better.
         let by_sums = constant == 0.0 && !terms && least == f32::NEG_INFINITY;
-        let scan = if by_sums {
-            Scan::Sums { lookup: self.lookup(sign), width: self.width() }
-        } else {
-            Scan::All(self.estimates())
-        };
-        Search { sign, scan }
+        if by_sums {
+            self.entries.iter_mut().for_each(|entry| *entry *= sign);
+        }
+        Search { sign, by_sums, estimates: self.estimates() }
     }
 
     fn width(&self) -> usize {
         packed_bytes(self.count, self.bits)
-    }
-
-    fn lookup(&self, sign: f32) -> Lookup {
-        let entries = self.entries.iter().map(|entry| sign * entry).collect();
-        Lookup::new(entries, self.count, self.bits)
     }
 }
 
@@ -180,17 +174,9 @@ impl Estimates {
 pub struct Search {
     /// What makes the best estimate the largest.
     sign: f32,
-    scan: Scan,
-}
-
-#[derive(Clone, Debug)]
-enum Scan {
     /// The sums are the estimates, times the sign.
-    Sums {
-        lookup: Lookup,
-        width: usize,
-    },
-    All(Estimates),
+    by_sums: bool,
+    estimates: Estimates,
 }
 
 impl Search {
@@ -203,22 +189,20 @@ impl Search {
     pub fn top_k(&self, packed: &[u8], n: usize, k: usize) -> Vec<(f32, u64)> {
         let rows = u32::try_from(n).expect("rows of a block fit 32 bits");
         let mut top = TopK::new(k.min(n));
-        match &self.scan {
-            Scan::Sums { lookup, width } => {
-                lookup.push_sums(&packed[..n * width], 0..rows, &mut top);
-            }
-            Scan::All(estimates) => {
-                let (interleaved, terms) = packed.split_at(n * estimates.width);
-                let mut scores = [0.0; STEP];
-                for first in (0..n).step_by(STEP) {
-                    let last = n.min(first + STEP);
-                    let part = |bytes| first * bytes..last * bytes;
-                    let scores = &mut scores[..last - first];
-                    let terms = if estimates.sum.terms { &terms[part(TERM_BYTES)] } else { &[] };
-                    estimates.score_part(&interleaved[part(estimates.width)], terms, scores);
-                    scores.iter_mut().for_each(|score| *score *= self.sign);
-                    top.push_row(first as u32, scores);
-                }
+        let Estimates { lookup, width, sum } = &self.estimates;
+        let (interleaved, terms) = packed.split_at(n * width);
+        if self.by_sums {
+            lookup.push_sums(interleaved, 0..rows, &mut top);
+        } else {
+            let mut scores = [0.0; STEP];
+            for first in (0..n).step_by(STEP) {
+                let last = n.min(first + STEP);
+                let part = |bytes| first * bytes..last * bytes;
+                let scores = &mut scores[..last - first];
+                let terms = if sum.terms { &terms[part(TERM_BYTES)] } else { &[] };
+                self.estimates.score_part(&interleaved[part(*width)], terms, scores);
+                scores.iter_mut().for_each(|score| *score *= self.sign);
+                top.push_row(first as u32, scores);
             }
         }
         // Not multiplied: that would make −0 of 0.
@@ -368,7 +352,7 @@ mod tests {
                 *term = (draw.below(5) as f32 - 1e7).to_le_bytes();
             }
             let mut estimates = vec![9.0; n];
-            tables.estimates().score(&packed, &mut estimates);
+            tables.clone().estimates().score(&packed, &mut estimates);
             for metric in [Metric::L2, Metric::Ip] {
                 let mut order: Vec<(f32, u64)> = estimates.iter().copied().zip(0..).collect();
                 order.sort_by(|(a, i), (b, j)| {
@@ -376,7 +360,7 @@ mod tests {
                     better.then(i.cmp(j))
                 });
                 order.truncate(k);
-                prop_assert_eq!(tables.search(metric).top_k(&packed, n, k), order);
+                prop_assert_eq!(tables.clone().search(metric).top_k(&packed, n, k), order);
             }
         }
     }

@@ -202,7 +202,11 @@ fn verdict(ended: Ended, limits: &Limits) -> Verdict {
             if !limits.sandbox || !sandbox::keeps_files() {
                 return Verdict::NotHeld(why);
             }
-            let function = if why.contains("scorer") { "score" } else { "save" };
+            let function = match &why {
+                why if why.contains("scorer") => "score",
+                why if why.contains("search") => "search",
+                _ => "save",
+            };
             Verdict::Unproven { function, why }
         }
         Answer::Failed { outcome, error } => Verdict::Otherwise(format!("{outcome}: {error}")),

@@ -8,6 +8,7 @@ use vq_kernels::Draw;
 use vq_kernels::distance::{dot, l2_sq};
 use vq_kernels::rotation::Rotation;
 use vq_opq::{Opq, OpqParams};
+use vq_plugin_api::testing::Subject;
 use vq_plugin_api::{Context, Metric, Quantizer, Scorer, Space};
 
 const SEED: u64 = 42;
@@ -181,6 +182,24 @@ fn estimates_are_the_values_of_the_decoded_rows() {
             }
         }
     }
+}
+
+const CONFIGS: &[&[(&str, i64)]] =
+    &[&[("m", 4), ("rounds", 5)], &[("m", 3), ("bits", 4)], &[("m", 12), ("bits", 5)]];
+
+#[test]
+fn threads_and_batches_change_nothing_and_seeds_do() {
+    Subject::of(vq_opq::plugin()).threads_and_batches_change_nothing_and_seeds_do(CONFIGS);
+}
+
+#[test]
+fn degenerate_rows_give_finite_ones() {
+    Subject::of(vq_opq::plugin()).degenerate_rows_give_finite_ones(CONFIGS);
+}
+
+#[test]
+fn training_stops_when_asked_to() {
+    Subject::of(vq_opq::plugin()).training_stops_when_asked_to(CONFIGS[0]);
 }
 
 #[test]
