@@ -117,7 +117,7 @@ impl Reader {
     }
 
     /// Says how many, where so many records are damaged that
-    /// [`discard_damaged`](Store::discard_damaged) refuses.
+    /// [`discard_damaged`](super::Store::discard_damaged) refuses.
     ///
     /// # Errors
     /// [`ReadError`].
