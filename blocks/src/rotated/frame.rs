@@ -143,7 +143,7 @@ impl Frame {
         self.query_as(q, if metric == Metric::L2 { Form::Distance } else { Form::Product })
     }
 
-    /// As [`query`](Self::query), for estimates of scaled products; where rows x are of unit length, from
+    /// As [`query`](Self::query), for unbiased estimates of ⟨z, y⟩; where rows x are of unit length, from
     /// distances: ⟨q, x⟩ = (‖q‖² + 1 − ‖q − x‖²)/2. An estimate errs in proportion to ‖q − c‖ then, not to
     /// ‖q‖, and takes no more bytes.
     ///

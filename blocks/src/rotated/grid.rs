@@ -38,6 +38,16 @@ pub enum Scale {
     Nearest,
 }
 
+/// Whose squared norm estimates of distances count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormOf {
+    /// The row's, ‖r‖²: for products that are unbiased.
+    Row,
+    /// That of the multiple of y: estimates are the values of it. With products that are low, ‖r‖² would make the
+    /// near seem far.
+    Multiple,
+}
+
 /// The scalars of a code.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
@@ -249,7 +259,7 @@ impl Grid {
     }
 
     /// Packs a block `codes` (n, code_bytes) into `packed` for a [`Scan`]: indices, then for each code the
-    /// factor, ‖r‖², and with `deviations` the half-width of a bound for queries of norm 1: that many times
+    /// factor, the squared norm, and with `deviations` the half-width of a bound for queries of norm 1: that many times
     /// ‖r‖·√((1 − ρ²)/ρ²).
     ///
     /// # Panics
@@ -258,6 +268,7 @@ impl Grid {
         &self,
         frame: &Frame,
         scale: Scale,
+        norm_of: NormOf,
         deviations: Option<f64>,
         codes: ArrayView2<'_, u8>,
         packed: &mut [u8],
@@ -273,9 +284,13 @@ impl Grid {
             let stored = Self::stored(scalars);
             let Stored { norm, miss, zero } = stored;
             // ⟨q, x⟩ = (‖q‖² − ‖q − x‖²)/2 of a zero row: as if it were longer by the unit that the others have.
-            let row_sq = norm * norm + if zero { frame.unit_sq() } else { 0.0 };
             let length_sq = norm_sq(&y);
-            columns[i] = (self.factor(scale, stored, length_sq) as f32).to_le_bytes();
+            let factor = self.factor(scale, stored, length_sq);
+            let row_sq = match norm_of {
+                NormOf::Row => norm * norm + if zero { frame.unit_sq() } else { 0.0 },
+                NormOf::Multiple => factor * factor * length_sq,
+            };
+            columns[i] = (factor as f32).to_le_bytes();
             columns[n + i] = (row_sq as f32).to_le_bytes();
             if let Some(deviations) = deviations {
                 let off = if miss < 1.0 { (miss / (1.0 - miss)).sqrt() } else { 0.0 };
@@ -297,7 +312,7 @@ impl Grid {
 }
 
 /// A query to scan packed codes with: an estimate takes the sum of a code's entries times its factor, and its
-/// ‖r‖².
+/// squared norm.
 #[derive(Clone, Debug)]
 pub struct Scan {
     query: Query,

@@ -20,5 +20,5 @@ pub mod levels;
 pub mod testing;
 
 pub use frame::{Centring, Frame, Query, Turn};
-pub use grid::{ByGrid, Grid, Scalars, Scale, Scan, Stored};
+pub use grid::{ByGrid, Grid, NormOf, Scalars, Scale, Scan, Stored};
 pub use layout::{Format, Layout, Run, Sums};

@@ -12,7 +12,9 @@ pub mod search;
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 use search::{Fast, Sweep};
-use vq_blocks::rotated::{ByGrid, Centring, Frame, Grid, Scalars, Scale, Scan, Turn, levels};
+use vq_blocks::rotated::{
+    ByGrid, Centring, Frame, Grid, NormOf, Scalars, Scale, Scan, Turn, levels,
+};
 use vq_blocks::{rate, scan_by_grid};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
@@ -159,7 +161,7 @@ impl ByGrid for Rabitq {
 
     fn pack_block(&self, codes: ArrayView2<'_, u8>, packed: &mut [u8]) -> Result<(), Error> {
         let deviations = Some(self.deviations());
-        self.grid.pack(self.frame()?, Scale::Unbiased, deviations, codes, packed);
+        self.grid.pack(self.frame()?, Scale::Unbiased, NormOf::Row, deviations, codes, packed);
         Ok(())
     }
 
