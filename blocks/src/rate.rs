@@ -42,6 +42,28 @@ pub fn whole_bits(bits_per_dim: f64, most: u32) -> Vec<Value> {
     bits
 }
 
+/// The grid of a method with parameters `rate`, bits per dimension with everything included, and `bits`,
+/// which decide where `rate` is 0: a wanted rate becomes the value of `rate`, unless the user names one of
+/// the two, and what cannot answer it is skipped with the reason.
+///
+/// # Errors
+/// Those of the general grid generator.
+pub fn expand_rate<Q: Quantizer>(
+    request: &GridRequest,
+    sink: &mut dyn GridSink,
+) -> Result<(), Error> {
+    let named = request.axes.contains_key("rate") || request.axes.contains_key("bits");
+    match request.bits_per_dim {
+        Some(bits_per_dim) if !named => {
+            let mut at_rate = request.clone();
+            at_rate.bits_per_dim = None;
+            at_rate.axes.insert("rate".to_owned(), vec![Value::Float(bits_per_dim)]);
+            product::<Q>(&at_rate, sink)
+        }
+        _ => product::<Q>(request, sink),
+    }
+}
+
 /// Bits per sub-vector by preference: whole bytes, then half bytes; the others where
 /// neither meets a rate, first those with enough centroids to gain from a sub-vector.
 const PREFERENCE: [&[u32]; 3] = [&[8, 4], &[5, 6, 7, 9, 10, 11, 12], &[1, 2, 3]];

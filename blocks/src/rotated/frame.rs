@@ -140,20 +140,53 @@ impl Frame {
     /// When the query has another dimension.
     #[must_use]
     pub fn query(&self, q: &[f32], metric: Metric) -> Query {
+        self.query_as(q, if metric == Metric::L2 { Form::Distance } else { Form::Product })
+    }
+
+    /// As [`query`](Self::query), for unbiased estimates of ⟨z, y⟩; where rows x are of unit length, from
+    /// distances: ⟨q, x⟩ = (‖q‖² + 1 − ‖q − x‖²)/2. An estimate errs in proportion to ‖q − c‖ then, not to
+    /// ‖q‖, and takes no more bytes.
+    ///
+    /// # Panics
+    /// When the query has another dimension.
+    #[must_use]
+    pub fn estimator(&self, q: &[f32], metric: Metric) -> Query {
+        self.query_as(
+            q,
+            match metric {
+                Metric::L2 => Form::Distance,
+                Metric::Ip => Form::Product,
+                Metric::Cosine => Form::UnitProduct,
+            },
+        )
+    }
+
+    fn query_as(&self, q: &[f32], form: Form) -> Query {
         let Centre { scale, shift } = &self.centre;
-        let l2 = metric == Metric::L2;
+        let moves = form != Form::Product;
         let moved = q.iter().zip(shift);
         let centred: Vec<f32> =
-            moved.map(|(q, shift)| bounded(q * scale - if l2 { *shift } else { 0.0 })).collect();
+            moved.map(|(q, shift)| bounded(q * scale - if moves { *shift } else { 0.0 })).collect();
         // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
-        let constant = if l2 { norm_sq(&centred) } else { dot(&centred, shift) };
+        let constant = if moves { norm_sq(&centred) } else { dot(&centred, shift) };
         let mut z = centred.clone();
         if let Some(rotation) = self.turned.rotation() {
             let from = ArrayView2::from_shape((1, q.len()), &centred).expect("one row");
             let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
             rotation.apply(from, to);
         }
-        Query { norm: norm_sq(&z).sqrt(), z, constant, unit: f64::from(*scale).powi(-2), l2 }
+        let unit = f64::from(*scale).powi(-2);
+        let (constant, of_norm, of_inner) = match form {
+            Form::Distance => (unit * constant, unit, -2.0 * unit),
+            Form::Product => (unit * constant, 0.0, unit),
+            Form::UnitProduct => ((norm_sq(q) + 1.0 - unit * constant) / 2.0, -unit / 2.0, unit),
+        };
+        Query { norm: norm_sq(&z).sqrt(), z, constant, of_norm, of_inner, unit }
+    }
+
+    /// The square of 1 in the units of the frame: s².
+    pub(super) fn unit_sq(&self) -> f64 {
+        f64::from(self.centre.scale).powi(2)
     }
 
     /// Bytes of the centre and of what the rotation is made from.
@@ -226,43 +259,59 @@ fn bounded(x: f32) -> f32 {
     x.max(-LIMIT).min(LIMIT)
 }
 
+/// What an estimate is made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// ‖q − x‖².
+    Distance,
+    /// ⟨q, x⟩ from ⟨q, x − c⟩.
+    Product,
+    /// ⟨q, x⟩ from ‖q − x‖², for ‖x‖ = 1.
+    UnitProduct,
+}
+
 /// A query in a [`Frame`]: with `⟨z, y⟩` estimated from a code, the rest of an estimate is the same for
 /// all methods.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// `P·(q − c)·s` for L2, `P·q·s` for inner products, (d).
+    /// `P·(q − c)·s` for distances, `P·q·s` for inner products, (d).
     pub z: Vec<f32>,
     /// ‖z‖.
     pub norm: f64,
     constant: f64,
+    of_norm: f64,
+    of_inner: f64,
     unit: f64,
-    l2: bool,
 }
 
 impl Query {
     /// The estimate in the units of the metric, from `inner`, the estimate of ⟨z, y⟩, and `norm_sq` = ‖y‖²
     /// where y is the row in the frame: `‖z‖² + ‖y‖² − 2⟨z, y⟩`, or `⟨q, c⟩ + ⟨z, y⟩`.
     #[must_use]
+    #[inline(always)]
     pub fn estimate(&self, inner: f64, norm_sq: f64) -> f32 {
-        self.in_units(self.constant + if self.l2 { norm_sq - 2.0 * inner } else { inner })
+        finite(self.constant + self.of_norm * norm_sq + self.of_inner * inner)
     }
 
     /// The half-width of an estimate's error from that of `inner`.
     #[must_use]
+    #[inline(always)]
     pub fn half_width(&self, inner: f64) -> f32 {
-        self.in_units(if self.l2 { 2.0 * inner } else { inner })
+        finite(self.of_inner.abs() * inner)
     }
 
     /// Tables whose sums are estimates in the units of the metric, from tables of [`z`](Self::z) whose sums
-    /// are in those of the frame.
+    /// are in those of the frame: distances, or products with z.
     #[must_use]
     pub fn tables(&self, of_z: Tables) -> Tables {
-        of_z.scaled(self.unit, if self.l2 { 0.0 } else { self.unit * self.constant })
+        // Sums of distances have ‖z‖² in them.
+        of_z.scaled(self.unit, if self.of_norm > 0.0 { 0.0 } else { self.constant })
     }
+}
 
-    fn in_units(&self, value: f64) -> f32 {
-        (self.unit * value).clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
-    }
+#[inline(always)]
+fn finite(value: f64) -> f32 {
+    value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
 #[cfg(test)]
@@ -277,21 +326,28 @@ mod tests {
 
     #[test]
     fn rows_come_back_and_estimates_are_exact_for_exact_products() {
-        for (turn, metric) in [
-            (Turn::None, Metric::L2),
-            (Turn::Hadamard, Metric::Ip),
-            (Turn::Dense, Metric::L2),
-            (Turn::Dense, Metric::Ip),
+        for (turn, metric, scales) in [
+            (Turn::None, Metric::L2, &[1.0, 1e-15, 1e15][..]),
+            (Turn::Hadamard, Metric::Ip, &[1.0, 1e-15, 1e15]),
+            (Turn::Dense, Metric::L2, &[1.0, 1e-15, 1e15]),
+            (Turn::Dense, Metric::Ip, &[1.0, 1e-15, 1e15]),
+            (Turn::Dense, Metric::Cosine, &[1.0]),
         ] {
-            for scale in [1.0, 1e-15, 1e15] {
-                let x = rows(50, 13, scale, 9.0);
+            for &scale in scales {
+                let mut x = rows(50, 13, scale, 9.0);
+                if metric == Metric::Cosine {
+                    for mut row in x.outer_iter_mut() {
+                        let norm = norm_sq(&row.to_vec()).sqrt() as f32;
+                        row /= norm;
+                    }
+                }
                 let frame = Frame::drawn(x.view(), Centring::Mean, turn, 3).unwrap();
                 let y = frame.apply(x.view());
                 let mut back = Array2::zeros(x.dim());
                 frame.restore(y.view(), &[1.0; 50], back.view_mut());
                 assert!((&back - &x).iter().all(|error| error.abs() < 1e-5 * scale));
                 let q = x.row(7).to_vec();
-                let query = frame.query(&q, metric);
+                let query = frame.estimator(&q, metric);
                 for (x, y) in x.outer_iter().zip(y.outer_iter()) {
                     let (x, y) = (x.to_vec(), y.to_vec());
                     let exact = match metric {

@@ -1,6 +1,8 @@
 //! Codes of several widths with scalars behind them.
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use vq_kernels::lookup::interleave;
 use vq_kernels::pack::{pack, packed_bytes, unpack};
 use vq_kernels::{Lookup, half};
@@ -23,6 +25,9 @@ impl Format {
     }
 }
 
+/// Codes that are interleaved.
+pub(super) const INTERLEAVED: usize = 64;
+
 /// Neighbouring coordinates of one width; each run begins at a whole byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -39,7 +44,16 @@ impl Run {
         packed_bytes(self.count, self.bits)
     }
 
-    fn range(self) -> std::ops::Range<usize> {
+    /// Bits of each in a scan: the least that divide 8, for what shares a byte is looked up at once.
+    fn scanned_bits(self) -> u32 {
+        if self.bits > 8 { self.bits } else { self.bits.next_power_of_two() }
+    }
+
+    fn scanned_bytes(self) -> usize {
+        packed_bytes(self.count, self.scanned_bits())
+    }
+
+    pub(super) fn range(self) -> Range<usize> {
         self.first..self.first + self.count
     }
 }
@@ -119,7 +133,13 @@ impl Layout {
     /// Bytes per code of what [`pack`](Self::pack) makes: scalars are f32 there.
     #[must_use]
     pub fn packed_bytes(&self) -> usize {
-        self.value_bytes() + 4 * self.scalars.len()
+        self.scanned_bytes() + 4 * self.scalars.len()
+    }
+
+    /// Bytes per code of what [`pack_values`](Self::pack_values) makes.
+    #[must_use]
+    pub fn scanned_bytes(&self) -> usize {
+        self.stored().map(Run::scanned_bytes).sum()
     }
 
     /// Writes `values` (d), of coordinates without bits none, and `scalars` as `code` (code_bytes). A
@@ -226,31 +246,61 @@ impl Layout {
         pairs.map(scale).collect()
     }
 
-    /// Packs a block `codes` (n, code_bytes) into `packed` (n · packed_bytes) for [`Sums`]: the bytes of
-    /// each run interleaved, then each scalar of all codes.
+    /// Packs a block `codes` (n, code_bytes) into `packed` (n · packed_bytes): the values, as
+    /// [`pack_values`](Self::pack_values) does, then each scalar of all codes.
     ///
     /// # Panics
     /// When the shapes disagree.
     pub fn pack(&self, codes: ArrayView2<'_, u8>, packed: &mut [u8]) {
         let n = codes.nrows();
         assert_eq!(packed.len(), n * self.packed_bytes(), "length of {n} packed codes");
-        let (mut at, mut rest) = (0, packed);
+        let (values, columns) = packed.split_at_mut(n * self.scanned_bytes());
+        let columns = columns.as_chunks_mut::<4>().0;
+        self.pack_values(codes, values, |i, _, scalars| {
+            for (j, scalar) in scalars.iter().enumerate() {
+                columns[j * n + i] = scalar.to_le_bytes();
+            }
+        });
+    }
+
+    /// Packs the values of a block `codes` (n, code_bytes) into `packed` (n · scanned_bytes) for [`Sums`]:
+    /// those of each run interleaved, at 1, 2, 4 or 8 bits each, which share no byte boundary and are
+    /// looked up at once. Hands each row's number, values (d) and scalars to `row`.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn pack_values(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        packed: &mut [u8],
+        mut row: impl FnMut(usize, &[u16], &[f32]),
+    ) {
+        let n = codes.nrows();
+        assert_eq!(packed.len(), n * self.scanned_bytes(), "length of {n} packed codes");
+        let mut parts = Vec::new();
+        let mut rest = packed;
         for run in self.stored() {
-            let (part, after) = rest.split_at_mut(n * run.bytes());
-            let bytes = Slice::from(at..at + run.bytes());
-            interleave(codes.slice_axis(Axis(1), bytes), part);
-            (at, rest) = (at + run.bytes(), after);
+            let (part, after) = rest.split_at_mut(n * run.scanned_bytes());
+            parts.push((run, part, Array2::zeros((INTERLEAVED, run.scanned_bytes()))));
+            rest = after;
         }
         let mut values = vec![0; self.dim];
         let mut scalars = vec![0.0; self.scalars.len()];
-        let columns = rest.as_chunks_mut::<4>().0;
-        for (i, code) in codes.outer_iter().enumerate() {
-            match code.as_slice() {
-                Some(code) => self.read(code, &mut values, &mut scalars),
-                None => self.read(&code.to_vec(), &mut values, &mut scalars),
+        let mut contiguous = vec![0; codes.ncols()];
+        for (b, block) in codes.axis_chunks_iter(Axis(0), INTERLEAVED).enumerate() {
+            for (i, code) in block.outer_iter().enumerate() {
+                contiguous.iter_mut().zip(code).for_each(|(to, byte)| *to = *byte);
+                self.read(&contiguous, &mut values, &mut scalars);
+                for (run, _, wide) in &mut parts {
+                    let wide = wide.row_mut(i).into_slice().expect("rows are contiguous");
+                    pack(&values[run.range()], run.scanned_bits(), wide);
+                }
+                row(b * INTERLEAVED + i, &values, &scalars);
             }
-            for (j, scalar) in scalars.iter().enumerate() {
-                columns[j * n + i] = scalar.to_le_bytes();
+            for (run, part, wide) in &mut parts {
+                let bytes = run.scanned_bytes();
+                let to = &mut part[b * INTERLEAVED * bytes..][..block.nrows() * bytes];
+                interleave(wide.slice_axis(Axis(0), Slice::from(..block.nrows())), to);
             }
         }
     }
@@ -267,7 +317,7 @@ impl Layout {
     ) -> impl Iterator<Item = f32> + use<'a> {
         assert_eq!(packed.len(), n * self.packed_bytes(), "length of {n} packed codes");
         assert!(j < self.scalars.len(), "a scalar of the layout");
-        let columns = packed[n * self.value_bytes()..].as_chunks().0;
+        let columns = packed[n * self.scanned_bytes()..].as_chunks().0;
         columns[j * n..][..n].iter().map(|bytes| f32::from_le_bytes(*bytes))
     }
 
@@ -275,15 +325,20 @@ impl Layout {
     /// `entry(t, bits, v)`. O(d · 2^bits).
     pub fn sums(&self, entry: impl Fn(usize, u32, u16) -> f32) -> Sums {
         let run_sums = self.stored().map(|run| {
-            let values = |t| (0..1_usize << run.bits).map(move |v| (t, v as u16));
-            let entries =
-                run.range().flat_map(values).map(|(t, v)| entry(t, run.bits, v)).collect();
-            (run.bytes(), Lookup::new(entries, run.count, run.bits))
+            let (count, held) = (1_usize << run.bits, 1 << run.scanned_bits());
+            let mut entries = vec![0.0; run.count * held];
+            for (t, entries) in run.range().zip(entries.chunks_exact_mut(held)) {
+                for (v, to) in entries[..count].iter_mut().enumerate() {
+                    *to = entry(t, run.bits, v as u16);
+                }
+            }
+            (run.scanned_bytes(), Lookup::new(entries, run.count, run.scanned_bits()))
         });
         Sums { runs: run_sums.collect() }
     }
 
-    fn stored(&self) -> impl Iterator<Item = Run> + use<'_> {
+    /// The runs that have bits.
+    pub(super) fn stored(&self) -> impl Iterator<Item = Run> + use<'_> {
         self.runs.iter().copied().filter(|run| run.bits > 0)
     }
 
@@ -306,12 +361,25 @@ impl Sums {
     /// # Panics
     /// When `packed` is shorter than n codes.
     pub fn write(&self, packed: &[u8], out: &mut [f32]) {
-        let n = out.len();
+        self.write_rows((packed, out.len()), 0..out.len(), out);
+    }
+
+    /// Writes the sums of the entries of the codes `rows` into `out`, as many; `packed` is a block of `n`
+    /// codes as [`Layout::pack`] made it. Single-threaded, O(rows · d).
+    ///
+    /// # Panics
+    /// When `packed` is not that of n codes, the rows are not among them, or they do not begin at a multiple
+    /// of 64.
+    pub fn write_rows(&self, (packed, n): (&[u8], usize), rows: Range<usize>, out: &mut [f32]) {
+        assert!(rows.start.is_multiple_of(INTERLEAVED), "rows from {}", rows.start);
+        // Codes are interleaved by 64, fewer at the end alone: other ends would cut a block.
+        assert!(rows.end == n || rows.end.is_multiple_of(INTERLEAVED), "rows to {}", rows.end);
         let mut rest = packed;
-        let mut part = vec![0.0; if self.runs.len() > 1 { n } else { 0 }];
+        let mut part = vec![0.0; if self.runs.len() > 1 { out.len() } else { 0 }];
         out.fill(0.0);
         for (i, (bytes, lookup)) in self.runs.iter().enumerate() {
             let (codes, after) = rest.split_at(n * bytes);
+            let codes = &codes[rows.start * bytes..rows.end * bytes];
             if i == 0 {
                 lookup.sums(codes, out);
             } else {
@@ -326,7 +394,6 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array2;
     use proptest::prelude::*;
     use vq_kernels::Draw;
 
@@ -335,6 +402,7 @@ mod tests {
         fn codes_come_back_and_sums_are_those_of_the_entries(
             widths in prop::collection::vec(prop_oneof![0_u32..9, Just(1)], 1..40),
             n in 0_usize..150,
+            from in 0_usize..3,
             seed in any::<u64>(),
         ) {
             let layout = Layout::new(&widths, &[Format::F32, Format::F16]);
@@ -354,7 +422,13 @@ mod tests {
             let mut packed = vec![0; n * layout.packed_bytes()];
             layout.pack(codes.view(), &mut packed);
             let mut sums = vec![9.0; n];
-            layout.sums(entry).write(&packed, &mut sums);
+            let tables = layout.sums(entry);
+            tables.write(&packed, &mut sums);
+            let cut = (64 * from).min(n / 64 * 64);
+            let mut parts = vec![9.0; n];
+            tables.write_rows((&packed, n), 0..cut, &mut parts[..cut]);
+            tables.write_rows((&packed, n), cut..n, &mut parts[cut..]);
+            prop_assert_eq!(&sums, &parts);
             for (i, (values, scalars)) in all.iter().enumerate() {
                 let entries = (0..dim).filter(|t| widths[*t] > 0).map(|t| entry(t, widths[t], values[t]));
                 prop_assert_eq!(sums[i], entries.sum::<f32>());
@@ -371,8 +445,9 @@ mod tests {
                 return Ok(());
             };
             prop_assert!(layout.code_bytes() <= bytes);
-            // Two runs may each leave a part of a byte.
-            prop_assert!(layout.code_bytes() + 2 > bytes || layout.runs()[0].bits == 8);
+            // One coordinate more moves the sum of two rounded lengths by a byte at most, so that none is left.
+            let all_wide = layout.runs() == [Run { first: 0, count: dim, bits: 8 }];
+            prop_assert!(layout.code_bytes() == bytes || all_wide);
         }
     }
 

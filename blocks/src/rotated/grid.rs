@@ -1,0 +1,524 @@
+//! Rows as multiples of vectors of levels.
+
+use super::levels::Cells;
+use super::{Format, Frame, Layout, Query, Run, Sums};
+use crate::contiguous;
+use crate::rate;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use std::ops::Range;
+use vq_kernels::distance::{dot, norm_sq};
+use vq_kernels::{Path, TopK};
+use vq_plugin_api::{Error, Metric, choices};
+
+choices! {
+    /// How a code stores its scalars.
+    pub enum Scalars { F32 = "f32", F16 = "f16" }
+}
+
+impl From<Scalars> for Format {
+    fn from(scalars: Scalars) -> Self {
+        match scalars {
+            Scalars::F32 => Format::F32,
+            Scalars::F16 => Format::F16,
+        }
+    }
+}
+
+/// What the vector of levels y that a code stands for is multiplied by, r being the row in the frame and ρ
+/// the cosine of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// ‖r‖/√d: the levels as they are.
+    Plain,
+    /// ‖r‖/‖y‖: as long as the row. Products are low by ρ.
+    Length,
+    /// ‖r‖/(‖y‖·ρ) = ‖r‖²/⟨r, y⟩: products are unbiased over the rotations (RaBitQ, Theorem 3.2; EDEN).
+    Unbiased,
+    /// ρ·‖r‖/‖y‖ = ⟨r, y⟩/‖y‖²: the multiple nearest to the row.
+    Nearest,
+}
+
+/// Whose squared norm estimates of distances count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormOf {
+    /// The row's, ‖r‖²: for products that are unbiased.
+    Row,
+    /// That of the multiple of y: estimates are the values of it. With products that are low, ‖r‖² would make the
+    /// near seem far.
+    Multiple,
+}
+
+/// The scalars of a code.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// ‖r‖.
+    pub norm: f64,
+    /// 1 − ρ²; 0 where it is not stored. Kept in place of a scale, for it holds more digits of ρ in few bits,
+    /// and all scales follow from it.
+    pub miss: f64,
+    /// The row is zero where others are of unit length.
+    zero: bool,
+}
+
+/// A row as ‖r‖, maybe ρ, and an index of a level for each coordinate of r = P·(x − c).
+#[derive(Clone, Debug)]
+pub struct Grid {
+    dim: usize,
+    layout: Layout,
+    /// The runs that have bits, with their levels.
+    runs: Vec<(Run, Vec<f32>)>,
+    angle: bool,
+}
+
+impl Grid {
+    /// Codes of `dim` coordinates at `bits_per_dim` bits each, all included, filled to the bit
+    /// ([`Layout::within`]); with 0 at `bits` for each coordinate and the scalars beside: the norm and, with
+    /// `angle`, ρ. `levels` gives the 2^bits levels of a width. `beside` bytes of a code are something else.
+    ///
+    /// # Errors
+    /// A rate that scalars leave nothing of, or that 8 bits each do not fill.
+    pub fn new(
+        dim: usize,
+        (bits_per_dim, bits): (f64, u32),
+        (scalars, angle): (Scalars, bool),
+        beside: usize,
+        levels: impl Fn(u32) -> Vec<f32>,
+    ) -> Result<Self, Error> {
+        let scalars = vec![Format::from(scalars); if angle { 2 } else { 1 }];
+        let layout = if bits_per_dim > 0.0 {
+            let bytes = rate::budget(dim, bits_per_dim);
+            let left = bytes.saturating_sub(beside);
+            let layout = Layout::within(dim, left, &scalars).ok_or_else(|| {
+                let all = format!("the {bytes} bytes of {bits_per_dim} bits/dim at d = {dim}");
+                Error::param("rate", format!("nothing is left of {all}"))
+            })?;
+            rate::fills(layout.code_bytes() + beside, dim, bits_per_dim)
+                .map_err(|reason| Error::param("rate", reason))?;
+            layout
+        } else {
+            Layout::uniform(dim, bits, &scalars)
+        };
+        let runs = layout.stored().map(|run| (run, levels(run.bits))).collect();
+        Ok(Grid { dim, layout, runs, angle })
+    }
+
+    /// Which coordinates have how many bits.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The runs that have bits, with their levels.
+    pub fn runs(&self) -> impl Iterator<Item = (Run, &[f32])> {
+        self.runs.iter().map(|(run, levels)| (*run, &levels[..]))
+    }
+
+    /// Writes the codes (n, code_bytes, or more) of `x` (n, d), whose indices `choose` writes, given r, ‖r‖
+    /// above 0 and, filled with 0, places for d indices. Then hands r, s·y with the
+    /// [`Plain`](Scale::Plain) scale and what is left of the code to `beside`. Under `Cosine` rows of zeros
+    /// are marked. Single-threaded.
+    ///
+    /// # Errors
+    /// Those of `choose`; rows that are not contiguous.
+    pub fn encode(
+        &self,
+        frame: &Frame,
+        metric: Metric,
+        x: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+        mut choose: impl FnMut(&[f32], f64, &mut [u16]),
+        mut beside: impl FnMut(&[f32], &[f32], &mut [u8]),
+    ) -> Result<(), Error> {
+        let mut values = vec![0; self.dim];
+        let mut y = vec![0.0; self.dim];
+        let z = frame.apply(x);
+        for ((x, z), code) in x.outer_iter().zip(z.outer_iter()).zip(codes.outer_iter_mut()) {
+            let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
+            let (code, rest) = code.split_at_mut(self.layout.code_bytes());
+            values.fill(0);
+            let norm = norm_sq(z).sqrt();
+            let mut scalars = [0.0; 2];
+            if norm > 0.0 {
+                choose(z, norm, &mut values);
+                self.levels(&values, &mut y);
+                let (inner, length_sq) = (dot(z, &y), norm_sq(&y));
+                let cosine_sq = inner * inner / (norm * norm * length_sq);
+                // Not above 1 but for rounding; no number where no level differs from 0.
+                let miss = if inner > 0.0 { (1.0 - cosine_sq).max(0.0) } else { 1.0 };
+                scalars = [norm as f32, miss as f32];
+            } else {
+                self.levels(&values, &mut y);
+            }
+            if metric == Metric::Cosine && x.iter().all(|x| *x == 0.0) {
+                scalars[0] = -scalars[0];
+            }
+            self.layout.write(&values, &scalars[..if self.angle { 2 } else { 1 }], code);
+            if !rest.is_empty() {
+                // As it will be read: what lies beside makes up for the rounding of the norm.
+                let stored = self.read(code, &mut values, &mut y);
+                let plain = self.factor(Scale::Plain, stored, 1.0) as f32;
+                y.iter_mut().for_each(|y| *y *= plain);
+                beside(z, &y, rest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows `scale·y` of `codes` (n, code_bytes) back in their space into `x` (n, d).
+    /// Single-threaded.
+    ///
+    /// # Errors
+    /// Rows that are not contiguous.
+    pub fn decode(
+        &self,
+        frame: &Frame,
+        scale: Scale,
+        codes: ArrayView2<'_, u8>,
+        x: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Error> {
+        let mut values = vec![0; self.dim];
+        let (mut rows, mut scales) = (Array2::zeros(x.raw_dim()), Vec::with_capacity(x.nrows()));
+        for (code, y) in codes.outer_iter().zip(rows.outer_iter_mut()) {
+            let (code, y) = (contiguous(code.to_slice())?, contiguous(y.into_slice())?);
+            let stored = self.read(code, &mut values, y);
+            scales.push(self.factor(scale, stored, norm_sq(y)) as f32);
+        }
+        frame.restore(rows.view(), &scales, x);
+        Ok(())
+    }
+
+    /// Adds `scale·y` of each of `codes` (n, code_bytes) to the rows `y` (n, d), which stay in the frame.
+    pub fn add_rows(&self, scale: Scale, codes: ArrayView2<'_, u8>, mut y: ArrayViewMut2<'_, f32>) {
+        let (mut values, mut levels) = (vec![0; self.dim], vec![0.0; self.dim]);
+        for (code, mut y) in codes.outer_iter().zip(y.outer_iter_mut()) {
+            let stored = self.read(&code.to_vec(), &mut values, &mut levels);
+            let factor = self.factor(scale, stored, norm_sq(&levels)) as f32;
+            y.iter_mut().zip(&levels).for_each(|(y, level)| *y += factor * level);
+        }
+    }
+
+    /// Reads a `code` (code_bytes): its indices into `values` (d), their levels into `y` (d).
+    pub fn read(&self, code: &[u8], values: &mut [u16], y: &mut [f32]) -> Stored {
+        let mut scalars = [0.0; 2];
+        self.layout.read(code, values, &mut scalars[..if self.angle { 2 } else { 1 }]);
+        self.levels(values, y);
+        Self::stored(&scalars)
+    }
+
+    /// Writes the indices of the levels nearest to `factor` times each coordinate of `z` (d) that has bits into
+    /// `to` (d), found by the `cells` of the runs' levels.
+    pub fn nearest(&self, cells: &[Cells], z: &[f32], factor: f32, to: &mut [u16]) {
+        for ((run, _), cells) in self.runs.iter().zip(cells) {
+            cells.nearest(&z[run.range()], factor, &mut to[run.range()]);
+        }
+    }
+
+    /// Writes the levels of `values` (d) into `y` (d), 0 where there are no bits.
+    fn levels(&self, values: &[u16], y: &mut [f32]) {
+        let coded = self.runs.last().map_or(0, |(run, _)| run.range().end);
+        y[coded..].fill(0.0);
+        for (run, levels) in &self.runs {
+            let (values, y) = (&values[run.range()], &mut y[run.range()]);
+            Path::fastest().run(
+                #[inline(always)]
+                || {
+                    let last = levels.len() - 1;
+                    for (y, value) in y.iter_mut().zip(values) {
+                        *y = levels[usize::from(*value) & last];
+                    }
+                },
+            );
+        }
+    }
+
+    fn stored(scalars: &[f32]) -> Stored {
+        let norm = f64::from(scalars[0]);
+        let miss = scalars.get(1).map_or(0.0, |miss| f64::from(*miss).clamp(0.0, 1.0));
+        Stored { norm: norm.abs(), miss, zero: norm < 0.0 }
+    }
+
+    /// The multiple of y, ‖y‖² being `length_sq`.
+    #[must_use]
+    pub fn factor(&self, scale: Scale, Stored { norm, miss, .. }: Stored, length_sq: f64) -> f64 {
+        let cosine = (1.0 - miss).sqrt();
+        if scale != Scale::Plain && (cosine == 0.0 || length_sq == 0.0) {
+            return 0.0; // says nothing of the row
+        }
+        match scale {
+            Scale::Plain => norm / (self.dim as f64).sqrt(),
+            Scale::Length => norm / length_sq.sqrt(),
+            Scale::Unbiased => norm / (length_sq.sqrt() * cosine),
+            Scale::Nearest => norm * cosine / length_sq.sqrt(),
+        }
+    }
+
+    /// Bytes per code of what [`pack`](Self::pack) makes; with `bounds` those for bounds, too.
+    #[must_use]
+    pub fn packed_bytes(&self, bounds: bool) -> usize {
+        self.layout.scanned_bytes() + 4 * (2 + usize::from(bounds))
+    }
+
+    /// Packs a block `codes` (n, code_bytes) into `packed` for a [`Scan`]: indices, then for each code the
+    /// factor, the squared norm, and with `deviations` the half-width of a bound for queries of norm 1: that many times
+    /// ‖r‖·√((1 − ρ²)/ρ²).
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn pack(
+        &self,
+        frame: &Frame,
+        scale: Scale,
+        norm_of: NormOf,
+        deviations: Option<f64>,
+        codes: ArrayView2<'_, u8>,
+        packed: &mut [u8],
+    ) {
+        let n = codes.nrows();
+        let bounds = deviations.is_some();
+        assert_eq!(packed.len(), n * self.packed_bytes(bounds), "length of {n} packed codes");
+        let (indices, columns) = packed.split_at_mut(n * self.layout.scanned_bytes());
+        let columns = columns.as_chunks_mut::<4>().0;
+        let mut y = vec![0.0; self.dim];
+        self.layout.pack_values(codes, indices, |i, values, scalars| {
+            self.levels(values, &mut y);
+            let stored = Self::stored(scalars);
+            let Stored { norm, miss, zero } = stored;
+            // ⟨q, x⟩ = (‖q‖² − ‖q − x‖²)/2 of a zero row: as if it were longer by the unit that the others have.
+            let length_sq = norm_sq(&y);
+            let factor = self.factor(scale, stored, length_sq);
+            let row_sq = match norm_of {
+                NormOf::Row => norm * norm + if zero { frame.unit_sq() } else { 0.0 },
+                NormOf::Multiple => factor * factor * length_sq,
+            };
+            columns[i] = (factor as f32).to_le_bytes();
+            columns[n + i] = (row_sq as f32).to_le_bytes();
+            if let Some(deviations) = deviations {
+                let off = if miss < 1.0 { (miss / (1.0 - miss)).sqrt() } else { 0.0 };
+                columns[2 * n + i] = ((off * deviations * norm) as f32).to_le_bytes();
+            }
+        });
+    }
+
+    /// The tables of a query for codes that [`pack`](Self::pack) packed.
+    #[must_use]
+    pub fn scan(&self, query: Query, metric: Metric, bounds: bool) -> Scan {
+        let levels = |t: usize, _: u32, v: u16| {
+            let run = self.runs.partition_point(|(run, _)| run.range().end <= t);
+            self.runs[run].1[usize::from(v)] * query.z[t]
+        };
+        let sums = (self.layout.scanned_bytes(), self.layout.sums(levels));
+        Scan { query, sums, beside: None, metric, bounds }
+    }
+}
+
+/// A query to scan packed codes with: an estimate takes the sum of a code's entries times its factor, and its
+/// squared norm.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    query: Query,
+    /// Bytes of indices per code, and tables.
+    sums: (usize, Sums),
+    beside: Option<(usize, Sums)>,
+    metric: Metric,
+    bounds: bool,
+}
+
+/// Codes whose estimates are computed at a time; a multiple of what is interleaved.
+const STEP: usize = 1024;
+
+impl Scan {
+    /// The query in the frame.
+    #[must_use]
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Adds the sums of indices of `bytes` per code, packed by a layout of its own behind what
+    /// [`Grid::pack`] makes, and then, for each code, the factor of its sum.
+    #[must_use]
+    pub fn and(mut self, bytes: usize, sums: Sums) -> Self {
+        self.beside = Some((bytes, sums));
+        self
+    }
+
+    /// Writes the estimates of a block of n packed codes, and where it is wanted their bounds, both (n).
+    /// Single-threaded, O(n · d).
+    ///
+    /// # Panics
+    /// When `packed` is not that of n codes.
+    pub fn score(&self, packed: &[u8], estimates: &mut [f32], mut bounds: Option<&mut [f32]>) {
+        let n = estimates.len();
+        let mut scratch = vec![0.0; STEP.min(n)];
+        for first in (0..n).step_by(STEP) {
+            let rows = first..n.min(first + STEP);
+            let bounds = bounds.as_deref_mut().map(|bounds| &mut bounds[rows.clone()]);
+            self.score_rows((packed, n), rows.clone(), &mut estimates[rows], bounds, &mut scratch);
+        }
+    }
+
+    /// The `k` nearest of a block of `n` packed codes as (estimate, row), best first, of equal ones the lower
+    /// row; all where n < k. Single-threaded, O(n · d).
+    ///
+    /// # Panics
+    /// When `packed` is not that of n codes, or n is beyond 2^32 − 1.
+    #[must_use]
+    pub fn top_k(&self, packed: &[u8], n: usize, k: usize) -> Vec<(f32, u64)> {
+        assert!(u32::try_from(n).is_ok(), "rows of a block fit 32 bits");
+        let mut top = TopK::new(k.min(n));
+        let (mut estimates, mut scratch) = (vec![0.0; STEP.min(n)], vec![0.0; STEP.min(n)]);
+        let least = self.metric == Metric::L2;
+        for first in (0..n).step_by(STEP) {
+            let rows = first..n.min(first + STEP);
+            let estimates = &mut estimates[..rows.len()];
+            self.score_rows((packed, n), rows, estimates, None, &mut scratch);
+            if least {
+                estimates.iter_mut().for_each(|estimate| *estimate = 0.0 - *estimate);
+            }
+            top.push_row(first as u32, estimates);
+        }
+        let estimate = |score: f32| if least { 0.0 - score } else { score };
+        top.into_sorted().into_iter().map(|(score, row)| (estimate(score), row.into())).collect()
+    }
+
+    fn score_rows(
+        &self,
+        (packed, n): (&[u8], usize),
+        rows: Range<usize>,
+        estimates: &mut [f32],
+        bounds: Option<&mut [f32]>,
+        scratch: &mut [f32],
+    ) {
+        let columns = 2 + usize::from(self.bounds);
+        let (bytes, sums) = &self.sums;
+        let (indices, rest) = packed.split_at(n * bytes);
+        let (numbers, rest) = rest.split_at(n * columns * 4);
+        let column = |j: usize| &numbers.as_chunks::<4>().0[j * n..][rows.clone()];
+        sums.write_rows((indices, n), rows.clone(), estimates);
+        for (estimate, factor) in estimates.iter_mut().zip(column(0)) {
+            *estimate *= f32::from_le_bytes(*factor);
+        }
+        if let Some((bytes, sums)) = &self.beside {
+            let (indices, factors) = rest.split_at(n * bytes);
+            let part = &mut scratch[..rows.len()];
+            sums.write_rows((indices, n), rows.clone(), part);
+            let factors = &factors.as_chunks::<4>().0[rows.clone()];
+            for ((estimate, sum), factor) in estimates.iter_mut().zip(part).zip(factors) {
+                *estimate += *sum * f32::from_le_bytes(*factor);
+            }
+        }
+        Path::fastest().run(
+            #[inline(always)]
+            || {
+                for (estimate, norm_sq) in estimates.iter_mut().zip(column(1)) {
+                    let norm_sq = f64::from(f32::from_le_bytes(*norm_sq));
+                    *estimate = self.query.estimate(f64::from(*estimate), norm_sq);
+                }
+            },
+        );
+        if let Some(bounds) = bounds {
+            for (bound, width) in bounds.iter_mut().zip(column(2)) {
+                let width = f64::from(f32::from_le_bytes(*width));
+                *bound = self.query.half_width(width * self.query.norm);
+            }
+        }
+    }
+}
+
+/// A method whose estimates are those of a [`Scan`]; [`scan_by_grid!`](crate::scan_by_grid) makes a scorer and
+/// a search of it.
+pub trait ByGrid {
+    /// True if there are bounds.
+    const BOUNDED: bool = false;
+
+    /// Bytes per code of a packed block.
+    fn scan_bytes(&self) -> usize;
+
+    /// Packs a block `codes` (n, code_bytes) into `packed` for [`scan`](Self::scan).
+    ///
+    /// # Errors
+    /// As the method says.
+    fn pack_block(&self, codes: ArrayView2<'_, u8>, packed: &mut [u8]) -> Result<(), Error>;
+
+    /// The scan for the query `q` (d).
+    ///
+    /// # Errors
+    /// As the method says.
+    fn scan(&self, q: &[f32]) -> Result<Scan, Error>;
+}
+
+/// Implements [`Scorer`](vq_plugin_api::Scorer) and [`Search`](vq_plugin_api::Search) for a method that is
+/// [`ByGrid`]; the search ranks the scorer's estimates.
+#[macro_export]
+macro_rules! scan_by_grid {
+    ($method:ty) => {
+        impl $crate::vq_plugin_api::Scorer for $method {
+            type Query = $crate::rotated::Scan;
+            const PACKED: bool = true;
+            const BOUNDS: bool = <$method as $crate::rotated::ByGrid>::BOUNDED;
+
+            fn packed_bytes(&self) -> usize {
+                $crate::rotated::ByGrid::scan_bytes(self)
+            }
+
+            fn pack(
+                &self,
+                codes: $crate::vq_plugin_api::ndarray::ArrayView2<'_, u8>,
+                mut packed: $crate::vq_plugin_api::ndarray::ArrayViewMut2<'_, u8>,
+                _: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                let packed = $crate::contiguous(packed.as_slice_mut())?;
+                $crate::rotated::ByGrid::pack_block(self, codes, packed)
+            }
+
+            fn query(
+                &self,
+                query: $crate::vq_plugin_api::ndarray::ArrayView1<'_, f32>,
+                _: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<$crate::rotated::Scan, $crate::vq_plugin_api::Error> {
+                $crate::rotated::ByGrid::scan(self, &query.to_vec())
+            }
+
+            fn score(
+                &self,
+                query: &$crate::rotated::Scan,
+                codes: $crate::vq_plugin_api::ndarray::ArrayView2<'_, u8>,
+                estimates: &mut [f32],
+                bounds: ::std::option::Option<&mut [f32]>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                query.score($crate::contiguous(codes.to_slice())?, estimates, bounds);
+                ::std::result::Result::Ok(())
+            }
+        }
+
+        impl $crate::vq_plugin_api::Search for $method {
+            const RANKS_ESTIMATES: bool = true;
+
+            fn packed_bytes(&self, n: usize) -> usize {
+                n * $crate::rotated::ByGrid::scan_bytes(self)
+            }
+
+            fn pack(
+                &self,
+                codes: $crate::vq_plugin_api::ndarray::ArrayView2<'_, u8>,
+                packed: &mut [u8],
+                _: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                $crate::rotated::ByGrid::pack_block(self, codes, packed)
+            }
+
+            fn search(
+                &self,
+                queries: $crate::vq_plugin_api::ndarray::ArrayView2<'_, f32>,
+                codes: $crate::vq_plugin_api::Packed<'_>,
+                hits: $crate::vq_plugin_api::Hits<'_>,
+                _: &$crate::vq_plugin_api::Context<'_>,
+            ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
+                let k = hits.k();
+                hits.fill_each(queries, |query| {
+                    let scan = $crate::rotated::ByGrid::scan(self, &query.to_vec())?;
+                    ::std::result::Result::Ok(scan.top_k(codes.bytes, codes.n, k))
+                })
+            }
+        }
+    };
+}
