@@ -281,7 +281,7 @@ fn described() -> LibraryDescription {
         needs_training: true,
         deterministic: true,
         thread_safe: true,
-        has_scorer: false,
+        extensions: Vec::new(),
         params: Vec::new(),
     };
     LibraryDescription { sdk: text(), abi: (1, 0), layout_checked: false, methods: vec![method] }
