@@ -1,7 +1,5 @@
 //! What product quantization promises, asked through the C table as the host asks it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
-
 use ndarray::Array2;
 use vq_plugin_api::testing::{self, Subject, calling, config, gaussian, l2_sq};
 use vq_plugin_api::{ErrorKind, Metric, Space};
