@@ -414,14 +414,14 @@ mod tests {
     }
 
     #[test]
-    fn the_minimal_methods_are_as_short_as_promised() {
+    fn the_methods_of_the_templates_with_model_and_scorer_stay_short() {
         let lines = |templates: &[Template], name: &str| {
             let found = templates.iter().find(|(path, _)| path.ends_with(name));
             found.expect("the method's file").1.lines().count()
         };
-        assert!(lines(RUST, "lib.rs") < 75);
-        assert!(lines(C, ".c") < 175);
-        assert!(lines(CPP, ".cpp") < 175);
+        assert!(lines(RUST, "lib.rs") < 110);
+        assert!(lines(C, ".c") < 210);
+        assert!(lines(CPP, ".cpp") < 210);
     }
 
     #[test]
