@@ -259,8 +259,8 @@ impl Grid {
     }
 
     /// Packs a block `codes` (n, code_bytes) into `packed` for a [`Scan`]: indices, then for each code the
-    /// factor, the squared norm, and with `deviations` the half-width of a bound for queries of norm 1: that many times
-    /// ‖r‖·√((1 − ρ²)/ρ²).
+    /// factor, the squared norm, and with `deviations` the half-width of a bound for queries of norm 1, which
+    /// is that many times ‖r‖·√((1 − ρ²)/ρ²).
     ///
     /// # Panics
     /// When the shapes disagree.
@@ -283,18 +283,19 @@ impl Grid {
             self.levels(values, &mut y);
             let stored = Self::stored(scalars);
             let Stored { norm, miss, zero } = stored;
-            // ⟨q, x⟩ = (‖q‖² − ‖q − x‖²)/2 of a zero row: as if it were longer by the unit that the others have.
             let length_sq = norm_sq(&y);
             let factor = self.factor(scale, stored, length_sq);
             let row_sq = match norm_of {
+                // ⟨q, x⟩ = (‖q‖² − ‖q − x‖²)/2 of a zero row: as if it were longer by the unit that others have.
                 NormOf::Row => norm * norm + if zero { frame.unit_sq() } else { 0.0 },
                 NormOf::Multiple => factor * factor * length_sq,
             };
             columns[i] = (factor as f32).to_le_bytes();
             columns[n + i] = (row_sq as f32).to_le_bytes();
             if let Some(deviations) = deviations {
-                let off = if miss < 1.0 { (miss / (1.0 - miss)).sqrt() } else { 0.0 };
-                columns[2 * n + i] = ((off * deviations * norm) as f32).to_le_bytes();
+                // A code that says nothing of the direction is off by ‖r‖ at most.
+                let off = if miss < 1.0 { deviations * (miss / (1.0 - miss)).sqrt() } else { 1.0 };
+                columns[2 * n + i] = ((off * norm) as f32).to_le_bytes();
             }
         });
     }
