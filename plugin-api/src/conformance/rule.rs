@@ -49,7 +49,7 @@ pub(crate) enum Depth {
 pub const SURVIVES: &str = "survives";
 /// The rule of a method that did not come back; only a parent process can say so.
 pub const TERMINATES: &str = "terminates";
-/// The rule of a method that does otherwise in another process; a parent process compares [`Print`]s.
+/// The rule of a method that does otherwise in another process; a parent process compares [`Print`](super::Print)s.
 pub const ACROSS: &str = "deterministic-across-processes";
 /// The rule of a method that a run would not record as `ok` and proven; a parent process measures it.
 pub const AS_IN_RUN: &str = "measured-as-in-run";
