@@ -47,22 +47,27 @@ pub fn lloyd_max(bits: u32) -> Vec<f32> {
     positive.clone().rev().map(|level| -level).chain(positive).collect()
 }
 
-/// Levels in ascending order, ready to find the one nearest to a number.
-///
-/// The range of the cells' ends is cut into slots so narrow that none has two ends.
+/// Levels in ascending order, ready to find the one nearest to a number: by counting the ends of cells that
+/// are not above it, of up to 16 levels; of more by a table of slots so narrow that none has two ends.
 #[derive(Clone, Debug)]
 pub struct Cells {
+    ends: Vec<f32>,
+    table: Option<Box<Table>>,
+}
+
+/// Slots over the range of the ends. Levels that lie closer than a slot is wide share it with a neighbour and
+/// are never chosen; those of normal numbers do not.
+const SLOTS: usize = 2048;
+
+#[derive(Clone, Debug)]
+struct Table {
     low: f32,
     per_unit: f32,
     /// Ends before the slot.
-    before: Vec<u32>,
+    before: [u32; SLOTS],
     /// The end in the slot; infinite without one.
-    end: Vec<f32>,
+    end: [f32; SLOTS],
 }
-
-/// Slots of any levels, at most. Levels that lie closer than a slot is wide share it with a neighbour and
-/// are never chosen.
-const SLOTS: usize = 1 << 13;
 
 impl Cells {
     /// Of at least two `levels`, ascending. A cell's end is the mean of two levels, in f32.
@@ -73,25 +78,8 @@ impl Cells {
     pub fn new(levels: &[f32]) -> Self {
         assert!(levels.len() > 1 && levels.is_sorted(), "levels in ascending order");
         let ends: Vec<f32> = levels.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
-        let (low, high) = (ends[0], ends[ends.len() - 1]);
-        let mut slots = 4 * levels.len();
-        loop {
-            let span = (high - low).max(f32::MIN_POSITIVE);
-            let per_unit = ((slots - 2) as f32 / span).min(f32::MAX);
-            let mut cells =
-                Cells { low, per_unit, before: vec![0; slots], end: vec![f32::INFINITY; slots] };
-            let place = |x: f32| slot(x, low, per_unit, slots);
-            let apart = ends.windows(2).all(|pair| place(pair[0]) < place(pair[1]));
-            if apart || slots >= SLOTS {
-                for end in &ends {
-                    let at = place(*end);
-                    cells.end[at] = *end;
-                    cells.before[at + 1..].iter_mut().for_each(|before| *before += 1);
-                }
-                return cells;
-            }
-            slots *= 2;
-        }
+        let table = (![1, 3, 7, 15].contains(&ends.len())).then(|| Box::new(Table::new(&ends)));
+        Cells { ends, table }
     }
 
     /// Writes the index of the level nearest to each of `x` (n) times `factor` into `to` (n); the upper of
@@ -99,24 +87,58 @@ impl Cells {
     pub fn nearest(&self, x: &[f32], factor: f32, to: &mut [u16]) {
         Path::fastest().run(
             #[inline(always)]
-            || {
-                let (before, end) = (&self.before[..], &self.end[..self.before.len()]);
-                for (to, x) in to.iter_mut().zip(x) {
-                    let x = x * factor;
-                    let at = slot(x, self.low, self.per_unit, before.len());
-                    *to = (before[at] + u32::from(x >= end[at])) as u16;
-                }
+            || match &self.table {
+                Some(table) => table.nearest(x, factor, to),
+                None => match self.ends.len() {
+                    1 => count::<1>(&self.ends, x, factor, to),
+                    3 => count::<3>(&self.ends, x, factor, to),
+                    7 => count::<7>(&self.ends, x, factor, to),
+                    _ => count::<15>(&self.ends, x, factor, to),
+                },
             },
         );
     }
 }
 
-/// The slot of `x`: the first for what lies below `low`.
 #[inline(always)]
-fn slot(x: f32, low: f32, per_unit: f32, slots: usize) -> usize {
-    // The first end lies in slot 1, so that nothing below it is in its slot by being cut off.
-    let at = ((x - low) * per_unit + 1.0).max(0.0);
-    (at as u32 as usize).min(slots - 1)
+fn count<const N: usize>(ends: &[f32], x: &[f32], factor: f32, to: &mut [u16]) {
+    let ends: &[f32; N] = ends.try_into().expect("as many as were counted");
+    for (to, x) in to.iter_mut().zip(x) {
+        let x = x * factor;
+        *to = ends.iter().map(|end| i32::from(x >= *end)).sum::<i32>() as u16;
+    }
+}
+
+impl Table {
+    fn new(ends: &[f32]) -> Self {
+        let (low, high) = (ends[0], ends[ends.len() - 1]);
+        let per_unit = (SLOTS - 2) as f32 / (high - low).max(f32::MIN_POSITIVE);
+        let per_unit = per_unit.min(f32::MAX);
+        let mut table = Table { low, per_unit, before: [0; SLOTS], end: [f32::INFINITY; SLOTS] };
+        for end in ends {
+            let at = table.slot(*end);
+            table.end[at] = *end;
+            table.before[at + 1..].iter_mut().for_each(|before| *before += 1);
+        }
+        table
+    }
+
+    /// The slot of `x`: the first for what lies below all ends, so that nothing there is cut off into the slot
+    /// of an end.
+    #[inline(always)]
+    fn slot(&self, x: f32) -> usize {
+        let at = ((x - self.low) * self.per_unit + 1.0).max(0.0).min((SLOTS - 1) as f32);
+        at as i32 as usize & (SLOTS - 1)
+    }
+
+    #[inline(always)]
+    fn nearest(&self, x: &[f32], factor: f32, to: &mut [u16]) {
+        for (to, x) in to.iter_mut().zip(x) {
+            let x = x * factor;
+            let at = self.slot(x);
+            *to = (self.before[at] + u32::from(x >= self.end[at])) as u16;
+        }
+    }
 }
 
 /// Positive Lloyd–Max levels of N(0,1) for 1, 2, … 8 bits, one after another: the zeros of the conditions

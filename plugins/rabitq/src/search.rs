@@ -4,6 +4,8 @@
 //! 3.1). Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that
 //! one scale t suits all: t·z has coordinates of deviation 1.
 
+use std::ops::Range;
+
 use vq_blocks::rotated::Grid;
 use vq_blocks::rotated::levels::uniform_step;
 use vq_kernels::Path;
@@ -38,30 +40,46 @@ impl Widths {
 
 /// One scale for all rows: t = √d/‖r‖, at which the coordinates of a row have the deviation 1 that the steps
 /// are made for. The paper's library takes the mean of the best scales of 100 random rows instead.
-pub struct Fast(Widths);
+pub struct Fast(Vec<Even>);
+
+/// Coordinates of one width.
+struct Even {
+    range: Range<usize>,
+    /// 1/step.
+    inverse: f32,
+    /// 2^(B−1): the index of the first cell above 0.
+    half: f32,
+}
 
 impl Fast {
     /// For the widths of `grid`.
     #[must_use]
     pub fn new(grid: &Grid) -> Self {
-        Fast(Widths::of(grid))
+        let even = grid.runs().map(|(run, _)| Even {
+            range: run.first..run.first + run.count,
+            inverse: (1.0 / uniform_step(run.bits)) as f32,
+            half: (1 << (run.bits - 1)) as f32,
+        });
+        Fast(even.collect())
     }
 
     /// Writes the indices of the row `z` (d) of norm `norm`: of two cells a coordinate on their boundary
     /// belongs to the upper. O(d), no allocation.
     pub fn round(&self, z: &[f32], norm: f64, to: &mut [u16]) {
         let t = ((z.len() as f64).sqrt() / norm) as f32;
-        let Widths { inverse, half, .. } = &self.0;
-        Path::fastest().run(
-            #[inline(always)]
-            || {
-                for (((to, z), inverse), half) in to.iter_mut().zip(z).zip(inverse).zip(half) {
-                    let half = f32::from(*half);
-                    let cell = (z * t * inverse).floor().max(-half).min(half - 1.0) + half;
-                    *to = cell as i32 as u16;
-                }
-            },
-        );
+        for Even { range, inverse, half } in &self.0 {
+            let (z, to, half) = (&z[range.clone()], &mut to[range.clone()], *half);
+            let factor = (t * inverse).min(f32::MAX);
+            Path::fastest().run(
+                #[inline(always)]
+                || {
+                    for (to, z) in to.iter_mut().zip(z) {
+                        let cell = (z * factor).floor().max(-half).min(half - 1.0) + half;
+                        *to = cell as i32 as u16;
+                    }
+                },
+            );
+        }
     }
 }
 
@@ -162,13 +180,18 @@ impl Sweep {
         if self.top.iter().any(|top| *top > 0.0) {
             self.seek(((z.len() as f64).sqrt() / norm) as f32);
         }
-        let cells = self.scaled.iter().zip(&self.top);
-        for ((to, (scaled, top)), (z, half)) in
-            to[..coded].iter_mut().zip(cells).zip(z.iter().zip(&self.widths.half))
-        {
-            let c = cell(*scaled, self.best.t, *top) as i32 as u16;
-            *to = if *z >= 0.0 { half + c } else { half - 1 - c };
-        }
+        let (cells, t) = (self.scaled.iter().zip(&self.top), self.best.t);
+        let signs = z.iter().zip(&self.widths.half);
+        Path::fastest().run(
+            #[inline(always)]
+            || {
+                for ((to, (scaled, top)), (z, half)) in to[..coded].iter_mut().zip(cells).zip(signs)
+                {
+                    let c = cell(*scaled, t, *top) as i32 as u16;
+                    *to = if *z >= 0.0 { half + c } else { half - 1 - c };
+                }
+            },
+        );
         for i in &self.best.moves {
             let i = *i as usize;
             if z[i] >= 0.0 { to[i] += 1 } else { to[i] -= 1 }
@@ -189,7 +212,7 @@ impl Sweep {
         }
         self.open.sort_by(|a, b| a.2.total_cmp(&b.2));
         // Finding the moves of an interval takes a pass over all coordinates.
-        let few = 16.0 + self.scaled.len() as f64 / 16.0;
+        let few = 8.0 + self.scaled.len() as f64 / 48.0;
         while let Some((low, high, most)) = self.open.pop() {
             if most * (1.0 + ROUNDING) < self.best.cosine_sq || high.moved == low.moved {
                 continue;
@@ -231,16 +254,29 @@ impl Sweep {
 
     /// All points from `low` to `high`, move by move.
     fn sweep(&mut self, low: &Point, high: &Point) {
-        self.moves.clear();
-        for (i, (scaled, top)) in self.scaled.iter().zip(&self.top).enumerate() {
-            let (from, to) = (cell(*scaled, low.t, *top), cell(*scaled, high.t, *top));
-            let mut l = from;
-            while l < to {
-                l += 1.0;
-                let t = f64::from(l) * self.step[i] / f64::from(self.size[i]);
-                self.moves.push((t, i as u32));
-            }
-        }
+        let Sweep { scaled, size, step, top, moves, .. } = self;
+        moves.clear();
+        Path::fastest().run(
+            #[inline(always)]
+            || {
+                let lanes = scaled.as_chunks::<LANES>().0.iter().zip(top.as_chunks::<LANES>().0);
+                for (first, (scaled, top)) in (0..).step_by(LANES).zip(lanes) {
+                    let at = |t| std::array::from_fn(|i| cell(scaled[i], t, top[i]));
+                    let (from, to): ([f32; LANES], [f32; LANES]) = (at(low.t), at(high.t));
+                    if from == to {
+                        continue;
+                    }
+                    for lane in 0..LANES {
+                        let (i, mut l) = (first + lane, from[lane]);
+                        while l < to[lane] {
+                            l += 1.0;
+                            let t = f64::from(l) * step[i] / f64::from(size[i]);
+                            moves.push((t, i as u32));
+                        }
+                    }
+                }
+            },
+        );
         self.moves.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let (mut n, mut s, mut best) = (low.n, low.s, None);
         for (count, (t, i)) in (1..).zip(&self.moves) {
