@@ -40,7 +40,7 @@ impl Rabitq {
 
 impl Quantizer for Rabitq {
     type Params = RabitqParams;
-    const METHOD: Method = Method::new("rabitq", "RaBitQ")
+    const METHOD: Method = Method::new("rabitq1", "RaBitQ, 1 bit")
         .version(env!("CARGO_PKG_VERSION"))
         .description(env!("CARGO_PKG_DESCRIPTION"))
         .paper("Gao, Long, RaBitQ, 2024")

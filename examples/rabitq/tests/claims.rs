@@ -4,7 +4,7 @@ use vq_kernels::Draw;
 use vq_kernels::distance::l2_sq;
 use vq_plugin_api::ndarray::Array2;
 use vq_plugin_api::{Context, Metric, Quantizer, Scorer, Space, conformance};
-use vq_rabitq::{Rabitq, RabitqParams};
+use vq_rabitq1::{Rabitq, RabitqParams};
 
 const D: usize = 128;
 const N: usize = 400;
@@ -30,7 +30,7 @@ fn codes(rabitq: &Rabitq, x: &Array2<f32>, ctx: &Context) -> Array2<u8> {
 
 #[test]
 fn the_law_for_every_plugin_is_kept() {
-    conformance::check(vq_rabitq::plugin()).assert_clean();
+    conformance::check(vq_rabitq1::plugin()).assert_clean();
 }
 
 /// The decoded row is nearest among multiples of o̅: its squared error is 1 − ⟨o̅, o⟩², whose mean at
