@@ -93,14 +93,16 @@ fn a_terminal_that_changes_its_size_keeps_every_result() {
 
 #[test]
 fn data_is_prepared_under_a_bar_in_run_and_plan() {
-    for verb in ["run", "plan"] {
+    // A plan seeks no neighbours.
+    for (verb, stage) in [("run", "gauss: find neighbours"), ("plan", "gauss: read base")] {
         let site = site("[1]");
         // Long enough to be seen.
         let text = sweep("[1]", METHODS).replace("n = 600", "n = 120000");
         site.write("s.toml", &text.replace("hold_out = 20", "hold_out = 500"));
         let seen =
             Terminal::vq(&site, &[verb, "s.toml", "--only", "bits=4"], (80, 24)).expect_code(0);
-        assert!(seen.bytes().contains("gauss: find neighbours"), "{verb}: {}", seen.bytes());
+        assert!(seen.bytes().contains(stage), "{verb}: {}", seen.bytes());
+        assert_eq!(seen.bytes().contains("find neighbours"), verb == "run", "{}", seen.bytes());
         assert!(!seen.bytes().contains("  :"), "{verb}: {}", seen.bytes());
         assert!(!seen.all().contains("find neighbours"), "{}", seen.all());
         assert!(!site.vq(&["plan", "s.toml"]).expect_code(0).stderr.contains("preparing"));
