@@ -18,7 +18,7 @@ first_rows "$rows" > $out/sample.f16bin
 first_rows 50 > $out/queries.f16bin
 
 "$host" run compare.toml --plugin-dir . --cache-dir $out/cache > $out/run.txt || { cat $out/run.txt; exit 1; }
-"$host" results $out/compare.db --format csv --metric relative_error > $out/results.csv
+"$host" results $out/compare.db --format csv --columns relative_error > $out/results.csv
 
 # Method, relative error, settings: columns 2, last and 3. Cells that are not ok have no error and fail below.
 awk -F, 'NR > 1 { print $2, $NF, $3 }' $out/results.csv | sort > $out/cells.txt

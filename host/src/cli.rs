@@ -92,7 +92,7 @@ const NEW_EXAMPLES: &str = "Examples:
 const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db
   vq-host results results/first-look.db --method METHOD --best
-  vq-host results results/first-look.db --metric mse,recall@10 --sort mse
+  vq-host results results/first-look.db --columns mse,recall@10 --sort mse
   vq-host results results/first-look.db --outcome failed --verbose
   vq-host results results/first-look.db --format csv > results.csv";
 
