@@ -7,7 +7,7 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, Slice};
 use vq_kernels::Draw;
 use vq_kernels::distance::{dot, l2_sq, norm_sq};
 use vq_plugin_api::{Context, GridRequest, GridSink, Metric, Quantizer, Scorer, Space};
@@ -61,6 +61,50 @@ pub fn estimates<Q: Scorer>(
         made.score(&query, packed.view(), estimates.into_slice().unwrap(), bounds).unwrap();
     }
     found
+}
+
+/// That any batch of rows has the same codes, another seed has others, and a loaded model encodes,
+/// decodes and estimates as the saved one does; one that is cut is refused.
+pub fn batches_seeds_and_models<Q: Scorer>(params: Q::Params)
+where
+    Q::Params: Clone,
+{
+    let x = gaussian(700, 13, 2) + 3.0;
+    let made: Q = fitted(params.clone(), Metric::L2, &x, 5);
+    let all = codes(&made, x.view());
+    for rows in [1, 7, 129] {
+        let last = Slice::from(-rows..);
+        let some = codes(&made, x.slice_axis(Axis(0), last));
+        assert_eq!(some, all.slice_axis(Axis(0), last));
+    }
+    let other: Q = fitted(params.clone(), Metric::L2, &x, 6);
+    assert_ne!(codes(&other, x.view()), all);
+    let mut loaded = Q::create(params, Space { dim: 13, metric: Metric::L2 }).unwrap();
+    let model = made.save().unwrap();
+    loaded.load(&model).unwrap();
+    assert_eq!(codes(&loaded, x.view()), all);
+    assert_eq!(decoded(&loaded, &all, 13), decoded(&made, &all, 13));
+    let queries = x.slice_axis(Axis(0), Slice::from(..9));
+    assert_eq!(estimates(&loaded, queries, &all), estimates(&made, queries, &all));
+    assert!(loaded.load(&model[..model.len() - 1]).is_err());
+}
+
+/// Data (n, 12) to train on that is hardly data: one row, a constant dimension, zeros, one row many
+/// times, huge, tiny and far from the origin.
+#[must_use]
+pub fn degenerate() -> [Array2<f32>; 7] {
+    let plain = gaussian(300, 12, 3);
+    let mut constant = plain.clone();
+    constant.column_mut(4).fill(7.0);
+    [
+        plain.slice_axis(Axis(0), Slice::from(..1)).to_owned(),
+        constant,
+        Array2::zeros((40, 12)),
+        Array2::from_elem((40, 12), -3.5e37),
+        plain.mapv(|x| x * 1e30),
+        plain.mapv(|x| x * 1e-30),
+        plain.mapv(|x| 1e6 + x),
+    ]
 }
 
 /// ‖x − x̂‖²/‖x‖² over the rows.

@@ -4,7 +4,8 @@
 
 use ndarray::{Array2, Axis, Slice, arr2};
 use vq_blocks::rotated::testing::{
-    Mean, Products, codes, decoded, error_of, estimates, fitted, gaussian, products, proposals,
+    Mean, Products, batches_seeds_and_models, codes, decoded, degenerate, error_of, estimates,
+    fitted, gaussian, products, proposals,
 };
 use vq_blocks::rotated::{Centring, Scalars, Turn};
 use vq_kernels::distance::{dot, l2_sq, norm_sq};
@@ -214,46 +215,18 @@ fn f16_scalars_cost_no_more_than_they_round() {
 
 #[test]
 fn batches_change_nothing_seeds_do_and_a_loaded_model_is_the_saved_one() {
-    let x = gaussian(700, 13, 2) + 3.0;
     for params in [
         with_bits(1, Seek::Exact),
         RabitqParams { center: Centring::Mean, ..with_bits(5, Seek::Fast) },
         RabitqParams { rate: 5.0, rotation: Turn::Hadamard, scalars: Scalars::F16, ..PUBLISHED },
     ] {
-        let made: Rabitq = fitted(params.clone(), Metric::L2, &x, 5);
-        let all = codes(&made, x.view());
-        for rows in [1, 7, 129] {
-            let last = Slice::from(-rows..);
-            let some = codes(&made, x.slice_axis(Axis(0), last));
-            assert_eq!(some, all.slice_axis(Axis(0), last));
-        }
-        let other: Rabitq = fitted(params.clone(), Metric::L2, &x, 6);
-        assert_ne!(codes(&other, x.view()), all);
-        let mut loaded = Rabitq::create(params, Space { dim: 13, metric: Metric::L2 }).unwrap();
-        let model = made.save().unwrap();
-        loaded.load(&model).unwrap();
-        assert_eq!(codes(&loaded, x.view()), all);
-        assert_eq!(decoded(&loaded, &all, 13), decoded(&made, &all, 13));
-        let queries = x.slice_axis(Axis(0), Slice::from(..9));
-        assert_eq!(estimates(&loaded, queries, &all), estimates(&made, queries, &all));
-        assert!(loaded.load(&model[..model.len() - 1]).is_err());
+        batches_seeds_and_models::<Rabitq>(params);
     }
 }
 
 #[test]
 fn degenerate_rows_are_coded() {
-    let plain = gaussian(300, 12, 3);
-    let mut constant = plain.clone();
-    constant.column_mut(4).fill(7.0);
-    for x in [
-        plain.slice_axis(Axis(0), Slice::from(..1)).to_owned(),
-        constant,
-        Array2::zeros((40, 12)),
-        Array2::from_elem((40, 12), -3.5e37),
-        plain.mapv(|x| x * 1e30),
-        plain.mapv(|x| x * 1e-30),
-        plain.mapv(|x| 1e6 + x),
-    ] {
+    for x in degenerate() {
         for bits in [1, 2, 5, 8] {
             let params = RabitqParams { center: Centring::Mean, ..with_bits(bits, Seek::Exact) };
             let made: Rabitq = fitted(params, Metric::L2, &x, 1);
