@@ -196,49 +196,8 @@ impl PreparedRows {
         let query_part = query_entry.as_ref().map(|entry| &entry.manifest.rows);
         let zero_queries = query_part.or(digests.held.as_ref()).map_or(0, |part| part.zeros);
         let duplicate_rows = digests.duplicates;
-        let mut notes = headers.notes.clone();
-        if let Train::Reserved(Some(count)) = spec.train
-            && let Some(reserve) = &reserve
-            && count > reserve.rows
-        {
-            let all = reserve.rows;
-            notes.push(format!(
-                "methods learn from all {all} rows that are kept apart, not from {count}"
-            ));
-        }
-        if matches!(spec.train, Train::File(_)) && !train_apart {
-            notes.push(
-                "the training rows are the base's: methods learn from the rows they are measured on"
-                    .into(),
-            );
-        }
-        let source_zeros = digests.parts().map(|part| part.zeros).sum();
         let train_file = train_entry.as_ref().filter(|_| origins.train.is_some());
         let train_zeros = train_file.map_or(0, |entry| entry.manifest.rows.zeros);
-        for (zeros, rows, what) in
-            [(source_zeros, headers.rows, "source"), (train_zeros, train.rows, "training")]
-        {
-            if unit && zeros > 0 {
-                notes.push(format!(
-                    "{zeros} of {rows} {what} rows are zero and have no direction: they stay zero"
-                ));
-            }
-        }
-        if spec.metric != Metric::L2 && zero_queries > 0 {
-            let (zeros, all) = (zero_queries, queries.rows);
-            notes.push(format!(
-                "{} zero: every row of the base is as near to {} as any other",
-                some(zeros, all, "query", "queries"),
-                if zeros == 1 { "it" } else { "them" }
-            ));
-        }
-        if digests.spectrum.is_none() {
-            notes.push(format!("no covariance spectrum: {} dimensions are too many", base.dim));
-        }
-        if are_many(duplicate_rows, base.rows) {
-            let rows = some(duplicate_rows, base.rows, "base row", "base rows");
-            notes.push(format!("{rows} identical to an earlier one"));
-        }
         let digest = digest(
             "vq-host prepared data 1",
             &[&digests.rows.digest, train_digest, queries_digest],
@@ -252,8 +211,8 @@ impl PreparedRows {
             manifests.push(entry.manifest);
             locks.extend(entry.hold);
         }
-        let Manifest { from, mean, spectrum, .. } = manifests.swap_remove(0);
-        Ok(Self {
+        let mut manifest = manifests.swap_remove(0);
+        let mut taken = Self {
             headers: Arc::clone(headers),
             cache: folder,
             digest,
@@ -261,16 +220,68 @@ impl PreparedRows {
             train,
             train_apart,
             queries,
-            mean,
-            spectrum: spectrum.unwrap_or_default(),
-            notes,
+            mean: std::mem::take(&mut manifest.mean),
+            spectrum: manifest.spectrum.take().unwrap_or_default(),
+            notes: Vec::new(),
             notices,
             zero_queries,
             duplicate_rows,
             truth_key,
-            from,
+            from: std::mem::take(&mut manifest.from),
             sources: origins.watched.clone().holding(locks),
-        })
+        };
+        taken.notes = taken.peculiar(&manifest, train_zeros);
+        Ok(taken)
+    }
+
+    /// What a reader of the results should know of the rows. `base` is the base's manifest;
+    /// `train_zeros` counts the rows of a training file that are zero.
+    fn peculiar(&self, base: &Manifest, train_zeros: u64) -> Vec<String> {
+        let spec = &self.headers.spec;
+        let mut notes = self.headers.notes.clone();
+        if let Train::Reserved(Some(count)) = spec.train
+            && base.reserved.is_some()
+            && count > self.train.rows
+        {
+            let all = self.train.rows;
+            notes.push(format!(
+                "methods learn from all {all} rows that are kept apart, not from {count}"
+            ));
+        }
+        if matches!(spec.train, Train::File(_)) && !self.train_apart {
+            notes.push(
+                "the training rows are the base's: methods learn from the rows they are measured on"
+                    .into(),
+            );
+        }
+        let source_zeros = base.parts().map(|part| part.zeros).sum();
+        for (zeros, rows, what) in [
+            (source_zeros, self.headers.rows, "source"),
+            (train_zeros, self.train.rows, "training"),
+        ] {
+            if spec.metric == Metric::Cosine && zeros > 0 {
+                notes.push(format!(
+                    "{zeros} of {rows} {what} rows are zero and have no direction: they stay zero"
+                ));
+            }
+        }
+        if spec.metric != Metric::L2 && self.zero_queries > 0 {
+            let (zeros, all) = (self.zero_queries, self.queries.rows);
+            notes.push(format!(
+                "{} zero: every row of the base is as near to {} as any other",
+                some(zeros, all, "query", "queries"),
+                if zeros == 1 { "it" } else { "them" }
+            ));
+        }
+        if self.spectrum.is_empty() {
+            notes
+                .push(format!("no covariance spectrum: {} dimensions are too many", self.base.dim));
+        }
+        if are_many(self.duplicate_rows, self.base.rows) {
+            let rows = some(self.duplicate_rows, self.base.rows, "base row", "base rows");
+            notes.push(format!("{rows} identical to an earlier one"));
+        }
+        notes
     }
 
     /// The label that the sweep gave.
