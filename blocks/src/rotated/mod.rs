@@ -3,6 +3,7 @@
 //! common, whatever they round to and however they estimate.
 //!
 //! - A [`Frame`] is centre and rotation: `z = P·(x − c)`, and back.
+//! - A [`Basis`] is centre and a few directions: `z = W·(x − c)`, k ≤ d coordinates.
 //! - A [`Layout`] says how many bits, 0 to 16, each coordinate of z takes in a code, and which scalars
 //!   (a norm, a scale) lie behind them; it packs codes for a scan and sums tables over them.
 //! - A [`Grid`] is a layout with levels: rows as multiples of vectors of levels, by whatever rule these are
@@ -12,6 +13,7 @@
 //!
 //! A method adds the choice of levels and of scales: `examples/rabitq` is one.
 
+mod basis;
 mod frame;
 mod grid;
 mod layout;
@@ -19,6 +21,7 @@ pub mod levels;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use basis::Basis;
 pub use frame::{Centring, Frame, Query, Turn};
 pub use grid::{ByGrid, Grid, NormOf, Scalars, Scale, Scan, Stored};
 pub use layout::{Format, Layout, Run, Sums};
