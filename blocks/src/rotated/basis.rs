@@ -1,7 +1,7 @@
 //! Centre and a few directions.
 
+use super::Query;
 use super::frame::{Form, back, bounded};
-use super::{Frame, Query};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 use vq_kernels::distance::norm_sq;
 use vq_kernels::moments::products;
@@ -13,13 +13,20 @@ use vq_plugin_api::{Error, Metric};
 /// Rows that principal directions are computed from, at most.
 const ROWS: usize = 65_536;
 
-/// Centre and k orthonormal directions, the rows of W: `z = W·(x − c)·s`, of k ≤ d coordinates.
+/// Centre and k orthonormal directions, the rows of W: `z = W·(x − c)·s`, of k ≤ d coordinates; or the first k
+/// coordinates as they are.
 ///
-/// s is a [`Frame`]'s; what W leaves of a row is known by the row's norm alone.
+/// s is a [`Frame`](super::Frame)'s; what W leaves of a row is known by the row's norm alone.
 #[derive(Clone, Debug)]
 pub struct Basis {
     centre: Centre,
-    directions: Array2<f32>,
+    count: usize,
+    turned: Option<Directions>,
+}
+
+#[derive(Clone, Debug)]
+struct Directions {
+    matrix: Array2<f32>,
     /// To z, and back.
     rows: Panels,
     columns: Panels,
@@ -35,7 +42,18 @@ impl Basis {
         assert!(directions.nrows() > 0, "a direction");
         assert_eq!(directions.ncols(), centre.shift.len(), "dimension of the directions");
         let (rows, columns) = (Panels::for_ip(directions.view()), Panels::for_ip(directions.t()));
-        Basis { centre, directions, rows, columns }
+        let count = directions.nrows();
+        Basis { centre, count, turned: Some(Directions { matrix: directions, rows, columns }) }
+    }
+
+    /// The first `count` coordinates.
+    ///
+    /// # Panics
+    /// When there are none, or more than the centre has.
+    #[must_use]
+    pub fn first(centre: Centre, count: usize) -> Self {
+        assert!((1..=centre.shift.len()).contains(&count), "{count} coordinates");
+        Basis { centre, count, turned: None }
     }
 
     /// Variances, descending, and the d principal directions as rows (d, d), of the rows `x` (n, d) about
@@ -65,7 +83,7 @@ impl Basis {
     /// Directions k.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.directions.nrows()
+        self.count
     }
 
     /// The square of 1 in the units of z: s².
@@ -92,7 +110,10 @@ impl Basis {
             }
         }
         let mut z = Array2::zeros((x.nrows(), self.count()));
-        self.rows.scores(centred.view(), z.view_mut());
+        match &self.turned {
+            Some(turned) => turned.rows.scores(centred.view(), z.view_mut()),
+            None => z.assign(&centred.slice_axis(Axis(1), Slice::from(..self.count))),
+        }
         (z, norms)
     }
 
@@ -102,13 +123,20 @@ impl Basis {
     /// # Panics
     /// When the shapes disagree.
     pub fn restore(&self, y: ArrayView2<'_, f32>, mut x: ArrayViewMut2<'_, f32>) {
-        self.columns.scores(y, x.view_mut());
+        match &self.turned {
+            Some(turned) => turned.columns.scores(y, x.view_mut()),
+            None => {
+                let (mut kept, mut left) = x.view_mut().split_at(Axis(1), self.count);
+                kept.assign(&y);
+                left.fill(0.0);
+            }
+        }
         for x in x.outer_iter_mut() {
             back(&self.centre, 1.0, x);
         }
     }
 
-    /// As [`Frame::query`], of what lies in the basis; `‖q − c‖²` is all of it.
+    /// As [`Frame::query`](super::Frame::query), of what lies in the basis; `‖q − c‖²` is all of it.
     ///
     /// # Panics
     /// When the query has another dimension.
@@ -117,7 +145,7 @@ impl Basis {
         self.query_as(q, Form::of_values(metric))
     }
 
-    /// As [`Frame::estimator`], of what lies in the basis; `‖q − c‖²` is all of it.
+    /// As [`Frame::estimator`](super::Frame::estimator), of what lies in the basis; `‖q − c‖²` is all of it.
     ///
     /// # Panics
     /// When the query has another dimension.
@@ -128,10 +156,11 @@ impl Basis {
 
     fn query_as(&self, q: &[f32], form: Form) -> Query {
         Query::new(&self.centre, q, form, |centred| {
-            let mut z = vec![0.0; self.count()];
+            let Some(turned) = &self.turned else { return centred[..self.count].to_vec() };
+            let mut z = vec![0.0; self.count];
             let from = ArrayView2::from_shape((1, q.len()), centred).expect("one row");
-            let to = ArrayViewMut2::from_shape((1, self.count()), &mut z).expect("one row");
-            self.rows.scores(from, to);
+            let to = ArrayViewMut2::from_shape((1, self.count), &mut z).expect("one row");
+            turned.rows.scores(from, to);
             z
         })
     }
@@ -139,8 +168,8 @@ impl Basis {
     /// Bytes of centre and directions.
     #[must_use]
     pub fn model_bytes(&self) -> u64 {
-        let (k, d) = self.directions.dim();
-        4 * (1 + d as u64) + 4 * k as u64 * d as u64 + 8
+        let (k, d) = (self.count as u64, self.centre.shift.len() as u64);
+        4 * (1 + d) + 16 + if self.turned.is_some() { 4 * k * d } else { 0 }
     }
 
     /// Appends centre and directions to a model.
@@ -148,7 +177,11 @@ impl Basis {
     pub fn save(&self, model: ModelWriter) -> ModelWriter {
         let centre = &self.centre;
         let model = model.f32s([centre.scale]).f32s(centre.shift.iter().copied());
-        model.u64(self.count() as u64).f32s(self.directions.iter().copied())
+        let model = model.u64(self.count as u64).u64(u64::from(self.turned.is_some()));
+        match &self.turned {
+            Some(turned) => model.f32s(turned.matrix.iter().copied()),
+            None => model,
+        }
     }
 
     /// Reads what [`save`](Self::save) appended, for `dim` dimensions.
@@ -164,18 +197,24 @@ impl Basis {
         if !(1..=dim as u64).contains(&count) {
             return Err(Error::failed(format!("{count} directions of {dim} dimensions")));
         }
-        let directions = model.matrix(count as usize, dim)?;
+        let (centre, count) = (Centre { scale, shift }, count as usize);
+        match model.u64()? {
+            0 => return Ok(Basis::first(centre, count)),
+            1 => {}
+            kind => return Err(Error::failed(format!("basis {kind} is unknown"))),
+        }
+        let directions = model.matrix(count, dim)?;
         if directions.iter().any(|value| value.abs() > 1.001) {
             return Err(Error::failed("the directions are not of unit length"));
         }
-        Ok(Basis::new(Centre { scale, shift }, directions))
+        Ok(Basis::new(centre, directions))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rotated::Centring;
+    use crate::rotated::{Centring, Frame};
     use vq_kernels::Draw;
     use vq_kernels::distance::{dot, l2_sq};
 
@@ -239,11 +278,14 @@ mod tests {
     #[test]
     fn a_model_gives_the_same_bits_again_and_damage_is_refused() {
         let x = rows();
-        let (_, basis) = basis(&x, 2);
-        let model = basis.save(ModelWriter::new()).finish();
-        let loaded = Basis::load(6, &mut ModelReader::new(&model)).unwrap();
-        assert_eq!(loaded.apply(x.view()), basis.apply(x.view()));
-        assert!(Basis::load(6, &mut ModelReader::new(&model[..model.len() - 1])).is_err());
-        assert!(Basis::load(1, &mut ModelReader::new(&model)).is_err());
+        let (_, principal) = basis(&x, 2);
+        let first = Basis::first(principal.centre.clone(), 4);
+        for basis in [principal, first] {
+            let model = basis.save(ModelWriter::new()).finish();
+            let loaded = Basis::load(6, &mut ModelReader::new(&model)).unwrap();
+            assert_eq!(loaded.apply(x.view()), basis.apply(x.view()));
+            assert!(Basis::load(6, &mut ModelReader::new(&model[..model.len() - 1])).is_err());
+            assert!(Basis::load(1, &mut ModelReader::new(&model)).is_err());
+        }
     }
 }

@@ -10,6 +10,7 @@
 //!   chosen, with the norm and maybe the cosine stored, from which every [`Scale`] follows; a [`Scan`]
 //!   estimates from its codes.
 //! - [`levels`] has the levels for normal numbers, and finds the nearest of any.
+//! - [`sweep`] finds the point of a grid that is nearest in direction.
 //!
 //! A method adds the choice of levels and of scales: `examples/rabitq` is one.
 
@@ -18,6 +19,7 @@ mod frame;
 mod grid;
 mod layout;
 pub mod levels;
+pub mod sweep;
 #[cfg(feature = "testing")]
 pub mod testing;
 
