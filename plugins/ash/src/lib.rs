@@ -160,8 +160,7 @@ impl Quantizer for Ash {
         Ok(())
     }
 
-    /// A rate is answered by the bits that leave half the coordinates, then by those that leave all and a quarter;
-    /// the default grid by the first.
+    /// A rate is answered by several widths, the default grid by the first of them.
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
         let axes = &request.axes;
         let named = |name| axes.contains_key(name);
@@ -188,11 +187,12 @@ impl Quantizer for Ash {
 /// Bits per dimension of the default grid.
 const RATES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 
-/// Bits that a rate is answered by: the power of two next to twice the rate first, 8 at most.
+/// Bits that a rate is answered by: those that leave about all coordinates, two at least, then those that leave a half and
+/// a quarter. 8 at most.
 fn widths(rate: f64) -> Vec<u32> {
     let next = |share: f64| (share * rate).log2().round().clamp(0.0, 3.0).exp2() as u32;
-    let mut widths = vec![next(2.0)];
-    for other in [next(1.0), next(4.0)] {
+    let mut widths = vec![next(1.0).max(2)];
+    for other in [next(1.0), next(2.0), next(4.0)] {
         if !widths.contains(&other) {
             widths.push(other);
         }

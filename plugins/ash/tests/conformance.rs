@@ -76,14 +76,14 @@ fn fewer_directions_with_more_bits_leave_less_and_learning_helps() {
 }
 
 #[test]
-fn a_rate_is_a_budget_and_recommends_half_the_coordinates() {
+fn a_rate_is_a_budget_and_recommends_a_width() {
     assert_eq!(
         proposals::<Ash>(128, Some(2.0)),
-        ["rate=2 bits=4", "rate=2 bits=2", "rate=2 bits=8"]
+        ["rate=2 bits=2", "rate=2 bits=4", "rate=2 bits=8"]
     );
     assert_eq!(
         proposals::<Ash>(128, None),
-        ["rate=1 bits=2", "rate=2 bits=4", "rate=4 bits=8", "rate=8 bits=8"]
+        ["rate=1 bits=2", "rate=2 bits=2", "rate=4 bits=4", "rate=8 bits=8"]
     );
     for (dim, rate, bits, bytes) in [(128, 1.0, 2, 16), (100, 1.0, 2, 12), (768, 8.0, 8, 768)] {
         let params = AshParams { rate, bits, scalars: Scalars::F16, ..PLAIN };
