@@ -1,7 +1,7 @@
 //! Centre and rotation.
 
 use crate::scan::Tables;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use vq_kernels::Centre;
 use vq_kernels::distance::{dot, norm_sq};
@@ -124,13 +124,8 @@ impl Frame {
             Some(rotation) => rotation.invert(y, x.view_mut()),
             None => x.assign(&y),
         }
-        let unscale = 1.0 / f64::from(self.centre.scale);
-        let end = f64::from(f32::MAX);
         for (mut x, scale) in x.outer_iter_mut().zip(scales) {
-            for (x, shift) in x.iter_mut().zip(&self.centre.shift) {
-                let value = f64::from(*shift) + f64::from(*scale) * f64::from(*x);
-                *x = (value * unscale).clamp(-end, end) as f32;
-            }
+            back(&self.centre, *scale, x.view_mut());
         }
     }
 
@@ -140,7 +135,7 @@ impl Frame {
     /// When the query has another dimension.
     #[must_use]
     pub fn query(&self, q: &[f32], metric: Metric) -> Query {
-        self.query_as(q, if metric == Metric::L2 { Form::Distance } else { Form::Product })
+        self.query_as(q, Form::of_values(metric))
     }
 
     /// As [`query`](Self::query), for unbiased estimates of ⟨z, y⟩; where rows x are of unit length, from
@@ -151,37 +146,19 @@ impl Frame {
     /// When the query has another dimension.
     #[must_use]
     pub fn estimator(&self, q: &[f32], metric: Metric) -> Query {
-        self.query_as(
-            q,
-            match metric {
-                Metric::L2 => Form::Distance,
-                Metric::Ip => Form::Product,
-                Metric::Cosine => Form::UnitProduct,
-            },
-        )
+        self.query_as(q, Form::of_estimates(metric))
     }
 
     fn query_as(&self, q: &[f32], form: Form) -> Query {
-        let Centre { scale, shift } = &self.centre;
-        let moves = form != Form::Product;
-        let moved = q.iter().zip(shift);
-        let centred: Vec<f32> =
-            moved.map(|(q, shift)| bounded(q * scale - if moves { *shift } else { 0.0 })).collect();
-        // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
-        let constant = if moves { norm_sq(&centred) } else { dot(&centred, shift) };
-        let mut z = centred.clone();
-        if let Some(rotation) = self.turned.rotation() {
-            let from = ArrayView2::from_shape((1, q.len()), &centred).expect("one row");
-            let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
-            rotation.apply(from, to);
-        }
-        let unit = f64::from(*scale).powi(-2);
-        let (constant, of_norm, of_inner) = match form {
-            Form::Distance => (unit * constant, unit, -2.0 * unit),
-            Form::Product => (unit * constant, 0.0, unit),
-            Form::UnitProduct => ((norm_sq(q) + 1.0 - unit * constant) / 2.0, -unit / 2.0, unit),
-        };
-        Query { norm: norm_sq(&z).sqrt(), z, constant, of_norm, of_inner, unit }
+        Query::new(&self.centre, q, form, |centred| {
+            let mut z = centred.to_vec();
+            if let Some(rotation) = self.turned.rotation() {
+                let from = ArrayView2::from_shape((1, q.len()), centred).expect("one row");
+                let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
+                rotation.apply(from, to);
+            }
+            z
+        })
     }
 
     /// The square of 1 in the units of the frame: s².
@@ -253,21 +230,47 @@ impl Turned {
     }
 }
 
+/// `x = c + scale·y / s`, where `x` (d) holds y.
+pub(super) fn back(centre: &Centre, scale: f32, mut x: ArrayViewMut1<'_, f32>) {
+    let unscale = 1.0 / f64::from(centre.scale);
+    let end = f64::from(f32::MAX);
+    for (x, shift) in x.iter_mut().zip(&centre.shift) {
+        let value = f64::from(*shift) + f64::from(scale) * f64::from(*x);
+        *x = (value * unscale).clamp(-end, end) as f32;
+    }
+}
+
 /// `x` within ±LIMIT.
 #[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
-fn bounded(x: f32) -> f32 {
+pub(super) fn bounded(x: f32) -> f32 {
     x.max(-LIMIT).min(LIMIT)
 }
 
 /// What an estimate is made of.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+pub(super) enum Form {
     /// ‖q − x‖².
     Distance,
     /// ⟨q, x⟩ from ⟨q, x − c⟩.
     Product,
     /// ⟨q, x⟩ from ‖q − x‖², for ‖x‖ = 1.
     UnitProduct,
+}
+
+impl Form {
+    /// For the values of decoded rows.
+    pub(super) fn of_values(metric: Metric) -> Self {
+        if metric == Metric::L2 { Form::Distance } else { Form::Product }
+    }
+
+    /// For unbiased estimates.
+    pub(super) fn of_estimates(metric: Metric) -> Self {
+        match metric {
+            Metric::L2 => Form::Distance,
+            Metric::Ip => Form::Product,
+            Metric::Cosine => Form::UnitProduct,
+        }
+    }
 }
 
 /// A query in a [`Frame`]: with `⟨z, y⟩` estimated from a code, the rest of an estimate is the same for
@@ -285,6 +288,29 @@ pub struct Query {
 }
 
 impl Query {
+    /// Of `q` (d), `turn` making z of its centred coordinates.
+    pub(super) fn new(
+        Centre { scale, shift }: &Centre,
+        q: &[f32],
+        form: Form,
+        turn: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> Self {
+        let moves = form != Form::Product;
+        let moved = q.iter().zip(shift);
+        let centred: Vec<f32> =
+            moved.map(|(q, shift)| bounded(q * scale - if moves { *shift } else { 0.0 })).collect();
+        // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
+        let constant = if moves { norm_sq(&centred) } else { dot(&centred, shift) };
+        let z = turn(&centred);
+        let unit = f64::from(*scale).powi(-2);
+        let (constant, of_norm, of_inner) = match form {
+            Form::Distance => (unit * constant, unit, -2.0 * unit),
+            Form::Product => (unit * constant, 0.0, unit),
+            Form::UnitProduct => ((norm_sq(q) + 1.0 - unit * constant) / 2.0, -unit / 2.0, unit),
+        };
+        Query { norm: norm_sq(&z).sqrt(), z, constant, of_norm, of_inner, unit }
+    }
+
     /// The estimate in the units of the metric, from `inner`, the estimate of ⟨z, y⟩, and `norm_sq` = ‖y‖²
     /// where y is the row in the frame: `‖z‖² + ‖y‖² − 2⟨z, y⟩`, or `⟨q, c⟩ + ⟨z, y⟩`.
     #[must_use]
