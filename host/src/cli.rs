@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vq_host::record::Outcome;
+use vq_host::report::export::ExportFormat;
 use vq_host::report::results::{Format, Sort};
 use vq_host::session::Rerun;
 
@@ -48,6 +49,15 @@ pub(crate) enum Verb {
     /// Show what a store holds
     #[command(after_help = RESULTS_EXAMPLES)]
     Results(ResultsArgs),
+    /// Show what got worse or better between two stores, or two runs
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
+    /// Write one HTML page that shows a store: chart, tables, failures, machines, digests
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Write a store's records for other programs: Parquet, CSV, JSON Lines, Markdown
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
     /// Look after prepared data
     Data(DataArgs),
 }
@@ -95,6 +105,38 @@ const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db --columns mse,recall@10 --sort mse
   vq-host results results/first-look.db --outcome failed --verbose
   vq-host results results/first-look.db --format csv > results.csv";
+
+const COMPARE_EXAMPLES: &str = "Examples:
+  vq-host compare results/old.db results/new.db
+  vq-host compare results/old.db results/new.db --tolerance 2% --timings
+  vq-host compare results/all.db#20251122 results/all.db#20251124
+
+Cells are matched by data, method, configuration and evaluation, and paired
+over the seeds and queries that both have. STORE#RUN takes one run of a store:
+the beginning of its id, which tells its time. A store keeps the last record
+of a cell.
+
+Exit codes:
+  0              nothing got worse
+  1              could not compare
+  2              wrong usage
+  3              something got worse, or a record is damaged
+  129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  vq-host report results/first-look.db -o first-look.html
+  vq-host report results/first-look.db --dataset NAME -o name.html
+
+The page is one file that fetches nothing: send it, or open it from the disk.
+Its address holds what is shown, so a link to a page on a server shows it too.";
+
+const EXPORT_EXAMPLES: &str = "Examples:
+  vq-host export results/first-look.db --format parquet -o results.parquet
+  vq-host export results/first-look.db --format jsonl | jq .key
+  vq-host export results/first-look.db --format csv-ann > ann-benchmarks.csv
+  vq-host export results/first-look.db --format markdown --method METHOD
+
+Each row has the key of its record.";
 
 const CACHE_EXAMPLES: &str = "Examples:
   vq-host data cache
@@ -305,8 +347,9 @@ impl Language {
     }
 }
 
+/// Which records of which store.
 #[derive(Debug, Args)]
-pub(crate) struct ResultsArgs {
+pub(crate) struct Stored {
     /// The SQLite file; default: the store of ./sweeps.toml
     #[arg(value_name = "STORE")]
     pub(crate) store: Option<PathBuf>,
@@ -319,6 +362,69 @@ pub(crate) struct ResultsArgs {
     /// Only this outcome: ok, failed, crashed, …; repeatable
     #[arg(long, value_name = "OUTCOME")]
     pub(crate) outcome: Vec<Outcome>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The store to compare with, or one run of it: STORE#RUN
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: String,
+    /// The store that is compared, or one run of it
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: String,
+    /// Differences up to this share of the value do not count, such as 1% or 0.01
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
+    pub(crate) tolerance: f64,
+    /// Also compare speeds and the time to fit; all records have to be of one machine
+    #[arg(long)]
+    pub(crate) timings: bool,
+    /// The metrics to compare; default: every recall@k, relative_error and bits_per_dim
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) metrics: Vec<String>,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// `1%` or `0.01`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
+    let share = share.filter(|share| (0.0..1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to below 1, such as 1% or 0.01".into())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The file to write, whole or not at all
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The metrics that get a column, separated by commas; of parquet, csv and markdown
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// parquet, csv, csv-ann (ann-benchmarks' columns), jsonl or markdown
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// Write to this file, whole or not at all; default: stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultsArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
     /// The metrics that get a column, separated by commas
     #[arg(long, value_name = "METRICS", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
@@ -369,6 +475,14 @@ pub(crate) struct CacheArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_share_is_written_in_two_ways() {
+        assert_eq!((share("1%"), share("0.01"), share("0")), (Ok(0.01), Ok(0.01), Ok(0.0)));
+        for bad in ["", "%", "100%", "-1%", "x", "NaN"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn what_follows_the_options_fits_a_terminal_of_80_columns() {

@@ -12,7 +12,7 @@ use crate::record::DatasetInfo;
 use crate::report::moves;
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use vq_plugin_api::handle::Descriptor;
@@ -28,10 +28,19 @@ pub fn write(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Resu
     writeln!(out)
 }
 
-/// Pretty JSON without characters that draw on a terminal.
-struct Plain(PrettyFormatter<'static>);
+/// As [`write`], on one line.
+///
+/// # Errors
+/// Whatever `out` says.
+pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, Plain(CompactFormatter)))?;
+    writeln!(out)
+}
 
-impl Formatter for Plain {
+/// JSON without characters that draw on a terminal.
+struct Plain<F>(F);
+
+impl<F: Formatter> Formatter for Plain<F> {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,

@@ -4,11 +4,14 @@
 //! time. The caller says how wide the output is and whether it takes colour.
 
 mod changes;
+pub mod compare;
 mod configuration;
+pub mod export;
 mod failures;
 mod marks;
 mod notices;
 mod number;
+pub mod page;
 pub mod results;
 mod spread;
 pub mod table;

@@ -4,7 +4,7 @@
 
 mod best;
 mod format;
-mod identity;
+pub(super) mod identity;
 mod order;
 mod rows;
 
@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use self::best::best_per_rate;
 pub use self::format::{Format, UnknownFormat};
 use self::identity::IDENTITY;
-use self::order::sort;
+pub(super) use self::order::sort;
 pub use self::order::{BadSort, Order, Sort};
 use self::rows::write_table;
 use super::{Style, headline_recall};
@@ -79,11 +79,7 @@ pub fn write_results(
     out: &mut dyn Write,
 ) -> Result<(), ResultsError> {
     let present = metrics_of(records);
-    if let Some(name) = request.metrics.iter().find(|name| !present.contains(name))
-        && !records.is_empty()
-    {
-        return Err(ResultsError::UnknownMetric { name: name.clone(), known: present });
-    }
+    known_metrics(records, &request.metrics, &present)?;
     let mut rows: Vec<&Record> = match request.best {
         true => best_per_rate(records),
         false => records.iter().collect(),
@@ -106,8 +102,22 @@ pub fn write_results(
     Ok(())
 }
 
+/// Refuses a metric that is not `present` in the records, where there are any.
+pub(super) fn known_metrics(
+    records: &[Record],
+    wanted: &[String],
+    present: &[String],
+) -> Result<(), ResultsError> {
+    match wanted.iter().find(|name| !present.contains(name)) {
+        Some(name) if !records.is_empty() => {
+            Err(ResultsError::UnknownMetric { name: name.clone(), known: present.to_vec() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Every metric that some record has, in natural order.
-fn metrics_of(records: &[Record]) -> Vec<String> {
+pub(super) fn metrics_of(records: &[Record]) -> Vec<String> {
     let names: BTreeSet<&str> =
         records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name()).collect();
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -116,7 +126,7 @@ fn metrics_of(records: &[Record]) -> Vec<String> {
 }
 
 /// What a table shows unasked.
-fn usual_metrics(present: &[String]) -> Vec<String> {
+pub(super) fn usual_metrics(present: &[String]) -> Vec<String> {
     let recall = headline_recall(present.iter().map(String::as_str)).map(|k| format!("recall@{k}"));
     ["bits_per_dim", "relative_error"]
         .map(str::to_owned)
@@ -127,7 +137,11 @@ fn usual_metrics(present: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn write_csv(rows: &[&Record], metrics: &[String], out: &mut dyn Write) -> Result<(), csv::Error> {
+pub(super) fn write_csv(
+    rows: &[&Record],
+    metrics: &[String],
+    out: &mut dyn Write,
+) -> Result<(), csv::Error> {
     let mut csv = csv::Writer::from_writer(out);
     let identity = IDENTITY.iter().map(|(name, _)| *name);
     csv.write_record(identity.chain(metrics.iter().map(String::as_str)))?;

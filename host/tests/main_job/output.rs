@@ -95,6 +95,26 @@ fn every_key_and_column_that_is_printed_is_explained_with_its_type_and_the_other
     let ran = site.vq(&["run", "s.toml", "--format", "json"]).expect_code(3).json();
     let results = site.vq(&["results", "results.db", "--format", "json"]).expect_code(0).json();
     compare("Records", &[ran, results.clone()]);
+    let mut other = site.records();
+    for record in &mut other {
+        match record.method.id.as_str() {
+            "pq" => record.metrics.retain(|metric| metric.name() != "relative_error"),
+            "sq" => record.outcome = vq_host::record::Outcome::Failed,
+            _ => {}
+        }
+        if record.method.id == "pq" {
+            let worse = vq_host::record::MetricValue::new("relative_error", 2.0);
+            record.metrics.push(worse.expect("finite"));
+        }
+    }
+    crate::views::store_of(&site, "other.db", &other);
+    let compared =
+        site.vq(&["compare", "results.db", "other.db", "--format", "json"]).expect_code(3).json();
+    let recalls = other.iter_mut().filter(|record| record.outcome.is_ok());
+    recalls.for_each(crate::views::halve_recalls);
+    crate::views::store_of(&site, "third.db", &other);
+    let more = site.vq(&["compare", "results.db", "third.db", "--format", "json"]).json();
+    compare("Compare", &[compared, more]);
     let cache = site.vq(&["data", "cache", "--format", "json"]).expect_code(0).json();
     compare("Cache", &[cache]);
 
