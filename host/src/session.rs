@@ -20,16 +20,18 @@ use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
 
 use crate::data::{self, Blame, DataError, Facts, Headers, PrepareError, Prepared, PreparedRows};
+use crate::metric::Family;
 use crate::metric::retrieval::RANK_DEPTH;
 use crate::plan::{self, Cell, DataShape, Grids, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
-use crate::record::{Filter, Outcome, Record, RunInfo};
+use crate::record::{Done, Filter, Outcome, Record, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
 use crate::store::{ReadError, Store, WriteError};
 use crate::sweep::{self, Dataset, Sweep};
 use crate::worker::ask::ExpandError;
 use crate::worker::fault::HostFault;
+use crate::worker::protocol::Evaluation;
 use crate::worker::supervise::Limits;
 
 /// Which cells.
@@ -116,11 +118,11 @@ pub struct Session {
     sweep: Sweep,
     catalog: Catalog,
     cache: PathBuf,
-    done: HashMap<String, Outcome>,
+    done: HashMap<String, Done>,
 }
 
 impl Session {
-    /// `done` are the outcomes that the store has, by key; `cache` is where prepared data is kept.
+    /// `done` is what the store has, by key; `cache` is where prepared data is kept.
     ///
     /// # Errors
     /// What [`plan::choose`] refuses.
@@ -128,7 +130,7 @@ impl Session {
         sweep: Sweep,
         catalog: Catalog,
         cache: PathBuf,
-        done: HashMap<String, Outcome>,
+        done: HashMap<String, Done>,
     ) -> Result<Self, PlanError> {
         plan::choose(&sweep, &catalog)?;
         Ok(Self { sweep, catalog, cache, done })
@@ -324,7 +326,7 @@ pub struct Planned {
     /// Positions of the selected cells.
     selected: Vec<usize>,
     /// What is recorded already, of all cells.
-    done: HashMap<String, Outcome>,
+    done: HashMap<String, Done>,
     selection: Selection,
 }
 
@@ -410,9 +412,10 @@ impl Planned {
         let state = |cell: &'_ Cell| match self.done.get(&cell.key) {
             None => State::ToRun,
             // An interrupted cell is not done.
-            Some(Outcome::Cancelled) => State::Again(Outcome::Cancelled),
-            Some(outcome) => {
+            Some(Done { outcome: Outcome::Cancelled, .. }) => State::Again(Outcome::Cancelled),
+            Some(done @ Done { outcome, .. }) => {
                 let again = self.selection.force
+                    || !done.answers(&self.sweep.evaluate.metrics)
                     || match self.selection.rerun {
                         None => false,
                         Some(Rerun::Failed) => !outcome.is_ok(),
@@ -437,6 +440,17 @@ impl Planned {
     pub fn to_run(&self) -> Vec<&Cell> {
         let states = self.states();
         self.cells().zip(states).filter(|(_, state)| state.runs()).map(|(cell, _)| cell).collect()
+    }
+
+    /// What is measured of `cell`: also what its record has, which the new one replaces.
+    fn evaluation(&self, cell: &Cell) -> Evaluation {
+        let mut evaluation = plan::evaluation(&self.sweep);
+        let known = self.done.get(&cell.key).map_or(&[][..], |done| &done.metrics);
+        evaluation.metrics = Family::ALL
+            .into_iter()
+            .filter(|of| evaluation.has(*of) || known.contains(of))
+            .collect();
+        evaluation
     }
 
     /// Finds the exact neighbours in the data sets of [`Planned::to_run`], or takes those in the
@@ -533,9 +547,12 @@ impl Planned {
         let schedule = Schedule {
             cells: to_run
                 .into_iter()
-                .map(|cell| Scheduled { cell, data: &ready.0[&cell.dataset] })
+                .map(|cell| Scheduled {
+                    cell,
+                    data: &ready.0[&cell.dataset],
+                    evaluation: self.evaluation(cell),
+                })
                 .collect(),
-            evaluation: plan::evaluation(&self.sweep),
             limits: capacity.limits,
             jobs: capacity.jobs,
             run_id: run.run_id,

@@ -168,5 +168,6 @@ pub fn evaluation(sweep: &Sweep) -> Evaluation {
         pairs: of.pairs,
         rerank: of.rerank.clone(),
         repeats: of.repeats,
+        metrics: of.metrics.clone(),
     }
 }

@@ -13,6 +13,7 @@ use super::arguments::COMMAND_LINE;
 use super::error::{SweepError, SweepProblem, SweepSource};
 use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire};
 use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
+use crate::metric::Family;
 use crate::suggest::nearest_name;
 
 const METRICS: &[(&str, Metric)] =
@@ -145,7 +146,29 @@ impl Check<'_> {
             pairs: self.at_least("pairs", evaluate.pairs.as_ref(), 1)?.unwrap_or(10_000),
             rerank: multiples("rerank", &evaluate.rerank, &[1, 2, 4, 10])?,
             repeats: self.at_least("repeats", evaluate.repeats.as_ref(), 1)?.unwrap_or(3),
+            metrics: match &evaluate.metrics {
+                Some(written) => self.families(written.get_ref())?,
+                None => Family::usual(),
+            },
         })
+    }
+
+    fn families(&self, written: &[Spanned<String>]) -> Result<Vec<Family>, SweepError> {
+        let choices = Family::ALL.map(|family| (family.name(), family));
+        let mut families = Vec::new();
+        for (i, name) in written.iter().enumerate() {
+            if let Some(first) = written[..i].iter().find(|first| *first == name) {
+                let problem = SweepProblem::Duplicate {
+                    key: "metrics".to_owned(),
+                    value: axis::written(&Value::Str(name.get_ref().clone())),
+                    first: Some(first.span()),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+            families.push(self.choice("family", name, &choices)?);
+        }
+        families.sort_unstable();
+        Ok(families)
     }
 
     fn dataset(

@@ -17,6 +17,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::data::DatasetSpec;
+use crate::metric::Family;
 
 mod arguments;
 mod axis;
@@ -90,6 +91,8 @@ pub struct Evaluate {
     pub rerank: Vec<usize>,
     /// Timed repeats after the warm-up, at least 1.
     pub repeats: usize,
+    /// Families of metrics beside those that every record has, in their order.
+    pub metrics: Vec<Family>,
 }
 
 /// One `[[method]]`.
@@ -210,6 +213,7 @@ k = [1, 10]
 pairs = 1000
 rerank = [1, 2]
 repeats = 5
+metrics = ["latency", "pairs"]
 
 [[method]]
 use = "zlattice"
@@ -261,7 +265,9 @@ use = "zlattice"
             store: folder.path().join("elsewhere/first-look.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate = Evaluate { k: vec![1, 10], pairs: 1000, rerank: vec![1, 2], repeats: 5 };
+        let metrics = vec![Family::Pairs, Family::Latency];
+        let (k, rerank) = (vec![1, 10], vec![1, 2]);
+        let evaluate = Evaluate { k, pairs: 1000, rerank, repeats: 5, metrics };
         assert_eq!(sweep.evaluate, evaluate);
 
         let glove = folder.path().join("examples/data/glove.fbin");
@@ -335,8 +341,9 @@ use = "zlattice"
             store: PathBuf::from("folder/results/least.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate =
-            Evaluate { k: vec![1, 10, 100], pairs: 10_000, rerank: vec![1, 2, 4, 10], repeats: 3 };
+        let (k, rerank) = (vec![1, 10, 100], vec![1, 2, 4, 10]);
+        let metrics = Family::usual();
+        let evaluate = Evaluate { k, pairs: 10_000, rerank, repeats: 3, metrics };
         assert_eq!(sweep.evaluate, evaluate);
         assert_eq!(sweep.datasets[0].spec.metric, Metric::L2);
         assert_eq!(sweep.datasets[0].spec.train, Train::Reserved(None));

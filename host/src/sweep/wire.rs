@@ -106,6 +106,7 @@ pub(super) struct Evaluate {
     pub(super) pairs: Option<Spanned<i64>>,
     pub(super) rerank: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) repeats: Option<Spanned<i64>>,
+    pub(super) metrics: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// `[[method]]`

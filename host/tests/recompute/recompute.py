@@ -19,7 +19,7 @@ import metrics
 
 # Costs are measured, not computed.
 COSTS = ("fit_s", "overhead_s", "empty_call_s")
-COST_WORDS = ("_per_s", "rss_bytes")
+COST_WORDS = ("_per_s", "rss_bytes", "latency_")
 K, RERANK, PAIRS = [1, 10, 100], [1, 2], 500
 QUERIES_PER_SCORE = 32
 TRAINING = 4096  # training rows whose error is measured
@@ -125,9 +125,10 @@ def recomputed(folder, record):
     mean = numpy.array([math.fsum(column) for column in metrics.wide(base).T]) / n
     values = metrics.size(n, dim, encoder.code_bytes(), encoder.model_bytes(), len(model), encoder.ratio())
     values |= metrics.reconstruction(base, decoded, mean)
+    errors = {}
     values["relative_error/train"] = metrics.relative_error(sample, decoder.decompress(train_codes), mean)
     values["bits_wasted"] = metrics.bits_wasted(values["bits_per_dim"], values["mse"], base, mean)
-    values |= metrics.pairwise(base, decoded, PAIRS)
+    values |= metrics.pairwise(base, decoded, PAIRS, errors)
 
     true = metrics.distances(metric, queries, base)
     by_decoded = metrics.distances(metric, queries, decoded)
@@ -142,7 +143,8 @@ def recomputed(folder, record):
 
     sign = 1.0 if metric == "l2" else -1.0
     query, row = numpy.array(metrics.draw.query_pairs(len(queries), n, PAIRS)).T
-    of_decoded = metrics.estimator(sign * true[query, row], sign * by_decoded[query, row])
+    decoded_errors = {}
+    of_decoded = metrics.estimator(sign * true[query, row], sign * by_decoded[query, row], None, decoded_errors)
     retrieval = metrics.retrieval(truth, found(by_decoded), K, RERANK)
     recalls = {k: v for k, v in retrieval.items() if k.startswith("recall@") and "/" not in k}
     nearness = -by_decoded
@@ -152,13 +154,17 @@ def recomputed(folder, record):
         bounds = None if parts[0][1] is None else numpy.concatenate([part[1] for part in parts])
         values |= metrics.estimator(
             sign * true[query, row], metrics.wide(estimates)[query, row],
-            None if bounds is None else metrics.wide(bounds)[query, row],
+            None if bounds is None else metrics.wide(bounds)[query, row], errors,
         )
+        errors |= {f"{name}/decoded": error for name, error in decoded_errors.items()}
         values |= {f"{name}/decoded": value for name, value in of_decoded.items()}
         nearness = metrics.wide(estimates) * -sign
         values |= metrics.retrieval(truth, found(-nearness), K, RERANK)
+        best = -nearness
     else:
         values |= of_decoded | retrieval
+        errors |= decoded_errors
+        best = by_decoded
     values |= {f"{name}/decoded": value for name, value in recalls.items()}
     if decoder.search_of:
         rows = decoder.search(queries, codes, min(max(K) * max(RERANK), n))
@@ -167,6 +173,12 @@ def recomputed(folder, record):
     symmetric = metrics.retrieval(truth, found(by_symmetric), K, [])
     values |= {f"{name}/symmetric": value for name, value in symmetric.items() if name.startswith("recall@")}
     values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
+    order = numpy.argsort(best, axis=1, kind="stable")
+    values |= metrics.beyond_recall(metric, truth, numpy.take_along_axis(true, order, axis=1), K, errors)
+    if metric != "l2":
+        tau = values["estimator_scale"]
+        values |= metrics.attention(-true, nearness, neighbours, order, tau, errors)
+    values |= {f"{name} ±": error for name, error in errors.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -174,10 +186,18 @@ def is_cost(name):
     return name in COSTS or any(word in name for word in COST_WORDS)
 
 
+def has_error(name):
+    """Means whose standard errors are computed here, too."""
+    return name.startswith(metrics.WITH_ERRORS)
+
+
 def agrees(name, here, there, scale):
-    if "recall" in name or "rank_distortion" in name or isinstance(here, int):
+    if ("recall" in name or "rank_distortion" in name or isinstance(here, int)) and "±" not in name:
         return here == there
     tolerance = TOLERANCE_F32 if name.startswith("row_error_") else TOLERANCE
+    # What rounding leaves of an exact 0 or 1.
+    if name.startswith(("attention_", "distance_ratio", "sos", "reconstruction_bias")):
+        return abs(here - there) <= 1e-9 * max(1.0, abs(here))
     # Differences of nearly equal numbers are compared in units of what they are differences of.
     unit = {"bias": 1.0, "intercept": scale}.get(name.split("/")[0], 0.0)
     return abs(here - there) <= tolerance * max(abs(here), abs(there), unit)
@@ -191,7 +211,10 @@ def check(folder):
         if record["outcome"] != "ok":
             wrong.append(f"{cell}: {record['outcome']}: {record['error']}")
             continue
-        there = {metric["name"]: metric["value"] for metric in record["metrics"] if not is_cost(metric["name"])}
+        quality = [metric for metric in record["metrics"] if not is_cost(metric["name"])]
+        there = {metric["name"]: metric["value"] for metric in quality}
+        there |= {f"{metric['name']} ±": metric["standard_error"] for metric in quality
+                  if "standard_error" in metric and has_error(metric["name"])}
         here = recomputed(folder, record)
         wrong += [f"{cell}: {name} is recorded and not known here" for name in there if name not in here]
         wrong += [f"{cell}: {name} is {here[name]!r} here and not recorded" for name in here if name not in there]
