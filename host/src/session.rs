@@ -246,6 +246,27 @@ impl Session {
             }
             all.push(rows);
         }
+        for (at, dataset) in sweep.datasets.iter().enumerate() {
+            let Some((other, name)) = sweep.truth_of(at).zip(dataset.truth_of.as_ref()) else {
+                continue;
+            };
+            let [here, there] = [at, other].map(|at| (all[at].base.rows, all[at].queries.rows));
+            if here != there {
+                let (of, by) = (&dataset.spec.name, name.get_ref());
+                return Err(PlanError::at(
+                    &sweep.source,
+                    name.span(),
+                    format!("`{of}` and `{by}` do not have the same rows"),
+                    "named here",
+                    Some(format!(
+                        "`{of}` has {} base rows and {} queries, `{by}` {} and {}: both need the same \
+                         rows in the same order, with as many held out and kept apart",
+                        here.0, here.1, there.0, there.1
+                    )),
+                )
+                .into());
+            }
+        }
         Ok(all)
     }
 }
@@ -393,7 +414,9 @@ impl StoreError {
 impl Planned {
     /// The names of data sets with the same contents: of each, the first that has them and itself.
     pub fn same_contents(&self) -> Vec<(&str, &str)> {
-        plan::same_contents(self.rows.iter().map(|rows| (rows.name(), rows.digest.as_str())))
+        // Those with other neighbours are measured for themselves.
+        let own = (0..).zip(&self.rows).filter(|(at, _)| self.sweep.truth_of(*at).is_none());
+        plan::same_contents(own.map(|(_, rows)| (rows.name(), rows.digest.as_str())))
     }
 
     /// The store that the sweep names.
@@ -444,7 +467,8 @@ impl Planned {
 
     /// What is measured of `cell`: also what its record has, which the new one replaces.
     fn evaluation(&self, cell: &Cell) -> Evaluation {
-        let mut evaluation = plan::evaluation(&self.sweep);
+        let digests: Vec<&str> = self.rows.iter().map(|rows| rows.digest.as_str()).collect();
+        let mut evaluation = plan::evaluation(&self.sweep, cell.dataset, &digests);
         let known = self.done.get(&cell.key).map_or(&[][..], |done| &done.metrics);
         evaluation.metrics = Family::ALL
             .into_iter()
@@ -459,7 +483,11 @@ impl Planned {
     /// # Errors
     /// Data that cannot be read or kept.
     pub fn neighbours(&self, on: &Callbacks<'_>) -> Result<Ready, SessionError> {
-        let wanted: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let measured: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let judges = measured.iter().filter_map(|at| self.sweep.truth_of(*at));
+        // Its own neighbours are not needed where another's are the true ones, but what is counted
+        // while they are sought is.
+        let wanted: HashSet<usize> = measured.iter().copied().chain(judges).collect();
         let mut ready = BTreeMap::new();
         for (i, (dataset, rows)) in self.sweep.datasets.iter().zip(&self.rows).enumerate() {
             if !wanted.contains(&i) {
@@ -477,6 +505,14 @@ impl Planned {
             notices.chain(notes).for_each(|text| (on.note)(name, text));
             ready.insert(i, prepared);
         }
+        let judged: Vec<(usize, Prepared)> = ready
+            .iter()
+            .filter_map(|(at, prepared)| {
+                let other = self.sweep.truth_of(*at)?;
+                Some((*at, prepared.clone().judged_by(ready.get(&other)?)))
+            })
+            .collect();
+        ready.extend(judged);
         Ok(Ready(ready))
     }
 

@@ -263,6 +263,7 @@ fn evaluation() -> Evaluation {
         rerank: vec![1],
         repeats: 1,
         metrics: crate::metric::Family::usual(),
+        truth: None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! spread over queries, and the attention that estimates give.
 
 use super::revisit::{self, Visits};
-use super::{Cell, Metrics};
+use super::{Cell, Judge, Metrics};
 use crate::data::Metric;
 use crate::metric::found::{Scores, attention, discounted_gain, ratio_of_sums, spread};
 use crate::metric::retrieval::{RANK_DEPTH, largest_k};
@@ -27,7 +27,10 @@ impl Cell<'_> {
     /// How many of the rows that are ranked first are in the pool of attention: none where that is not
     /// measured.
     pub(super) fn attended(&self) -> usize {
-        let wanted = self.of.evaluation.has(Family::Attention) && self.data.metric != Metric::L2;
+        // Scores of other rows are in other units than estimates.
+        let wanted = self.of.evaluation.has(Family::Attention)
+            && self.data.metric != Metric::L2
+            && self.data.judge.is_none();
         if wanted && self.data.base.rows >= RANK_DEPTH { RANK_DEPTH } else { 0 }
     }
 
@@ -45,7 +48,8 @@ impl Cell<'_> {
 
     /// Measures what `visits` want of the raw base.
     pub(super) fn revisit(&self, visits: &mut [Option<Visits>]) -> Result<(), Failure> {
-        let mut raw = Array2::zeros((0, self.data.dim));
+        let Judge { metric, base, queries } = &self.judge;
+        let mut raw = Array2::zeros((0, base.dim()));
         let mut wanted: Vec<u32> = Vec::new();
         for (first, len) in self.blocks(self.block_rows) {
             self.rows("re-rank", first, len);
@@ -59,22 +63,21 @@ impl Cell<'_> {
             let few = SPARSE * wanted.len() < len;
             let rows = if few { wanted.len() } else { len };
             if raw.nrows() < rows {
-                raw = Array2::zeros((rows, self.data.dim));
+                raw = Array2::zeros((rows, base.dim()));
             }
             let mut raw = raw.slice_mut(s![..rows, ..]);
             if few {
                 for (id, row) in wanted.iter().zip(raw.axis_chunks_iter_mut(Axis(0), 1)) {
-                    self.base.read(*id as usize, row)?;
+                    base.read(*id as usize, row)?;
                 }
             } else {
-                self.base.read_in_pool(first, raw.view_mut())?;
+                base.read_in_pool(first, raw.view_mut())?;
             }
-            let (metric, queries) = (self.data.metric, self.queries.view());
             for visits in visits.iter_mut().flatten() {
                 if few {
-                    visits.pass_some(metric, queries, (first, len), &wanted, raw.view())?;
+                    visits.pass_some(*metric, queries.view(), (first, len), &wanted, raw.view())?;
                 } else {
-                    visits.pass(metric, queries, first, raw.view())?;
+                    visits.pass(*metric, queries.view(), first, raw.view())?;
                 }
             }
         }
@@ -100,7 +103,7 @@ impl Cell<'_> {
         if evaluation.has(Family::Distances) && !none {
             let of =
                 |name, value: fn(f64) -> f64| ratio_of_sums(name, truth, found, rows, &k, value);
-            match self.data.metric {
+            match self.judge.metric {
                 Metric::L2 => metrics.add_retrieval(of("distance_ratio", f64::sqrt), "")?,
                 Metric::Ip => metrics.add_retrieval(of("sos", |distance| -distance), "")?,
                 Metric::Cosine => {

@@ -294,6 +294,13 @@ struct Found {
     searched: Option<Vec<Vec<u32>>>,
 }
 
+/// Rows and queries whose distances are the true ones.
+struct Judge {
+    metric: Metric,
+    base: Rows,
+    queries: Array2<f32>,
+}
+
 /// A cell and its data.
 struct Cell<'a> {
     of: &'a Measurement,
@@ -301,6 +308,8 @@ struct Cell<'a> {
     base: Rows,
     queries: Array2<f32>,
     truth: Truth,
+    /// What found rows are judged by.
+    judge: Judge,
     known: Known,
     block_rows: usize,
     usage: &'a Usage,
@@ -312,12 +321,24 @@ impl<'a> Cell<'a> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
         let (truth, known) = Known::read(data)?;
+        let queries = data.queries.open()?.read_all()?;
+        let judge = match &data.judge {
+            Some(judge) => Judge {
+                metric: judge.metric,
+                base: judge.base.open()?,
+                queries: judge.queries.open()?.read_all()?,
+            },
+            None => {
+                Judge { metric: data.metric, base: data.base.open()?, queries: queries.clone() }
+            }
+        };
         Ok(Cell {
             of,
             data,
             base: data.base.open()?,
-            queries: data.queries.open()?.read_all()?,
+            queries,
             truth,
+            judge,
             known,
             block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             usage,

@@ -43,11 +43,15 @@ pub fn cell_key(parts: &CellKeyParts<'_>) -> String {
     blake3::hash(canonical_json(&object).as_bytes()).to_hex().to_string()
 }
 
-/// What of `evaluation` decides the values of metrics: all but which families of them are measured.
+/// What of `evaluation` decides the values of metrics: all but which families of them are measured,
+/// and how the data set is called whose neighbours are the true ones.
 pub fn deciding(evaluation: &Value) -> Value {
     let mut deciding = evaluation.clone();
     if let Some(settings) = deciding.as_object_mut() {
         settings.remove("metrics");
+        if let Some(truth) = settings.get_mut("truth").and_then(Value::as_object_mut) {
+            truth.remove("of");
+        }
     }
     deciding
 }
@@ -167,6 +171,12 @@ mod tests {
         let few = of(json!({ "k": [1], "metrics": ["pairs"] }));
         assert_eq!(few, of(json!({ "k": [1], "metrics": ["pairs", "order"] })));
         assert_eq!(few, of(json!({ "k": [1] })));
+        // Whose neighbours are the true ones is, under any name.
+        let truth =
+            |of: &str, digest: &str| json!({ "k": [1], "truth": { "of": of, "digest": digest } });
+        assert_eq!(of(truth("a", "d1")), of(truth("b", "d1")));
+        assert_ne!(of(truth("a", "d1")), of(truth("a", "d2")));
+        assert_ne!(of(truth("a", "d1")), few);
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl Record {
         listed.into_iter().flatten().filter_map(Value::as_str)
     }
 
+    /// The name of the data set whose neighbours are the true ones, where they are not its own.
+    pub fn truth_of(&self) -> Option<&str> {
+        self.evaluation.get("truth")?.get("of")?.as_str()
+    }
+
     /// Whether the method learned from rows that it is measured on; none where that is not known.
     pub fn learned_from_base(&self) -> Option<bool> {
         match (self.method.needs_training, self.dataset.train_apart) {

@@ -48,7 +48,7 @@ impl Place {
                 .map(|cell| Scheduled {
                     cell,
                     data: &self.data,
-                    evaluation: crate::plan::evaluation(&self.planned.sweep),
+                    evaluation: crate::plan::evaluation(&self.planned.sweep, 0, &[""]),
                 })
                 .collect(),
             limits: Limits {

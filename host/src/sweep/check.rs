@@ -65,6 +65,7 @@ pub(super) fn check(
     if datasets.is_empty() {
         return Err(check.no_table("dataset"));
     }
+    check.truths(&datasets)?;
     let methods = file
         .method
         .0
@@ -245,6 +246,7 @@ impl Check<'_> {
             source_span,
             queries_span,
             train_span: dataset.train.as_ref().map(Spanned::span),
+            truth_of: dataset.truth_of.clone(),
             spec: DatasetSpec {
                 name: self.name("a dataset's name", name)?,
                 source,
@@ -254,6 +256,23 @@ impl Check<'_> {
                 metric,
             },
         })
+    }
+
+    /// That every `truth_of` names another data set.
+    fn truths(&self, datasets: &[Dataset]) -> Result<(), SweepError> {
+        for dataset in datasets {
+            let Some(name) = &dataset.truth_of else { continue };
+            let others = datasets.iter().filter(|other| other.spec.name != dataset.spec.name);
+            if !others.clone().any(|other| other.spec.name == *name.get_ref()) {
+                let problem = SweepProblem::UnknownChoice {
+                    what: "other dataset",
+                    found: name.get_ref().clone(),
+                    valid: others.map(|other| other.spec.name.clone()).collect(),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+        }
+        Ok(())
     }
 
     fn base(&self, written: &Spanned<wire::PathOr<wire::InTable>>) -> Result<Source, SweepError> {

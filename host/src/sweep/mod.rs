@@ -78,6 +78,8 @@ pub struct Dataset {
     pub queries_span: Range<usize>,
     /// Where `train` is written, if it is.
     pub train_span: Option<Range<usize>>,
+    /// The data set whose neighbours its rows are judged by; its own if `None`.
+    pub truth_of: Option<Spanned<String>>,
 }
 
 /// `[evaluate]`: what every cell measures.
@@ -147,6 +149,13 @@ impl Exclude {
 }
 
 impl Sweep {
+    /// Position of the data set whose neighbours those of data set `at` are judged by, if that is
+    /// another one.
+    pub fn truth_of(&self, at: usize) -> Option<usize> {
+        let name = self.datasets[at].truth_of.as_ref()?;
+        self.datasets.iter().position(|other| other.spec.name == *name.get_ref())
+    }
+
     /// Reads and checks the sweep file at `path`.
     ///
     /// # Errors

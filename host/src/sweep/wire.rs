@@ -63,6 +63,7 @@ pub(super) struct Dataset {
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
     pub(super) limit: Option<Spanned<i64>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) truth_of: Option<Spanned<String>>,
 }
 
 /// `{ file = "a.hdf5", table = "train" }`

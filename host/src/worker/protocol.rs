@@ -131,6 +131,18 @@ pub struct Evaluation {
     /// Families of metrics that are measured, in their order. Not in the key: they change no other
     /// metric, so that a record that has more of them is a record of the same cell.
     pub metrics: Vec<Family>,
+    /// Whose neighbours are the true ones, where they are not the data set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<OtherTruth>,
+}
+
+/// Another data set with the same rows, whose neighbours are the true ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherTruth {
+    /// Its name in the sweep; not in the key.
+    pub of: String,
+    /// Over its prepared data.
+    pub digest: String,
 }
 
 impl Evaluation {

@@ -26,6 +26,9 @@ TRAINING = 4096  # training rows whose error is measured
 # Sums in another order; percentiles of row errors are kept in f32.
 TOLERANCE, TOLERANCE_F32 = 1e-9, 2**-23
 
+# Rows of another data set cut short, and judged by the neighbours that those have in full.
+SHORT, WHOLE, DIM = "short", "l2", 12
+
 METHODS = [
     ("cast", {"type": "f32"}), ("cast", {"type": "fp8_e4m3"}), ("sq", {"bits": 3}), ("lattice", {"bits": 2}),
     ("pq", {"m": 4, "bits": 4}), ("pq", {"m": 2, "bits": 8}), ("rq", {"layers": 2, "bits": 5, "beam": 3}),
@@ -72,32 +75,47 @@ def make_data(folder):
             if part == "queries":
                 made[-1] = rows(numpy.random.default_rng(1), 5)[4]  # a row of the base
             write(folder / f"{metric}.{part}.fbin", made)
-        parts = "\n".join(f'{part} = "{metric}.{part}.fbin"' for part in ("base", "queries", "train"))
-        methods = "\n".join(
-            f'[[method]]\nuse = "{use}"\n' + "\n".join(f"params.{k} = {json.dumps(v)}" for k, v in params.items())
-            for use, params in METHODS
-        )
-        (folder / f"{metric}.toml").write_text(f"""[sweep]
-name = "recompute-{metric}"
+        methods = tables(METHODS)
+        (folder / f"{metric}.toml").write_text(sweep(metric, metric, dataset(metric), methods))
+    for part in ("base", "queries", "train"):
+        write(folder / f"{SHORT}.{part}.fbin", read(folder / f"{WHOLE}.{part}.fbin")[:, :DIM])
+    judged = dataset(SHORT) + f'\nmetric = "ip"\ntruth_of = "{WHOLE}"\n' + dataset(WHOLE)
+    methods = tables(METHODS[2:3] + METHODS[4:5], f'datasets = ["{SHORT}"]\n')
+    (folder / f"{SHORT}.toml").write_text(sweep(SHORT, WHOLE, judged, methods))
+
+
+def dataset(name):
+    parts = "\n".join(f'{part} = "{name}.{part}.fbin"' for part in ("base", "queries", "train"))
+    return f'[[dataset]]\nname = "{name}"\n{parts}\n'
+
+
+def tables(methods, more=""):
+    return "\n".join(
+        f'[[method]]\nuse = "{use}"\n{more}' + "\n".join(f"params.{k} = {json.dumps(v)}" for k, v in params.items())
+        for use, params in methods
+    )
+
+
+def sweep(name, metric, datasets, methods):
+    return f"""[sweep]
+name = "recompute-{name}"
 seeds = [5]
 metric = "{metric}"
 [run]
 threads = 2
-store = "{metric}.db"
-[[dataset]]
-name = "{metric}"
-{parts}
+store = "{name}.db"
+{datasets}
 [evaluate]
 k = {K}
 pairs = {PAIRS}
 rerank = {RERANK}
 repeats = 1
 {methods}
-""")
+"""
 
 
-def prepared(folder, metric, part):
-    rows = read(folder / f"{metric}.{part}.fbin")
+def prepared(folder, name, metric, part):
+    rows = read(folder / f"{name}.{part}.fbin")
     if metric == "cosine":
         # To unit length: squares are added one after the other, in f64.
         norms = numpy.sqrt(numpy.cumsum(rows.astype(numpy.float64) ** 2, axis=1)[:, -1:])
@@ -108,7 +126,8 @@ def prepared(folder, metric, part):
 def recomputed(folder, record):
     """All that a record may hold but costs."""
     metric, seed = record["metric"], record["seed"]
-    base, queries, train = (prepared(folder, metric, part) for part in ("base", "queries", "train"))
+    name, truth = record["dataset"]["name"], record["evaluation"].get("truth")
+    base, queries, train = (prepared(folder, name, metric, part) for part in ("base", "queries", "train"))
     n, dim = base.shape
     method = contract.methods(record["method"]["plugin_path"])[record["method"]["id"]]
     make = lambda: contract.Quantizer(method, record["params"], dim, metric)
@@ -133,13 +152,17 @@ def recomputed(folder, record):
     true = metrics.distances(metric, queries, base)
     by_decoded = metrics.distances(metric, queries, decoded)
     by_symmetric = metrics.distances(metric, decoded_queries, decoded)
-    neighbours = numpy.argsort(true, axis=1, kind="stable")
-    truth = numpy.take_along_axis(true, neighbours, axis=1)
+    judge, judged = metric, true
+    if truth:
+        judge = truth["of"]
+        judged = metrics.distances(judge, *(prepared(folder, judge, judge, part) for part in ("queries", "base")))
+    neighbours = numpy.argsort(judged, axis=1, kind="stable")
+    truth = numpy.take_along_axis(judged, neighbours, axis=1)
 
     def found(by):
         # Of equal estimates the lowest row is first.
         order = numpy.argsort(by, axis=1, kind="stable")
-        return numpy.take_along_axis(true, order, axis=1)
+        return numpy.take_along_axis(judged, order, axis=1)
 
     sign = 1.0 if metric == "l2" else -1.0
     query, row = numpy.array(metrics.draw.query_pairs(len(queries), n, PAIRS)).T
@@ -168,14 +191,14 @@ def recomputed(folder, record):
     values |= {f"{name}/decoded": value for name, value in recalls.items()}
     if decoder.search_of:
         rows = decoder.search(queries, codes, min(max(K) * max(RERANK), n))
-        searched = metrics.retrieval(truth, numpy.take_along_axis(true, rows, axis=1), K, RERANK)
+        searched = metrics.retrieval(truth, numpy.take_along_axis(judged, rows, axis=1), K, RERANK)
         values |= {f"{name}/search": value for name, value in searched.items() if name.startswith("recall@")}
     symmetric = metrics.retrieval(truth, found(by_symmetric), K, [])
     values |= {f"{name}/symmetric": value for name, value in symmetric.items() if name.startswith("recall@")}
     values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
     order = numpy.argsort(best, axis=1, kind="stable")
-    values |= metrics.beyond_recall(metric, truth, numpy.take_along_axis(true, order, axis=1), K, errors)
-    if metric != "l2":
+    values |= metrics.beyond_recall(judge, truth, numpy.take_along_axis(judged, order, axis=1), K, errors)
+    if metric != "l2" and judge == metric:
         tau = values["estimator_scale"]
         values |= metrics.attention(-true, nearness, neighbours, order, tau, errors)
     values |= {f"{name} ±": error for name, error in errors.items()}
