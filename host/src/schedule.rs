@@ -24,8 +24,6 @@ const WAITING: usize = 256;
 pub struct Schedule<'a> {
     /// Cells to run, in order.
     pub cells: Vec<Scheduled<'a>>,
-    /// What is measured.
-    pub evaluation: Evaluation,
     /// Per cell.
     pub limits: Limits,
     /// Cells at once.
@@ -37,12 +35,14 @@ pub struct Schedule<'a> {
 }
 
 /// A cell that is to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Scheduled<'a> {
     /// The cell.
     pub cell: &'a Cell,
     /// Its data, with neighbours.
     pub data: &'a Prepared,
+    /// What is measured.
+    pub evaluation: Evaluation,
 }
 
 /// What happens while a schedule runs. `slot` tells simultaneous cells apart, 0..jobs.
@@ -174,7 +174,7 @@ fn run_with<E: std::error::Error + 'static>(
                         continue;
                     }
                     let _ = events.send(RunEvent::Started { slot, cell });
-                    let ran = run_cell(schedule, *of, measure, cancel, &mut |stage, fraction| {
+                    let ran = run_cell(schedule, of, measure, cancel, &mut |stage, fraction| {
                         let stage = stage.into();
                         // Left out where many wait: this thread also watches the cell's limits.
                         let _ = events.try_send(RunEvent::Progress { slot, stage, fraction });
@@ -240,7 +240,7 @@ impl Drop for StopOnPanic<'_> {
 
 fn run_cell(
     schedule: &Schedule<'_>,
-    Scheduled { cell, data }: Scheduled<'_>,
+    Scheduled { cell, data, evaluation }: &Scheduled<'_>,
     measure: &Measure<'_>,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
@@ -258,7 +258,7 @@ fn run_cell(
             threads: limits.threads,
         },
         data,
-        evaluation: &schedule.evaluation,
+        evaluation,
         block_rows: schedule.block_rows,
     };
     let library = Path::new(&cell.method.plugin_path);
@@ -313,7 +313,7 @@ fn run_cell(
         params: config_json(&cell.config),
         label: cell.label.clone(),
         seed: cell.seed,
-        evaluation: serde_json::to_value(&schedule.evaluation).unwrap_or_default(),
+        evaluation: serde_json::to_value(evaluation).unwrap_or_default(),
         outcome,
         error,
         log,

@@ -20,16 +20,18 @@ use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
 
 use crate::data::{self, Blame, DataError, Facts, Headers, PrepareError, Prepared, PreparedRows};
+use crate::metric::Family;
 use crate::metric::retrieval::RANK_DEPTH;
 use crate::plan::{self, Cell, DataShape, Grids, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
-use crate::record::{Filter, Outcome, Record, RunInfo};
+use crate::record::{Done, Filter, Outcome, Record, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
 use crate::store::{ReadError, Store, WriteError};
 use crate::sweep::{self, Dataset, Sweep};
 use crate::worker::ask::ExpandError;
 use crate::worker::fault::HostFault;
+use crate::worker::protocol::Evaluation;
 use crate::worker::supervise::Limits;
 
 /// Which cells.
@@ -116,11 +118,11 @@ pub struct Session {
     sweep: Sweep,
     catalog: Catalog,
     cache: PathBuf,
-    done: HashMap<String, Outcome>,
+    done: HashMap<String, Done>,
 }
 
 impl Session {
-    /// `done` are the outcomes that the store has, by key; `cache` is where prepared data is kept.
+    /// `done` is what the store has, by key; `cache` is where prepared data is kept.
     ///
     /// # Errors
     /// What [`plan::choose`] refuses.
@@ -128,7 +130,7 @@ impl Session {
         sweep: Sweep,
         catalog: Catalog,
         cache: PathBuf,
-        done: HashMap<String, Outcome>,
+        done: HashMap<String, Done>,
     ) -> Result<Self, PlanError> {
         plan::choose(&sweep, &catalog)?;
         Ok(Self { sweep, catalog, cache, done })
@@ -244,6 +246,27 @@ impl Session {
             }
             all.push(rows);
         }
+        for (at, dataset) in sweep.datasets.iter().enumerate() {
+            let Some((other, name)) = sweep.truth_of(at).zip(dataset.truth_of.as_ref()) else {
+                continue;
+            };
+            let [here, there] = [at, other].map(|at| (all[at].base.rows, all[at].queries.rows));
+            if here != there {
+                let (of, by) = (&dataset.spec.name, name.get_ref());
+                return Err(PlanError::at(
+                    &sweep.source,
+                    name.span(),
+                    format!("`{of}` and `{by}` do not have the same rows"),
+                    "named here",
+                    Some(format!(
+                        "`{of}` has {} base rows and {} queries, `{by}` {} and {}: both need the same \
+                         rows in the same order, with as many held out and kept apart",
+                        here.0, here.1, there.0, there.1
+                    )),
+                )
+                .into());
+            }
+        }
         Ok(all)
     }
 }
@@ -324,7 +347,7 @@ pub struct Planned {
     /// Positions of the selected cells.
     selected: Vec<usize>,
     /// What is recorded already, of all cells.
-    done: HashMap<String, Outcome>,
+    done: HashMap<String, Done>,
     selection: Selection,
 }
 
@@ -391,7 +414,9 @@ impl StoreError {
 impl Planned {
     /// The names of data sets with the same contents: of each, the first that has them and itself.
     pub fn same_contents(&self) -> Vec<(&str, &str)> {
-        plan::same_contents(self.rows.iter().map(|rows| (rows.name(), rows.digest.as_str())))
+        // Those with other neighbours are measured for themselves.
+        let own = (0..).zip(&self.rows).filter(|(at, _)| self.sweep.truth_of(*at).is_none());
+        plan::same_contents(own.map(|(_, rows)| (rows.name(), rows.digest.as_str())))
     }
 
     /// The store that the sweep names.
@@ -410,9 +435,10 @@ impl Planned {
         let state = |cell: &'_ Cell| match self.done.get(&cell.key) {
             None => State::ToRun,
             // An interrupted cell is not done.
-            Some(Outcome::Cancelled) => State::Again(Outcome::Cancelled),
-            Some(outcome) => {
+            Some(Done { outcome: Outcome::Cancelled, .. }) => State::Again(Outcome::Cancelled),
+            Some(done @ Done { outcome, .. }) => {
                 let again = self.selection.force
+                    || !done.answers(&self.sweep.evaluate.metrics)
                     || match self.selection.rerun {
                         None => false,
                         Some(Rerun::Failed) => !outcome.is_ok(),
@@ -439,13 +465,29 @@ impl Planned {
         self.cells().zip(states).filter(|(_, state)| state.runs()).map(|(cell, _)| cell).collect()
     }
 
+    /// What is measured of `cell`: also what its record has, which the new one replaces.
+    fn evaluation(&self, cell: &Cell) -> Evaluation {
+        let digests: Vec<&str> = self.rows.iter().map(|rows| rows.digest.as_str()).collect();
+        let mut evaluation = plan::evaluation(&self.sweep, cell.dataset, &digests);
+        let known = self.done.get(&cell.key).map_or(&[][..], |done| &done.metrics);
+        evaluation.metrics = Family::ALL
+            .into_iter()
+            .filter(|of| evaluation.has(*of) || known.contains(of))
+            .collect();
+        evaluation
+    }
+
     /// Finds the exact neighbours in the data sets of [`Planned::to_run`], or takes those in the
     /// cache.
     ///
     /// # Errors
     /// Data that cannot be read or kept.
     pub fn neighbours(&self, on: &Callbacks<'_>) -> Result<Ready, SessionError> {
-        let wanted: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let measured: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let judges = measured.iter().filter_map(|at| self.sweep.truth_of(*at));
+        // Its own neighbours are not needed where another's are the true ones, but what is counted
+        // while they are sought is.
+        let wanted: HashSet<usize> = measured.iter().copied().chain(judges).collect();
         let mut ready = BTreeMap::new();
         for (i, (dataset, rows)) in self.sweep.datasets.iter().zip(&self.rows).enumerate() {
             if !wanted.contains(&i) {
@@ -463,6 +505,14 @@ impl Planned {
             notices.chain(notes).for_each(|text| (on.note)(name, text));
             ready.insert(i, prepared);
         }
+        let judged: Vec<(usize, Prepared)> = ready
+            .iter()
+            .filter_map(|(at, prepared)| {
+                let other = self.sweep.truth_of(*at)?;
+                Some((*at, prepared.clone().judged_by(ready.get(&other)?)))
+            })
+            .collect();
+        ready.extend(judged);
         Ok(Ready(ready))
     }
 
@@ -533,9 +583,12 @@ impl Planned {
         let schedule = Schedule {
             cells: to_run
                 .into_iter()
-                .map(|cell| Scheduled { cell, data: &ready.0[&cell.dataset] })
+                .map(|cell| Scheduled {
+                    cell,
+                    data: &ready.0[&cell.dataset],
+                    evaluation: self.evaluation(cell),
+                })
                 .collect(),
-            evaluation: plan::evaluation(&self.sweep),
             limits: capacity.limits,
             jobs: capacity.jobs,
             run_id: run.run_id,

@@ -262,6 +262,8 @@ fn evaluation() -> Evaluation {
         pairs: 200,
         rerank: vec![1],
         repeats: 1,
+        metrics: crate::metric::Family::usual(),
+        truth: None,
     }
 }
 

@@ -14,7 +14,9 @@
 //! that nothing but stored bytes carries information; where that cannot be held, the record says
 //! so (`unproven`).
 
+mod beyond;
 mod encode;
+mod latency;
 mod peer;
 mod revisit;
 mod scan;
@@ -26,13 +28,14 @@ mod walk;
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
-    DECODED, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator, rank_agreement,
-    retrieval, size,
+    DECODED, Family, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator,
+    rank_agreement, retrieval, size,
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
 use crate::worker::protocol::{Measured, Measurement, Message, Role};
 use crate::worker::reporter::{Failure, Reporter};
+use beyond::Attended;
 use encode::Encoded;
 use ndarray::Array2;
 use nix::errno::Errno;
@@ -197,6 +200,19 @@ impl Metrics {
         named.into_iter().try_for_each(|(name, value)| self.add(format!("{name}{suffix}"), value))
     }
 
+    /// The same with standard errors.
+    fn add_means(
+        &mut self,
+        named: Vec<(&'static str, f64, Option<f64>)>,
+        suffix: &str,
+    ) -> Result<(), Failure> {
+        for (name, value, error) in named {
+            let metric = MetricValue::with_error(format!("{name}{suffix}"), value, error);
+            self.values.push(metric.map_err(Failure::failed)?);
+        }
+        Ok(())
+    }
+
     fn add_retrieval(&mut self, of: Vec<RetrievalMetric>, suffix: &str) -> Result<(), Failure> {
         for RetrievalMetric { name, value, standard_error, hits } in of {
             let metric = MetricValue::with_error(name + suffix, value, standard_error);
@@ -278,6 +294,13 @@ struct Found {
     searched: Option<Vec<Vec<u32>>>,
 }
 
+/// Rows and queries whose distances are the true ones.
+struct Judge {
+    metric: Metric,
+    base: Rows,
+    queries: Array2<f32>,
+}
+
 /// A cell and its data.
 struct Cell<'a> {
     of: &'a Measurement,
@@ -285,6 +308,8 @@ struct Cell<'a> {
     base: Rows,
     queries: Array2<f32>,
     truth: Truth,
+    /// What found rows are judged by.
+    judge: Judge,
     known: Known,
     block_rows: usize,
     usage: &'a Usage,
@@ -296,12 +321,24 @@ impl<'a> Cell<'a> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
         let (truth, known) = Known::read(data)?;
+        let queries = data.queries.open()?.read_all()?;
+        let judge = match &data.judge {
+            Some(judge) => Judge {
+                metric: judge.metric,
+                base: judge.base.open()?,
+                queries: judge.queries.open()?.read_all()?,
+            },
+            None => {
+                Judge { metric: data.metric, base: data.base.open()?, queries: queries.clone() }
+            }
+        };
         Ok(Cell {
             of,
             data,
             base: data.base.open()?,
-            queries: data.queries.open()?.read_all()?,
+            queries,
             truth,
+            judge,
             known,
             block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             usage,
@@ -423,14 +460,18 @@ impl<'a> Cell<'a> {
         let evaluation = &self.of.evaluation;
         let most_k = largest_k(&evaluation.k, rows);
         let most = found_needed(&evaluation.k, &evaluation.rerank, rows);
-        let pairs = QueryPairs::new(self.queries.nrows(), rows, evaluation.pairs, PAIR_SEED);
-        let decoded = self.decode(decoder, encoded, codes, &pairs, (most, most_k), metrics)?;
+        let depth = self.attended();
+        let sampled =
+            if evaluation.has(Family::Estimator) || depth > 0 { evaluation.pairs } else { 0 };
+        let pairs = QueryPairs::new(self.queries.nrows(), rows, sampled, PAIR_SEED);
+        let keep = most.max(depth);
+        let decoded = self.decode(decoder, encoded, codes, &pairs, (keep, most_k), metrics)?;
         let opened = &encoded.opened;
         let scored = match opened.scorer {
             true => {
-                let watched = revisit::left(&self.truth.ids, RANK_DEPTH);
                 self.scores_as_well(decoder, encoded, codes)?;
-                let scored = self.scan(decoder, codes, encoded, watched, most, &pairs)?;
+                let watched = self.watched();
+                let scored = self.scan(decoder, codes, encoded, watched, keep, &pairs)?;
                 self.time_score(decoder, codes, metrics)?;
                 Some(scored)
             }
@@ -447,6 +488,9 @@ impl<'a> Cell<'a> {
             }
             None => None,
         };
+        if evaluation.has(Family::Latency) {
+            self.latency(decoder, encoded, codes, most_k, metrics)?;
+        }
         self.part("decompress", 1, 1, 1);
         encoded.queries.decode_as_well(decoder)?;
         self.judge(decoded, scored, searched, (most, most_k), metrics)
@@ -486,15 +530,33 @@ impl<'a> Cell<'a> {
             (None, Some(order)) => order,
             (None, None) => Array2::zeros((0, 0)),
         };
-        let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
-        metrics.add_retrieval(rank_agreement(truth, order.view(), RANK_DEPTH), "")?;
-        if let Some(scored) = &scored {
-            let of = estimator(&decoded.true_values, &scored.estimates, scored.bounds.as_deref());
-            of.map_or(Ok(()), |of| metrics.add_named(of.named(), ""))?;
+        let evaluation = &self.of.evaluation;
+        if evaluation.has(Family::Order) {
+            let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
+            metrics.add_retrieval(rank_agreement(truth, order.view(), RANK_DEPTH), "")?;
         }
-        let suffix = if scored.is_some() { DECODED } else { "" };
-        let of = estimator(&decoded.true_values, &decoded.estimates, None);
-        of.map_or(Ok(()), |of| metrics.add_named(of.named(), suffix))?;
+        let by_decoded = estimator(&decoded.true_values, &decoded.estimates, None);
+        let tau = by_decoded.map_or(0.0, |of| of.scale);
+        if evaluation.has(Family::Estimator) {
+            if let Some(scored) = &scored {
+                let bounds = scored.bounds.as_deref();
+                let of = estimator(&decoded.true_values, &scored.estimates, bounds);
+                of.map_or(Ok(()), |of| metrics.add_means(of.named(), ""))?;
+            }
+            let suffix = if scored.is_some() { DECODED } else { "" };
+            by_decoded.map_or(Ok(()), |of| metrics.add_means(of.named(), suffix))?;
+        }
+        let depth = self.attended();
+        let ranked = match &scored {
+            Some(scored) => {
+                let first = |found: &Vec<(f32, u32)>| {
+                    found.iter().take(depth).map(|(score, _)| f64::from(*score)).collect()
+                };
+                scored.ranked.iter().map(first).collect()
+            }
+            None => decoded.by_raw_scores,
+        };
+        let attended = Attended { order, ranked, tau };
 
         let rows = |ranked: Vec<Vec<(f32, u32)>>| -> Vec<Vec<u32>> {
             let rows = ranked.into_iter();
@@ -507,38 +569,35 @@ impl<'a> Cell<'a> {
             scored,
             searched: searched.map(rows),
         };
-        self.recall(found, metrics, most, most_k)
+        self.recall(found, &attended, metrics, most, most_k)
     }
 
     /// Measures recall of the rows found.
     fn recall(
         &self,
         found: Found,
+        attended: &Attended,
         metrics: &mut Metrics,
         most: usize,
         most_k: usize,
     ) -> Result<(), Failure> {
         let Found { decoded, symmetric, scored, searched } = found;
-        let of = |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known);
+        let of = |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known, 0);
+        let plain =
+            |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known, self.measured_depth(most_k));
         let mut visits = [
-            Some(of(&decoded)),
+            Some(if scored.is_some() { of(&decoded) } else { plain(&decoded) }),
             Some(of(&symmetric)),
-            scored.as_ref().map(of),
+            scored.as_ref().map(plain),
             searched.as_ref().map(of),
         ];
-        let mut raw = Array2::zeros((self.block_rows, self.data.dim));
-        for (first, len) in self.blocks(self.block_rows) {
-            self.rows("re-rank", first, len);
-            if visits.iter().flatten().any(|visits| visits.wants(first, len)) {
-                let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
-                self.base.read_in_pool(first, raw.view_mut())?;
-                for visits in visits.iter_mut().flatten() {
-                    visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
-                }
-            }
-        }
+        self.revisit(&mut visits)?;
+        let ids = scored.as_ref().unwrap_or(&decoded);
         let [decoded, symmetric, scored, searched] =
             visits.map(|visits| visits.map(Visits::finish));
+        if let Some(found) = scored.as_ref().or(decoded.as_ref()) {
+            self.beyond_recall(ids, found, attended, metrics)?;
+        }
         let evaluation = &self.of.evaluation;
         let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
             found.iter_mut().for_each(|found| found.truncate(keep));
@@ -564,6 +623,7 @@ impl<'a> Cell<'a> {
         if let Some(scored) = scored {
             metrics.add_retrieval(judge(scored, most, &evaluation.rerank)?, "")?;
         }
+        self.spread_of_recall(metrics)?;
         if let Some(symmetric) = symmetric {
             metrics.add_retrieval(recalls(&judge(symmetric, most_k, &[])?), SYMMETRIC)?;
         }

@@ -535,6 +535,14 @@ impl<'a> Peer<'a> {
         Ok(*self.empty_call.insert(times[EMPTY_CALLS / 2]))
     }
 
+    /// Lends one thread to calls from now on, or again as many as there are.
+    pub(super) fn alone(&mut self, alone: bool) -> Result<(), Failure> {
+        match self.ask(&Request::Alone(alone))?.0 {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Has the instance given up.
     pub(super) fn destroy(&mut self) -> Result<(), Failure> {
         self.reporter.part("destroy", 0.0, 1.0);

@@ -27,6 +27,8 @@ use rayon::prelude::*;
 use thiserror::Error;
 use vq_kernels::top_k::TopK;
 
+use super::standard_error;
+
 /// How many of the true neighbours the rank correlations look at.
 pub const RANK_DEPTH: usize = 100;
 
@@ -56,14 +58,9 @@ pub struct Hits {
 
 impl RetrievalMetric {
     /// Averages one value per query, summed in the order of the queries.
-    fn over_queries(name: String, values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let standard_error = (values.len() > 1).then(|| {
-            let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-            (squares / (n - 1.0) / n).sqrt()
-        });
-        Self { name, value: mean, standard_error, hits: None }
+    pub(super) fn over_queries(name: String, values: &[f64]) -> Self {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        Self { name, value: mean, standard_error: standard_error(values, mean), hits: None }
     }
 }
 

@@ -8,7 +8,7 @@ use vq_plugin_api::params::Config;
 use crate::plugin::config_json;
 use crate::record::{CellKeyParts, MethodInfo, cell_key};
 use crate::sweep::Sweep;
-use crate::worker::protocol::Evaluation;
+use crate::worker::protocol::{Evaluation, OtherTruth};
 
 /// A configuration that can be measured on a data set: a cell for each seed. It has no key yet:
 /// that needs the digest of the data.
@@ -66,7 +66,9 @@ impl Grids {
     /// # Panics
     /// When a data set has no digest.
     pub fn into_plan(self, sweep: &Sweep, digests: &[&str]) -> Plan {
-        let evaluation = serde_json::to_value(evaluation(sweep)).unwrap_or_default();
+        let of_dataset = |dataset| serde_json::to_value(evaluation(sweep, dataset, digests));
+        let evaluations: Vec<_> =
+            (0..sweep.datasets.len()).map(|at| of_dataset(at).unwrap_or_default()).collect();
         let cells = self.candidates.into_iter().flat_map(|of| {
             let params = config_json(&of.config);
             let metric = sweep.datasets[of.dataset].spec.metric.name();
@@ -76,7 +78,7 @@ impl Grids {
                     metric,
                     method: &of.method.id,
                     params: &params,
-                    evaluation: &evaluation,
+                    evaluation: &evaluations[of.dataset],
                     seed: *seed,
                     plugin_digest: &of.method.plugin_digest,
                     needs_digest: of.method.needs_digest.as_deref(),
@@ -159,8 +161,15 @@ pub fn same_contents<'a>(
     same
 }
 
-/// The sweep's evaluation settings as cells carry them.
-pub fn evaluation(sweep: &Sweep) -> Evaluation {
+/// The sweep's evaluation settings as cells of a data set carry them; `digests` of all prepared data.
+///
+/// # Panics
+/// When a data set has no digest.
+pub fn evaluation(sweep: &Sweep, dataset: usize, digests: &[&str]) -> Evaluation {
+    let truth = sweep.truth_of(dataset).map(|other| OtherTruth {
+        of: sweep.datasets[other].spec.name.clone(),
+        digest: digests[other].to_owned(),
+    });
     let of = &sweep.evaluate;
     Evaluation {
         definitions: crate::metric::DEFINITIONS,
@@ -168,5 +177,7 @@ pub fn evaluation(sweep: &Sweep) -> Evaluation {
         pairs: of.pairs,
         rerank: of.rerank.clone(),
         repeats: of.repeats,
+        metrics: of.metrics.clone(),
+        truth,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::marks::Marks;
-use crate::record::{Proof, Record, canonical_json};
+use crate::record::{Proof, Record, canonical_json, deciding};
 
 /// The share of a code's bits from which on its model's are counted in.
 const MATTERS: f64 = 0.01;
@@ -28,7 +28,7 @@ impl<'a> Configuration<'a> {
                 &record.method.id,
                 &record.method.plugin_digest,
                 canonical_json(&record.params),
-                canonical_json(&record.evaluation),
+                canonical_json(&deciding(&record.evaluation)),
             );
             let at = *positions.entry(identity).or_insert(configurations.len());
             if at == configurations.len() {

@@ -40,6 +40,8 @@ pub struct DatasetTradeoffs {
     pub dataset: DatasetInfo,
     /// `l2`, `ip` or `cosine`.
     pub metric: String,
+    /// The data set whose neighbours recall is against, where they are not its own.
+    pub truth_of: Option<String>,
     /// The k of [`Tradeoff::recall`], if recall was measured: 10, or the largest there is.
     pub k: Option<usize>,
     /// Configurations with an ok cell and a known size, from which the best were chosen.
@@ -101,8 +103,8 @@ pub fn tradeoffs(records: &[Record]) -> Tradeoffs {
 }
 
 /// What records must share to be compared.
-fn space(record: &Record) -> (&str, &str, &str) {
-    (&record.dataset.name, &record.dataset.digest, &record.metric)
+fn space(record: &Record) -> (&str, &str, &str, Option<&str>) {
+    (&record.dataset.name, &record.dataset.digest, &record.metric, record.truth_of())
 }
 
 /// The best trade-offs among ok records of one dataset; none if there are no records.
@@ -150,6 +152,7 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
     Some(DatasetTradeoffs {
         dataset: first.dataset.clone(),
         metric: first.metric.clone(),
+        truth_of: first.truth_of().map(str::to_owned),
         k,
         configurations: all.len(),
         exclusive: records.iter().all(|record| record.timing.exclusive),
@@ -307,7 +310,9 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     }
     writeln!(out, "{}", wrapped(&notes.join("; "), 0, style.columns()))?;
     let marks: Vec<Marks> = of.best.iter().map(|one| one.marks).collect();
-    for line in Marks::legend(&marks).into_iter().chain(notices::of(&of.dataset)) {
+    let truth = of.truth_of.as_deref().map(notices::other_truth);
+    let lines = Marks::legend(&marks).into_iter().chain(truth).chain(notices::of(&of.dataset));
+    for line in lines {
         writeln!(out, "{}", wrapped(&line, 2, style.columns()))?;
     }
     Ok(())

@@ -13,6 +13,7 @@ use super::arguments::COMMAND_LINE;
 use super::error::{SweepError, SweepProblem, SweepSource};
 use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire};
 use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
+use crate::metric::Family;
 use crate::suggest::nearest_name;
 
 const METRICS: &[(&str, Metric)] =
@@ -64,6 +65,7 @@ pub(super) fn check(
     if datasets.is_empty() {
         return Err(check.no_table("dataset"));
     }
+    check.truths(&datasets)?;
     let methods = file
         .method
         .0
@@ -145,7 +147,29 @@ impl Check<'_> {
             pairs: self.at_least("pairs", evaluate.pairs.as_ref(), 1)?.unwrap_or(10_000),
             rerank: multiples("rerank", &evaluate.rerank, &[1, 2, 4, 10])?,
             repeats: self.at_least("repeats", evaluate.repeats.as_ref(), 1)?.unwrap_or(3),
+            metrics: match &evaluate.metrics {
+                Some(written) => self.families(written.get_ref())?,
+                None => Family::usual(),
+            },
         })
+    }
+
+    fn families(&self, written: &[Spanned<String>]) -> Result<Vec<Family>, SweepError> {
+        let choices = Family::ALL.map(|family| (family.name(), family));
+        let mut families = Vec::new();
+        for (i, name) in written.iter().enumerate() {
+            if let Some(first) = written[..i].iter().find(|first| *first == name) {
+                let problem = SweepProblem::Duplicate {
+                    key: "metrics".to_owned(),
+                    value: axis::written(&Value::Str(name.get_ref().clone())),
+                    first: Some(first.span()),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+            families.push(self.choice("family", name, &choices)?);
+        }
+        families.sort_unstable();
+        Ok(families)
     }
 
     fn dataset(
@@ -222,6 +246,7 @@ impl Check<'_> {
             source_span,
             queries_span,
             train_span: dataset.train.as_ref().map(Spanned::span),
+            truth_of: dataset.truth_of.clone(),
             spec: DatasetSpec {
                 name: self.name("a dataset's name", name)?,
                 source,
@@ -231,6 +256,23 @@ impl Check<'_> {
                 metric,
             },
         })
+    }
+
+    /// That every `truth_of` names another data set.
+    fn truths(&self, datasets: &[Dataset]) -> Result<(), SweepError> {
+        for dataset in datasets {
+            let Some(name) = &dataset.truth_of else { continue };
+            let others = datasets.iter().filter(|other| other.spec.name != dataset.spec.name);
+            if !others.clone().any(|other| other.spec.name == *name.get_ref()) {
+                let problem = SweepProblem::UnknownChoice {
+                    what: "other dataset",
+                    found: name.get_ref().clone(),
+                    valid: others.map(|other| other.spec.name.clone()).collect(),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+        }
+        Ok(())
     }
 
     fn base(&self, written: &Spanned<wire::PathOr<wire::InTable>>) -> Result<Source, SweepError> {

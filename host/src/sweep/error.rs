@@ -442,7 +442,11 @@ fn choice_help(what: &str, found: &str, valid: &[String]) -> String {
         Some(nearest) => format!("did you mean `{nearest}`?\n"),
         None => String::new(),
     };
-    format!("{nearest}valid {what}s: {}", quoted(valid))
+    let all = match what.strip_suffix('y') {
+        Some(word) => format!("{word}ies"),
+        None => format!("{what}s"),
+    };
+    format!("{nearest}valid {all}: {}", quoted(valid))
 }
 
 fn missing_file_help(

@@ -17,6 +17,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::data::DatasetSpec;
+use crate::metric::Family;
 
 mod arguments;
 mod axis;
@@ -77,6 +78,8 @@ pub struct Dataset {
     pub queries_span: Range<usize>,
     /// Where `train` is written, if it is.
     pub train_span: Option<Range<usize>>,
+    /// The data set whose neighbours its rows are judged by; its own if `None`.
+    pub truth_of: Option<Spanned<String>>,
 }
 
 /// `[evaluate]`: what every cell measures.
@@ -90,6 +93,8 @@ pub struct Evaluate {
     pub rerank: Vec<usize>,
     /// Timed repeats after the warm-up, at least 1.
     pub repeats: usize,
+    /// Families of metrics beside those that every record has, in their order.
+    pub metrics: Vec<Family>,
 }
 
 /// One `[[method]]`.
@@ -144,6 +149,13 @@ impl Exclude {
 }
 
 impl Sweep {
+    /// Position of the data set whose neighbours those of data set `at` are judged by, if that is
+    /// another one.
+    pub fn truth_of(&self, at: usize) -> Option<usize> {
+        let name = self.datasets[at].truth_of.as_ref()?;
+        self.datasets.iter().position(|other| other.spec.name == *name.get_ref())
+    }
+
     /// Reads and checks the sweep file at `path`.
     ///
     /// # Errors
@@ -210,6 +222,7 @@ k = [1, 10]
 pairs = 1000
 rerank = [1, 2]
 repeats = 5
+metrics = ["latency", "pairs"]
 
 [[method]]
 use = "zlattice"
@@ -261,7 +274,9 @@ use = "zlattice"
             store: folder.path().join("elsewhere/first-look.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate = Evaluate { k: vec![1, 10], pairs: 1000, rerank: vec![1, 2], repeats: 5 };
+        let metrics = vec![Family::Pairs, Family::Latency];
+        let (k, rerank) = (vec![1, 10], vec![1, 2]);
+        let evaluate = Evaluate { k, pairs: 1000, rerank, repeats: 5, metrics };
         assert_eq!(sweep.evaluate, evaluate);
 
         let glove = folder.path().join("examples/data/glove.fbin");
@@ -335,8 +350,9 @@ use = "zlattice"
             store: PathBuf::from("folder/results/least.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate =
-            Evaluate { k: vec![1, 10, 100], pairs: 10_000, rerank: vec![1, 2, 4, 10], repeats: 3 };
+        let (k, rerank) = (vec![1, 10, 100], vec![1, 2, 4, 10]);
+        let metrics = Family::usual();
+        let evaluate = Evaluate { k, pairs: 10_000, rerank, repeats: 3, metrics };
         assert_eq!(sweep.evaluate, evaluate);
         assert_eq!(sweep.datasets[0].spec.metric, Metric::L2);
         assert_eq!(sweep.datasets[0].spec.train, Train::Reserved(None));

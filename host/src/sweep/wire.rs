@@ -63,6 +63,7 @@ pub(super) struct Dataset {
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
     pub(super) limit: Option<Spanned<i64>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) truth_of: Option<Spanned<String>>,
 }
 
 /// `{ file = "a.hdf5", table = "train" }`
@@ -106,6 +107,7 @@ pub(super) struct Evaluate {
     pub(super) pairs: Option<Spanned<i64>>,
     pub(super) rerank: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) repeats: Option<Spanned<i64>>,
+    pub(super) metrics: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// `[[method]]`

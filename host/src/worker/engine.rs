@@ -59,6 +59,7 @@ pub(super) fn serve(
         order,
         engine,
         pool: &pool,
+        alone: None,
         reporter,
         plugin: None,
         instance: None,
@@ -155,6 +156,8 @@ struct Host<'a> {
     order: &'a Order,
     engine: &'a Engine,
     pool: &'a rayon::ThreadPool,
+    /// What calls are lent instead, while they have one thread.
+    alone: Option<rayon::ThreadPool>,
     reporter: &'a Reporter,
     plugin: Option<Plugin>,
     instance: Option<Instance>,
@@ -279,6 +282,10 @@ impl Host<'_> {
                     })
                 })?;
             }
+            Request::Alone(alone) => {
+                let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build();
+                self.alone = alone.then(pool).transpose().map_err(|_| NO_THREAD)?;
+            }
             Request::Destroy => {
                 let instance = self.instance.take();
                 calling("destroy", "the instance", || {
@@ -389,12 +396,17 @@ impl Host<'_> {
             // The parent stops a cell by ending its processes.
             true
         };
-        let (threads, seed, pool) = (self.engine.threads, self.engine.seed, self.pool);
+        let seed = self.engine.seed;
+        let (threads, pool) = match &self.alone {
+            Some(alone) => (1, alone),
+            None => (self.engine.threads, self.pool),
+        };
         Ok(body(&Caller { threads, seed, log: &log, progress: &progress, pool })?)
     }
 }
 
 const UNOPENED: Refusal = Refusal::Order("no instance was made");
+const NO_THREAD: Refusal = Refusal::Order("it cannot start a thread");
 const NO_SCORER: Refusal = Refusal::Order("it has no scorer");
 const NO_SEARCH: Refusal = Refusal::Order("it has no search");
 const NOT_PACKED: Refusal = Refusal::Order("nothing is packed");

@@ -169,7 +169,8 @@ fn room(order: &Order) -> Room {
 /// The files of prepared `data`.
 fn files(data: &Prepared) -> Vec<PathBuf> {
     let rows = [&data.base, &data.train, &data.queries];
-    let files = rows.into_iter().flat_map(|rows| rows.files());
+    let judge = data.judge.iter().flat_map(|judge| [&judge.base, &judge.queries]);
+    let files = rows.into_iter().chain(judge).flat_map(|rows| rows.files());
     files.chain([data.truth.path.as_path()]).map(PathBuf::from).collect()
 }
 

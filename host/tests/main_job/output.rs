@@ -79,7 +79,11 @@ fn site() -> Site {
     let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [4, 8]\n\n\
          [[method]]\nuse = \"pq\"\nparams.m = [4, 7]\nparams.bits = 4\n\n\
          [[method]]\nuse = \"bad_print\"\n\n[[method]]\nuse = \"bad_panic\"\n";
+    // And one that is judged by the neighbours of the first.
+    let other = "[[dataset]]\nname = \"other\"\ntruth_of = \"gauss\"\nqueries = { hold_out = 20 }\n\
+         synthetic = { kind = \"uniform\", n = 600, dim = 16, seed = 2 }\n\n[evaluate]";
     let sweep = sweep("[1]", methods).replace("repeats = 1", "repeats = 2");
+    let sweep = sweep.replace("[evaluate]", other);
     site.write("s.toml", &sweep);
     site
 }

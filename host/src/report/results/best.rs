@@ -9,7 +9,9 @@ use crate::report::headline_recall;
 /// The records of the best configuration for each dataset and rate.
 pub(super) fn best_per_rate(records: &[Record]) -> Vec<&Record> {
     let space = |record: &Record| {
-        (record.dataset.name.clone(), record.dataset.digest.clone(), record.metric.clone())
+        let truth = record.truth_of().map(str::to_owned);
+        let dataset = &record.dataset;
+        (dataset.name.clone(), dataset.digest.clone(), record.metric.clone(), truth)
     };
     // As elsewhere, a dataset's recall is the one most often asked for on it.
     let mut names: BTreeMap<_, Vec<&str>> = BTreeMap::new();
