@@ -175,11 +175,12 @@ impl Session {
     fn grids(&self, headers: &[Headers], on: &Callbacks<'_>) -> Result<Grids, SessionError> {
         let Self { sweep, catalog, .. } = self;
         let shapes: Vec<DataShape> = headers.iter().map(DataShape::from).collect();
-        let chosen = plan::choose(sweep, catalog)?;
-        let asked = plan::requests(&chosen, &shapes);
+        let choice = plan::choose(sweep, catalog)?;
+        let asked = plan::requests(&choice, &shapes);
         let mut answers = Vec::with_capacity(asked.len());
         for ask_for in &asked {
-            let found = chosen[ask_for.method].found();
+            let chosen = &choice.methods[ask_for.method];
+            let found = chosen.found();
             let answer = (on.expand)(found, ask_for.requests.clone());
             if on.cancel.load(Ordering::Relaxed) {
                 return Err(SessionError::Interrupted);
@@ -190,11 +191,16 @@ impl Session {
                 Err(error @ ExpandError::Replaced { .. }) => {
                     return Err(SessionError::Replaced(error));
                 }
+                // What one of all cannot do is no reason to measure nothing of the others.
+                Err(ExpandError::Method(error)) if chosen.is_one_of_all() => {
+                    let reason = format!("its grid generator failed: {error}");
+                    vec![vec![Proposal::Skip { config: BTreeMap::new(), reason }]]
+                }
                 Err(ExpandError::Method(error)) => {
                     let (id, library) = (&found.method.id, found.library.path.display());
                     return Err(PlanError::at(
                         &sweep.source,
-                        sweep.methods[ask_for.method].id.span(),
+                        chosen.span(),
                         format!("the grid generator of {id} failed: {error}"),
                         "its plugin cannot be used",
                         Some(format!("report it to the author of {library}")),
@@ -203,7 +209,7 @@ impl Session {
                 }
             });
         }
-        Ok(plan::assemble(sweep, &shapes, &chosen, &asked, answers)?)
+        Ok(plan::assemble(sweep, &shapes, &choice, &asked, answers)?)
     }
 
     fn selects_some(&self, grids: &Grids, only: &[String]) -> Result<(), SessionError> {

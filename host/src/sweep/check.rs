@@ -11,7 +11,9 @@ use toml::Spanned;
 
 use super::arguments::COMMAND_LINE;
 use super::error::{SweepError, SweepProblem, SweepSource};
-use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire};
+use super::{
+    ALL_METHODS, Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire,
+};
 use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
 use crate::suggest::nearest_name;
 
@@ -48,6 +50,10 @@ pub(super) fn check(
         Some(metric) => check.choice("metric", metric, METRICS)?,
         None => Metric::L2,
     };
+    let bits_per_dim = match &file.sweep.bits_per_dim {
+        Some(rates) => check.rates(rates)?,
+        None => Vec::new(),
+    };
     let run = check.run(&file.run, &name)?;
     let evaluate = check.evaluate(&file.evaluate)?;
 
@@ -73,7 +79,7 @@ pub(super) fn check(
     if methods.is_empty() {
         return Err(check.no_table("method"));
     }
-    Ok(Sweep { source, name, seeds, run, datasets, evaluate, methods })
+    Ok(Sweep { source, name, seeds, bits_per_dim, run, datasets, evaluate, methods })
 }
 
 /// What every check needs: what to point at, and where files are.
@@ -292,6 +298,20 @@ impl Check<'_> {
         let method = written.get_ref();
         let id = self.required(&written.span(), method.id.as_ref(), "use", "use = \"…\"")?;
         self.name("a method's id", id)?;
+        if id.get_ref() == ALL_METHODS {
+            let params = in_written_order(&method.params).first().map(|(name, _)| name.span());
+            let exclude = method.exclude.first().map(Spanned::span);
+            for (key, span) in [
+                ("plugin", method.plugin.as_ref().map(Spanned::span)),
+                ("digest", method.digest.as_ref().map(Spanned::span)),
+                ("params", params),
+                ("exclude", exclude),
+            ] {
+                if let Some(span) = span {
+                    return Err(self.refuse(span, SweepProblem::NotForAll { key }));
+                }
+            }
+        }
         if let Some(plugin) = &method.plugin {
             self.name("a plugin's file name", plugin)?;
         }

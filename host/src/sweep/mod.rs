@@ -37,6 +37,8 @@ pub struct Sweep {
     pub name: String,
     /// Distinct, at least one.
     pub seeds: Vec<u64>,
+    /// True rates for every method that names none of its own; positive, distinct.
+    pub bits_per_dim: Vec<Spanned<f64>>,
     /// How cells are run.
     pub run: RunOptions,
     /// At least one, names distinct.
@@ -92,10 +94,13 @@ pub struct Evaluate {
     pub repeats: usize,
 }
 
+/// The id that stands for every method found.
+pub const ALL_METHODS: &str = "*";
+
 /// One `[[method]]`.
 #[derive(Debug, Clone)]
 pub struct MethodUse {
-    /// The method's id.
+    /// The method's id, or [`ALL_METHODS`].
     pub id: Spanned<String>,
     /// Which of several plugin files with this id, by file name or path.
     pub plugin: Option<Spanned<String>>,
@@ -109,6 +114,19 @@ pub struct MethodUse {
     pub bits_per_dim: Vec<Spanned<f64>>,
     /// Names of the datasets to run on; all of them if `None`.
     pub datasets: Option<Vec<Spanned<String>>>,
+}
+
+impl MethodUse {
+    /// Whether it stands for every method found.
+    pub fn is_all(&self) -> bool {
+        self.id.get_ref() == ALL_METHODS
+    }
+
+    /// Whether it runs on the data set of this name.
+    pub fn runs_on(&self, dataset: &str) -> bool {
+        let named = |names: &Vec<Spanned<String>>| names.iter().any(|n| n.get_ref() == dataset);
+        self.datasets.as_ref().is_none_or(named)
+    }
 }
 
 /// One parameter and the values it takes.

@@ -38,6 +38,7 @@ pub(super) struct Head {
     pub(super) name: Option<Spanned<String>>,
     pub(super) seeds: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) bits_per_dim: Option<Spanned<Value>>,
 }
 
 /// `[run]`
