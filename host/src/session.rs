@@ -238,7 +238,12 @@ impl Session {
             let rows = headers
                 .rows(cache, &telling(name, on))
                 .map_err(|error| refused(sweep, dataset, error))?;
-            rows.notices.iter().chain(&rows.notes).for_each(|text| (on.note)(name, text));
+            rows.notices.iter().for_each(|text| (on.note)(name, text));
+            // Of several sizes the first says what they share.
+            let first = sweep.datasets.iter().find(|of| of.written_name == dataset.written_name);
+            if first.is_some_and(|first| first.spec.name == *name) {
+                rows.notes.iter().for_each(|text| (on.note)(name, text));
+            }
             let n = rows.base.rows;
             let above: Vec<String> =
                 sweep.evaluate.k.iter().filter(|k| **k > n).map(usize::to_string).collect();
@@ -403,6 +408,12 @@ impl Planned {
     /// The store that the sweep names.
     pub fn store(&self) -> &Path {
         &self.sweep.run.store
+    }
+
+    /// Selects the cells that are `wanted`, whatever was selected before.
+    pub fn select(&mut self, wanted: impl Fn(&Cell) -> bool) {
+        self.selected =
+            (0..self.plan.cells.len()).filter(|i| wanted(&self.plan.cells[*i])).collect();
     }
 
     /// The selected cells.

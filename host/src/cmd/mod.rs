@@ -8,9 +8,11 @@ pub(crate) mod interrupt;
 mod methods;
 mod new;
 mod plan;
+mod recommend;
 mod results;
 mod run;
 pub(crate) mod say;
+mod tournament;
 
 use crate::cli::{Places, Verb};
 use interrupt::CANCEL;
@@ -39,6 +41,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Check(args) => check::check(&args),
         Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
+        Verb::Recommend(args) => recommend::recommend(&args),
         Verb::Data(args) => data::data(&args),
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vq_host::record::Filter;
 use vq_host::report::results::{Request, write_results};
-use vq_host::store::{Contents, Damage, Store};
+use vq_host::store::{Contents, Damage, Reader, Store};
 use vq_host::suggest;
 use vq_host::sweep::Sweep;
 
@@ -44,6 +44,15 @@ pub(super) fn results(args: &cli::ResultsArgs) -> miette::Result<ExitCode> {
     let mut out = say::out();
     write_results(&records, &request, style(), &mut out).into_diagnostic()?;
     out.flush().into_diagnostic()?;
+    told_damage(&reader, damage, &store)
+}
+
+/// Says what is damaged in the store that was read, and by the exit code whether anything is.
+pub(super) fn told_damage(
+    reader: &Reader,
+    damage: Vec<Damage>,
+    store: &Path,
+) -> miette::Result<ExitCode> {
     if damage.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -69,7 +78,12 @@ pub(super) fn results(args: &cli::ResultsArgs) -> miette::Result<ExitCode> {
 }
 
 /// Refuses what the store has no record of, with the nearest name that it has.
-fn known(what: &str, wanted: &[String], there: &[String], store: &Path) -> miette::Result<()> {
+pub(super) fn known(
+    what: &str,
+    wanted: &[String],
+    there: &[String],
+    store: &Path,
+) -> miette::Result<()> {
     let Some(unknown) = wanted.iter().find(|name| !there.contains(name)) else { return Ok(()) };
     let all = match there {
         [] => "the store is empty".to_owned(),
@@ -80,7 +94,7 @@ fn known(what: &str, wanted: &[String], there: &[String], store: &Path) -> miett
     Err(miette!(help = help, "{} has no results of the {what} `{unknown}`", store.display()))
 }
 
-fn store_of_default_sweep() -> miette::Result<PathBuf> {
+pub(super) fn store_of_default_sweep() -> miette::Result<PathBuf> {
     let path = Path::new("sweeps.toml");
     if !path.exists() {
         return Err(miette!(

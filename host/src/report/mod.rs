@@ -9,6 +9,7 @@ mod failures;
 mod marks;
 mod notices;
 mod number;
+pub mod recommend;
 pub mod results;
 mod spread;
 pub mod table;

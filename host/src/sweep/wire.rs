@@ -63,6 +63,7 @@ pub(super) struct Dataset {
     pub(super) queries: Option<Spanned<PathOr<HoldOut>>>,
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
     pub(super) limit: Option<Spanned<i64>>,
+    pub(super) sizes: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) metric: Option<Spanned<String>>,
 }
 
