@@ -58,6 +58,9 @@ pub(crate) enum Verb {
     /// Write a store's records for other programs: Parquet, CSV, JSON Lines, Markdown
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
+    /// Say which code reaches a recall with the fewest bits, what it costs and how sure that is
+    #[command(after_help = RECOMMEND_EXAMPLES)]
+    Recommend(RecommendArgs),
     /// Look after prepared data
     Data(DataArgs),
 }
@@ -66,6 +69,8 @@ const RUN_EXAMPLES: &str = "Examples:
   vq-host run sweeps.toml
   vq-host run sweeps.toml --only METHOD --jobs 2
   vq-host run sweeps.toml --rerun failed
+  vq-host run --data FILE.fbin
+  vq-host run --data FILE.fbin --metric cosine --recall 0.9 --rows 30e6
   vq-host run --data FILE.fbin --method METHOD --param NAME=8,16,32";
 
 const PLAN_EXAMPLES: &str = "Examples:
@@ -138,6 +143,14 @@ const EXPORT_EXAMPLES: &str = "Examples:
 
 Each row has the key of its record.";
 
+const RECOMMEND_EXAMPLES: &str = "Examples:
+  vq-host recommend results/first-look.db
+  vq-host recommend results/first-look.db --recall 0.9 --rerank 4
+  vq-host recommend results/first-look.db --max-bits 4 --min-encode 1e6 --rows 100e6
+
+A recall counts where its one-sided 95 % lower limit over queries and seeds
+reaches what is asked. What is unproven is never recommended.";
+
 const CACHE_EXAMPLES: &str = "Examples:
   vq-host data cache
   vq-host data cache --clear --older-than 30d
@@ -166,8 +179,9 @@ pub(crate) struct Selection {
     /// The sweep file
     #[arg(value_name = "SWEEP", required_unless_present = "data")]
     pub(crate) sweep: Option<PathBuf>,
-    /// Measure one method on this file instead of a sweep; repeatable
-    #[arg(long, value_name = "FILE", conflicts_with = "sweep", requires = "method")]
+    /// Measure on this file instead of a sweep: every method found, or one with --method, and
+    /// then repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "sweep")]
     pub(crate) data: Vec<PathBuf>,
     /// Queries for --data; without it 500 rows are held out, or a tenth of a small file
     #[arg(long, value_name = "FILE", requires = "data")]
@@ -203,6 +217,13 @@ pub(crate) struct Selection {
     pub(crate) places: Places,
 }
 
+impl Selection {
+    /// Whether every method is to be tried on a file.
+    pub(crate) fn is_tournament(&self) -> bool {
+        !self.data.is_empty() && self.method.is_none()
+    }
+}
+
 fn parse_rerun(text: &str) -> Result<Rerun, String> {
     if text == "failed" {
         return Ok(Rerun::Failed);
@@ -236,6 +257,21 @@ pub(crate) struct RunArgs {
     /// The same as `vq-host plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// For --data: true rates to try every method at
+    #[arg(long, value_name = "BITS", value_delimiter = ',', default_value = "1,2,4,8", value_parser = positive)]
+    pub(crate) bits: Vec<f64>,
+    /// For --data: time for everything, such as 10min; the default is for 2 cores
+    #[arg(long, value_name = "TIME", default_value = "2min", value_parser = humantime::parse_duration)]
+    pub(crate) budget: std::time::Duration,
+    /// For --data: the recall@10 that a code is asked for
+    #[arg(long, value_name = "RECALL", default_value = "0.95", value_parser = share)]
+    pub(crate) recall: f64,
+    /// For --data: rows that will be stored, such as 100e6; default: those of the file
+    #[arg(long, value_name = "ROWS", value_parser = positive)]
+    pub(crate) rows: Option<f64>,
+    /// For --data: write a sweep of the best few here, to go on with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_sweep: Option<PathBuf>,
     /// table, json or csv
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
@@ -440,6 +476,48 @@ pub(crate) struct ResultsArgs {
     /// table, json or csv
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecommendArgs {
+    /// The SQLite file; default: the store of ./sweeps.toml
+    #[arg(value_name = "STORE")]
+    pub(crate) store: Option<PathBuf>,
+    /// Only this data set, with all its sizes; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Vec<String>,
+    /// The least recall, above 0 and at most 1
+    #[arg(long, value_name = "RECALL", default_value = "0.95", value_parser = share)]
+    pub(crate) recall: f64,
+    /// The k of recall@k
+    #[arg(long, value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: u32,
+    /// Rank the best R times k again by the original vectors
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rerank: Option<u32>,
+    /// The most bits per dimension, with the model's
+    #[arg(long, value_name = "BITS", value_parser = positive)]
+    pub(crate) max_bits: Option<f64>,
+    /// The fewest vectors to encode per second, such as 1e6
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub(crate) min_encode: Option<f64>,
+    /// Rows that will be stored, such as 100e6; default: as many as were measured
+    #[arg(long, value_name = "ROWS", value_parser = positive)]
+    pub(crate) rows: Option<f64>,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    positive(text).ok().filter(|share| *share <= 1.0).ok_or("expected above 0 and at most 1".into())
 }
 
 #[derive(Debug, Args)]

@@ -16,5 +16,6 @@ pub mod session;
 pub mod store;
 pub mod suggest;
 pub mod sweep;
+pub mod tournament;
 pub mod trial;
 pub mod worker;

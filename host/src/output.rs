@@ -10,6 +10,7 @@ use crate::plan::{Cell, Skip};
 use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
 use crate::record::DatasetInfo;
 use crate::report::moves;
+use crate::report::recommend::{Answer, Growth, Pick, Point, Prediction, Question, Recommendation};
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
@@ -203,6 +204,77 @@ pub fn skip(skip: &Skip) -> Value {
         "method": { "id": method },
         "label": what,
         "reason": reason,
+    })
+}
+
+/// Which code is recommended.
+pub fn recommendation(of: &Recommendation) -> Value {
+    let Question { recall, k, rerank, max_bits, min_encode, rows } = &of.question;
+    json!({
+        "question": {
+            "recall": recall,
+            "k": k,
+            "rerank": rerank,
+            "max_bits": max_bits,
+            "min_encode": min_encode,
+            "rows": rows,
+        },
+        "answers": of.datasets.iter().chain(&of.across).map(answer).collect::<Vec<_>>(),
+    })
+}
+
+fn answer(answer: &Answer) -> Value {
+    let picks = answer.picks();
+    json!({
+        "dataset": answer.dataset,
+        "metric": answer.metric,
+        "configurations": answer.configurations,
+        "not_proven_or_weighed": answer.not_proven_or_weighed,
+        "without_the_metric": answer.without_the_metric,
+        "picks": picks.into_iter().map(|(role, pick)| self::pick(role, pick)).collect::<Vec<_>>(),
+    })
+}
+
+fn pick(role: &str, pick: &Pick) -> Value {
+    let growth = pick.growth.as_ref().map(|Growth { points, slope, predicted }| {
+        let points: Vec<Value> = points
+            .iter()
+            .map(|Point { rows, recall, standard_error, keys }| {
+                json!({
+                    "rows": rows,
+                    "recall": recall,
+                    "standard_error": standard_error,
+                    "keys": keys,
+                })
+            })
+            .collect();
+        let predicted = predicted.map(|Prediction { rows, recall, at_least, at_most }| {
+            json!({ "rows": rows, "recall": recall, "at_least": at_least, "at_most": at_most })
+        });
+        json!({ "points": points, "slope": slope, "predicted": predicted })
+    });
+    json!({
+        "role": role,
+        "dataset": { "name": pick.dataset },
+        "method": { "id": pick.method, "plugin_digest": pick.plugin_digest },
+        "params": pick.params,
+        "label": pick.label,
+        "seeds": pick.seeds,
+        "keys": pick.keys,
+        "bits_per_dim": pick.bits_per_dim,
+        "rate": pick.rate,
+        "recall": pick.recall,
+        "standard_error": pick.standard_error,
+        "at_least": pick.at_least,
+        "code_bytes": pick.code_bytes,
+        "model_bytes": pick.model_bytes,
+        "rows": pick.rows,
+        "total_bytes": pick.total_bytes,
+        "original_bytes": pick.original_bytes,
+        "compress_vectors_per_s": pick.compress_vectors_per_s,
+        "fit_s": pick.fit_s,
+        "learned_from_base": pick.marks.learned_from_base,
+        "growth": growth,
     })
 }
 

@@ -177,11 +177,12 @@ impl Session {
     fn grids(&self, headers: &[Headers], on: &Callbacks<'_>) -> Result<Grids, SessionError> {
         let Self { sweep, catalog, .. } = self;
         let shapes: Vec<DataShape> = headers.iter().map(DataShape::from).collect();
-        let chosen = plan::choose(sweep, catalog)?;
-        let asked = plan::requests(&chosen, &shapes);
+        let choice = plan::choose(sweep, catalog)?;
+        let asked = plan::requests(&choice, &shapes);
         let mut answers = Vec::with_capacity(asked.len());
         for ask_for in &asked {
-            let found = chosen[ask_for.method].found();
+            let chosen = &choice.methods[ask_for.method];
+            let found = chosen.found();
             let answer = (on.expand)(found, ask_for.requests.clone());
             if on.cancel.load(Ordering::Relaxed) {
                 return Err(SessionError::Interrupted);
@@ -192,11 +193,16 @@ impl Session {
                 Err(error @ ExpandError::Replaced { .. }) => {
                     return Err(SessionError::Replaced(error));
                 }
+                // What one of all cannot do is no reason to measure nothing of the others.
+                Err(ExpandError::Method(error)) if chosen.is_one_of_all() => {
+                    let reason = format!("its grid generator failed: {error}");
+                    vec![vec![Proposal::Skip { config: BTreeMap::new(), reason }]]
+                }
                 Err(ExpandError::Method(error)) => {
                     let (id, library) = (&found.method.id, found.library.path.display());
                     return Err(PlanError::at(
                         &sweep.source,
-                        sweep.methods[ask_for.method].id.span(),
+                        chosen.span(),
                         format!("the grid generator of {id} failed: {error}"),
                         "its plugin cannot be used",
                         Some(format!("report it to the author of {library}")),
@@ -205,7 +211,7 @@ impl Session {
                 }
             });
         }
-        Ok(plan::assemble(sweep, &shapes, &chosen, &asked, answers)?)
+        Ok(plan::assemble(sweep, &shapes, &choice, &asked, answers)?)
     }
 
     fn selects_some(&self, grids: &Grids, only: &[String]) -> Result<(), SessionError> {
@@ -234,7 +240,12 @@ impl Session {
             let rows = headers
                 .rows(cache, &telling(name, on))
                 .map_err(|error| refused(sweep, dataset, error))?;
-            rows.notices.iter().chain(&rows.notes).for_each(|text| (on.note)(name, text));
+            rows.notices.iter().for_each(|text| (on.note)(name, text));
+            // Of several sizes the first says what they share.
+            let first = sweep.datasets.iter().find(|of| of.written_name == dataset.written_name);
+            if first.is_some_and(|first| first.spec.name == *name) {
+                rows.notes.iter().for_each(|text| (on.note)(name, text));
+            }
             let n = rows.base.rows;
             let above: Vec<String> =
                 sweep.evaluate.k.iter().filter(|k| **k > n).map(usize::to_string).collect();
@@ -422,6 +433,12 @@ impl Planned {
     /// The store that the sweep names.
     pub fn store(&self) -> &Path {
         &self.sweep.run.store
+    }
+
+    /// Selects the cells that are `wanted`, whatever was selected before.
+    pub fn select(&mut self, wanted: impl Fn(&Cell) -> bool) {
+        self.selected =
+            (0..self.plan.cells.len()).filter(|i| wanted(&self.plan.cells[*i])).collect();
     }
 
     /// The selected cells.

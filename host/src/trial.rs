@@ -76,6 +76,7 @@ impl<'a> Trial<'a> {
                 queries: Queries::HoldOut(QUERIES),
                 train: Train::Reserved(None),
                 limit: None,
+                thin: None,
                 metric,
             };
             prepare(&spec, 100, &folder.work(), &|_| !cancel.load(Ordering::Relaxed))

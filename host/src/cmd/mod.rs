@@ -10,11 +10,13 @@ pub(crate) mod interrupt;
 mod methods;
 mod new;
 mod plan;
+mod recommend;
 mod report;
 mod results;
 mod run;
 pub(crate) mod say;
 mod stored;
+mod tournament;
 
 use crate::cli::{Places, Verb};
 use interrupt::CANCEL;
@@ -46,6 +48,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Compare(args) => compare::compare(&args),
         Verb::Report(args) => report::report(&args),
         Verb::Export(args) => export::export(&args),
+        Verb::Recommend(args) => recommend::recommend(&args),
         Verb::Data(args) => data::data(&args),
     }
 }

@@ -12,11 +12,13 @@ use std::process::ExitCode;
 use vq_host::output;
 use vq_host::plan::{Cell, Skip};
 use vq_host::plugin::Found;
+use vq_host::record::Outcome;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::session::{self, Callbacks, Planned, Session, SessionError, State};
 use vq_host::store::{Damage, OpenError, Store};
-use vq_host::sweep::{self, RunArguments, Sweep};
+use vq_host::sweep::{self, ALL_METHODS, RunArguments, Sweep};
+use vq_host::tournament;
 use vq_host::worker::ask;
 
 fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
@@ -28,7 +30,11 @@ fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
                 queries: selection.queries.clone(),
                 metric: selection.metric.clone(),
                 limit: selection.limit,
-                method: selection.method.clone().unwrap_or_default(),
+                method: selection.method.clone().unwrap_or_else(|| ALL_METHODS.to_owned()),
+                bits_per_dim: match selection.method {
+                    None => tournament::BITS.to_vec(),
+                    Some(_) => Vec::new(),
+                },
                 params: selection.params.clone(),
                 store: None,
             });
@@ -44,7 +50,15 @@ fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
 /// Reads what is asked for and refuses what cannot be, as far as no data is needed.
 pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
     let sweep = read_sweep(selection)?;
-    let done = match Store::open_read_only(&sweep.run.store) {
+    let done = done(&sweep)?;
+    let cache = cache_dir(selection.cache_dir.as_ref())?;
+    let catalog = find_plugins(&selection.places, &cache, false)?;
+    Ok(Session::new(sweep, catalog, cache, done)?)
+}
+
+/// The outcomes that the store of `sweep` has, by key.
+pub(super) fn done(sweep: &Sweep) -> miette::Result<HashMap<String, Outcome>> {
+    Ok(match Store::open_read_only(&sweep.run.store) {
         Err(OpenError::Missing { .. }) => HashMap::new(),
         opened => {
             let finished = opened.into_diagnostic()?.finished().into_diagnostic()?;
@@ -54,10 +68,7 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
             }
             finished.outcomes
         }
-    };
-    let cache = cache_dir(selection.cache_dir.as_ref())?;
-    let catalog = find_plugins(&selection.places, &cache, false)?;
-    Ok(Session::new(sweep, catalog, cache, done)?)
+    })
 }
 
 /// Which of its cells.
@@ -79,7 +90,7 @@ pub(super) fn with_callbacks<T>(
             ask::expand(&library.path, library.digests(), &method.id, requests, sandbox, &CANCEL)
         },
         progress: &|name, progress| display.preparing(name, progress),
-        note: &|name, text| say::note(&format!("{}: {text}", say::beginning(name))),
+        note: &|name, text| say::note_once(&format!("{}: {text}", say::beginning(name))),
         cancel: &CANCEL,
     })?)
 }

@@ -3,6 +3,7 @@
 use super::{SOME_FAILED, say};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +35,24 @@ pub(super) fn select(args: &cli::Stored) -> miette::Result<Selected> {
     known("data set", &args.dataset, &datasets, &store)?;
     known("method", &args.method, &methods, &store)?;
     let Contents { records, damage } = reader.contents(&filter).into_diagnostic()?;
+    Ok(Selected { reader, records, damage })
+}
+
+/// Reads the records of the data sets of these families, at all their sizes; of all where none is
+/// named.
+pub(super) fn families(store: Option<&Path>, wanted: &[String]) -> miette::Result<Selected> {
+    let store = match store {
+        Some(store) => store.to_owned(),
+        None => store_of_default_sweep()?,
+    };
+    let reader = open(&store)?;
+    let Contents { mut records, damage } = reader.contents(&Filter::default()).into_diagnostic()?;
+    let there: BTreeSet<&str> = records.iter().map(|record| record.dataset.family()).collect();
+    let there: Vec<String> = there.into_iter().map(str::to_owned).collect();
+    known("data set", wanted, &there, &store)?;
+    records.retain(|record| {
+        wanted.is_empty() || wanted.iter().any(|name| name == record.dataset.family())
+    });
     Ok(Selected { reader, records, damage })
 }
 

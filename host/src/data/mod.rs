@@ -38,7 +38,9 @@ pub use crate::record::Facts;
 
 pub use error::DataError;
 pub use inventory::{Cleared, Kept, clear, inventory};
-pub use prepare::{Blame, Headers, OnPrepare, PrepareError, PreparedRows, is_prepared, prepare};
+pub use prepare::{
+    Blame, Headers, OnPrepare, PrepareError, PreparedRows, divided, is_prepared, prepare,
+};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
@@ -60,6 +62,9 @@ pub struct DatasetSpec {
     pub train: Train,
     /// Only the first `limit` rows of the source; more than it has is all of it.
     pub limit: Option<usize>,
+    /// Only so many random rows of the base; more than it has is all of it. Queries and training
+    /// rows are those of the whole.
+    pub thin: Option<usize>,
     /// The distance that defines a neighbour.
     pub metric: Metric,
 }

@@ -6,7 +6,7 @@ use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, Space, Value};
 
-use super::{Candidate, Chosen, DataShape, Grids, PlanError, Skip};
+use super::{Candidate, Choice, Chosen, DataShape, Grids, PlanError, Skip};
 use crate::plugin::{Found, config_json};
 use crate::record::{MethodInfo, canonical_json};
 use crate::sweep::Sweep;
@@ -23,19 +23,19 @@ pub struct Asked {
 }
 
 /// The requests of all methods for all data sets they run on, in the order of the cells.
-pub fn requests(chosen: &[Chosen<'_>], datasets: &[DataShape]) -> Vec<Asked> {
+pub fn requests(choice: &Choice<'_>, datasets: &[DataShape]) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (dataset, data) in datasets.iter().enumerate() {
-        for (method, of) in chosen.iter().enumerate().filter(|(_, c)| c.runs_on(&data.name)) {
+        let methods = choice.methods.iter().enumerate();
+        for (method, of) in methods.filter(|(_, of)| of.runs_on(&data.name)) {
             let request = |bits_per_dim| GridRequest {
                 space: Space { dim: data.dim, metric: data.metric.into() },
                 bits_per_dim,
                 axes: of.axes.clone(),
             };
-            let rates = &of.used.bits_per_dim;
-            let requests = match rates.is_empty() {
+            let requests = match of.rates.is_empty() {
                 true => vec![request(None)],
-                false => rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
+                false => of.rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
             };
             asked.push(Asked { method, dataset, requests });
         }
@@ -47,18 +47,19 @@ pub fn requests(chosen: &[Chosen<'_>], datasets: &[DataShape]) -> Vec<Asked> {
 /// per request.
 ///
 /// # Errors
-/// A method without any valid configuration on a data set, quoting its reasons.
+/// A method without any valid configuration on a data set, quoting its reasons; all methods, where
+/// none of them has one.
 pub fn assemble(
     sweep: &Sweep,
     datasets: &[DataShape],
-    chosen: &[Chosen<'_>],
+    choice: &Choice<'_>,
     asked: &[Asked],
     answers: Vec<Vec<Vec<Proposal>>>,
 ) -> Result<Grids, PlanError> {
     let mut grids = Grids::default();
     let mut known = BTreeSet::new();
     for (asked, answers) in asked.iter().zip(answers) {
-        let (of, data) = (&chosen[asked.method], &datasets[asked.dataset]);
+        let (of, data) = (&choice.methods[asked.method], &datasets[asked.dataset]);
         let Found { library, method } = of.found;
         let info = MethodInfo {
             id: method.id.clone(),
@@ -73,7 +74,13 @@ pub fn assemble(
         };
         let mut reasons: Vec<(Config, String)> = Vec::new();
         let mut valid = 0usize;
-        for proposal in answers.into_iter().flatten() {
+        let answers = answers.into_iter().enumerate();
+        let proposals = answers.flat_map(|(i, of)| of.into_iter().map(move |one| (i, one)));
+        // Of each request, whether anything was answered, and whether one of it is taken.
+        let mut answered = vec![false; asked.requests.len()];
+        let mut taken = answered.clone();
+        for (i, proposal) in proposals {
+            answered[i] = true;
             let (config, label, code_bytes) = match proposal {
                 Proposal::Emit { config, label, code_bytes } => (config, label, code_bytes),
                 Proposal::Skip { config, reason } => {
@@ -86,6 +93,9 @@ pub fn assemble(
                 let reason = "excluded by the sweep".to_owned();
                 grids.skips.push(skip(data, &info, &config, &of.axes, &reason));
                 reasons.push((config, reason));
+                continue;
+            }
+            if of.first_only && !of.rates.is_empty() && std::mem::replace(&mut taken[i], true) {
                 continue;
             }
             valid += 1;
@@ -111,11 +121,62 @@ pub fn assemble(
                 bits_per_dim: code_bytes.map(|b| 8.0 * b as f64 / data.dim as f64),
             });
         }
+        // What a rate that was asked of many methods is not answered with stands among the skips.
+        for (request, _) in asked.requests.iter().zip(&answered).filter(|(_, some)| !**some) {
+            if of.first_only {
+                grids.skips.push(Skip {
+                    dataset: data.name.clone(),
+                    method: info.id.clone(),
+                    what: request
+                        .bits_per_dim
+                        .map(|rate| format!("{rate} bits/dim"))
+                        .unwrap_or_default(),
+                    reason: "no configuration of it stores this".to_owned(),
+                });
+            }
+        }
+        if valid == 0 && of.is_one_of_all() {
+            continue;
+        }
         if valid == 0 {
             return Err(nothing_valid(sweep, of, data, &reasons));
         }
     }
+    for (data, shape) in datasets.iter().enumerate() {
+        let runs = |of: &&Chosen<'_>| of.is_one_of_all() && of.runs_on(&shape.name);
+        let all = choice.methods.iter().find(runs);
+        if let Some(of) = all
+            && !grids.candidates.iter().any(|candidate| candidate.dataset == data)
+        {
+            return Err(nothing_of_all(sweep, of, shape, &grids.skips));
+        }
+        for (id, reason) in &choice.left_out {
+            grids.skips.push(Skip {
+                dataset: shape.name.clone(),
+                method: (*id).to_owned(),
+                what: String::new(),
+                reason: reason.clone(),
+            });
+        }
+    }
     Ok(grids)
+}
+
+/// The error for a data set on which no method found has a configuration.
+fn nothing_of_all(sweep: &Sweep, of: &Chosen<'_>, data: &DataShape, skips: &[Skip]) -> PlanError {
+    let skips = skips.iter().filter(|skip| skip.dataset == data.name);
+    let mut told: Vec<String> =
+        skips.map(|skip| format!("{}: {}", skip.method, skip.reason)).collect();
+    told.dedup();
+    let more = told.len().saturating_sub(5);
+    told.truncate(5);
+    if more > 0 {
+        told.push(format!("… and {more} more reasons"));
+    }
+    let problem =
+        format!("no method has a valid configuration on `{}` (d = {})", data.name, data.dim);
+    let label = "nothing here can be run";
+    PlanError::at(&sweep.source, of.span(), problem, label, Some(told.join("\n")))
 }
 
 fn skip(
@@ -151,7 +212,7 @@ fn nothing_valid(
     let mut axes = reasons.iter().map(|(_, reason)| axis_of(reason));
     let first = axes.next().flatten();
     let agreed = first.filter(|first| axes.all(|axis| axis.is_some_and(|a| a.name == first.name)));
-    let rates = of.used.bits_per_dim.first();
+    let rates = of.rates.first();
     let span = agreed
         .map(|axis| axis.value_span.clone())
         .or_else(|| rates.map(toml::Spanned::span))

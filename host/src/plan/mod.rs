@@ -20,7 +20,7 @@ mod tests;
 use crate::data::{Headers, Metric};
 
 pub use cells::{Candidate, Cell, Grids, Plan, Skip, evaluation, same_contents};
-pub use choose::{Chosen, choose};
+pub use choose::{Choice, Chosen, choose};
 pub use error::PlanError;
 pub use grids::{Asked, assemble, requests};
 

@@ -75,13 +75,16 @@ impl<'a> Configuration<'a> {
         Some(sums)
     }
 
-    /// Bits of the model for each value of the data: what it says it needs or what was saved of
-    /// it, whichever is more.
-    fn model_bits(&self) -> Option<f64> {
+    /// Bytes of the model: what it says it needs or what was saved of it, whichever is more.
+    pub(super) fn model_bytes(&self) -> Option<f64> {
         let sizes = [self.mean("model_bytes"), self.mean("model_saved_bytes")];
-        let bytes = sizes.into_iter().flatten().reduce(f64::max)?;
+        sizes.into_iter().flatten().reduce(f64::max)
+    }
+
+    /// Bits of the model for each value of the data.
+    fn model_bits(&self) -> Option<f64> {
         let data = &self.first().dataset;
-        Some(8.0 * bytes / (data.n as f64 * data.dim as f64))
+        Some(8.0 * self.model_bytes()? / (data.n as f64 * data.dim as f64))
     }
 
     /// Bits per dimension with the model's shared among all rows, where its size is known.

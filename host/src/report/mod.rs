@@ -12,6 +12,7 @@ mod marks;
 mod notices;
 mod number;
 pub mod page;
+pub mod recommend;
 pub mod results;
 mod spread;
 pub mod table;

@@ -25,7 +25,9 @@ mod check;
 mod error;
 mod wire;
 
-pub use arguments::{COMMAND_LINE, RunArguments, from_arguments, parameter};
+pub use arguments::{
+    COMMAND_LINE, RunArguments, from_arguments, method_table, parameter, toml_string,
+};
 pub use error::{SweepError, SweepProblem, SweepSource};
 pub use vq_plugin_api::Value;
 
@@ -38,6 +40,8 @@ pub struct Sweep {
     pub name: String,
     /// Distinct, at least one.
     pub seeds: Vec<u64>,
+    /// True rates for every method that names none of its own; positive, distinct.
+    pub bits_per_dim: Vec<Spanned<f64>>,
     /// How cells are run.
     pub run: RunOptions,
     /// At least one, names distinct.
@@ -70,6 +74,8 @@ pub struct RunOptions {
 pub struct Dataset {
     /// What to prepare; its files existed when the sweep was read.
     pub spec: DatasetSpec,
+    /// The name as written: that of all its sizes, where it has several.
+    pub written_name: String,
     /// Where the name is written.
     pub name_span: Range<usize>,
     /// Where `base` or `synthetic` is written.
@@ -97,10 +103,13 @@ pub struct Evaluate {
     pub metrics: Vec<Family>,
 }
 
+/// The id that stands for every method found.
+pub const ALL_METHODS: &str = "*";
+
 /// One `[[method]]`.
 #[derive(Debug, Clone)]
 pub struct MethodUse {
-    /// The method's id.
+    /// The method's id, or [`ALL_METHODS`].
     pub id: Spanned<String>,
     /// Which of several plugin files with this id, by file name or path.
     pub plugin: Option<Spanned<String>>,
@@ -112,8 +121,21 @@ pub struct MethodUse {
     pub exclude: Vec<Exclude>,
     /// True rates to ask the method's generator for; positive, distinct.
     pub bits_per_dim: Vec<Spanned<f64>>,
-    /// Names of the datasets to run on; all of them if `None`.
+    /// Names of the datasets to run on, of each all its sizes; all of them if `None`.
     pub datasets: Option<Vec<Spanned<String>>>,
+}
+
+impl MethodUse {
+    /// Whether it stands for every method found.
+    pub fn is_all(&self) -> bool {
+        self.id.get_ref() == ALL_METHODS
+    }
+
+    /// Whether it runs on the data set of this name.
+    pub fn runs_on(&self, dataset: &str) -> bool {
+        let named = |names: &Vec<Spanned<String>>| names.iter().any(|n| n.get_ref() == dataset);
+        self.datasets.as_ref().is_none_or(named)
+    }
 }
 
 /// One parameter and the values it takes.
@@ -287,6 +309,7 @@ use = "zlattice"
                 queries: Queries::HoldOut(500),
                 train: Train::Reserved(Some(20_000)),
                 limit: Some(50_000),
+                thin: None,
                 metric: Metric::L2,
             },
             DatasetSpec {
@@ -300,6 +323,7 @@ use = "zlattice"
                 queries: Queries::File(glove),
                 train: Train::Base,
                 limit: None,
+                thin: None,
                 metric: Metric::Cosine,
             },
         ];
@@ -381,6 +405,30 @@ use = "zlattice"
             ("{ sample = 0, apart = false }", "`sample` must be at least 1, found 0"),
         ] {
             assert_eq!(train(written).unwrap_err().to_string(), problem);
+        }
+    }
+
+    #[test]
+    fn sizes_make_a_data_set_of_each_and_the_name_stands_for_all() {
+        let queries = "queries = { hold_out = 500 }\n";
+        let sized = format!("{queries}sizes = [100, \"all\"]\n");
+        let text = LEAST.replace(queries, &sized) + "datasets = [\"gauss\"]\n";
+        let sweep = Sweep::parse("s.toml", &text, Path::new("")).unwrap();
+        let specs = sweep.datasets.iter().map(|of| (of.spec.name.as_str(), of.spec.thin));
+        assert_eq!(specs.collect::<Vec<_>>(), [("gauss@100", Some(100)), ("gauss", None)]);
+        assert!(sweep.datasets.iter().all(|of| sweep.methods[0].runs_on(&of.spec.name)));
+        let one = text.replace("[\"gauss\"]", "[\"gauss@100\"]");
+        let sweep = Sweep::parse("s.toml", &one, Path::new("")).unwrap();
+        assert!(!sweep.methods[0].runs_on("gauss"));
+        for (written, problem) in [
+            ("[]", "`sizes` is empty"),
+            ("[5, 5]", "`sizes` lists 5 twice"),
+            ("[0]", "`sizes` must be at least 1, found 0"),
+            ("[\"most\"]", "expected a number of rows or \"all\", found a string"),
+        ] {
+            let text = text.replace("[100, \"all\"]", written);
+            let error = Sweep::parse("s.toml", &text, Path::new("")).unwrap_err();
+            assert_eq!(error.to_string(), problem);
         }
     }
 

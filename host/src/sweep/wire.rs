@@ -38,6 +38,7 @@ pub(super) struct Head {
     pub(super) name: Option<Spanned<String>>,
     pub(super) seeds: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) bits_per_dim: Option<Spanned<Value>>,
 }
 
 /// `[run]`
@@ -62,6 +63,7 @@ pub(super) struct Dataset {
     pub(super) queries: Option<Spanned<PathOr<HoldOut>>>,
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
     pub(super) limit: Option<Spanned<i64>>,
+    pub(super) sizes: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) metric: Option<Spanned<String>>,
     pub(super) truth_of: Option<Spanned<String>>,
 }

@@ -122,6 +122,18 @@ fn every_key_and_column_that_is_printed_is_explained_with_its_type_and_the_other
     let cache = site.vq(&["data", "cache", "--format", "json"]).expect_code(0).json();
     compare("Cache", &[cache]);
 
+    let two = "[[dataset]]\nname = \"b\"\n\
+        synthetic = { kind = \"gaussian\", n = 900, dim = 16, seed = 2 }\n\
+        queries = { hold_out = 20 }\nsizes = [200, \"all\"]\n\n[[method]]\nuse = \"sq\"\nparams.bits = 8\n";
+    site.write("two.toml", &format!("[run]\nstore = \"results.db\"\n\n{two}"));
+    site.vq(&["run", "two.toml"]).expect_code(0);
+    let asked = |more: &[&str]| {
+        let ask = ["recommend", "results.db", "--recall", "0.5", "--format", "json"];
+        site.vq(&[&ask, more].concat()).expect_code(0).json()
+    };
+    let limits = ["--rerank", "2", "--max-bits", "9", "--min-encode", "1"];
+    compare("Recommendation", &[asked(&["--rows", "1e6"]), asked(&limits)]);
+
     let csv = site.vq(&["results", "results.db", "--format", "csv"]).expect_code(0).stdout;
     let head: Vec<&str> = csv.lines().next().unwrap_or_default().split(',').collect();
     let columns = documented("Columns");
