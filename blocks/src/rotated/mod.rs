@@ -8,10 +8,12 @@
 //! - A [`Grid`] is a layout with levels: rows as multiples of vectors of levels, by whatever rule these are
 //!   chosen, with the norm and maybe the cosine stored, from which every [`Scale`] follows; a [`Scan`]
 //!   estimates from its codes.
+//! - An [`Affine`] is the same for rows as m + w·y, with an interval of their own.
 //! - [`levels`] has the levels for normal numbers, and finds the nearest of any.
 //!
 //! A method adds the choice of levels and of scales: `examples/rabitq` is one.
 
+mod affine;
 mod frame;
 mod grid;
 mod layout;
@@ -19,6 +21,7 @@ pub mod levels;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use affine::Affine;
 pub use frame::{Centring, Frame, Query, Turn};
 pub use grid::{ByGrid, Grid, NormOf, Scalars, Scale, Scan, Stored};
 pub use layout::{Format, Layout, Run, Sums};
