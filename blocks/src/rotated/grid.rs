@@ -3,7 +3,6 @@
 use super::levels::Cells;
 use super::{Basis, Format, Frame, Layout, Query, Run, Sums};
 use crate::contiguous;
-use crate::rate;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use std::ops::Range;
 use vq_kernels::distance::{dot, norm_sq};
@@ -71,33 +70,20 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Codes of `dim` coordinates at `bits_per_dim` bits each, all included, filled to the bit
-    /// ([`Layout::within`]); with 0 at `bits` for each coordinate and the scalars beside: the norm and, with
-    /// `angle`, ρ. `levels` gives the 2^bits levels of a width. `beside` bytes of a code are something else.
+    /// Codes of `dim` coordinates of the `size` (bits per dimension, bits) and with the bytes `beside` of
+    /// [`Layout::sized`]. Scalars are the norm and, with `angle`, ρ; `levels` gives the 2^bits levels of a width.
     ///
     /// # Errors
-    /// A rate that scalars leave nothing of, or that 8 bits each do not fill.
+    /// A rate that cannot be met.
     pub fn new(
         dim: usize,
-        (bits_per_dim, bits): (f64, u32),
+        size: (f64, u32),
         (scalars, angle): (Scalars, bool),
         beside: usize,
         levels: impl Fn(u32) -> Vec<f32>,
     ) -> Result<Self, Error> {
         let scalars = vec![Format::from(scalars); if angle { 2 } else { 1 }];
-        let layout = if bits_per_dim > 0.0 {
-            let bytes = rate::budget(dim, bits_per_dim);
-            let left = bytes.saturating_sub(beside);
-            let layout = Layout::within(dim, left, &scalars).ok_or_else(|| {
-                let all = format!("the {bytes} bytes of {bits_per_dim} bits/dim at d = {dim}");
-                Error::param("rate", format!("nothing is left of {all}"))
-            })?;
-            rate::fills(layout.code_bytes() + beside, dim, bits_per_dim)
-                .map_err(|reason| Error::param("rate", reason))?;
-            layout
-        } else {
-            Layout::uniform(dim, bits, &scalars)
-        };
+        let layout = Layout::sized(dim, size, &scalars, beside)?;
         let runs = layout.stored().map(|run| (run, levels(run.bits))).collect();
         Ok(Grid { dim, layout, runs, angle })
     }
@@ -398,7 +384,7 @@ impl Grid {
             self.runs[run].1[usize::from(v)] * query.z[t]
         };
         let sums = (self.layout.scanned_bytes(), self.layout.sums(levels));
-        Scan { query, sums, beside: None, metric, bounds }
+        Scan { query, sums, offset: None, beside: None, metric, bounds }
     }
 }
 
@@ -406,12 +392,14 @@ impl Grid {
 /// squared norm.
 #[derive(Clone, Debug)]
 pub struct Scan {
-    query: Query,
+    pub(super) query: Query,
     /// Bytes of indices per code, and tables.
-    sums: (usize, Sums),
-    beside: Option<(usize, Sums)>,
-    metric: Metric,
-    bounds: bool,
+    pub(super) sums: (usize, Sums),
+    /// What the offset of a code is multiplied by, where codes have one.
+    pub(super) offset: Option<f32>,
+    pub(super) beside: Option<(usize, Sums)>,
+    pub(super) metric: Metric,
+    pub(super) bounds: bool,
 }
 
 /// Codes whose estimates are computed at a time; a multiple of what is interleaved.
@@ -479,7 +467,7 @@ impl Scan {
         bounds: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
-        let columns = 2 + usize::from(self.bounds);
+        let columns = 2 + usize::from(self.bounds) + usize::from(self.offset.is_some());
         let (bytes, sums) = &self.sums;
         let (indices, rest) = packed.split_at(n * bytes);
         let (numbers, rest) = rest.split_at(n * columns * 4);
@@ -487,6 +475,11 @@ impl Scan {
         sums.write_rows((indices, n), rows.clone(), estimates);
         for (estimate, factor) in estimates.iter_mut().zip(column(0)) {
             *estimate *= f32::from_le_bytes(*factor);
+        }
+        if let Some(of) = self.offset {
+            for (estimate, offset) in estimates.iter_mut().zip(column(columns - 1)) {
+                *estimate += of * f32::from_le_bytes(*offset);
+            }
         }
         if let Some((bytes, sums)) = &self.beside {
             let (indices, factors) = rest.split_at(n * bytes);

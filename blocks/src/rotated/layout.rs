@@ -6,6 +6,9 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis
 use vq_kernels::lookup::interleave;
 use vq_kernels::pack::{pack, packed_bytes, unpack};
 use vq_kernels::{Lookup, half};
+use vq_plugin_api::Error;
+
+use crate::rate;
 
 /// How a scalar is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,20 @@ impl Format {
         match self {
             Format::F32 => 4,
             Format::F16 => 2,
+        }
+    }
+
+    /// What is read again of `scalar`, which is a number.
+    #[must_use]
+    pub fn rounded(self, scalar: f32) -> f32 {
+        match self {
+            Format::F32 => scalar,
+            Format::F16 => {
+                let (mut bytes, mut found) = ([0; 2], [0.0]);
+                half::encode(&[scalar], &mut bytes);
+                half::decode(&bytes, &mut found);
+                found[0]
+            }
         }
     }
 }
@@ -116,6 +133,31 @@ impl Layout {
         let wider = (0..=most).rev().find(|k| fits(*k))?;
         let widths: Vec<u32> = (0..dim).map(|t| bits + u32::from(t < wider)).collect();
         (bits > 0 || wider > 0).then(|| Self::new(&widths, scalars))
+    }
+
+    /// Codes of `dim` coordinates at `bits_per_dim` bits each, all included, filled to the bit
+    /// ([`within`](Self::within)); with 0 at `bits` for each coordinate and the scalars beside. `beside` bytes of
+    /// a code are something else.
+    ///
+    /// # Errors
+    /// A rate that scalars leave nothing of, or that 8 bits each do not fill.
+    pub fn sized(
+        dim: usize,
+        (bits_per_dim, bits): (f64, u32),
+        scalars: &[Format],
+        beside: usize,
+    ) -> Result<Self, Error> {
+        if bits_per_dim <= 0.0 {
+            return Ok(Self::uniform(dim, bits, scalars));
+        }
+        let bytes = rate::budget(dim, bits_per_dim);
+        let layout = Self::within(dim, bytes.saturating_sub(beside), scalars).ok_or_else(|| {
+            let all = format!("the {bytes} bytes of {bits_per_dim} bits/dim at d = {dim}");
+            Error::param("rate", format!("nothing is left of {all}"))
+        })?;
+        rate::fills(layout.code_bytes() + beside, dim, bits_per_dim)
+            .map_err(|reason| Error::param("rate", reason))?;
+        Ok(layout)
     }
 
     /// The runs of equal widths, in order.

@@ -9,11 +9,13 @@
 //! - A [`Grid`] is a layout with levels: rows as multiples of vectors of levels, by whatever rule these are
 //!   chosen, with the norm and maybe the cosine stored, from which every [`Scale`] follows; a [`Scan`]
 //!   estimates from its codes.
+//! - An [`Affine`] is the same for rows as m + w·y, with an interval of their own.
 //! - [`levels`] has the levels for normal numbers, and finds the nearest of any.
 //! - [`sweep`] finds the point of a grid that is nearest in direction.
 //!
 //! A method adds the choice of levels and of scales: `examples/rabitq` is one.
 
+mod affine;
 mod basis;
 mod frame;
 mod grid;
@@ -23,6 +25,7 @@ pub mod sweep;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use affine::Affine;
 pub use basis::Basis;
 pub use frame::{Centring, Frame, Query, Turn};
 pub use grid::{ByGrid, Grid, NormOf, Scalars, Scale, Scan, Stored};

@@ -285,6 +285,8 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
     /// The data set at each of its sizes; as it is where it has none.
     fn sizes(
         &self,
