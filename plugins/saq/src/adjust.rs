@@ -1,4 +1,4 @@
-//! The codes of a segment: code adjustment (section 3, algorithm 1).
+//! The codes of a segment: code adjustment (CAQ, algorithm 1).
 //!
 //! The grid of B bits has the points y with coordinates ±½, 3/2, … up to ±(2^(B−1) − ½). A row z begins in the cell
 //! that it lies in when it is stretched to the grid; then its coordinates take turns to move on by 1 wherever
