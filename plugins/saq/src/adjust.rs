@@ -59,8 +59,7 @@ impl Adjust {
     pub fn code(&mut self, z: &[Lanes]) -> (&[Lanes], Sums) {
         let Adjust { bits, rounds, both, ref mut unit, ref mut y, ref mut other } = *self;
         let top = (1_u32 << (bits - 1)) as f32 - 0.5;
-        let mut sums = None;
-        Path::fastest().run(
+        let sums = Path::fastest().run(
             #[inline(always)]
             || {
                 let (norm_sq, largest) = sizes(z);
@@ -82,10 +81,10 @@ impl Adjust {
                     take_better(y, &mut found, other, &products(z, other));
                 }
                 let (inner, length_sq) = found;
-                sums = Some(Sums { inner, length_sq, norm_sq });
+                Sums { inner, length_sq, norm_sq }
             },
         );
-        (y, sums.expect("the loop has run"))
+        (y, sums)
     }
 }
 
