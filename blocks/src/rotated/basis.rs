@@ -13,6 +13,9 @@ use vq_plugin_api::{Error, Metric};
 /// Rows that principal directions are computed from, at most.
 const ROWS: usize = 65_536;
 
+/// Rows of which a centred copy is held.
+const AT_ONCE: usize = 4096;
+
 /// Centre and k orthonormal directions, the rows of W: `z = W·(x − c)·s`, of k ≤ d coordinates; or the first k
 /// coordinates as they are.
 ///
@@ -66,13 +69,16 @@ impl Basis {
     pub fn principal(centre: &Centre, x: ArrayView2<'_, f32>) -> (Vec<f64>, Array2<f64>) {
         let every = x.nrows().div_ceil(ROWS) as isize;
         let x = x.slice_axis(Axis(0), Slice::from(..).step_by(every));
-        let mut centred = x.as_standard_layout().into_owned();
-        for mut row in centred.outer_iter_mut() {
-            for (x, shift) in row.iter_mut().zip(&centre.shift) {
-                *x = bounded(*x * centre.scale - shift);
+        let mut covariance = Array2::zeros((x.ncols(), x.ncols()));
+        for rows in x.axis_chunks_iter(Axis(0), AT_ONCE) {
+            let mut centred = rows.as_standard_layout().into_owned();
+            for mut row in centred.outer_iter_mut() {
+                for (x, shift) in row.iter_mut().zip(&centre.shift) {
+                    *x = bounded(*x * centre.scale - shift);
+                }
             }
+            covariance += &products(centred.view(), centred.view());
         }
-        let mut covariance = products(centred.view(), centred.view());
         covariance /= x.nrows() as f64;
         let (mut variances, directions) = eigen(covariance.view());
         // Rounding makes zeros negative.

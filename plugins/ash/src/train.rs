@@ -1,4 +1,4 @@
-//! The directions that rows are projected on (section 4): the leading principal ones of the rows' own directions, turned so
+//! The directions that rows are projected on: the leading principal ones of the rows' own directions, turned so
 //! that codes come near.
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};

@@ -1,4 +1,4 @@
-//! The codes of a segment: code adjustment (section 3, algorithm 1).
+//! The codes of a segment: code adjustment (CAQ, algorithm 1).
 //!
 //! The grid of B bits has the points y with coordinates ±½, 3/2, … up to ±(2^(B−1) − ½). A row z begins in the cell
 //! that it lies in when it is stretched to the grid; then its coordinates take turns to move on by 1 wherever
@@ -59,8 +59,7 @@ impl Adjust {
     pub fn code(&mut self, z: &[Lanes]) -> (&[Lanes], Sums) {
         let Adjust { bits, rounds, both, ref mut unit, ref mut y, ref mut other } = *self;
         let top = (1_u32 << (bits - 1)) as f32 - 0.5;
-        let mut sums = None;
-        Path::fastest().run(
+        let sums = Path::fastest().run(
             #[inline(always)]
             || {
                 let (norm_sq, largest) = sizes(z);
@@ -82,10 +81,10 @@ impl Adjust {
                     take_better(y, &mut found, other, &products(z, other));
                 }
                 let (inner, length_sq) = found;
-                sums = Some(Sums { inner, length_sq, norm_sq });
+                Sums { inner, length_sq, norm_sq }
             },
         );
-        (y, sums.expect("the loop has run"))
+        (y, sums)
     }
 }
 

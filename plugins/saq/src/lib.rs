@@ -293,7 +293,7 @@ pub struct Scan {
     sums: Vec<(usize, Sums)>,
 }
 
-/// ⟨r, v⟩ ≈ Σ fₛ·⟨yₛ, vₛ⟩ over the segments (section 4.3).
+/// ⟨r, v⟩ ≈ Σ fₛ·⟨yₛ, vₛ⟩ over the segments.
 impl Scorer for Saq {
     type Query = Scan;
     const PACKED: bool = true;

@@ -2,7 +2,7 @@
 //! segment.
 //!
 //! With z a row's coordinates in a segment and y their point, f = ‖z‖²/⟨z, y⟩ makes ⟨z, v⟩ ≈ f·⟨y, v⟩
-//! (section 3.3) unbiased over rotations. It is all that is stored of a segment: the nearest multiple of y
+//! unbiased over rotations. It is all that is stored of a segment: the nearest multiple of y
 //! is ρ²·f, and ρ², the squared cosine of the two, is nearly the same for all rows. So rows decode with κ in its
 //! place, the factor of least squared error over training rows.
 
@@ -12,7 +12,7 @@ use vq_kernels::distance::norm_sq;
 use vq_plugin_api::Error;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 
-use crate::adjust::{Adjust, LANES, Lanes};
+use crate::adjust::{self, Adjust, LANES, Lanes};
 use crate::plan::{MOST_BITS, Part};
 
 /// How points are sought.
@@ -79,10 +79,11 @@ impl Segment {
                 lanes.iter_mut().zip(z).for_each(|(lane, z)| lane[l] = *z);
             }
             let (y, sums) = adjust.code(&lanes);
-            for l in 0..group.nrows() {
-                let (inner, norm_sq) = (sums.inner[l], sums.norm_sq[l]);
-                let factor = if inner > 0.0 { norm_sq / inner } else { 0.0 };
-                row(g * LANES + l, &|i| y[i][l], factor, (sums.length_sq[l], norm_sq));
+            let adjust::Sums { inner, length_sq, norm_sq } = sums;
+            let sums = inner.iter().zip(length_sq).zip(norm_sq).take(group.nrows());
+            for (l, ((inner, length_sq), norm_sq)) in sums.enumerate() {
+                let factor = if *inner > 0.0 { norm_sq / inner } else { 0.0 };
+                row(g * LANES + l, &|i| y[i][l], factor, (length_sq, norm_sq));
             }
         }
     }
@@ -154,7 +155,7 @@ impl Segment {
     }
 
     fn factor(&self, stored: f32) -> f32 {
-        (stored * self.unit).max(0.0).min(f32::MAX)
+        (stored * self.unit).clamp(0.0, f32::MAX)
     }
 
     /// κ·f²·‖y‖².

@@ -1,4 +1,4 @@
-//! Which coordinates take how many bits (section 4): a dynamic program over segments of falling variance.
+//! Which coordinates take how many bits: a dynamic program over segments of falling variance.
 
 use vq_kernels::pack::packed_bytes;
 
@@ -32,7 +32,7 @@ const ENDS: usize = 128;
 const WORTH: f64 = 1.01;
 
 /// The part of its variance that the best uniform quantizer of N(0,1) leaves of a coordinate (Max 1960, the
-/// levels of [`uniform`](vq_blocks::rotated::levels::uniform)), 0 bits first. From 9 bits on to a percent.
+/// levels of [`uniform`](vq_blocks::rotated::levels::uniform)), 0 bits first.
 const DISTORTION: [f64; MOST_BITS as usize + 1] = [
     1.0,
     0.363_380,
@@ -43,11 +43,11 @@ const DISTORTION: [f64; MOST_BITS as usize + 1] = [
     1.040_05e-3,
     3.043_33e-4,
     8.768_62e-5,
-    2.492e-5,
-    7.00e-6,
-    1.944e-6,
-    5.36e-7,
-    1.46e-7,
+    2.491_90e-5,
+    6.997_01e-6,
+    1.944_41e-6,
+    5.355_37e-7,
+    1.463_69e-7,
 ];
 
 /// What is left of a segment's variance by `bits` bits.
@@ -56,7 +56,7 @@ pub fn left_by_error(bits: u32) -> f64 {
     DISTORTION[bits as usize]
 }
 
-/// What is left of a segment's variance by `bits` bits, as the paper weighs it (eq. 14): in proportion to the
+/// What is left of a segment's variance by `bits` bits, as the paper weighs it: in proportion to the
 /// absolute error.
 #[must_use]
 pub fn left_by_paper(bits: u32) -> f64 {
