@@ -52,6 +52,9 @@ pub(crate) enum Verb {
     /// Show what got worse or better between two stores, or two runs
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareArgs),
+    /// Draw a store: SVG and PNG files of recall, error, bias, speed and re-ranking
+    #[command(after_help = PLOT_EXAMPLES)]
+    Plot(PlotArgs),
     /// Write one HTML page that shows a store: chart, tables, failures, machines, digests
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
@@ -127,6 +130,16 @@ Exit codes:
   2              wrong usage
   3              something got worse, or a record is damaged
   129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM";
+
+const PLOT_EXAMPLES: &str = "Examples:
+  vq-host plot results/first-look.db
+  vq-host plot results/first-look.db --y mse,recall@100 -o pictures
+  vq-host plot results/first-look.db --x ratio --y recall@10 --format svg
+  vq-host plot results/first-look.db --terminal
+
+Without --y: recall, relative error, bias and speeds against the rate, and
+what is missed after re-ranking. A line joins what no other configuration of
+its method is as good as; each mark of an SVG tells its key.";
 
 const REPORT_EXAMPLES: &str = "Examples:
   vq-host report results/first-look.db -o first-look.html
@@ -431,6 +444,40 @@ fn share(text: &str) -> Result<f64, String> {
     let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
     let share = share.filter(|share| (0.0..1.0).contains(share));
     share.ok_or_else(|| "expected a share from 0 to below 1, such as 1% or 0.01".into())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The metric across; `bits_per_dim with model` counts the model in
+    #[arg(long, value_name = "METRIC", default_value = "bits_per_dim")]
+    pub(crate) x: String,
+    /// The metrics up, separated by commas, a picture for each
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) y: Vec<String>,
+    /// Re-ranking is shown of each method's best up to so many bits per dimension
+    #[arg(long, value_name = "BITS", default_value_t = 2.0)]
+    pub(crate) rate: f64,
+    /// No logarithmic scales
+    #[arg(long)]
+    pub(crate) linear: bool,
+    /// The folder for the pictures
+    #[arg(long, short, value_name = "DIR", default_value = "plots")]
+    pub(crate) output: PathBuf,
+    /// svg, png or both
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "svg,png")]
+    pub(crate) format: Vec<PictureFormat>,
+    /// Draw in the terminal, a letter for each method, and write no files
+    #[arg(long)]
+    pub(crate) terminal: bool,
+}
+
+/// How a picture is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PictureFormat {
+    Svg,
+    Png,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ pub(crate) mod interrupt;
 mod methods;
 mod new;
 mod plan;
+mod plot;
 mod recommend;
 mod report;
 mod results;
@@ -46,6 +47,7 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
         Verb::Compare(args) => compare::compare(&args),
+        Verb::Plot(args) => plot::plot(&args),
         Verb::Report(args) => report::report(&args),
         Verb::Export(args) => export::export(&args),
         Verb::Recommend(args) => recommend::recommend(&args),

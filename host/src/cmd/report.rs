@@ -18,6 +18,6 @@ pub(super) fn report(args: &cli::ReportArgs) -> miette::Result<ExitCode> {
     let store = selected.reader.path().file_name().unwrap_or_default().to_string_lossy();
     let input =
         PageInput { store: &store, records: &selected.records, runs: &runs, spectra: &spectra };
-    stored::write_file(&args.output, page(&input).as_bytes())?;
+    stored::write_file(&args.output, page(&input).into_diagnostic()?.as_bytes())?;
     selected.end()
 }

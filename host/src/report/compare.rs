@@ -229,15 +229,15 @@ pub fn compare(first: &[Record], second: &[Record], settings: &Settings) -> Comp
     };
     let mut methods: BTreeMap<&str, MethodDifference> = BTreeMap::new();
     let mut judged: Vec<(Change, Judged)> = Vec::new();
-    for (identity, befores) in &before {
-        let Some(afters) = after.get(identity) else { continue };
+    for (identity, seeds_before) in &before {
+        let Some(seeds_after) = after.get(identity) else { continue };
         let method = methods.entry(identity.2).or_default();
         method.configurations += 1;
-        let shared = befores.keys().filter(|seed| afters.contains_key(*seed)).count();
-        comparison.unshared_seeds += befores.len() + afters.len() - 2 * shared;
+        let shared = seeds_before.keys().filter(|seed| seeds_after.contains_key(*seed)).count();
+        comparison.unshared_seeds += seeds_before.len() + seeds_after.len() - 2 * shared;
         let mut pair = Pair { before: Vec::new(), after: Vec::new() };
-        for (seed, a) in befores {
-            let Some(b) = afters.get(seed) else { continue };
+        for (seed, a) in seeds_before {
+            let Some(b) = seeds_after.get(seed) else { continue };
             match (a.outcome.is_ok(), b.outcome.is_ok()) {
                 (true, true) => {
                     pair.before.push(a);

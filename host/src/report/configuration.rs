@@ -8,6 +8,9 @@ use crate::record::{Proof, Record, canonical_json, deciding};
 /// The share of a code's bits from which on its model's are counted in.
 const MATTERS: f64 = 0.01;
 
+/// What [`amortised_bits`](Configuration::amortised_bits) is called beside metrics.
+pub(super) const SIZE: &str = "bits_per_dim with model";
+
 /// The ok records of one method, one configuration and one dataset, one per seed.
 #[derive(Debug)]
 pub(super) struct Configuration<'a> {
@@ -58,6 +61,11 @@ impl<'a> Configuration<'a> {
     pub(super) fn mean(&self, metric: &str) -> Option<f64> {
         let values = self.values(metric);
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// The mean of the metric, or of what [`SIZE`] names.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        if name == SIZE { self.amortised_bits() } else { self.mean(name) }
     }
 
     /// `recall@k` of each query, the mean over seeds; none where a seed's was not kept.

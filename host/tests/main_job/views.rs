@@ -1,4 +1,4 @@
-//! What is made from a store alone: exports, and the difference between two.
+//! What is made from a store alone: exports, pages, pictures, and the difference between two.
 
 use crate::fixture::{Site, shipped, sweep, text};
 use std::fs;
@@ -69,7 +69,7 @@ fn every_export_has_all_records_by_their_keys() {
 fn two_runs_with_partly_shared_seeds_show_no_regression() {
     let site = site();
     let others = fs::read_to_string(site.path("s.toml")).expect("a sweep");
-    site.write("t.toml", &others.replace("[1, 2]", "[2, 3]"));
+    site.write("t.toml", &others.replace("seeds = [1, 2]", "seeds = [2, 3]"));
     site.vq(&["run", "t.toml", "--store", "later.db"]).expect_code(0);
     let ended = site.vq(&["compare", "results.db", "later.db"]).expect_code(0);
     assert!(ended.stdout.contains("nothing got worse"), "{}", ended.stdout);
@@ -106,4 +106,37 @@ fn a_worsened_method_is_named_and_ends_with_3() {
         .says("did you mean `mse`?");
     // Both are of this machine.
     site.vq(&["compare", "results.db", "worse.db", "--timings"]).expect_code(3);
+}
+
+#[test]
+fn a_page_and_pictures_are_made_from_the_store_alone() {
+    let site = site();
+    fs::remove_dir_all(site.path("plugins")).expect("a folder");
+    fs::remove_dir_all(site.path("cache")).expect("a folder");
+    site.vq(&["report", "results.db", "-o", "deep/page.html"]).expect_code(0);
+    let page = fs::read_to_string(site.path("deep/page.html")).expect("a page");
+    let drawn = site.vq(&["plot", "results.db", "-o", "pictures"]).expect_code(0);
+    let listed: Vec<&str> = drawn.stdout.lines().collect();
+    let svgs: Vec<String> = listed
+        .iter()
+        .filter(|name| name.ends_with(".svg"))
+        .map(|name| fs::read_to_string(site.path(name)).expect("a picture"))
+        .collect();
+    assert!(svgs.len() >= 4 && listed.len() == 2 * svgs.len(), "{listed:?}");
+    let records = site.records();
+    for record in &records {
+        assert!(page.contains(&record.key), "{}", record.label);
+    }
+    // A mark of several seeds has the key of one of them.
+    let marked = |record: &Record| svgs[0].contains(&record.key[..12]);
+    assert_eq!(records.iter().filter(|record| marked(record)).count(), 3);
+    let path = site.path("").display().to_string();
+    assert!(!page.contains(&path) && svgs.iter().all(|svg| !svg.contains(&path)));
+    let letters = site.vq(&["plot", "results.db", "--terminal", "--y", "mse"]).expect_code(0);
+    assert!(letters.stdout.contains("mse against bits_per_dim on gauss"), "{}", letters.stdout);
+    assert!(letters.stdout.lines().all(|line| line.chars().count() <= 100));
+    site.vq(&["plot", "results.db", "--y", "mes"]).expect_code(1).says("did you mean `mse`?");
+    let none = site.vq(&["plot", "results.db", "--outcome", "failed", "-o", "none"]);
+    none.expect_code(0).says("nothing to draw");
+    assert!(!site.path("none").exists());
 }

@@ -9,9 +9,8 @@
  * @typedef {{id: string, family: string, builds: Build[]}} Method
  * @typedef {{run_id: string, started_at: string, host_version: string, sweep_name: string, sweep_text: string, cpu_model: string | null,
  *   cpu_features: string[], cores: number, memory_bytes: number | null, os: string, environment: Record<string, string>}} Run
- * @typedef {{key: string[], run: string[], space: number[], method: number[], label: string[], params: Record<string, unknown>[],
- *   seed: string[], outcome: string[], error: (string | null)[], marks: string[], notices: string[][], threads: number[],
- *   exclusive: boolean[], started_at: string[], wall_s: number[], configuration: number[]}} Cells
+ * @typedef {{key: string[], run: number[], space: number[], method: number[], label: string[], params: Record<string, unknown>[],
+ *   seed: string[], outcome: string[], error: (string | null)[], marks: string[], notices: string[][], configuration: number[]}} Cells
  * @typedef {{store: string, host_version: string, metrics: Metric[], spaces: Space[], methods: Method[], runs: Run[], cells: Cells,
  *   values: Record<string, (number | null)[]>, errors: Record<string, (number | null)[]>,
  *   query_errors: Record<string, (number | null)[]>, marks: Record<string, string>}} Data
@@ -25,7 +24,7 @@
 const SIZE = "bits_per_dim with model";
 const SHAPES = 7;
 const COLOURS = 8;
-const ROWS = 100;
+const ROWS = 50;
 const PINS = 8;
 
 /** @type {Data} */
@@ -131,7 +130,9 @@ function squaredErrors(name, c) {
 /** Half of the 95 % interval, where anything is known of it. @param {string} name @param {Configuration} c */
 function half(name, c) {
   const { queries, seeds } = squaredErrors(name, c);
-  return queries === null && seeds === null ? null : 1.96 * Math.sqrt((queries ?? 0) + (seeds ?? 0));
+  const h = queries === null && seeds === null ? null : 1.96 * Math.sqrt((queries ?? 0) + (seeds ?? 0));
+  // What is left of equal numbers when they are added up is no interval.
+  return h !== null && h <= 1e-12 * Math.abs(meansOf(name)[c.id]) ? null : h;
 }
 /** The one-sided lower 95 % limit of a recall, as `vq-host recommend` has it: with one more query that finds nothing,
  * and Student's t. @param {string} name @param {Configuration} c */
@@ -265,21 +266,36 @@ function cellFilter() {
 let points = [];
 let walked = -1;
 
-/** @param {number} shape @param {number} x @param {number} y @param {number} r */
-function shapePath(shape, x, y, r) {
-  const at = (/** @type {number[][]} */ corners) => "M" + corners.map(([dx, dy]) => `${(x + dx * r).toFixed(1)} ${(y + dy * r).toFixed(1)}`).join("L") + "Z";
-  switch (shape) {
-    case 0: return `M${(x - r).toFixed(1)} ${y.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`;
-    case 1: return at([[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]]);
-    case 2: return at([[0, -1.2], [1.1, 0.8], [-1.1, 0.8]]);
-    case 3: return at([[0, -1.3], [1.1, 0], [0, 1.3], [-1.1, 0]]);
-    case 4: return at([[0, 1.2], [1.1, -0.8], [-1.1, -0.8]]);
-    case 5: return at([[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]]);
-    default: return at([[-0.5, -1.1], [0.5, -1.1], [1.15, 0], [0.5, 1.1], [-0.5, 1.1], [-1.15, 0]]);
+/** Corners of the shapes, in units of their size; the circle has none. */
+const CORNERS = [
+  [], [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]], [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]], [[0, -1.3], [1.1, 0], [0, 1.3], [-1.1, 0]],
+  [[0, 1.2], [1.1, -0.8], [-1.1, -0.8]],
+  [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]],
+  [[-0.5, -1.1], [0.5, -1.1], [1.15, 0], [0.5, 1.1], [-0.5, 1.1], [-1.15, 0]],
+];
+/** @param {number} v */
+const tenth = (v) => Math.round(v * 10) / 10;
+/** @type {Map<string, string>} */
+const around = new Map();
+/** A shape around the place where the path is. @param {number} shape @param {number} r */
+function shapeAround(shape, r) {
+  const name = `${shape} ${r}`;
+  let found = around.get(name);
+  if (!found) {
+    const corners = CORNERS[shape].map(([x, y]) => [tenth(x * r), tenth(y * r)]);
+    found = corners.length
+      ? `m${corners[0].join(" ")}l` + corners.slice(1).map(([x, y], i) => `${tenth(x - corners[i][0])} ${tenth(y - corners[i][1])}`).join(" ") + "z"
+      : `m${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`;
+    around.set(name, found);
   }
+  return found;
 }
+/** @param {number} shape @param {number} x @param {number} y @param {number} r */
+const shapePath = (shape, x, y, r) => `M${tenth(x)} ${tenth(y)}${shapeAround(shape, r)}`;
 /** Dashes tell lines apart where colours cannot. @param {number} m */
 const dash = (m) => ["", "7 3", "2 3", "9 3 2 3"][Math.floor(m / COLOURS + m) % 4];
+/** The shapes as characters: a table of small drawings takes three times as long. */
+const GLYPHS = ["●", "■", "▲", "◆", "▼", "✚", "⬢"];
 /** @param {number} m @param {number} [size] */
 const symbol = (m, size = 14) => `<svg width="${size}" height="${size}" viewBox="0 0 14 14" aria-hidden="true"><path class="k${m % COLOURS}" d="${shapePath(m % SHAPES, 7, 7, 4.6)}"/></svg>`;
 
@@ -310,7 +326,9 @@ function tickText(value, step) {
   if (value !== 0 && (size >= 1e5 || size < 1e-3)) {
     const units = /** @type {[number, string][]} */ ([[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]);
     const unit = units.find(([u]) => size >= u);
-    return unit ? `${Number((value / unit[0]).toPrecision(3))} ${unit[1]}` : value.toExponential().replace(/(\.\d\d)\d+/, "$1").replace("-", "−");
+    if (unit) return `${Number((value / unit[0]).toPrecision(3))} ${unit[1]}`;
+    const [digits, power] = value.toExponential(1).replace(".0", "").split("e");
+    return (digits === "1" ? "" : digits.replace("-", "−") + "·") + "10" + [...String(Number(power))].map((c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]).join("");
   }
   const decimals = step > 0 ? Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) : 3;
   return Number(value.toFixed(Math.min(6, decimals + 1))).toString().replace("-", "−");
@@ -326,7 +344,8 @@ function domain(values, log) {
     return { low: low / Math.exp(pad), high: high * Math.exp(pad) };
   }
   const pad = low === high ? Math.abs(low || 1) * 0.3 : (high - low) * 0.05;
-  return { low: low - pad, high: high + pad };
+  // A share ends at 1.
+  return { low: low - pad, high: high <= 1 && low >= 0 ? Math.min(high + pad, 1.03) : high + pad };
 }
 /** Marks the points that no other is as good as in both. @param {Point[]} these @returns {Point[]} */
 function front(these) {
@@ -428,10 +447,16 @@ function chartSvg(width, withLegend) {
     if (band.x) out += `<path ${colour} d="M${toX(state.logX ? Math.max(p.x - band.x, dx.low) : p.x - band.x).toFixed(1)} ${p.py.toFixed(1)}H${toX(p.x + band.x).toFixed(1)}"/>`;
   });
   const radius = points.length > 600 ? 3.2 : 4.4;
+  const paler = tenth(radius * 0.85);
+  // One path for each method and look: 2,000 elements take longer than 200.
+  /** @type {Map<string, string>} */
+  const looks = new Map();
   for (const p of points) {
     const m = p.c.method;
-    out += `<path class="point k${m % COLOURS}${p.front ? "" : " off-front"}${mayLead(p.c) ? "" : " doubtful"}" d="${shapePath(m % SHAPES, p.px, p.py, p.front ? radius : radius * 0.85)}"/>`;
+    const look = `${p.front ? "" : "off-front "}${mayLead(p.c) ? "" : "doubtful "}k${m % COLOURS}" data-of="${m}`;
+    looks.set(look, (looks.get(look) ?? "") + shapePath(m % SHAPES, p.px, p.py, p.front ? radius : paler));
   }
+  for (const [look, d] of [...looks].sort((a, b) => Number(b[0].startsWith("off")) - Number(a[0].startsWith("off")))) out += `<path class="point ${look}" d="${d}"/>`;
   out += "</g>";
   for (const id of state.pins) {
     const p = points.find((q) => q.c.id === id);
@@ -482,8 +507,8 @@ function drawChart() {
   box.innerHTML = chartSvg(width, false);
   hideTip();
   walked = -1;
-  element("chart-heading").textContent = `${state.y} against ${state.x} on ${spaceName(state.space)}`;
-  void box.getBoundingClientRect();
+  element("chart-heading").textContent = measured.length === 0 ? `Nothing was measured on ${spaceName(state.space)}` : `${state.y} against ${state.x} on ${spaceName(state.space)}`;
+  document.documentElement.dataset.shown = String(points.length);
   document.documentElement.dataset.drawMs = (performance.now() - before).toFixed(1);
 }
 
@@ -597,13 +622,19 @@ function drawLegend() {
     for (const m of these) out += `<button type="button" data-method="${m}" aria-pressed="${!state.off.has(m)}">${symbol(m)}${escaped(methods[m].id)}</button>`;
   }
   const legend = element("legend");
-  const focused = document.activeElement instanceof HTMLElement && legend.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
-  legend.innerHTML = out;
-  if (focused) {
-    const again = focused.method !== undefined ? `[data-method="${focused.method}"]` : `[data-family="${CSS.escape(focused.family ?? "")}"]`;
-    legend.querySelector(again)?.dispatchEvent(new Event("focus"));
-    /** @type {HTMLElement | null} */ (legend.querySelector(again))?.focus();
+  // As long as the methods are the same, only what is pressed changes.
+  const buttons = [...legend.querySelectorAll("button")];
+  const names = [...here].sort((a, b) => a - b).join(",");
+  if (legend.dataset.of === names && buttons.length) {
+    for (const button of buttons) {
+      const { method, family } = button.dataset;
+      const on = method !== undefined ? !state.off.has(Number(method)) : (families.get(family ?? "") ?? []).some((m) => here.has(m) && !state.off.has(m));
+      button.setAttribute("aria-pressed", String(on));
+    }
+    return;
   }
+  legend.dataset.of = names;
+  legend.innerHTML = out;
 }
 
 // ---- table of cells
@@ -663,7 +694,7 @@ function drawTable() {
     for (const name of heads) {
       const text = escaped(texts[name](i));
       if (name === "configuration") body += `<td><button type="button" data-pin="${c.id}" aria-pressed="${pinned.has(c.id)}" title="pin">${text || "–"}</button></td>`;
-      else if (name === "method") body += `<td>${symbol(cells.method[i], 12)} ${text}${cells.marks[i] ? ` <abbr title="${escaped([...cells.marks[i]].map((mark) => data.marks[mark]).join("; "))}">${escaped(cells.marks[i])}</abbr>` : ""}</td>`;
+      else if (name === "method") body += `<td><span class="glyph t${cells.method[i] % COLOURS}" aria-hidden="true">${GLYPHS[cells.method[i] % SHAPES]}</span> ${text}${cells.marks[i] ? ` <abbr title="${escaped([...cells.marks[i]].map((mark) => data.marks[mark]).join("; "))}">${escaped(cells.marks[i])}</abbr>` : ""}</td>`;
       else if (name === "outcome" && cells.outcome[i] !== "ok") body += `<td class="bad">${text}</td>`;
       else body += name === "seed" ? `<td class="n">${text}</td>` : `<td>${text}</td>`;
     }
@@ -734,11 +765,11 @@ function drawFixed() {
     `<tr><td>${symbol(at)} ${escaped(m.id)}</td><td>${escaped(b.version)}</td><td>${escaped(b.file)}</td><td>${escaped(b.sdk)}</td><td>${escaped(b.abi)}</td><td class="wide">${key(b.plugin_digest)}</td><td class="wide">${key(b.needs_digest)}</td></tr>`)).join("") + "</tbody>";
   element("metrics").innerHTML = heads(["metric", "unit", "better", "meaning"]) + "<tbody>" + metrics.filter((m) => measured.includes(m.name)).map((m) =>
     `<tr><td>${escaped(m.name)}</td><td>${escaped(m.unit)}</td><td>${{ higher: "higher", lower: "lower", near: `near ${m.ideal}`, neither: "" }[m.better]}</td><td>${escaped(m.meaning)}</td></tr>`).join("") + "</tbody>";
-  const cellsOf = new Map(/** @type {[string, number][]} */ ([]));
+  const cellsOf = new Map(/** @type {[number, number][]} */ ([]));
   for (const run of cells.run) cellsOf.set(run, (cellsOf.get(run) ?? 0) + 1);
-  element("runs").innerHTML = data.runs.filter((run) => cellsOf.has(run.run_id)).map((run) => {
+  element("runs").innerHTML = data.runs.map((run, at) => {
     const facts = /** @type {[string, string][]} */ ([
-      ["started", run.started_at], ["cells", String(cellsOf.get(run.run_id))], ["vq-host", run.host_version], ["processor", run.cpu_model ?? "unknown"],
+      ["started", run.started_at], ["cells", String(cellsOf.get(at) ?? 0)], ["vq-host", run.host_version], ["processor", run.cpu_model ?? "unknown"],
       ["threads at once", String(run.cores)], ["memory", run.memory_bytes === null ? "unknown" : `${(run.memory_bytes / 2 ** 30).toFixed(1)} GiB`],
       ["system", run.os], ["features", run.cpu_features.join(" ")], ["environment of workers", Object.entries(run.environment).map(([n, v]) => `${n}=${v}`).join(" ") || "nothing set"],
     ]);
@@ -843,6 +874,7 @@ chart.addEventListener("pointermove", (event) => {
   else hideTip();
 });
 chart.addEventListener("pointerleave", hideTip);
+chart.addEventListener("blur", hideTip);
 chart.addEventListener("click", (event) => {
   const p = nearest(event);
   if (p) togglePin(p.c.id);
