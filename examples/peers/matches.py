@@ -28,16 +28,17 @@ class Match:
 
     def settings(self, dim, rival_bytes):
         """Ours: the same bits with the scalars whose bytes are nearest, then exactly the rival's bytes."""
+        if "bits" not in self.params:
+            return [dict(self.params)]
         same_bits = dict(self.params)
         if self.scalars:
             choices = [self.params | {"scalars": scalars} for scalars in ("f16", "f32")]
             same_bits = min(choices, key=lambda choice: abs(self.code_bytes(dim, choice) - rival_bytes))
-            if self.code_bytes(dim, same_bits) == rival_bytes or "residual" in self.params:
-                return [same_bits]
-            rate = {name: value for name, value in self.params.items() if name != "bits"}
-            # A hundredth of a byte more, lest a rounding takes one.
-            return [same_bits, rate | {"rate": (rival_bytes + 0.01) * 8 / dim, "scalars": "f16"}]
-        return [same_bits]
+        if self.code_bytes(dim, same_bits) == rival_bytes or "residual" in self.params:
+            return [same_bits]
+        rate = {name: value for name, value in self.params.items() if name != "bits"}
+        # A hundredth of a byte more, lest a rounding takes one.
+        return [same_bits, rate | {"rate": (rival_bytes + 0.01) * 8 / dim, "scalars": "f16"}]
 
 
 def dense(bits, **more):

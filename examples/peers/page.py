@@ -37,7 +37,7 @@ def compared(ours, rival, less_is_better):
 
 
 def quality_lines(rows):
-    lines = [f"{'rival':21} {'ours':22} {'bytes':>9}  {'error':>5} {'':6} {'recall@10':9}"]
+    lines = [f"{'rival':21} {'ours':18} {'bytes':>9}  {'error':>5} {'':6} {'recall@10':9}"]
     for row in rows:
         error, judged = "–", ""
         if row.rival.error is not None:
@@ -49,7 +49,7 @@ def quality_lines(rows):
         sizes = f"{number(row.ours.bytes)}/{number(row.rival.bytes)}"
         name = row.match.rival.name.replace("TurboQuant", "TQ").replace("calibrated", "cal.")
         lines.append(
-            f"{name:21} {ours_named(row).replace('as many bytes', '= bytes'):22} {sizes:>9}  "
+            f"{name:21} {ours_named(row).replace('as many bytes', '= bytes'):18} {sizes:>9}  "
             f"{error:>5} {judged:6} {recall[0]:.3f}/{recall[1]:.3f} {own}"
         )
     return "\n".join(lines)
@@ -105,7 +105,7 @@ def quality_table(rows, options):
 
 def speed_lines(rows, threads):
     lines = [f"{threads} thread{'s' * (threads > 1)}: ours as a multiple of the rival's", ""]
-    lines[1] = f"{'rival':27} {'ours':15} {'bytes':>9}  {'encode':>6} {'goal':>5}  {'search':>6} {'goal':>5}"
+    lines[1] = f"{'rival':24} {'ours':15} {'bytes':>9}  {'encode':>6} {'goal':>5}  {'search':>6} {'goal':>5}"
     for row in rows:
         sizes = f"{number_of_ours(row)}/{number(row.rival_bytes)}"
         name = f"{row.match.rival.name}{' dense' * (row.match.rival.rotation == 'dense')}".replace("TurboQuant", "TQ")
@@ -113,7 +113,7 @@ def speed_lines(rows, threads):
             [f"{p.ratio():.2f}", f"{p.goal:g}" if p.goal else ""] if p else ["–", ""] for p in (row.encode, row.search)
         )
         lines.append(
-            f"{name:27} {ours_named(row):15} {sizes:>9}  {encode[0]:>6} {encode[1]:>5}  {search[0]:>6} {search[1]:>5}"
+            f"{name:24} {ours_named(row):15} {sizes:>9}  {encode[0]:>6} {encode[1]:>5}  {search[0]:>6} {search[1]:>5}"
         )
     return "\n".join(lines)
 
