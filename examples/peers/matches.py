@@ -15,7 +15,8 @@ class Match:
     params: dict
     # Scalars that a code of ours has, each 2 or 4 bytes as `scalars` says; 0: there is no such choice.
     scalars: int = 0
-    # Times the rival's vectors encoded per second, and its queries; None: nothing is asked.
+    # Times the rival's vectors encoded per second, and its queries. None: no speed of encoding is asked for, and
+    # search is not timed.
     encode_goal: float | None = None
     search_goal: float | None = 1.0
 
@@ -87,7 +88,7 @@ def speed():
         )
     for bits, goal in ((4, 5.0), (8, 3.0)):
         found.append(Match(rivals.RabitqLib(bits, **usual), "rabitq", {"bits": bits, "search": "exact"}, 2, goal))
-    found.append(Match(rivals.RabitqLib(4, **usual), "saq", {"bits": 4}, 0, 10.0))
+    found.append(Match(rivals.RabitqLib(4, **usual), "saq", {"bits": 4}, 0, 10.0, None))
     for bits in (1, 4, 8):
         goal = None if bits == 1 else 20.0
         params = {"bits": bits, "search": "fast"}

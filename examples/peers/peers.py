@@ -7,9 +7,11 @@ import re
 import sys
 import tempfile
 
-# Before anything loads a BLAS: what happens to be set in this shell is nobody's choice.
-for variable in [name for name in os.environ if name.startswith(("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "RAYON_"))]:
-    del os.environ[variable]
+# Before anything loads a BLAS: what happens to be set in this shell is nobody's choice. The processes that time import
+# this file too, with an environment that was chosen.
+if __name__ == "__main__":
+    for variable in [name for name in os.environ if name.startswith(("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "RAYON_"))]:
+        del os.environ[variable]
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "compare"))
