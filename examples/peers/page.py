@@ -37,7 +37,7 @@ def compared(ours, rival, less_is_better):
 
 
 def quality_lines(rows):
-    lines = [f"{'rival':21} {'ours':22} {'bytes':>9}  {'error':>5} {'':6} {'recall@10':9}"]
+    lines = [f"{'rival':21} {'ours':18} {'bytes':>9}  {'error':>5} {'':6} {'recall@10':9}"]
     for row in rows:
         error, judged = "–", ""
         if row.rival.error is not None:
@@ -49,7 +49,7 @@ def quality_lines(rows):
         sizes = f"{number(row.ours.bytes)}/{number(row.rival.bytes)}"
         name = row.match.rival.name.replace("TurboQuant", "TQ").replace("calibrated", "cal.")
         lines.append(
-            f"{name:21} {ours_named(row).replace('as many bytes', '= bytes'):22} {sizes:>9}  "
+            f"{name:21} {ours_named(row).replace('as many bytes', '= bytes'):18} {sizes:>9}  "
             f"{error:>5} {judged:6} {recall[0]:.3f}/{recall[1]:.3f} {own}"
         )
     return "\n".join(lines)
@@ -61,7 +61,17 @@ def with_interval(values):
 
 
 def quality_table(rows, options):
-    head = ["rival", "its rotation", "its centre", "ours", "bytes ours / rival", "error ours / rival", "ratio", "recall@10", "ratio"]
+    head = [
+        "rival",
+        "its rotation",
+        "its centre",
+        "ours",
+        "bytes ours / rival",
+        "error ours / rival",
+        "ratio",
+        "recall@10",
+        "ratio",
+    ]
     lines = []
     for row in rows:
         rival, error = row.match.rival, ["–", "–"]
@@ -86,21 +96,25 @@ def quality_table(rows, options):
             ]
         )
     said = (
-        f"Over {options.seeds} seeds: the error of estimates over the standard deviation of what is estimated, and recall@10 "
-        "of a scan of all codes. Ratio: ours over the rival's with its 95 % interval; better or worse where all of it lies "
-        "beyond 1 %."
+        f"Over {options.seeds} seeds: the error of estimates over the standard deviation of what is estimated, and "
+        "recall@10 of a scan of all codes. Ratio: ours over the rival's with its 95 % interval; better or worse where "
+        "all of it lies beyond 1 %."
     )
     return f"### Quality\n{said}\n\n{table(head, lines)}"
 
 
 def speed_lines(rows, threads):
     lines = [f"{threads} thread{'s' * (threads > 1)}: ours as a multiple of the rival's", ""]
-    lines[1] = f"{'rival':27} {'ours':15} {'bytes':>9}  {'encode':>6} {'goal':>5}  {'search':>6} {'goal':>5}"
+    lines[1] = f"{'rival':24} {'ours':15} {'bytes':>9}  {'encode':>6} {'goal':>5}  {'search':>6} {'goal':>5}"
     for row in rows:
         sizes = f"{number_of_ours(row)}/{number(row.rival_bytes)}"
         name = f"{row.match.rival.name}{' dense' * (row.match.rival.rotation == 'dense')}".replace("TurboQuant", "TQ")
-        encode, search = ([f"{p.ratio():.2f}", f"{p.goal:g}" if p.goal else ""] if p else ["–", ""] for p in (row.encode, row.search))
-        lines.append(f"{name:27} {ours_named(row):15} {sizes:>9}  {encode[0]:>6} {encode[1]:>5}  {search[0]:>6} {search[1]:>5}")
+        encode, search = (
+            [f"{p.ratio():.2f}", f"{p.goal:g}" if p.goal else ""] if p else ["–", ""] for p in (row.encode, row.search)
+        )
+        lines.append(
+            f"{name:24} {ours_named(row):15} {sizes:>9}  {encode[0]:>6} {encode[1]:>5}  {search[0]:>6} {search[1]:>5}"
+        )
     return "\n".join(lines)
 
 
@@ -109,7 +123,17 @@ def number_of_ours(row):
 
 
 def speed_table(rows, threads):
-    head = ["rival", "ours", "bytes ours / rival", "encode, vectors/s", "ratio", "goal", "search, queries/s", "ratio", "goal"]
+    head = [
+        "rival",
+        "ours",
+        "bytes ours / rival",
+        "encode, vectors/s",
+        "ratio",
+        "goal",
+        "search, queries/s",
+        "ratio",
+        "goal",
+    ]
     lines = []
     for row in rows:
         cells = []
@@ -121,7 +145,14 @@ def speed_table(rows, threads):
             cells += [f"{short(pair.ours)} / {short(pair.rival)}", f"{pair.ratio():.2f}×", met or "–"]
         settings = " ".join(f"{name}={value}" for name, value in row.settings.items())
         rival = row.match.rival
-        lines.append([f"{rival.name}, {rival.rotation}", f"`{row.match.method}` {settings}", f"{number_of_ours(row)} / {number(row.rival_bytes)}", *cells])
+        lines.append(
+            [
+                f"{rival.name}, {rival.rotation}",
+                f"`{row.match.method}` {settings}",
+                f"{number_of_ours(row)} / {number(row.rival_bytes)}",
+                *cells,
+            ]
+        )
     return f"### Speed, {threads} thread{'s' * (threads > 1)}\n{table(head, lines)}"
 
 
@@ -138,7 +169,18 @@ def large_lines(rows):
 
 
 def large_table(rows, options):
-    head = ["ours", "fit s", "encode s", "peak MB", "block + codes MB", "beyond them MB", "VQ-bench", "its s", "its peak GB", "its s / ours"]
+    head = [
+        "ours",
+        "fit s",
+        "encode s",
+        "peak MB",
+        "block + codes MB",
+        "beyond them MB",
+        "VQ-bench",
+        "its s",
+        "its peak GB",
+        "its s / ours",
+    ]
     lines = []
     for row in rows:
         settings = " ".join(f"{name}={value}" for name, value in row.settings.items())
@@ -148,10 +190,19 @@ def large_table(rows, options):
             gain = row.theirs_s / (row.fit_s + row.encode_s)
             theirs = [row.theirs, f"{row.theirs_s}", f"{row.theirs_gb or '–'}", f"{gain:.0f}×"]
         lines.append(
-            [f"`{row.method}` {settings}", f"{row.fit_s:.2f}", f"{row.encode_s:.2f}", f"{peak:.0f}", f"{peak - over:.0f}", f"{over:.0f}", *theirs]
+            [
+                f"`{row.method}` {settings}",
+                f"{row.fit_s:.2f}",
+                f"{row.encode_s:.2f}",
+                f"{peak:.0f}",
+                f"{peak - over:.0f}",
+                f"{over:.0f}",
+                *theirs,
+            ]
         )
     said = (
-        f"{options.size} synthetic rows (clustered), {options.threads[-1]} threads. VQ-bench's figures are those that it "
-        "publishes for 1,344,643 × 768 text embeddings, on another machine and other data: they show an order, no ratio."
+        f"{options.size} synthetic rows (clustered), {options.threads[-1]} threads. VQ-bench's figures are those that "
+        "it publishes for 1,344,643 × 768 text embeddings, on another machine and other data: an order of magnitude, "
+        "no measured ratio."
     )
     return f"## Large size\n{said}\n\n{table(head, lines)}"

@@ -7,9 +7,11 @@ import re
 import sys
 import tempfile
 
-# Before anything loads a BLAS: what happens to be set in this shell is nobody's choice.
-for variable in [name for name in os.environ if name.startswith(("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "RAYON_"))]:
-    del os.environ[variable]
+# Before anything loads a BLAS: what happens to be set in this shell is nobody's choice. The processes that time import
+# this file too, with an environment that was chosen.
+if __name__ == "__main__":
+    for variable in [name for name in os.environ if name.startswith(("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "RAYON_"))]:
+        del os.environ[variable]
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "compare"))
@@ -36,18 +38,35 @@ class Options(argparse.Namespace):
 
 def options():
     parser = argparse.ArgumentParser(prog="examples/peers/run.sh", description=__doc__)
-    parser.add_argument("--data", metavar="DIR", help="NAME_base, NAME_learn and NAME_query in big-ann files; default: the repository's words")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="NAME_base, NAME_learn and NAME_query in big-ann files; default: the repository's words",
+    )
     parser.add_argument("--sets", metavar="A,B", help="only these NAMEs")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="only so many first rows of each base")
-    parser.add_argument("--only", default="", metavar="REGEX", help="rows whose 'RIVAL beside METHOD' matches, of --size METHOD alone")
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="rows whose 'RIVAL beside METHOD' matches, of --size METHOD alone"
+    )
     parser.add_argument("--parts", default="quality,speed", metavar="A,B", help="quality, speed (both by default)")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="rotations per row of quality (default 10)")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timed repetitions per side; medians count (default 3)")
-    parser.add_argument("--threads", default="1,2", metavar="1,2", help="thread counts of speed, the last one for all else (default 1,2)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="timed repetitions per side; medians count (default 3)"
+    )
+    parser.add_argument(
+        "--threads",
+        default="1,2",
+        metavar="1,2",
+        help="thread counts of speed, the last one for all else (default 1,2)",
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells of quality at once (default 1)")
-    parser.add_argument("--size", metavar="NxD", help="instead: fit, encode and memory of ours at this size, such as 1344643x768")
+    parser.add_argument(
+        "--size", metavar="NxD", help="instead: fit, encode and memory of ours at this size, such as 1344643x768"
+    )
     parser.add_argument("--markdown", metavar="FILE", help="write the page there")
-    parser.add_argument("--folder", metavar="DIR", help="where rows and results lie meanwhile; default: the system's temporary folder")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="where rows and results lie meanwhile; default: the system's temporary folder"
+    )
     parser.add_argument("--host", default=os.environ.get("VQ_HOST"), metavar="FILE", help="vq-host (VQ_HOST)")
     parser.add_argument("--plugins", metavar="DIR", help="folder of libvq_*.so; default: that of vq-host")
     parser.add_argument("--program", metavar="FILE", help="vq-compare; default: beside vq-host")
@@ -84,10 +103,16 @@ def main():
             written.append(page.large_table(found, asked))
         else:
             give_faiss_its_kernels(note)
-            found = {name: files for name, files in rows.sets(asked.data).items() if asked.sets is None or name in asked.sets.split(",")}
+            found = {
+                name: files
+                for name, files in rows.sets(asked.data).items()
+                if asked.sets is None or name in asked.sets.split(",")
+            }
             for name, files in found.items():
                 data = rows.load(name, files, asked.limit, folder)
-                title = f"{name}: {len(data.base)} x {data.dim}, {len(data.query)} queries, {len(data.learn)} training rows"
+                title = (
+                    f"{name}: {len(data.base)} x {data.dim}, {len(data.query)} queries, {len(data.learn)} training rows"
+                )
                 print(f"\n{title}", flush=True)
                 written.append(f"## {title}")
                 if "quality" in asked.parts:

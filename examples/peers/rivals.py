@@ -42,8 +42,9 @@ class Faiss:
     package, seeded = "faiss-cpu", True
     estimates = "all distances that a search returns"
 
-    def __init__(self, kind, bits, rotation="dense", metric="l2"):
+    def __init__(self, kind, bits, rotation="dense", metric="l2", as_installed=False):
         self.kind, self.bits, self.rotation, self.metric = kind, bits, rotation, metric
+        self.as_installed = as_installed
         self.name = f"FAISS {kind} {bits}"
         self.centred = kind in ("RaBitQ", "RaBitQ FastScan", "EDEN")
 
@@ -63,8 +64,9 @@ class Faiss:
         metric = faiss.METRIC_L2 if self.metric == "l2" else faiss.METRIC_INNER_PRODUCT
         if self.kind == "RaBitQ":
             index = faiss.IndexRaBitQ(dim, metric, self.bits)
-            # Queries as they are: the default rounds them to 4 bits at 1 bit per coordinate.
-            index.qb = 0
+            if not self.as_installed:
+                # Queries as they are: the default rounds them to 4 bits at 1 bit per coordinate.
+                index.qb = 0
             return index
         if self.kind == "RaBitQ FastScan":
             return faiss.IndexRaBitQFastScan(dim, metric, 32, self.bits)
@@ -99,7 +101,9 @@ class FaissItq:
         faiss = library("faiss")
         faiss.omp_set_num_threads(threads)
         dim = train.shape[1]
-        self.index = faiss.IndexPreTransform(faiss.ITQTransform(dim, dim, False), faiss.IndexLSH(dim, dim, False, False))
+        self.index = faiss.IndexPreTransform(
+            faiss.ITQTransform(dim, dim, False), faiss.IndexLSH(dim, dim, False, False)
+        )
         self.index.train(train)
 
     encode, fill, search, code_bytes = Faiss.encode, Faiss.fill, Faiss.search, Faiss.code_bytes
@@ -111,8 +115,10 @@ class RabitqLib:
     package, seeded, centred, rotation, metric = "rabitqlib", True, True, "hadamard", "l2"
     estimates = "all distances that a search returns, high_accuracy"
 
-    def __init__(self, bits, fast=False):
+    def __init__(self, bits, fast=False, as_installed=False):
         self.bits, self.fast = bits, fast
+        # It saves on the query at 1 and 2 bits unless told otherwise.
+        self.high_accuracy = None if as_installed else True
         self.name = f"rabitqlib {bits}" + (" fast" if fast else " exact" if bits > 1 else "")
 
     def fit(self, train, seed, threads):
@@ -142,10 +148,9 @@ class RabitqLib:
     def fill(self, x, threads):
         self.index = self.build(x, threads)
 
-    def search(self, queries, k, threads, high_accuracy=True):
-        ids, estimates = self.index.search(
-            queries, k=k, nprobe=1, high_accuracy=high_accuracy, num_threads=threads
-        )
+    def search(self, queries, k, threads):
+        how = {"nprobe": 1, "high_accuracy": self.high_accuracy, "num_threads": threads}
+        ids, estimates = self.index.search(queries, k=k, **how)
         return ids.astype(np.int64), estimates
 
     def code_bytes(self):

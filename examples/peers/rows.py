@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 COMPARE = HERE.parent / "compare"
 sys.path.append(str(COMPARE))
 
-import data  # noqa: E402: found by the line before
+import data
 
 OWN = HERE.parent / "data" / "glove-20k-100d.f16bin"
 QUERIES, LEARN = 500, 3_500

@@ -8,6 +8,10 @@ import statistics
 import tempfile
 import time
 
+import matches
+import rows
+from ours import Ours
+
 # Each repetition lasts at least so long.
 AT_LEAST_S = 0.3
 # Whatever still spins goes to sleep before the other side's turn.
@@ -83,29 +87,28 @@ def measure(options, name, files, threads):
     os.environ.update({name: str(value) for name, value in environment.items()})
     os.environ["OMP_WAIT_POLICY"] = "passive"
     with ask.Pool(1) as pool:
-        return pool.apply(child, (options, name, files, threads))
+        found, notes = pool.apply(child, (options, name, files, threads))
+    # What a library has built does not travel between processes: a row comes with the number of its match.
+    every = matches.speed()
+    return [dataclasses.replace(row, match=every[row.match]) for row in found], notes
 
 
 def child(options, name, files, threads):
-    import matches
-    import rows
-
     found, notes = [], []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         data = rows.load(name, files, options.limit, folder)
         sets = {"l2": data, "cosine": rows.of_unit_length(data, folder)}
-        from ours import Ours
-
         ours = Ours(options.program, options.plugins, str(folder))
-        for match in matches.speed():
+        for number, match in enumerate(matches.speed()):
             if not options.wanted(match):
                 continue
             if not (pathlib.Path(options.plugins) / f"libvq_{match.method}.so").exists():
                 notes.append(f"{match.method}: no libvq_{match.method}.so among the plugins")
                 continue
             try:
-                found.append(one(match, sets[match.rival.metric], ours, threads, options.repeats))
+                row = one(match, sets[match.rival.metric], ours, threads, options.repeats)
+                found.append(dataclasses.replace(row, match=number))
             except Exception as error:  # a rival may raise anything; what it says is the row
                 notes.append(f"speed, {match.rival.name} beside {match.method}: {str(error).splitlines()[0]}")
         ours.close()
@@ -113,7 +116,7 @@ def child(options, name, files, threads):
 
 
 def one(match, data, ours, threads, repeats):
-    """Encoding of the first rows, and search over all."""
+    """Encoding of the first rows, and search over all where it is asked for."""
     rival = match.rival
     rival.fit(data.learn, 1, threads)
     settings = match.settings(data.dim, rival.code_bytes())[0]
@@ -123,6 +126,8 @@ def one(match, data, ours, threads, repeats):
         ours.prepare(Work("encode", match.method, settings), data, n, threads)
         a, b = by_turns(ours, threads, rival.encode(data.base[:n], threads), repeats)
         found.encode = Pair(a * n, b * n, match.encode_goal)
+    if match.search_goal is None:
+        return found
     ours.prepare(Work("scan", match.method, settings), data, len(data.base), threads)
     rival.fill(data.base, threads)
     q = len(data.query)
