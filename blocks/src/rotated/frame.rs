@@ -1,7 +1,7 @@
 //! Centre and rotation.
 
 use crate::scan::Tables;
-use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, aview1};
 use rayon::prelude::*;
 use vq_kernels::Centre;
 use vq_kernels::distance::{dot, norm_sq};
@@ -172,22 +172,11 @@ impl Frame {
     /// P·c·s, (d).
     #[must_use]
     pub fn centre(&self) -> Vec<f32> {
-        let shift = &self.centre.shift;
-        let mut turned = vec![0.0; shift.len()];
-        let from = ArrayView2::from_shape((1, shift.len()), shift).expect("one row");
-        let to = ArrayViewMut2::from_shape((1, shift.len()), &mut turned).expect("one row");
-        self.turned.apply(from, to);
-        turned
+        self.turned.turn(&self.centre.shift)
     }
 
     fn query_as(&self, q: &[f32], form: Form) -> Query {
-        Query::new(&self.centre, q, form, |centred| {
-            let mut z = centred.to_vec();
-            let from = ArrayView2::from_shape((1, q.len()), centred).expect("one row");
-            let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
-            self.turned.apply(from, to);
-            z
-        })
+        Query::new(&self.centre, q, form, |centred| self.turned.turn(centred))
     }
 
     /// The square of 1 in the units of the frame: s².
@@ -275,6 +264,13 @@ impl Turned {
             Turn::Dense => Some(Rotation::dense(dim, seed)),
         };
         Turned::Drawn(turn, seed, rotation)
+    }
+
+    /// One row `x`, (d).
+    fn turn(&self, x: &[f32]) -> Vec<f32> {
+        let mut z = Array2::zeros((1, x.len()));
+        self.apply(aview1(x).insert_axis(Axis(0)), z.view_mut());
+        z.into_raw_vec_and_offset().0
     }
 
     fn apply(&self, x: ArrayView2<'_, f32>, mut to: ArrayViewMut2<'_, f32>) {
