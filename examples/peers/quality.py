@@ -162,7 +162,8 @@ def ratio(ours, rival):
     if b == 0:
         raise Unfit("the rival's mean is 0")
     if total == 0:
-        return a / b, 0.0 if parts else None
+        # Nothing is random on either side, or was run twice: there is no interval.
+        return a / b, None
     freedom = max(1, int(total**2 / sum(part**2 / (n - 1) for part, n in parts)))
     student = STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.5 / freedom
     return a / b, a / b * math.sqrt(total) * student
