@@ -37,6 +37,9 @@ class Match:
             same_bits = min(choices, key=lambda choice: abs(self.code_bytes(dim, choice) - rival_bytes))
         if self.code_bytes(dim, same_bits) == rival_bytes or "residual" in self.params:
             return [same_bits]
+        if self.scalars and self.params["bits"] == 8 and self.code_bytes(dim, same_bits) < rival_bytes:
+            # 8 bits and f32 are the most that there is.
+            return [same_bits]
         rate = {name: value for name, value in self.params.items() if name != "bits"}
         # A hundredth of a byte more, lest a rounding takes one.
         return [same_bits, rate | {"rate": (rival_bytes + 0.01) * 8 / dim, "scalars": "f16"}]

@@ -74,14 +74,13 @@ class Truth:
         if (ids < 0).any() or not np.isfinite(estimates).all():
             raise Unfit("a search of as many rows as there are returns fewer")
         places = rng.integers(ids.size, size=PAIRS)
-        squared, true = 0.0, np.empty(PAIRS)
-        sign = 1 if self.metric == "l2" else -1
-        for first in range(0, PAIRS, 50_000):
-            block = slice(first, first + 50_000)
-            q, found = places[block] // ids.shape[1], rows[ids.ravel()[places[block]]]
-            true[block] = sign * self.far(q, found)
-            squared += float(((estimates.ravel()[places[block]].astype(np.float64) - true[block]) ** 2).sum())
-        return math.sqrt(squared / PAIRS) / float(true.std())
+        q, x = self.queries.astype(np.float64), self.base[rows].astype(np.float64)
+        true = q @ x.T
+        if self.metric == "l2":
+            true = (q**2).sum(1)[:, None] + (x**2).sum(1) - 2 * true
+        true = true[places // ids.shape[1], ids.ravel()[places]]
+        squared = (estimates.ravel()[places].astype(np.float64) - true) ** 2
+        return math.sqrt(float(squared.mean())) / float(true.std())
 
 
 def rival_side(rival, data, truth, seeds, threads):
@@ -163,7 +162,8 @@ def ratio(ours, rival):
     if b == 0:
         raise Unfit("the rival's mean is 0")
     if total == 0:
-        return a / b, 0.0 if parts else None
+        # Nothing is random on either side, or was run twice: there is no interval.
+        return a / b, None
     freedom = max(1, int(total**2 / sum(part**2 / (n - 1) for part, n in parts)))
     student = STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96 + 2.5 / freedom
     return a / b, a / b * math.sqrt(total) * student
