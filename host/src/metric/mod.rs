@@ -181,6 +181,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("recall@{k}/rerank={r}", "", Higher, "recall@k after exact re-ranking of the best r·k found"),
         metric("kendall_tau@{k}", "", Higher, "Kendall τ-b of estimates with the true order of the true top k"),
         metric("spearman_rho@{k}", "", Higher, "Spearman ρ of estimates with the true order of the true top k"),
+        metric("search_compared", "queries", Neither, "queries whose search was compared with what the estimates rank first"),
         // Size
         metric("code_bytes", "bytes", Lower, "bytes stored per vector"),
         metric("model_bytes", "bytes", Lower, "bytes of state needed to decode, shared by all vectors"),
