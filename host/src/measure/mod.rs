@@ -42,6 +42,7 @@ use nix::errno::Errno;
 use peer::Peer;
 use revisit::{Known, Visits};
 use scan::Scored;
+use search::Asked;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -291,7 +292,23 @@ struct Found {
     /// By the method's own estimates.
     scored: Option<Vec<Vec<u32>>>,
     /// By the method's own search.
-    searched: Option<Vec<Vec<u32>>>,
+    searched: Searched,
+}
+
+/// What the method's own search finds.
+enum Searched {
+    /// It has none.
+    Nothing,
+    /// What its estimates rank first, as it claims, which was proved for some of the queries.
+    AsScored,
+    /// These rows for each query, the best first.
+    Found(Vec<Vec<u32>>),
+}
+
+/// The rows alone.
+fn numbers(ranked: Vec<Vec<(f32, u32)>>) -> Vec<Vec<u32>> {
+    let rows = ranked.into_iter();
+    rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
 }
 
 /// Rows and queries whose distances are the true ones.
@@ -477,16 +494,23 @@ impl<'a> Cell<'a> {
             }
             false => None,
         };
-        let searched = match opened.search {
-            Some(ranks) => {
-                let searched = self.search(decoder, codes, most)?;
-                if ranks && let Some(scored) = &scored {
-                    search::ranks_the_estimates(&searched, &scored.ranked, self.data.metric)?;
-                }
-                self.time_search(decoder, codes, most, metrics)?;
-                Some(searched)
+        let searched = match (opened.search, &scored) {
+            (Some(true), Some(scored)) => {
+                let asked = Asked::some(self.queries.view());
+                let searched = self.search(decoder, codes, &asked, most)?;
+                let metric = self.data.metric;
+                search::ranks_the_estimates(&asked, &searched.found, &scored.ranked, metric)?;
+                metrics.add("search_compared", asked.len() as f64)?;
+                self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
+                Searched::AsScored
             }
-            None => None,
+            (Some(_), _) => {
+                let asked = Asked::all(self.queries.view());
+                let searched = self.search(decoder, codes, &asked, most)?;
+                self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
+                Searched::Found(numbers(searched.found))
+            }
+            (None, _) => Searched::Nothing,
         };
         if evaluation.has(Family::Latency) {
             self.latency(decoder, encoded, codes, most_k, metrics)?;
@@ -521,7 +545,7 @@ impl<'a> Cell<'a> {
         &self,
         decoded: Decoded,
         scored: Option<Scored>,
-        searched: Option<Vec<Vec<(f32, u32)>>>,
+        searched: Searched,
         (most, most_k): (usize, usize),
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
@@ -558,17 +582,9 @@ impl<'a> Cell<'a> {
         };
         let attended = Attended { order, ranked, tau };
 
-        let rows = |ranked: Vec<Vec<(f32, u32)>>| -> Vec<Vec<u32>> {
-            let rows = ranked.into_iter();
-            rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
-        };
-        let scored = scored.map(|scored| rows(scored.ranked));
-        let found = Found {
-            decoded: decoded.by_raw,
-            symmetric: decoded.by_decoded,
-            scored,
-            searched: searched.map(rows),
-        };
+        let scored = scored.map(|scored| numbers(scored.ranked));
+        let found =
+            Found { decoded: decoded.by_raw, symmetric: decoded.by_decoded, scored, searched };
         self.recall(found, &attended, metrics, most, most_k)
     }
 
@@ -589,14 +605,16 @@ impl<'a> Cell<'a> {
             Some(if scored.is_some() { of(&decoded) } else { plain(&decoded) }),
             Some(of(&symmetric)),
             scored.as_ref().map(plain),
-            searched.as_ref().map(of),
+            match &searched {
+                Searched::Found(rows) => Some(of(rows)),
+                Searched::Nothing | Searched::AsScored => None,
+            },
         ];
         self.revisit(&mut visits)?;
         let ids = scored.as_ref().unwrap_or(&decoded);
-        let [decoded, symmetric, scored, searched] =
-            visits.map(|visits| visits.map(Visits::finish));
-        if let Some(found) = scored.as_ref().or(decoded.as_ref()) {
-            self.beyond_recall(ids, found, attended, metrics)?;
+        let [decoded, symmetric, scored, found] = visits.map(|visits| visits.map(Visits::finish));
+        if let Some(first) = scored.as_ref().or(decoded.as_ref()) {
+            self.beyond_recall(ids, first, attended, metrics)?;
         }
         let evaluation = &self.of.evaluation;
         let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
@@ -620,15 +638,20 @@ impl<'a> Cell<'a> {
                 metrics.add_retrieval(decoded, "")?;
             }
         }
+        let mut of_search =
+            found.map(|found| judge(found, most, &evaluation.rerank)).transpose()?;
         if let Some(scored) = scored {
-            metrics.add_retrieval(judge(scored, most, &evaluation.rerank)?, "")?;
+            let scored = judge(scored, most, &evaluation.rerank)?;
+            if matches!(searched, Searched::AsScored) {
+                of_search = Some(scored.clone());
+            }
+            metrics.add_retrieval(scored, "")?;
         }
         self.spread_of_recall(metrics)?;
         if let Some(symmetric) = symmetric {
             metrics.add_retrieval(recalls(&judge(symmetric, most_k, &[])?), SYMMETRIC)?;
         }
-        if let Some(searched) = searched {
-            let mut of = judge(searched, most, &evaluation.rerank)?;
+        if let Some(mut of) = of_search {
             of.retain(|metric| metric.name.starts_with("recall@"));
             metrics.add_retrieval(of, SEARCH)?;
         }

@@ -209,7 +209,7 @@ impl<'a> Peer<'a> {
         let step = (ROOM / (4 * self.dim)).max(1);
         for first in (0..of).step_by(step) {
             let rows = step.min(of - first);
-            train.read(first, self.lend_rows(rows)?)?;
+            train.read_in_pool(first, self.lend_rows(rows)?)?;
             self.ask(&Request::Train { first, rows, of })?;
         }
         let asked = self.during("fit", |peer| peer.ask(&Request::Fit));

@@ -94,7 +94,7 @@ impl Cell<'_> {
             spoilt: |_: f32| f32::NAN,
         };
         let request = |rows| Request::Decompress { rows };
-        let call = time(self, decoder, &timed, request, metrics)?;
+        let call = time(self, decoder, &timed, None, request, metrics)?;
         let lend = |decoder: &mut Peer<'_>, first, len: usize| {
             codes.read(first, decoder.lend_codes(len * width)?)
         };

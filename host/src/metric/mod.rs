@@ -206,6 +206,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("sos@{k}", "", Higher, "summed scores of the k found over those of the true k best"),
         metric("attention_kl@{k}", "nats", Lower, "divergence of softmax(estimate/τ) from softmax(score/τ)"),
         metric("attention_tv@{k}", "", Lower, "total variation between softmax(estimate/τ) and softmax(score/τ)"),
+        metric("search_compared", "queries", Neither, "queries whose search was compared with what the estimates rank first"),
         // Size
         metric("code_bytes", "bytes", Lower, "bytes stored per vector"),
         metric("model_bytes", "bytes", Lower, "bytes of state needed to decode, shared by all vectors"),

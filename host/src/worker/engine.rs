@@ -14,11 +14,14 @@ use crate::plugin::load;
 use crate::record::Outcome;
 use ndarray::ArrayView2;
 use nix::libc;
+use rayon::prelude::*;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use vq_plugin_api::handle::{CallError, Caller, Instance, Plugin};
 use vq_plugin_api::thread_state::Change;
 
+/// Values that a thread copies at a time.
+const COPIED: usize = 1 << 17;
 /// Characters of an error that are told.
 const MOST_TEXT: usize = 4096;
 
@@ -184,7 +187,12 @@ impl Host<'_> {
                 };
                 let place = train.write::<f32>().get_mut(first * dim..(first + rows) * dim);
                 let place = place.ok_or(Refusal::Order("more training rows than announced"))?;
-                place.copy_from_slice(lent.lent(rows * dim));
+                let values: &[f32] = lent.lent(rows * dim);
+                // Most of the time is that of the first touch of each page.
+                self.pool.install(|| {
+                    let pieces = place.par_chunks_mut(COPIED).zip(values.par_chunks(COPIED));
+                    pieces.for_each(|(to, from)| to.copy_from_slice(from));
+                });
             }
             Request::Fit => return self.fit(),
             Request::Save => {

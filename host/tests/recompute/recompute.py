@@ -22,6 +22,7 @@ COSTS = ("fit_s", "overhead_s", "empty_call_s")
 COST_WORDS = ("_per_s", "rss_bytes", "latency_")
 K, RERANK, PAIRS = [1, 10, 100], [1, 2], 500
 QUERIES_PER_SCORE = 32
+SEARCHES_COMPARED = 256
 TRAINING = 4096  # training rows whose error is measured
 # Sums in another order; percentiles of row errors are kept in f32.
 TOLERANCE, TOLERANCE_F32 = 1e-9, 2**-23
@@ -190,6 +191,8 @@ def recomputed(folder, record):
         best = by_decoded
     values |= {f"{name}/decoded": value for name, value in recalls.items()}
     if decoder.search_of:
+        if decoder.scorer and decoder.search_of.flags & 1:
+            values["search_compared"] = min(len(queries), SEARCHES_COMPARED)
         rows = decoder.search(queries, codes, min(max(K) * max(RERANK), n))
         searched = metrics.retrieval(truth, numpy.take_along_axis(judged, rows, axis=1), K, RERANK)
         values |= {f"{name}/search": value for name, value in searched.items() if name.startswith("recall@")}
