@@ -7,6 +7,7 @@ use vq_plugin_api::Value;
 use vq_plugin_api::params::{Kind, Param};
 
 use super::PlanError;
+use super::cells::SECOND;
 use crate::plugin::{Catalog, Found, ResolveError};
 use crate::suggest::nearest_name;
 use crate::sweep::{MethodUse, Sweep, SweepSource};
@@ -17,12 +18,19 @@ pub struct Chosen<'a> {
     pub(super) used: &'a MethodUse,
     pub(super) found: Found<'a>,
     pub(super) axes: BTreeMap<String, Vec<Value>>,
+    /// The same of the method that codes each row a second time.
+    pub(super) second: Option<Box<Chosen<'a>>>,
 }
 
 impl<'a> Chosen<'a> {
     /// The library and method.
     pub fn found(&self) -> Found<'a> {
         self.found
+    }
+
+    /// Where in the sweep its method is named.
+    pub fn span(&self) -> Range<usize> {
+        self.used.id.span()
     }
 
     pub(super) fn runs_on(&self, dataset: &str) -> bool {
@@ -111,7 +119,18 @@ fn choose_one<'a>(
             known(name.get_ref(), name.span())?;
         }
     }
-    Ok(Chosen { used, found, axes })
+    let second = used.second.as_deref();
+    let second = second.map(|second| choose_one(sweep, catalog, second)).transpose()?;
+    if let (Some(second), true) = (&second, schema.iter().any(|p| p.name == SECOND)) {
+        return Err(PlanError::at(
+            source,
+            second.span(),
+            format!("{} has a parameter `{SECOND}`", found.method.id),
+            "so it cannot have a second code",
+            None,
+        ));
+    }
+    Ok(Chosen { used, found, axes, second: second.map(Box::new) })
 }
 
 fn resolve_help(error: &ResolveError, catalog: &Catalog) -> String {
