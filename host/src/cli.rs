@@ -517,7 +517,7 @@ pub(crate) struct ResultsArgs {
     /// Also the cause, log, sandbox, plugin and circumstances of each, under its row
     #[arg(long, short)]
     pub(crate) verbose: bool,
-    /// Only the best of each data set and rate
+    /// Only the best trade-offs of size and quality, as at the end of a run
     #[arg(long)]
     pub(crate) best: bool,
     /// table, json or csv

@@ -7,7 +7,7 @@
 
 use crate::data::{Facts, PreparedRows};
 use crate::plan::{Cell, Skip};
-use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
+use crate::plugin::{Catalog, Library, Refusal, value_json};
 use crate::record::DatasetInfo;
 use crate::report::moves;
 use crate::report::recommend::{Answer, Growth, Pick, Point, Prediction, Question, Recommendation};
@@ -187,7 +187,7 @@ pub fn cell(cell: &Cell, data: &PreparedRows, facts: Option<Facts>, state: &str)
         "dataset": dataset,
         "metric": data.metric().name(),
         "method": cell.method,
-        "params": config_json(&cell.config),
+        "params": cell.params(),
         "label": cell.label,
         "seed": cell.seed,
         "code_bytes": cell.code_bytes,

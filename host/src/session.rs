@@ -16,6 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ndarray::Array2;
 use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
 
@@ -181,8 +182,8 @@ impl Session {
         let asked = plan::requests(&choice, &shapes);
         let mut answers = Vec::with_capacity(asked.len());
         for ask_for in &asked {
-            let chosen = &choice.methods[ask_for.method];
-            let found = chosen.found();
+            let of = ask_for.of(&choice);
+            let found = of.found();
             let answer = (on.expand)(found, ask_for.requests.clone());
             if on.cancel.load(Ordering::Relaxed) {
                 return Err(SessionError::Interrupted);
@@ -194,7 +195,7 @@ impl Session {
                     return Err(SessionError::Replaced(error));
                 }
                 // What one of all cannot do is no reason to measure nothing of the others.
-                Err(ExpandError::Method(error)) if chosen.is_one_of_all() => {
+                Err(ExpandError::Method(error)) if of.is_one_of_all() => {
                     let reason = format!("its grid generator failed: {error}");
                     vec![vec![Proposal::Skip { config: BTreeMap::new(), reason }]]
                 }
@@ -202,7 +203,7 @@ impl Session {
                     let (id, library) = (&found.method.id, found.library.path.display());
                     return Err(PlanError::at(
                         &sweep.source,
-                        chosen.span(),
+                        of.span(),
                         format!("the grid generator of {id} failed: {error}"),
                         "its plugin cannot be used",
                         Some(format!("report it to the author of {library}")),
@@ -255,6 +256,17 @@ impl Session {
                 let text = format!("its base has {rows}: metrics of k = {above} are not recorded");
                 (on.note)(name, &text);
             }
+            if !dataset.metric_written && are_of_unit_length(&rows) {
+                let write = match sweep.source.name() {
+                    sweep::COMMAND_LINE => "--metric cosine",
+                    _ => "metric = \"cosine\"",
+                };
+                let text = format!(
+                    "its rows have unit length and are compared by l2, the default: embeddings are mostly \
+                     meant to be compared by {write}"
+                );
+                (on.note)(name, &text);
+            }
             all.push(rows);
         }
         for (at, dataset) in sweep.datasets.iter().enumerate() {
@@ -280,6 +292,22 @@ impl Session {
         }
         Ok(all)
     }
+}
+
+/// Whether all of some rows of a file have unit length, as far as f16 would keep it.
+fn are_of_unit_length(rows: &PreparedRows) -> bool {
+    const LOOKED_AT: usize = 256;
+    const TOLERANCE: f64 = 2e-3;
+    let n = rows.base.rows;
+    let Ok(base) = rows.base.open() else { return false };
+    let mut row = Array2::zeros((1, base.dim()));
+    n > 0
+        && rows.is_from_file()
+        && (0..LOOKED_AT.min(n)).all(|i| {
+            let read = base.read(i * n / LOOKED_AT.min(n), row.view_mut());
+            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            read.is_ok() && (norm - 1.0).abs() < TOLERANCE
+        })
 }
 
 /// Exact neighbours that are needed for each query.

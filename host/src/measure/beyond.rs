@@ -8,7 +8,7 @@ use crate::metric::found::{Scores, attention, discounted_gain, ratio_of_sums, sp
 use crate::metric::retrieval::{RANK_DEPTH, largest_k};
 use crate::metric::{Family, Hits};
 use crate::worker::reporter::Failure;
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, Axis, s};
 
 /// Rows are read one by one where fewer than one of so many of a block are wanted.
 const SPARSE: usize = 8;
@@ -30,14 +30,32 @@ impl Cell<'_> {
         // Scores of other rows are in other units than estimates.
         let wanted = self.of.evaluation.has(Family::Attention)
             && self.data.metric != Metric::L2
-            && self.data.judge.is_none();
+            && self.data.judge.is_none()
+            && self.candidates.is_none();
         if wanted && self.data.base.rows >= RANK_DEPTH { RANK_DEPTH } else { 0 }
     }
 
-    /// The true neighbours whose estimates are wanted (queries, m).
-    pub(super) fn watched(&self) -> ArrayView2<'_, u32> {
+    /// Of how many true neighbours the estimates are wanted.
+    pub(super) fn watched_neighbours(&self) -> usize {
         let wanted = self.of.evaluation.has(Family::Order) || self.attended() > 0;
-        revisit::left(&self.truth.ids, if wanted { RANK_DEPTH } else { 0 })
+        if wanted { RANK_DEPTH.min(self.truth.ids.ncols()) } else { 0 }
+    }
+
+    /// The rows whose estimates are wanted (queries, m): true neighbours, then the candidates that a first
+    /// code found.
+    pub(super) fn watched(&self) -> Array2<u32> {
+        let neighbours = revisit::left(&self.truth.ids, self.watched_neighbours());
+        match &self.candidates {
+            None => neighbours.to_owned(),
+            Some(of) => {
+                Array2::from_shape_fn((of.nrows(), neighbours.ncols() + of.ncols()), |(q, i)| {
+                    match i.checked_sub(neighbours.ncols()) {
+                        None => neighbours[(q, i)],
+                        Some(i) => of[(q, i)],
+                    }
+                })
+            }
+        }
     }
 
     /// Of how many found rows the distances are wanted, also of those that are no neighbours.
@@ -84,9 +102,10 @@ impl Cell<'_> {
         Ok(())
     }
 
-    /// `ids` and the true distances of what was found, best first, by the method at its best.
+    /// Of each k: `ids` and the true distances of what was found, best first, by the method at its best.
     pub(super) fn beyond_recall(
         &self,
+        k: &[usize],
         ids: &[Vec<u32>],
         found: &[Vec<f64>],
         attended: &Attended,
@@ -94,7 +113,7 @@ impl Cell<'_> {
     ) -> Result<(), Failure> {
         let evaluation = &self.of.evaluation;
         let (truth, rows) = (self.truth.distances.view(), self.data.base.rows);
-        let k = distinct(&evaluation.k);
+        let k = distinct(k);
         // No k is within so few rows.
         let none = largest_k(&k, rows) > rows;
         if evaluation.has(Family::Order) && !none {
@@ -148,7 +167,7 @@ impl Cell<'_> {
 }
 
 /// Each once: a record has a metric once.
-fn distinct(values: &[usize]) -> Vec<usize> {
+pub(super) fn distinct(values: &[usize]) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
     values.iter().for_each(|value| {
         if !kept.contains(value) {

@@ -60,9 +60,9 @@ impl Cell<'_> {
                 let all = started.elapsed().as_secs_f64().max(1e-9) * blocks.len() as f64;
                 queries = queries.min((AT_MOST.as_secs_f64() / all) as usize).max(1);
             }
-            for query in 0..queries {
+            for (query, time) in times.iter_mut().enumerate().take(queries) {
                 let took = call.make(self, decoder, query, (first, n))?;
-                times[query] += took;
+                *time += took;
                 wall += took;
                 if i == 0 && !searches && query < first_scores.nrows() {
                     let scores = ndarray::ArrayView1::from(&call.scores[..]);

@@ -21,6 +21,7 @@ mod peer;
 mod revisit;
 mod scan;
 mod search;
+mod second;
 mod timing;
 mod usage;
 mod walk;
@@ -33,11 +34,11 @@ use crate::metric::{
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
-use crate::worker::protocol::{Measured, Measurement, Message, Role};
+use crate::worker::protocol::{Measured, Measurement, Message, Role, Stage};
 use crate::worker::reporter::{Failure, Reporter};
 use beyond::Attended;
 use encode::Encoded;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use nix::errno::Errno;
 use peer::Peer;
 use revisit::{Known, Visits};
@@ -127,13 +128,15 @@ fn unkept(error: std::io::Error) -> Failure {
 }
 
 /// Measures `cell` by its engines, with what was `lent`: socket, lent and filled area of the encoder,
-/// the same of the decoder, files for codes and model.
+/// the same of the decoder, files for codes and model. `candidates` is where the rows that a first code
+/// finds are handed on to the second.
 ///
 /// # Errors
 /// The plugin's failure or broken promise, the end of an engine, or data that cannot be read.
 pub(crate) fn measure(
     of: &Measurement,
     lent: [OwnedFd; 8],
+    candidates: Option<OwnedFd>,
     reporter: &Reporter,
 ) -> Result<Measured, Failure> {
     let started = Instant::now();
@@ -147,7 +150,7 @@ pub(crate) fn measure(
     let mut encoder = Peer::new(Role::Encoder, encoder, dim, [es, el, ef], &usage, reporter)?;
     let mut decoder = Peer::new(Role::Decoder, decoder, dim, [ds, dl, df], &usage, reporter)?;
     let (mut codes, model) = (Codes::new(codes), File::from(model));
-    let cell = Cell::new(of, &usage, reporter)?;
+    let cell = Cell::new(of, candidates.map(File::from), &usage, reporter)?;
     let mut metrics = Metrics::default();
     let encoded = cell.encode(&mut encoder, &mut codes, &model, &mut metrics)?;
     cell.size(&encoded, &mut metrics)?;
@@ -321,6 +324,10 @@ struct Judge {
 /// A cell and its data.
 struct Cell<'a> {
     of: &'a Measurement,
+    /// What a first code found, best first (queries, c); this one ranks it.
+    candidates: Option<Array2<u32>>,
+    /// Where this one's findings go, if another code is to rank them.
+    hands_on: Option<File>,
     data: &'a Prepared,
     base: Rows,
     queries: Array2<f32>,
@@ -334,7 +341,12 @@ struct Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    fn new(of: &'a Measurement, usage: &'a Usage, reporter: &'a Reporter) -> Result<Self, Failure> {
+    fn new(
+        of: &'a Measurement,
+        file: Option<File>,
+        usage: &'a Usage,
+        reporter: &'a Reporter,
+    ) -> Result<Self, Failure> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
         let (truth, known) = Known::read(data)?;
@@ -349,8 +361,14 @@ impl<'a> Cell<'a> {
                 Judge { metric: data.metric, base: data.base.open()?, queries: queries.clone() }
             }
         };
+        let candidates = match (of.stage, &file) {
+            (Stage::Second, Some(file)) => Some(second::read(file, queries.nrows())?),
+            _ => None,
+        };
         Ok(Cell {
             of,
+            candidates,
+            hands_on: file.filter(|_| of.stage == Stage::First),
             data,
             base: data.base.open()?,
             queries,
@@ -481,20 +499,24 @@ impl<'a> Cell<'a> {
         let sampled =
             if evaluation.has(Family::Estimator) || depth > 0 { evaluation.pairs } else { 0 };
         let pairs = QueryPairs::new(self.queries.nrows(), rows, sampled, PAIR_SEED);
-        let keep = most.max(depth);
+        // What a second code itself would find is not asked.
+        let (keep, most_k) = match self.candidates {
+            Some(_) => (1, 1),
+            None => (most.max(depth), most_k),
+        };
         let decoded = self.decode(decoder, encoded, codes, &pairs, (keep, most_k), metrics)?;
         let opened = &encoded.opened;
         let scored = match opened.scorer {
             true => {
                 self.scores_as_well(decoder, encoded, codes)?;
                 let watched = self.watched();
-                let scored = self.scan(decoder, codes, encoded, watched, keep, &pairs)?;
+                let scored = self.scan(decoder, codes, encoded, watched.view(), keep, &pairs)?;
                 self.time_score(decoder, codes, metrics)?;
                 Some(scored)
             }
             false => None,
         };
-        let searched = match (opened.search, &scored) {
+        let searched = match (opened.search.filter(|_| self.candidates.is_none()), &scored) {
             (Some(true), Some(scored)) => {
                 let asked = Asked::some(self.queries.view());
                 let searched = self.search(decoder, codes, &asked, most)?;
@@ -555,9 +577,11 @@ impl<'a> Cell<'a> {
             (None, None) => Array2::zeros((0, 0)),
         };
         let evaluation = &self.of.evaluation;
+        // Columns of neighbours, then of candidates.
+        let (order, of_candidates) = order.view().split_at(Axis(1), self.watched_neighbours());
         if evaluation.has(Family::Order) {
             let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
-            metrics.add_retrieval(rank_agreement(truth, order.view(), RANK_DEPTH), "")?;
+            metrics.add_retrieval(rank_agreement(truth, order, RANK_DEPTH), "")?;
         }
         let by_decoded = estimator(&decoded.true_values, &decoded.estimates, None);
         let tau = by_decoded.map_or(0.0, |of| of.scale);
@@ -570,6 +594,9 @@ impl<'a> Cell<'a> {
             let suffix = if scored.is_some() { DECODED } else { "" };
             by_decoded.map_or(Ok(()), |of| metrics.add_means(of.named(), suffix))?;
         }
+        if let Some(candidates) = &self.candidates {
+            return self.judge_second(candidates, of_candidates, metrics);
+        }
         let depth = self.attended();
         let ranked = match &scored {
             Some(scored) => {
@@ -580,7 +607,7 @@ impl<'a> Cell<'a> {
             }
             None => decoded.by_raw_scores,
         };
-        let attended = Attended { order, ranked, tau };
+        let attended = Attended { order: order.to_owned(), ranked, tau };
 
         let scored = scored.map(|scored| numbers(scored.ranked));
         let found =
@@ -612,9 +639,12 @@ impl<'a> Cell<'a> {
         ];
         self.revisit(&mut visits)?;
         let ids = scored.as_ref().unwrap_or(&decoded);
+        if let Some(file) = &self.hands_on {
+            second::hand_on(file, ids, most)?;
+        }
         let [decoded, symmetric, scored, found] = visits.map(|visits| visits.map(Visits::finish));
         if let Some(first) = scored.as_ref().or(decoded.as_ref()) {
-            self.beyond_recall(ids, first, attended, metrics)?;
+            self.beyond_recall(&self.of.evaluation.k, ids, first, attended, metrics)?;
         }
         let evaluation = &self.of.evaluation;
         let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {

@@ -6,7 +6,6 @@ use super::revisit::{Visits, exact};
 use super::timing::{Timed, time, time_streaming};
 use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
-use crate::metric::retrieval::RANK_DEPTH;
 use crate::metric::{Family, PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
 use crate::worker::exchange::Request;
 use crate::worker::reporter::Failure;
@@ -104,7 +103,7 @@ impl Cell<'_> {
         let ids = |found: &[Found]| -> Vec<Vec<u32>> {
             found.iter().map(|found| found.nearest.iter().map(|n| n.id).collect()).collect()
         };
-        let order = neighbours.map(|found| -nearness(&found.finish(), RANK_DEPTH));
+        let order = neighbours.map(|found| -nearness(&found.finish()));
         let (by_raw, by_decoded) = (by_raw.finish(), ids(&by_decoded.finish()));
         let depth = if headline { self.attended() } else { 0 };
         let first = |of: &Found| of.nearest.iter().take(depth).map(|n| -n.distance).collect();
@@ -225,8 +224,8 @@ fn row<'r>(of: ArrayView2<'r, f32>, at: usize) -> Result<&'r [f32], Failure> {
         .ok_or_else(|| Failure::failed("a block is not contiguous"))
 }
 
-/// `distances` as a matrix (queries, m): the nearest `m` of every query, or as many as there are.
-fn nearness(distances: &[Vec<f64>], m: usize) -> Array2<f64> {
-    let m = distances.iter().map(Vec::len).min().unwrap_or(0).min(m);
+/// `distances` as a matrix (queries, m), of as many as every query has.
+fn nearness(distances: &[Vec<f64>]) -> Array2<f64> {
+    let m = distances.iter().map(Vec::len).min().unwrap_or(0);
     Array2::from_shape_fn((distances.len(), m), |(query, i)| distances[query][i])
 }

@@ -195,6 +195,7 @@ pub const METRICS: &[MetricInfo] = {
         metric("recall_1@{k}", "", Higher, "share of queries whose nearest row is among the k found"),
         metric("rank_distortion@{k}", "", Lower, "1 − recall@k"),
         metric("recall@{k}/rerank={r}", "", Higher, "recall@k after exact re-ranking of the best r·k found"),
+        metric("recall@{k}/second={r}", "", Higher, "recall@k after a second code ranks the best r·k that the first finds"),
         metric("kendall_tau@{k}", "", Higher, "Kendall τ-b of estimates with the true order of the true top k"),
         metric("spearman_rho@{k}", "", Higher, "Spearman ρ of estimates with the true order of the true top k"),
         metric("ndcg@{k}", "", Higher, "recall@k whose hits gain less in later places: 1/log2(place + 1)"),

@@ -8,6 +8,7 @@ use vq_plugin_api::Value;
 use vq_plugin_api::params::{Kind, Param};
 
 use super::PlanError;
+use super::cells::SECOND;
 use crate::plugin::{Catalog, Found, ResolveError};
 use crate::suggest::nearest_name;
 use crate::sweep::{Dataset, MethodUse, Sweep, SweepSource};
@@ -24,6 +25,8 @@ pub struct Chosen<'a> {
     pub(super) first_only: bool,
     /// Where it is one of all, the `[[method]]`s of its own, which replace it.
     replaced_by: Vec<&'a MethodUse>,
+    /// The same of the method that codes each row a second time.
+    pub(super) second: Option<Box<Chosen<'a>>>,
 }
 
 /// The methods of a sweep.
@@ -107,6 +110,7 @@ fn choose_all<'a>(
                 rates: rates(sweep, used),
                 first_only: true,
                 replaced_by,
+                second: None,
             }),
         }
     }
@@ -188,10 +192,21 @@ fn choose_one<'a>(
             known(name.get_ref(), name.span())?;
         }
     }
+    let second = used.second.as_deref();
+    let second = second.map(|second| choose_one(sweep, catalog, second)).transpose()?;
+    if let (Some(second), true) = (&second, schema.iter().any(|p| p.name == SECOND)) {
+        return Err(PlanError::at(
+            source,
+            second.span(),
+            format!("{} has a parameter `{SECOND}`", found.method.id),
+            "so it cannot have a second code",
+            None,
+        ));
+    }
     // Rates of one's own are asked of one method, and whoever names parameters wants all of them.
     let first_only = used.bits_per_dim.is_empty() && used.axes.is_empty();
-    let rates = rates(sweep, used);
-    Ok(Chosen { used, found, axes, rates, first_only, replaced_by: Vec::new() })
+    let (rates, second) = (rates(sweep, used), second.map(Box::new));
+    Ok(Chosen { used, found, axes, rates, first_only, replaced_by: Vec::new(), second })
 }
 
 fn resolve_help(error: &ResolveError, catalog: &Catalog) -> String {

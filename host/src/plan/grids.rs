@@ -6,8 +6,9 @@ use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, Space, Value};
 
-use super::{Candidate, Choice, Chosen, DataShape, Grids, PlanError, Skip};
-use crate::plugin::{Found, config_json};
+use super::cells::params;
+use super::{Candidate, Choice, Chosen, DataShape, Grids, PlanError, Second, Skip};
+use crate::plugin::Found;
 use crate::record::{MethodInfo, canonical_json};
 use crate::sweep::Sweep;
 
@@ -18,8 +19,18 @@ pub struct Asked {
     pub method: usize,
     /// Position of the data set in the sweep.
     pub dataset: usize,
+    /// Whether it is for the method's second code.
+    pub second: bool,
     /// One request, or one per target rate.
     pub requests: Vec<GridRequest>,
+}
+
+impl Asked {
+    /// The method that is asked.
+    pub fn of<'c, 'a>(&self, choice: &'c Choice<'a>) -> &'c Chosen<'a> {
+        let of = &choice.methods[self.method];
+        of.second.as_deref().filter(|_| self.second).unwrap_or(of)
+    }
 }
 
 /// The requests of all methods for all data sets they run on, in the order of the cells.
@@ -28,16 +39,22 @@ pub fn requests(choice: &Choice<'_>, datasets: &[DataShape]) -> Vec<Asked> {
     for (dataset, data) in datasets.iter().enumerate() {
         let methods = choice.methods.iter().enumerate();
         for (method, of) in methods.filter(|(_, of)| of.runs_on(&data.name)) {
-            let request = |bits_per_dim| GridRequest {
+            let request_of = |of: &Chosen<'_>, bits_per_dim| GridRequest {
                 space: Space { dim: data.dim, metric: data.metric.into() },
                 bits_per_dim,
                 axes: of.axes.clone(),
             };
+            let request = |bits_per_dim| request_of(of, bits_per_dim);
             let requests = match of.rates.is_empty() {
                 true => vec![request(None)],
                 false => of.rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
             };
-            asked.push(Asked { method, dataset, requests });
+            // Before the first: those are then known.
+            if let Some(second) = &of.second {
+                let requests = vec![request_of(second, None)];
+                asked.push(Asked { method, dataset, second: true, requests });
+            }
+            asked.push(Asked { method, dataset, second: false, requests });
         }
     }
     asked
@@ -58,20 +75,14 @@ pub fn assemble(
 ) -> Result<Grids, PlanError> {
     let mut grids = Grids::default();
     let mut known = BTreeSet::new();
+    // Of the method and data set that were asked about before.
+    let mut seconds: Vec<Second> = Vec::new();
     for (asked, answers) in asked.iter().zip(answers) {
-        let (of, data) = (&choice.methods[asked.method], &datasets[asked.dataset]);
-        let Found { library, method } = of.found;
-        let info = MethodInfo {
-            id: method.id.clone(),
-            version: method.version.clone(),
-            plugin_path: library.path.display().to_string(),
-            plugin_digest: library.digest.clone(),
-            needs_digest: library.needs_digest.clone(),
-            sdk: library.about.sdk.clone(),
-            abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
-            needs_training: Some(method.needs_training),
-            deterministic: Some(method.deterministic),
-        };
+        let (of, data) = (asked.of(choice), &datasets[asked.dataset]);
+        let info = method_info(of.found);
+        if asked.second || of.second.is_none() {
+            seconds.clear();
+        }
         let mut reasons: Vec<(Config, String)> = Vec::new();
         let mut valid = 0usize;
         let answers = answers.into_iter().enumerate();
@@ -99,27 +110,36 @@ pub fn assemble(
                 continue;
             }
             valid += 1;
-            // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
-            // of one content are not known yet, and each keeps its cells.
-            let same = (
-                asked.dataset,
-                info.id.clone(),
-                info.plugin_digest.clone(),
-                info.needs_digest.clone(),
-                canonical_json(&config_json(&config)),
-            );
-            if !known.insert(same) {
+            if asked.second {
+                seconds.push(Second { method: info.clone(), config, label, code_bytes });
                 continue;
             }
-            grids.candidates.push(Candidate {
-                dataset: asked.dataset,
-                dataset_name: data.name.clone(),
-                method: info.clone(),
-                config,
-                label,
-                code_bytes,
-                bits_per_dim: code_bytes.map(|b| 8.0 * b as f64 / data.dim as f64),
-            });
+            // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
+            // of one content are not known yet, and each keeps its cells.
+            let whole = [None].into_iter().filter(|_| seconds.is_empty());
+            for second in whole.chain(seconds.iter().map(Some)) {
+                let same = (
+                    asked.dataset,
+                    info.id.clone(),
+                    info.plugin_digest.clone(),
+                    info.needs_digest.clone(),
+                    canonical_json(&params(&config, second)),
+                );
+                if !known.insert(same) {
+                    continue;
+                }
+                let candidate = Candidate {
+                    dataset: asked.dataset,
+                    dataset_name: data.name.clone(),
+                    method: info.clone(),
+                    config: config.clone(),
+                    label: label.clone(),
+                    code_bytes,
+                    bits_per_dim: None,
+                    second: second.cloned(),
+                };
+                grids.candidates.push(with_second(candidate, data.dim));
+            }
         }
         // What a rate that was asked of many methods is not answered with stands among the skips.
         for (request, _) in asked.requests.iter().zip(&answered).filter(|(_, some)| !**some) {
@@ -177,6 +197,37 @@ fn nothing_of_all(sweep: &Sweep, of: &Chosen<'_>, data: &DataShape, skips: &[Ski
         format!("no method has a valid configuration on `{}` (d = {})", data.name, data.dim);
     let label = "nothing here can be run";
     PlanError::at(&sweep.source, of.span(), problem, label, Some(told.join("\n")))
+}
+
+fn method_info(Found { library, method }: Found<'_>) -> MethodInfo {
+    MethodInfo {
+        id: method.id.clone(),
+        version: method.version.clone(),
+        plugin_path: library.path.display().to_string(),
+        plugin_digest: library.digest.clone(),
+        needs_digest: library.needs_digest.clone(),
+        sdk: library.about.sdk.clone(),
+        abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
+        needs_training: Some(method.needs_training),
+        deterministic: Some(method.deterministic),
+    }
+}
+
+/// What both codes of a candidate are together: label, bytes, whether they learn and promise equal
+/// codes.
+fn with_second(mut of: Candidate, dim: usize) -> Candidate {
+    if let Some(second) = &of.second {
+        let both = [of.label.as_str(), "+", &second.method.id, &second.label];
+        of.label = both.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        of.code_bytes = of.code_bytes.zip(second.code_bytes).map(|(first, second)| first + second);
+        let (first, second) = (&mut of.method, &second.method);
+        first.needs_training =
+            first.needs_training.zip(second.needs_training).map(|(first, second)| first || second);
+        first.deterministic =
+            first.deterministic.zip(second.deterministic).map(|(first, second)| first && second);
+    }
+    of.bits_per_dim = of.code_bytes.map(|bytes| 8.0 * bytes as f64 / dim as f64);
+    of
 }
 
 fn skip(

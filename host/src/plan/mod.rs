@@ -19,7 +19,7 @@ mod tests;
 
 use crate::data::{Headers, Metric};
 
-pub use cells::{Candidate, Cell, Grids, Plan, Skip, evaluation, same_contents};
+pub use cells::{Candidate, Cell, Grids, Plan, Second, Skip, evaluation, same_contents};
 pub use choose::{Choice, Chosen, choose};
 pub use error::PlanError;
 pub use grids::{Asked, assemble, requests};

@@ -24,8 +24,7 @@ fn grids_of(sweep: &Sweep, catalog: &Catalog) -> Result<Grids, PlanError> {
     let asked = requests(&chosen, &shapes);
     let generator = Generator::default();
     let answer = |asked: &Asked| {
-        let found = chosen.methods[asked.method].found();
-        generator.expand(found, asked.requests.clone()).unwrap()
+        generator.expand(asked.of(&chosen).found(), asked.requests.clone()).unwrap()
     };
     let answers = asked.iter().map(answer).collect();
     assemble(sweep, &shapes, &chosen, &asked, answers)
@@ -78,6 +77,38 @@ fn axes_span_their_product_and_other_parameters_keep_their_default() {
         "parts=4 bits=8",
     ];
     assert_eq!(labels(&grids), expected, "a range is an axis");
+}
+
+#[test]
+fn every_configuration_is_measured_with_every_second_code_and_counts_its_bytes() {
+    let rest = "[[method]]\nuse = \"zlattice\"\nparams.bits = [4, 8]\n\
+                second = { use = \"zlattice\", params = { parts = [8, 5], bits = 8 } }\n\
+                [[method]]\nuse = \"zlattice\"\nparams.bits = 4\n";
+    let sweep = sweep(rest);
+    let grids = grids_of(&sweep, &catalog()).unwrap();
+    let expected =
+        ["bits=4 + zlattice parts=8 bits=8", "bits=8 + zlattice parts=8 bits=8", "bits=4"];
+    assert_eq!(labels(&grids), expected);
+    let bytes: Vec<_> = grids.candidates.iter().map(|of| of.code_bytes).collect();
+    assert_eq!(bytes, [Some(2 + 8), Some(4 + 8), Some(2)]);
+    assert_eq!(grids.candidates[0].bits_per_dim, Some(5.0));
+    assert_eq!(grids.skips[0].reason, "parts: 5 does not divide d = 16");
+    let plan = grids.into_plan(&sweep, &["d"]);
+    let [first, _, alone] = plan.cells.as_slice() else { panic!("{:?}", plan.cells) };
+    assert_ne!(first.key, alone.key);
+    let params = first.params();
+    assert_eq!(params["bits"], 4);
+    assert_eq!(params["second"]["use"], "zlattice");
+    assert_eq!(params["second"]["plugin"], "1f");
+    assert_eq!(params["second"]["params"]["parts"], 8);
+    assert!(alone.params().get("second").is_none());
+
+    let (at, error, _) = refused("[[method]]\nuse = \"plain\"\nsecond = { use = \"plian\" }\n");
+    assert_eq!((at.as_str(), error.contains("plian")), ("\"plian\"", true), "{error}");
+    let (at, error, _) = refused(
+        "[[method]]\nuse = \"plain\"\nsecond = { use = \"zlattice\", params = { parts = 5 } }\n",
+    );
+    assert_eq!(at, "5", "{error}");
 }
 
 #[test]

@@ -241,6 +241,29 @@ fn a_record_with_more_metrics_is_done_and_one_with_fewer_is_measured_again_with_
 }
 
 #[test]
+fn rows_of_unit_length_are_noted_under_a_metric_that_nobody_wrote() {
+    let desk = Desk::new();
+    let file = desk.folder.path().join("unit.fbin");
+    let value = |i: u32| if i % 16 == i / 16 % 16 { 1.0 } else { 0.0_f32 };
+    let values = (0..600 * 16).flat_map(|i| value(i).to_le_bytes());
+    let head = [600_u32, 16].into_iter().flat_map(u32::to_le_bytes);
+    fs::write(&file, head.chain(values).collect::<Vec<u8>>()).unwrap();
+    let noted = |head: &str| {
+        let base = file.to_str().unwrap();
+        let text = format!(
+            "{head}[[dataset]]\nname = \"unit\"\nbase = {base:?}\nqueries = {{ hold_out = 20 }}\n{BOTH}"
+        );
+        let sweep = Sweep::parse("s.toml", &text, Path::new("")).unwrap();
+        let session = Session::new(sweep, catalog(), desk.cache(), HashMap::new()).unwrap();
+        desk.with(|on| session.plan(&Selection::default(), on)).unwrap();
+        desk.notes.take().iter().any(|note| note.starts_with("unit: its rows have unit length"))
+    };
+    assert!(noted(""));
+    assert!(!noted("[sweep]\nmetric = \"l2\"\n"));
+    assert!(!noted("[sweep]\nmetric = \"cosine\"\n"));
+}
+
+#[test]
 fn a_plan_without_cells_to_run_stores_no_run() {
     let desk = Desk::new();
     let planned = desk.plan(BOTH).unwrap();

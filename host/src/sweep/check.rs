@@ -60,7 +60,7 @@ pub(super) fn check(
 
     let mut datasets: Vec<Dataset> = Vec::new();
     for written in &file.dataset.0 {
-        let dataset = check.dataset(written, metric)?;
+        let dataset = check.dataset(written, metric, file.sweep.metric.is_some())?;
         for dataset in check.sizes(dataset, written.get_ref().sizes.as_ref())? {
             let same = |of: &&Dataset| of.spec.name == dataset.spec.name;
             if let Some(first) = datasets.iter().find(same) {
@@ -185,6 +185,7 @@ impl Check<'_> {
         &self,
         written: &Spanned<wire::Dataset>,
         metric: Metric,
+        metric_written: bool,
     ) -> Result<Dataset, SweepError> {
         let table = written.span();
         let dataset = written.get_ref();
@@ -256,6 +257,7 @@ impl Check<'_> {
             source_span,
             queries_span,
             train_span: dataset.train.as_ref().map(Spanned::span),
+            metric_written: dataset.metric.is_some() || metric_written,
             truth_of: dataset.truth_of.clone(),
             spec: DatasetSpec {
                 name: written_name.clone(),
@@ -392,6 +394,7 @@ impl Check<'_> {
             for (key, span) in [
                 ("plugin", method.plugin.as_ref().map(Spanned::span)),
                 ("digest", method.digest.as_ref().map(Spanned::span)),
+                ("second", method.second.as_ref().map(Spanned::span)),
                 ("params", params),
                 ("exclude", exclude),
             ] {
@@ -409,15 +412,7 @@ impl Check<'_> {
             let rule = "a digest is the 64 lower-case hexadecimal digits of the file's BLAKE3";
             self.readable("a digest", rule, digest, is_digest.then_some(()))?;
         }
-        let mut axes = Vec::new();
-        for (name, values) in in_written_order(&method.params) {
-            axes.push(Axis {
-                name: name.get_ref().clone(),
-                key_span: name.span(),
-                value_span: values.span(),
-                values: axis::expand(self.source, name.get_ref(), values)?,
-            });
-        }
+        let axes = self.axes(&method.params)?;
         let exclude = method
             .exclude
             .iter()
@@ -438,7 +433,42 @@ impl Check<'_> {
             exclude,
             bits_per_dim,
             datasets: method.datasets.as_ref().map(|names| with_sizes(names.get_ref(), datasets)),
+            second: match &method.second {
+                Some(second) => Some(Box::new(self.second(second)?)),
+                None => None,
+            },
         })
+    }
+
+    fn second(&self, written: &Spanned<wire::Second>) -> Result<MethodUse, SweepError> {
+        let second = written.get_ref();
+        let id = self.required(&written.span(), second.id.as_ref(), "use", "use = \"…\"")?;
+        self.name("a method's id", id)?;
+        if let Some(plugin) = &second.plugin {
+            self.name("a plugin's file name", plugin)?;
+        }
+        Ok(MethodUse {
+            id: id.clone(),
+            plugin: second.plugin.clone(),
+            digest: None,
+            axes: self.axes(&second.params)?,
+            exclude: Vec::new(),
+            bits_per_dim: Vec::new(),
+            datasets: None,
+            second: None,
+        })
+    }
+
+    fn axes(&self, params: &wire::Table) -> Result<Vec<Axis>, SweepError> {
+        let axis = |(name, values): (&Spanned<String>, &Spanned<wire::Value>)| {
+            Ok(Axis {
+                name: name.get_ref().clone(),
+                key_span: name.span(),
+                value_span: values.span(),
+                values: axis::expand(self.source, name.get_ref(), values)?,
+            })
+        };
+        in_written_order(params).into_iter().map(axis).collect()
     }
 
     fn exclude(

@@ -84,6 +84,8 @@ pub struct Dataset {
     pub queries_span: Range<usize>,
     /// Where `train` is written, if it is.
     pub train_span: Option<Range<usize>>,
+    /// Whether the file says by which distance, for it or for all.
+    pub metric_written: bool,
     /// The data set whose neighbours its rows are judged by; its own if `None`.
     pub truth_of: Option<Spanned<String>>,
 }
@@ -123,6 +125,8 @@ pub struct MethodUse {
     pub bits_per_dim: Vec<Spanned<f64>>,
     /// Names of the datasets to run on, of each all its sizes; all of them if `None`.
     pub datasets: Option<Vec<Spanned<String>>>,
+    /// The method that codes each row a second time and ranks what the first finds.
+    pub second: Option<Box<MethodUse>>,
 }
 
 impl MethodUse {

@@ -126,6 +126,18 @@ pub(super) struct MethodTable {
     pub(super) exclude: Vec<Spanned<Table>>,
     pub(super) bits_per_dim: Option<Spanned<Value>>,
     pub(super) datasets: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) second: Option<Spanned<Second>>,
+}
+
+/// `second = { use, plugin, params }`
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Second {
+    #[serde(rename = "use")]
+    pub(super) id: Option<Spanned<String>>,
+    pub(super) plugin: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) params: Table,
 }
 
 /// A table with keys that only a method knows.

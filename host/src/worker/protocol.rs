@@ -96,6 +96,17 @@ pub struct Order {
     pub job: Job,
 }
 
+/// Which of the two codes of a row a cell is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// There is one.
+    Whole,
+    /// The first: what it finds is handed on.
+    First,
+    /// The second, which ranks that.
+    Second,
+}
+
 /// One cell, as its referee needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
@@ -111,6 +122,8 @@ pub struct Measurement {
     pub data: Prepared,
     /// What to measure.
     pub evaluation: Evaluation,
+    /// Which code it is about.
+    pub stage: Stage,
     /// Rows per block; `None`: chosen from the dimension.
     pub block_rows: Option<usize>,
 }

@@ -191,6 +191,23 @@ def beyond_recall(metric, truth, found, k_list, standard_errors):
     return values
 
 
+def by_second(metric, truth, true, candidates, distances, k_list, rerank, standard_errors):
+    """Of a second code that ranks `candidates`, per query in the order of a first, by `distances` (queries, n)."""
+    values = {}
+    for k in k_list:
+        for r in sorted(rerank):
+            rows = []
+            for query, found in enumerate(candidates):
+                some = numpy.sort(found[:min(r * k, truth.shape[1])])
+                rows.append(some[numpy.argsort(distances[query][some], kind="stable")][:k])
+            found = numpy.take_along_axis(true, numpy.array(rows), axis=1)
+            of_k = retrieval(truth, found, [k], [])
+            values[f"recall@{k}/second={r}"] = of_k[f"recall@{k}"]
+        # Of the most candidates.
+        values |= of_k | beyond_recall(metric, truth, found, [k], standard_errors)
+    return values
+
+
 def attention(scores, estimates, neighbours, order, tau, standard_errors):
     """Between softmax(score/τ) and softmax(estimate/τ) over the DEPTH nearest and the DEPTH ranked first."""
     def softmax(x):

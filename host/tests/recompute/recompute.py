@@ -53,6 +53,11 @@ def leaning(random, n):
     return random.normal(0, 1, (n, 20)) @ mix + 1
 
 
+# A second code, of a method with a scorer and of one without.
+SECOND = [
+    ("pq", {"m": 2, "bits": 4}, "sq", {"bits": 4}), ("sq", {"bits": 1}, "pq", {"m": 4, "bits": 8}),
+]
+
 DATA = {"l2": blobs, "ip": lengths, "cosine": leaning}
 
 
@@ -76,7 +81,7 @@ def make_data(folder):
             if part == "queries":
                 made[-1] = rows(numpy.random.default_rng(1), 5)[4]  # a row of the base
             write(folder / f"{metric}.{part}.fbin", made)
-        methods = tables(METHODS)
+        methods = tables(METHODS) + "".join(two_codes(*both) for both in SECOND)
         (folder / f"{metric}.toml").write_text(sweep(metric, metric, dataset(metric), methods))
     for part in ("base", "queries", "train"):
         write(folder / f"{SHORT}.{part}.fbin", read(folder / f"{WHOLE}.{part}.fbin")[:, :DIM])
@@ -95,6 +100,11 @@ def tables(methods, more=""):
         f'[[method]]\nuse = "{use}"\n{more}' + "\n".join(f"params.{k} = {json.dumps(v)}" for k, v in params.items())
         for use, params in methods
     )
+
+
+def two_codes(use, params, second, of):
+    inline = ", ".join(f"{k} = {json.dumps(v)}" for k, v in of.items())
+    return "\n" + tables([(use, params)], f'second = {{ use = "{second}", params = {{ {inline} }} }}\n') + "\n"
 
 
 def sweep(name, metric, datasets, methods):
@@ -126,6 +136,27 @@ def prepared(folder, name, metric, part):
 
 def recomputed(folder, record):
     """All that a record may hold but costs."""
+    second = record["params"].pop("second", None)
+    first, order, sizes = measured(folder, record)
+    if second is None:
+        return first
+    library = str(folder / "plugins" / f"libvq_{second['use']}.so")
+    method = {"id": second["use"], "plugin_path": library}
+    again = record | {"params": second["params"], "method": method}
+    values, _, more = measured(folder, again, order[:, :max(K) * max(RERANK)])
+    n, dim, mse = record["dataset"]["n"], record["dataset"]["dim"], values["mse"]
+    values.pop("ratio_claimed", None)
+    values.pop("model_bytes", None)
+    both = [None if a is None or b is None else a + b for a, b in zip(sizes, more)]
+    values |= {name: value for name, value in metrics.size(n, dim, *both, None).items() if value is not None}
+    base = prepared(folder, record["dataset"]["name"], record["metric"], "base")
+    mean = numpy.array([math.fsum(column) for column in metrics.wide(base).T]) / n
+    values["bits_wasted"] = metrics.bits_wasted(values["bits_per_dim"], mse, base, mean)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def measured(folder, record, candidates=None):
+    """The same of one code, and the rows as it ranks them; of `candidates` alone, if there are any."""
     metric, seed = record["metric"], record["seed"]
     name, truth = record["dataset"]["name"], record["evaluation"].get("truth")
     base, queries, train = (prepared(folder, name, metric, part) for part in ("base", "queries", "train"))
@@ -143,7 +174,8 @@ def recomputed(folder, record):
     decoded, decoded_queries = decoder.decompress(codes), decoder.decompress(query_codes)
 
     mean = numpy.array([math.fsum(column) for column in metrics.wide(base).T]) / n
-    values = metrics.size(n, dim, encoder.code_bytes(), encoder.model_bytes(), len(model), encoder.ratio())
+    sizes = [encoder.code_bytes(), encoder.model_bytes(), len(model)]
+    values = metrics.size(n, dim, *sizes, encoder.ratio())
     values |= metrics.reconstruction(base, decoded, mean)
     errors = {}
     values["relative_error/train"] = metrics.relative_error(sample, decoder.decompress(train_codes), mean)
@@ -183,13 +215,19 @@ def recomputed(folder, record):
         errors |= {f"{name}/decoded": error for name, error in decoded_errors.items()}
         values |= {f"{name}/decoded": value for name, value in of_decoded.items()}
         nearness = metrics.wide(estimates) * -sign
-        values |= metrics.retrieval(truth, found(-nearness), K, RERANK)
+        retrieval = metrics.retrieval(truth, found(-nearness), K, RERANK)
         best = -nearness
     else:
-        values |= of_decoded | retrieval
+        values |= of_decoded
         errors |= decoded_errors
         best = by_decoded
-    values |= {f"{name}/decoded": value for name, value in recalls.items()}
+    values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
+    order = numpy.argsort(best, axis=1, kind="stable")
+    if candidates is not None:
+        values |= metrics.by_second(judge, truth, judged, candidates, best, K, RERANK, errors)
+        values |= {f"{name} ±": error for name, error in errors.items()}
+        return values, order, sizes
+    values |= retrieval | {f"{name}/decoded": value for name, value in recalls.items()}
     if decoder.search_of:
         if decoder.scorer and decoder.search_of.flags & 1:
             values["search_compared"] = min(len(queries), SEARCHES_COMPARED)
@@ -198,14 +236,12 @@ def recomputed(folder, record):
         values |= {f"{name}/search": value for name, value in searched.items() if name.startswith("recall@")}
     symmetric = metrics.retrieval(truth, found(by_symmetric), K, [])
     values |= {f"{name}/symmetric": value for name, value in symmetric.items() if name.startswith("recall@")}
-    values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
-    order = numpy.argsort(best, axis=1, kind="stable")
     values |= metrics.beyond_recall(judge, truth, numpy.take_along_axis(judged, order, axis=1), K, errors)
     if metric != "l2" and judge == metric:
         tau = values["estimator_scale"]
         values |= metrics.attention(-true, nearness, neighbours, order, tau, errors)
     values |= {f"{name} ±": error for name, error in errors.items()}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}, order, sizes
 
 
 def is_cost(name):

@@ -14,7 +14,7 @@ use crate::data::error::cache_io;
 use crate::data::identity::Sources;
 use crate::data::reader::Reader;
 use crate::data::unfinished::remove_abandoned;
-use crate::data::{DataError, DatasetSpec, Metric, OnProgress, RowFile, Train};
+use crate::data::{DataError, DatasetSpec, Metric, OnProgress, RowFile, Source, Train};
 use crate::record::DatasetInfo;
 
 /// One row in this many that is equal to another is worth a note.
@@ -304,6 +304,11 @@ impl PreparedRows {
     /// The distance that defines a neighbour.
     pub fn metric(&self) -> Metric {
         self.headers.metric()
+    }
+
+    /// Whether the base was read, and not drawn from a distribution.
+    pub fn is_from_file(&self) -> bool {
+        !matches!(self.headers.spec.source, Source::Synthetic(_))
     }
 
     /// Dimensions of every row.
