@@ -176,7 +176,7 @@ impl Asked {
 
     /// The sweep of the probe. Of a small file it takes all, and is a part of the field.
     pub fn probe(&self, rows: usize) -> String {
-        let head = self.head(&[self.first_rate()], &SEEDS[..1], 0.2 * self.for_cells());
+        let head = self.head(&[self.first_rate()], &SEEDS[..1], 0.1 * self.for_cells());
         let dataset = match rows > PROBED {
             true => self.dataset(&self.probe_name(), QUERIES[0], &format!("limit = {PROBED}\n")),
             false => self.dataset(&self.name(), QUERIES[0], &self.limit()),
@@ -429,6 +429,9 @@ fn metric(rerank: Option<u32>) -> String {
 }
 
 /// The sweep with paths that are right from the folder of the file it is written to.
+///
+/// # Errors
+/// What the system says of a path that cannot be found.
 pub fn for_file(text: &str, data: &[&Path], file: &Path) -> std::io::Result<String> {
     let mut text = text.to_owned();
     let folder = match file.parent() {

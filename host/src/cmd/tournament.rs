@@ -18,7 +18,6 @@ use vq_host::plugin::Catalog;
 use vq_host::record::{Filter, Outcome, Record};
 use vq_host::report::recommend::{Question, recommend, write_recommendation, write_reproduction};
 use vq_host::report::results::{Format, Request, write_results};
-use vq_host::report::wrapped;
 use vq_host::session::{Planned, Session};
 use vq_host::store::Store;
 use vq_host::sweep::{COMMAND_LINE, Sweep};
@@ -305,7 +304,6 @@ impl Summary<'_> {
 
     /// What was measured, what was not, and how to go on.
     fn told(&self) {
-        let line = |text: &str| say::line(&wrapped(text, 2, say::columns()));
         let not_ok: BTreeSet<&str> = self
             .measured
             .iter()
@@ -317,7 +315,7 @@ impl Summary<'_> {
             0 => String::new(),
             n => format!("; {n} were decided by others or did not fit into the budget"),
         };
-        line(&format!(
+        say::line(&format!(
             "{} of {} measured with one seed{rest}; {} in {:.0} s",
             self.measured.len(),
             counted(self.cells, "configuration"),
@@ -326,13 +324,15 @@ impl Summary<'_> {
         ));
         if !not_ok.is_empty() {
             let ids: Vec<&str> = not_ok.into_iter().collect();
-            line(&format!("took too long for this budget: {}", ids.join(", ")));
+            say::line(&format!("took too long for this budget: {}", ids.join(", ")));
         }
         let dataset = self.asked.name();
         let store = self.store.display();
-        line(&format!("everything that was measured: vq-host results {store} --dataset {dataset}"));
+        say::line(&format!(
+            "everything that was measured: vq-host results {store} --dataset {dataset}"
+        ));
         if let Some(file) = self.to_go_on {
-            line(&format!("to go on: vq-host run {}", file.display()));
+            say::line(&format!("to go on: vq-host run {}", file.display()));
         }
     }
 }

@@ -76,9 +76,8 @@ fn write_answer(
     let mut rows: Vec<(&str, &Pick)> = Vec::new();
     for (role, pick) in answer.picks() {
         // What is several things is told once.
-        match rows.iter_mut().find(|(_, other)| other.keys == pick.keys) {
-            Some((first, _)) if role == "when grown" => *first = "and grown",
-            _ => rows.push((role, pick)),
+        if !rows.iter().any(|(_, other)| other.keys == pick.keys) {
+            rows.push((role, pick));
         }
     }
     if rows.is_empty() {
