@@ -179,8 +179,15 @@ fn param(param: &Param) -> Value {
 }
 
 /// A cell of a plan, on the data it will be measured with; `state` is what is to be done about it.
-/// `facts` are known where an earlier run sought neighbours: a plan does not.
-pub fn cell(cell: &Cell, data: &PreparedRows, facts: Option<Facts>, state: &str) -> Value {
+/// `facts` are known where an earlier run sought neighbours: a plan does not. `expected_s` is what
+/// it will take, where that is known.
+pub fn cell(
+    cell: &Cell,
+    data: &PreparedRows,
+    facts: Option<Facts>,
+    state: &str,
+    expected_s: Option<f64>,
+) -> Value {
     let dataset = DatasetInfo { name: cell.dataset_name.clone(), facts, ..data.info() };
     json!({
         "key": cell.key,
@@ -193,6 +200,7 @@ pub fn cell(cell: &Cell, data: &PreparedRows, facts: Option<Facts>, state: &str)
         "code_bytes": cell.code_bytes,
         "bits_per_dim": cell.bits_per_dim,
         "state": state,
+        "expected_s": expected_s,
     })
 }
 

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cost::{Cost, Costs, Work};
 use crate::plan::Cell;
 use crate::plugin::config_json;
 use crate::record::{Record, canonical_json};
@@ -94,6 +95,13 @@ impl Size {
         self.thinned.unwrap_or(self.base)
     }
 
+    /// A cell's share of it.
+    fn work(&self) -> Work {
+        // A file too small to keep rows apart teaches by its base.
+        let train = if self.train == 0 { self.base } else { self.train };
+        Work { rows: self.measured(), queries: self.queries, train }
+    }
+
     /// All of a source of `rows` with `queries` held out, as [`crate::data::Headers`] divides it.
     pub fn all(rows: usize, held_out: usize) -> Self {
         let (base, reserved) = crate::data::divided(rows, held_out);
@@ -168,7 +176,7 @@ impl Asked {
 
     /// The sweep of the probe. Of a small file it takes all, and is a part of the field.
     pub fn probe(&self, rows: usize) -> String {
-        let head = self.head(&[self.first_rate()], &SEEDS[..1], 0.2 * self.for_cells());
+        let head = self.head(&[self.first_rate()], &SEEDS[..1], 0.1 * self.for_cells());
         let dataset = match rows > PROBED {
             true => self.dataset(&self.probe_name(), QUERIES[0], &format!("limit = {PROBED}\n")),
             false => self.dataset(&self.name(), QUERIES[0], &self.limit()),
@@ -194,8 +202,8 @@ impl Asked {
         rest + sizes
     }
 
-    /// The sweep to go on with: the finalists at several sizes. `held_out` is how many queries
-    /// there turned out to be.
+    /// The finalists at the `sizes` and at the one of the field, with `seeds`; the sweep to go on
+    /// with, where `timeout` is 0.
     pub fn finals(
         &self,
         size: &Size,
@@ -226,80 +234,6 @@ impl Asked {
     }
 }
 
-/// What cells cost, from those that ran.
-#[derive(Debug)]
-pub struct Costs {
-    /// Seconds of timing that every cell takes, however few its rows.
-    constant: f64,
-    of_method: BTreeMap<String, Cost>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    overhead: f64,
-    fit: f64,
-    rest: f64,
-    rows: f64,
-    queries: f64,
-    train: f64,
-}
-
-impl Cost {
-    fn of(record: &Record) -> Self {
-        let overhead = record.value("overhead_s").unwrap_or(0.0);
-        let learns = record.method.needs_training != Some(false);
-        let fit = record.value("fit_s").unwrap_or(0.0);
-        Cost {
-            overhead,
-            fit: if learns { fit } else { 0.0 },
-            rest: (record.wall_s - overhead - fit).max(0.0),
-            rows: record.dataset.n as f64,
-            queries: record.dataset.queries as f64,
-            train: record.dataset.train_rows.unwrap_or(record.dataset.n) as f64,
-        }
-    }
-}
-
-impl Costs {
-    /// From any records of a method, the one that learned from the most rows.
-    pub fn of(records: &[Record]) -> Self {
-        let mut of_method: BTreeMap<String, Cost> = BTreeMap::new();
-        for record in records.iter().filter(|record| record.outcome.is_ok()) {
-            let cost = Cost::of(record);
-            let known = of_method.entry(record.method.id.clone()).or_insert(cost);
-            let larger = |a: &Cost, b: &Cost| {
-                let of = |cost: &Cost| (cost.rows, cost.train, cost.rest + cost.fit);
-                of(a).partial_cmp(&of(b)).is_some_and(std::cmp::Ordering::is_gt)
-            };
-            if larger(&cost, known) {
-                *known = cost;
-            }
-        }
-        // The quickest of all does next to nothing but what every cell does.
-        let constant = of_method.values().map(|cost| cost.rest).reduce(f64::min);
-        Costs { constant: 0.8 * constant.unwrap_or(0.0), of_method }
-    }
-
-    /// Seconds that a cell of `method` is expected to take; of one that never ran, what the others
-    /// take on average.
-    pub fn expected(&self, method: &str, size: &Size) -> f64 {
-        let of = |cost: &Cost| {
-            let (rows, queries) = (size.measured() as f64, size.queries as f64);
-            let variable = (cost.rest - self.constant).max(0.0);
-            let grown = variable * rows / cost.rows * (0.3 + 0.7 * queries / cost.queries);
-            // A file too small to keep rows apart teaches by its base.
-            let train = if size.train == 0 { size.base } else { size.train };
-            let fit = cost.fit * train as f64 / cost.train.max(1.0);
-            cost.overhead + self.constant + grown + fit
-        };
-        match self.of_method.get(method) {
-            Some(cost) => of(cost),
-            None if self.of_method.is_empty() => 1.0,
-            None => self.of_method.values().map(of).sum::<f64>() / self.of_method.len() as f64,
-        }
-    }
-}
-
 impl Asked {
     /// How much of the data the field takes: all, or as much as the budget lets it, with `costs`
     /// from a probe of `methods`.
@@ -316,7 +250,8 @@ impl Asked {
         let rates = RATES_EACH.min(self.bits.len() as f64);
         // The dearest are left to the end, and decide nothing for the others.
         let fits = |size: &Size| {
-            let mut each: Vec<f64> = methods.iter().map(|id| costs.expected(id, size)).collect();
+            let mut each: Vec<f64> =
+                methods.iter().map(|id| costs.expected(id, &size.work())).collect();
             each.sort_by(f64::total_cmp);
             each.truncate((MOST * each.len() as f64).ceil() as usize);
             rates * each.iter().sum::<f64>() <= budget
@@ -369,7 +304,7 @@ impl Asked {
                     && !gave_up.contains(id)
             })
             .map(|cell| {
-                let cost = costs.expected(&cell.method.id, size);
+                let cost = costs.expected(&cell.method.id, &size.work());
                 let undecided = self.undecided(cell, records);
                 (usize::from(cost <= DEAR * total), undecided, cost, cell)
             })
@@ -494,6 +429,9 @@ fn metric(rerank: Option<u32>) -> String {
 }
 
 /// The sweep with paths that are right from the folder of the file it is written to.
+///
+/// # Errors
+/// What the system says of a path that cannot be found.
 pub fn for_file(text: &str, data: &[&Path], file: &Path) -> std::io::Result<String> {
     let mut text = text.to_owned();
     let folder = match file.parent() {

@@ -8,32 +8,28 @@ use crate::cli;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use vq_host::cost::Costs;
 use vq_host::data::{DatasetSpec, Headers, Queries, Source, Train};
 use vq_host::plan::Cell;
 use vq_host::plugin::Catalog;
 use vq_host::record::{Filter, Outcome, Record};
 use vq_host::report::recommend::{Question, recommend, write_recommendation, write_reproduction};
 use vq_host::report::results::{Format, Request, write_results};
-use vq_host::report::wrapped;
 use vq_host::session::{Planned, Session};
 use vq_host::store::Store;
 use vq_host::sweep::{COMMAND_LINE, Sweep};
-use vq_host::tournament::{self, Asked, Costs, K, RERANK, SEEDS, Size};
+use vq_host::tournament::{self, Asked, K, RERANK, SEEDS, Size};
 
 pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
     let began = Instant::now();
     let asked = asked(args)?;
     let (rows, queries) = counts(&asked);
     let cache = cache_dir(args.selection.cache_dir.as_ref())?;
-    let mut tournament = Tournament {
-        args,
-        catalog: find_plugins(&args.selection.places, &cache, false)?,
-        cache,
-        cells: 0,
-    };
+    let catalog = find_plugins(&args.selection.places, &cache, false)?;
+    let mut tournament = Tournament { args, catalog, cache, cells: 0 };
     if args.dry_run {
         let size = Size::all(rows, if asked.queries.is_some() { 0 } else { 500 });
         let (planned, _) = tournament.planned(&asked.field(&size))?;
@@ -48,7 +44,7 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
         return Ok(code);
     }
     let store = probe.store().to_owned();
-    let probed = of_cells(&probe, all_records(&store)?);
+    let probed = probe.records_of_cells(all_records(&store)?);
 
     let methods: BTreeSet<&str> = tournament.methods();
     let size = asked.size(rows, queries, &methods, &Costs::of(&probed));
@@ -57,7 +53,7 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
     let cells: Vec<Cell> = field.cells().cloned().collect();
     let mut before = None;
     loop {
-        let measured = of_cells(&field, all_records(&store)?);
+        let measured = field.records_of_cells(all_records(&store)?);
         // What is left to another run, since its plugin's file changed, is left.
         if before.replace(measured.len()) == Some(measured.len()) {
             break;
@@ -77,9 +73,10 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
     }
 
     field.select(|_| true);
-    let measured = of_cells(&field, all_records(&store)?);
+    let measured = field.records_of_cells(all_records(&store)?);
     let finalists = asked.finalists(&size, &probed, &measured);
     let smaller = Asked::sizes(&size);
+    let mut records = measured.clone();
     if !finalists.is_empty() {
         say::line(&format!(
             "finals: the best {}, with other seeds and among fewer rows",
@@ -93,9 +90,13 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
             if let Some(code) = interrupted() {
                 return Ok(code);
             }
+            let known: BTreeSet<String> = records.iter().map(|of| of.key.clone()).collect();
+            let more = finals.records_of_cells(all_records(&store)?);
+            records.extend(more.into_iter().filter(|record| !known.contains(&record.key)));
         }
     }
-    if let Some(file) = &args.write_sweep {
+    let to_go_on = args.write_sweep.as_ref().filter(|_| !finalists.is_empty());
+    if let Some(file) = to_go_on {
         let text = asked.finals(&size, &finalists, &smaller, &SEEDS, 0.0);
         let paths: Vec<&Path> = [Some(&asked.data), asked.queries.as_ref()]
             .into_iter()
@@ -115,8 +116,9 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
         measured: &measured,
         seconds: began.elapsed().as_secs_f64(),
         ran: tournament.cells,
+        to_go_on: to_go_on.map(PathBuf::as_path),
     };
-    all.report(args, &size)
+    all.report(args.format, &records)
 }
 
 fn asked(args: &cli::RunArgs) -> miette::Result<Asked> {
@@ -183,15 +185,10 @@ fn all_records(store: &Path) -> miette::Result<Vec<Record>> {
     Ok(reader.contents(&Filter::default()).into_diagnostic()?.records)
 }
 
-/// Of `records`, those of the cells of a plan.
-fn of_cells(planned: &Planned, records: Vec<Record>) -> Vec<Record> {
-    planned.records_of_cells(records)
-}
-
 struct Tournament<'a> {
     args: &'a cli::RunArgs,
     catalog: Catalog,
-    cache: std::path::PathBuf,
+    cache: PathBuf,
     /// Cells that were measured by this command.
     cells: usize,
 }
@@ -261,25 +258,20 @@ struct Summary<'a> {
     measured: &'a [Record],
     seconds: f64,
     ran: usize,
+    to_go_on: Option<&'a Path>,
 }
 
 impl Summary<'_> {
-    fn report(&self, args: &cli::RunArgs, size: &Size) -> miette::Result<ExitCode> {
-        let mut records = all_records(self.store)?;
-        records.retain(|record| {
-            let of = &record.dataset;
-            let learned = size.train == 0 || of.train_rows == Some(size.train as u64);
-            of.family() == self.asked.name() && learned && of.n <= size.measured() as u64
-        });
+    fn report(&self, format: Format, records: &[Record]) -> miette::Result<ExitCode> {
         let mut out = say::out();
-        if args.format != Format::Table {
-            let request = Request { format: args.format, ..Request::default() };
-            write_results(&records, &request, style(), &mut out).into_diagnostic()?;
+        if format != Format::Table {
+            let request = Request { format, ..Request::default() };
+            write_results(records, &request, style(), &mut out).into_diagnostic()?;
         } else {
-            self.answer(&records, &mut out)?;
+            self.answer(records, &mut out)?;
         }
         out.flush().into_diagnostic()?;
-        self.told(args);
+        self.told();
         let failed = self
             .measured
             .iter()
@@ -311,8 +303,7 @@ impl Summary<'_> {
     }
 
     /// What was measured, what was not, and how to go on.
-    fn told(&self, args: &cli::RunArgs) {
-        let line = |text: &str| say::line(&wrapped(text, 2, say::columns()));
+    fn told(&self) {
         let not_ok: BTreeSet<&str> = self
             .measured
             .iter()
@@ -324,7 +315,7 @@ impl Summary<'_> {
             0 => String::new(),
             n => format!("; {n} were decided by others or did not fit into the budget"),
         };
-        line(&format!(
+        say::line(&format!(
             "{} of {} measured with one seed{rest}; {} in {:.0} s",
             self.measured.len(),
             counted(self.cells, "configuration"),
@@ -333,13 +324,15 @@ impl Summary<'_> {
         ));
         if !not_ok.is_empty() {
             let ids: Vec<&str> = not_ok.into_iter().collect();
-            line(&format!("took too long for this budget: {}", ids.join(", ")));
+            say::line(&format!("took too long for this budget: {}", ids.join(", ")));
         }
         let dataset = self.asked.name();
         let store = self.store.display();
-        line(&format!("everything that was measured: vq-host results {store} --dataset {dataset}"));
-        if let Some(file) = &args.write_sweep {
-            line(&format!("to go on: vq-host run {}", file.display()));
+        say::line(&format!(
+            "everything that was measured: vq-host results {store} --dataset {dataset}"
+        ));
+        if let Some(file) = self.to_go_on {
+            say::line(&format!("to go on: vq-host run {}", file.display()));
         }
     }
 }

@@ -106,7 +106,8 @@ impl Law {
 
     fn at(&self, rows: f64) -> Prediction {
         let x = rows.ln() - self.centre.0;
-        let logit = self.centre.1 + self.slope * x;
+        // No recall rises because there are more rows to be mistaken about: that is chance.
+        let logit = self.centre.1 + self.slope.min(0.0) * x;
         let error = (self.variances.0 + self.variances.1 * x * x).sqrt();
         let recall = |logit: f64| 1.0 / (1.0 + (-logit).exp());
         Prediction {
@@ -140,6 +141,14 @@ mod tests {
         let predicted = growth.predicted.unwrap();
         assert!((predicted.recall - law(640_000.0)).abs() < 1e-4, "{predicted:?}");
         assert!(predicted.at_least < predicted.recall && predicted.recall < predicted.at_most);
+    }
+
+    #[test]
+    fn a_recall_is_not_expected_to_rise() {
+        let points = vec![point(1000, 0.90), point(4000, 0.91), point(16_000, 0.92)];
+        let growth = Growth::of(points, 5000.0, 1e6);
+        let predicted = growth.predicted.unwrap();
+        assert!(growth.slope.unwrap() > 0.0 && predicted.recall < 0.92, "{growth:?}");
     }
 
     #[test]

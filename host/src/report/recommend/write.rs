@@ -76,9 +76,8 @@ fn write_answer(
     let mut rows: Vec<(&str, &Pick)> = Vec::new();
     for (role, pick) in answer.picks() {
         // What is several things is told once.
-        match rows.iter_mut().find(|(_, other)| other.keys == pick.keys) {
-            Some((first, _)) if role == "when grown" => *first = "and grown",
-            _ => rows.push((role, pick)),
+        if !rows.iter().any(|(_, other)| other.keys == pick.keys) {
+            rows.push((role, pick));
         }
     }
     if rows.is_empty() {
@@ -94,7 +93,7 @@ fn write_answer(
     write_picks(&rows, question, style, out)?;
     let mut notes = Vec::new();
     if let Some(pick) = answer.smallest.as_ref().or(answer.closest.as_ref()) {
-        notes.extend(costs(pick));
+        notes.push(costs(pick));
         notes.extend(how_sure(pick, answer, question));
         notes.extend(grown(pick, question));
     }
@@ -172,7 +171,7 @@ fn write_picks(
 }
 
 /// What it costs.
-fn costs(pick: &Pick) -> Option<String> {
+fn costs(pick: &Pick) -> String {
     let Pick { rows, code_bytes, model_bytes, total_bytes, original_bytes, .. } = pick;
     let codes = bytes(rows * code_bytes);
     let model = bytes(*model_bytes);
@@ -184,7 +183,7 @@ fn costs(pick: &Pick) -> Option<String> {
     if let Some(original) = original_bytes {
         text += &format!("; ranking again reads the originals, {} in f32", bytes(*original));
     }
-    Some(text)
+    text
 }
 
 /// `5.97 GB`.
