@@ -534,7 +534,7 @@ pub(crate) struct RecommendArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Vec<String>,
     /// The least recall, above 0 and at most 1
-    #[arg(long, value_name = "RECALL", default_value = "0.95", value_parser = share)]
+    #[arg(long, value_name = "RECALL", default_value = "0.95", value_parser = wanted_recall)]
     pub(crate) recall: f64,
     /// The k of recall@k
     #[arg(long, value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
@@ -563,7 +563,7 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+fn wanted_recall(text: &str) -> Result<f64, String> {
     positive(text).ok().filter(|share| *share <= 1.0).ok_or("expected above 0 and at most 1".into())
 }
 

@@ -498,6 +498,7 @@ mod tests {
                 seed: 42,
                 code_bytes: None,
                 bits_per_dim: Some(bits),
+                second: None,
             }
         };
         methods.iter().flat_map(|method| BITS.map(|bits| cell(method, bits))).collect()

@@ -16,7 +16,7 @@ use vq_host::data::PreparedRows;
 use vq_host::output;
 use vq_host::plan::{Cell, Skip};
 use vq_host::plugin::Found;
-use vq_host::record::{Filter, Outcome, Record};
+use vq_host::record::{Done, Filter, Outcome, Record};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::session::{self, Callbacks, Planned, Session, SessionError, State};
@@ -61,7 +61,7 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
 }
 
 /// The outcomes that the store of `sweep` has, by key.
-pub(super) fn done(sweep: &Sweep) -> miette::Result<HashMap<String, Outcome>> {
+pub(super) fn done(sweep: &Sweep) -> miette::Result<HashMap<String, Done>> {
     Ok(match Store::open_read_only(&sweep.run.store) {
         Err(OpenError::Missing { .. }) => HashMap::new(),
         opened => {
