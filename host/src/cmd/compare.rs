@@ -39,6 +39,13 @@ pub(super) fn compare(args: &cli::CompareArgs) -> miette::Result<ExitCode> {
     }
     out.flush().into_diagnostic()?;
     let damaged = before.say_damage() | after.say_damage();
+    // A gate that compared nothing has not been passed.
+    if comparison.is_empty() {
+        return Err(miette!(
+            help = "both need cells of the same data, configuration, evaluation and seed",
+            "nothing was compared"
+        ));
+    }
     match damaged || comparison.is_worse() {
         true => Ok(ExitCode::from(SOME_FAILED)),
         false => Ok(ExitCode::SUCCESS),

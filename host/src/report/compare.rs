@@ -133,6 +133,11 @@ impl OutcomeChange {
 }
 
 impl Comparison {
+    /// Whether no number and no outcome of one is beside one of the other.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.methods.iter().all(|method| method.compared == 0)
+    }
+
     /// Whether anything got worse.
     pub fn is_worse(&self) -> bool {
         self.methods.iter().any(|method| method.worse > 0 || method.failed > 0)
@@ -427,6 +432,7 @@ mod tests {
         assert_eq!((configurations, compared), (1, 3));
         let elsewhere = compare(&first, &rebuilt(&[measured("a", "x", 9, usual)]), &settings());
         assert_eq!((elsewhere.methods[0].compared, elsewhere.unshared_seeds), (0, 4));
+        assert!(elsewhere.is_empty() && !found.is_empty());
     }
 
     #[test]

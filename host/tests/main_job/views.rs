@@ -80,7 +80,7 @@ fn two_runs_with_partly_shared_seeds_show_no_regression() {
     runs.dedup();
     let sides = [format!("results.db#{}", runs[0]), format!("results.db#{}", runs[1])];
     let arguments = ["compare", &sides[0], &sides[1], "--format", "json"];
-    let compared = site.vq(&arguments).expect_code(0).json();
+    let compared = site.vq(&arguments).expect_code(1).says("nothing was compared").json();
     // The second run had only the seed to do that the first had not.
     assert_eq!(compared["unshared_seeds"], 9, "{compared}");
     site.vq(&["compare", "results.db", "results.db#1999"]).expect_code(1).says("has no run");

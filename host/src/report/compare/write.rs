@@ -39,7 +39,11 @@ pub fn write_comparison(
     for note in notes(of, settings) {
         writeln!(out, "{}", wrapped(&note, 2, style.columns()))?;
     }
-    let sentence = if of.is_worse() { "something got worse" } else { "nothing got worse" };
+    let sentence = match of.is_worse() {
+        true => "something got worse",
+        false if of.is_empty() => "nothing was compared",
+        false => "nothing got worse",
+    };
     let code = if of.is_worse() { "1;31" } else { "1" };
     writeln!(out, "{}", painted(sentence, style, code))
 }
