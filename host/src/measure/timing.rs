@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Where the first two of three repetitions differ by less than this part, there is no third: their median
 /// lies between the first two whatever the third says.
 const ALIKE: f64 = 0.02;
-/// Calls of a stream are at most so many.
+/// Calls of a stream are at most so many, which together move at most 144 MiB.
 const STREAMED_CALLS: usize = 9;
 /// A timed repetition lasts at least this long.
 const TIMED_AT_LEAST: Duration = Duration::from_millis(30);
@@ -32,8 +32,6 @@ const TELLING: u32 = 20;
 /// Calls that move more bytes than this in a second, in and out, are timed as a stream as well: a block
 /// that was just used lies in the caches, which then is what the rate is about.
 const STREAMED_ABOVE: f64 = 1e9;
-/// Bytes that a stream is at most.
-const STREAM_BYTES: usize = 256 << 20;
 
 /// What is timed.
 pub(super) struct Timed<'a, T> {
@@ -150,11 +148,10 @@ pub(super) fn time_streaming<T: Plain + PartialEq + fmt::Debug>(
     let output = values * size_of::<T>();
     let lent = (bytes * call.items).saturating_sub(output);
     let blocks = (cell.data.base.rows / call.items).max(1);
-    let most = (STREAM_BYTES / (bytes * call.items)).clamp(1, STREAMED_CALLS);
     let mut calls = Calls { timed, request, place: 0x2545_F491_4F6C_DD1D };
     let (mut rates, mut took) = (Vec::new(), Duration::ZERO);
-    while rates.len() < most && (rates.is_empty() || took < TIMED_AT_LEAST) {
-        cell.part(&format!("time {}", timed.function), rates.len(), rates.len(), most);
+    while rates.len() < STREAMED_CALLS && (rates.is_empty() || took < TIMED_AT_LEAST) {
+        cell.part(&format!("time {}", timed.function), rates.len(), rates.len(), STREAMED_CALLS);
         lend(peer, rates.len() % blocks * call.items, call.items)?;
         let Some(call_took) = calls.make_cold(peer, call.items, values, lent)? else {
             return Ok(());
