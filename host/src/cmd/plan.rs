@@ -16,7 +16,7 @@ use vq_host::data::PreparedRows;
 use vq_host::output;
 use vq_host::plan::{Cell, Skip};
 use vq_host::plugin::Found;
-use vq_host::record::{Done, Filter, Outcome, Record};
+use vq_host::record::{Done, Filter, Record};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::session::{self, Callbacks, Planned, Session, SessionError, State};

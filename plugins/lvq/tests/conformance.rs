@@ -1,6 +1,5 @@
 //! What is claimed of LVQ, and the law for every plugin.
 
-
 use ndarray::{Array2, Axis, arr2};
 use vq_blocks::rotated::testing::{
     batches_seeds_and_models, codes, decoded, degenerate, error_of, estimates, fitted, gaussian,
