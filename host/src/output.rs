@@ -29,7 +29,7 @@ pub fn write(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Resu
     writeln!(out)
 }
 
-/// As [`write`], on one line.
+/// As [`write()`], on one line.
 ///
 /// # Errors
 /// Whatever `out` says.

@@ -1,7 +1,7 @@
 //! A store's records for other programs: Parquet, CSV, JSON Lines, Markdown.
 //!
 //! Every row has the key of its record, so that each number can be traced to one. CSV and Parquet
-//! have the columns of [`results`](super::results), and its order of rows.
+//! have the columns of `results`, and its order of rows.
 
 mod ann_benchmarks;
 mod markdown;
