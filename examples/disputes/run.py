@@ -40,8 +40,8 @@ COLUMNS = [
 ]
 
 
-def datasets_of(folder):
-    """The [[dataset]] tables of a folder's sets."""
+def datasets_of(folder, limit):
+    """The [[dataset]] tables of a folder's sets, of at most `limit` rows."""
     tables = []
     for base in sorted(folder.glob("*_base.*")):
         name = base.name.split("_base.")[0]
@@ -55,13 +55,15 @@ def datasets_of(folder):
         ]
         if learn:
             lines.append(f"train = {json.dumps(str(learn))}")
+        if limit:
+            lines.append(f"limit = {limit}")
         tables.append("\n".join(lines))
     if not tables:
         sys.exit(f"{folder} has no file named NAME_base.EXT")
     return "\n\n".join(tables) + "\n\n"
 
 
-def sweep_of(name, folder, work):
+def sweep_of(name, folder, limit, work):
     """The dispute's own sweep, or a copy beside the store with other data sets."""
     own = HERE / f"{name}.toml"
     if folder is None:
@@ -69,7 +71,7 @@ def sweep_of(name, folder, work):
     text = own.read_text(encoding="utf-8")
     first, after = text.index("[[dataset]]"), text.index("[evaluate]")
     copy = work / f"{name}.toml"
-    copy.write_text(text[:first] + datasets_of(folder.resolve()) + text[after:], encoding="utf-8")
+    copy.write_text(text[:first] + datasets_of(folder.resolve(), limit) + text[after:], encoding="utf-8")
     return copy
 
 
@@ -122,12 +124,13 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("name", choices=names)
     options.add_argument("--data", type=pathlib.Path, help="a folder of other sets")
+    options.add_argument("--limit", type=int, metavar="ROWS", help="only so many first rows of each of these")
     options.add_argument("--jobs", default="1", help="cells at once: nothing in the tables is a time")
     given = options.parse_args()
     host = os.environ.get("VQ_HOST", ROOT / "target" / "release" / "vq-host")
     work = ROOT / "results" / "disputes"
     work.mkdir(parents=True, exist_ok=True)
-    sweep = sweep_of(given.name, given.data, work)
+    sweep = sweep_of(given.name, given.data, given.limit, work)
     other = f"-{given.data.resolve().name}" if given.data else ""
     store = work / f"{given.name}{other}.db"
     ran = subprocess.run(

@@ -159,7 +159,8 @@ Each row has the key of its record.";
 const RECOMMEND_EXAMPLES: &str = "Examples:
   vq-host recommend results/first-look.db
   vq-host recommend results/first-look.db --recall 0.9 --rerank 4
-  vq-host recommend results/first-look.db --max-bits 4 --min-encode 1e6 --rows 100e6
+  vq-host recommend results/first-look.db --max-bits 4 --min-encode 1e6
+  vq-host recommend results/first-look.db --rows 100e6
 
 A recall counts where its one-sided 95 % lower limit over queries and seeds
 reaches what is asked. What is unproven is never recommended.";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
-use super::error::{sqlite_error, write_error};
+use super::error::{is_corruption, sqlite_error, write_error};
 use super::files::is_no_file;
 use super::lock::WriterLock;
 use super::merge::Rank;
@@ -207,8 +207,15 @@ impl Store {
             Ok(damaged)
         })?;
         if !damaged.is_empty() {
-            // Rows whose place in their table was damaged get one again.
-            let _ = self.reader.connection.execute_batch("VACUUM");
+            // Rows whose place in their table was damaged get one again. Where that is refused, pages are
+            // damaged, and a new row might be put where an intact one lies.
+            let Reader { path, connection } = &self.reader;
+            match connection.execute_batch("VACUUM") {
+                Err(source) if is_corruption(&source) => {
+                    return Err(write_error(path, connection, &source));
+                }
+                _ => {}
+            }
         }
         Ok(damaged.into_iter().map(|(damage, _)| damage).collect())
     }
