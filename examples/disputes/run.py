@@ -35,9 +35,11 @@ COLUMNS = [
     ("rel. error", "relative_error", 5),
     ("slope", "slope", 4),
     ("bias", "bias", 4),
-    ("rmse", "rmse", 5),
-    ("p99 error", "error_p99", 4),
+    ("rmse / σ", "rmse", 5),
+    ("p99 / σ", "error_p99", 4),
 ]
+# Errors of estimates, which are told as multiples of the deviation of the true values.
+OF_SCALE = ["rmse", "error_p99"]
 
 
 def datasets_of(folder, limit):
@@ -86,7 +88,8 @@ def mean_and_half_width(values):
 
 
 def metric(record, name):
-    return next((m["value"] for m in record["metrics"] if m["name"] == name), None)
+    value = next((m["value"] for m in record["metrics"] if m["name"] == name), None)
+    return value / metric(record, "estimator_scale") if value and name in OF_SCALE else value
 
 
 def cell(values, digits):
