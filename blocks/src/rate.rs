@@ -3,18 +3,9 @@
 
 use vq_kernels::pack::packed_bytes;
 use vq_plugin_api::params::Param;
+pub use vq_plugin_api::quantizer::budget;
 use vq_plugin_api::quantizer::{meets_rate, product};
 use vq_plugin_api::{Error, GridRequest, GridSink, Params, Quantizer, Value};
-
-/// The part of a budget that a code has to fill to be an answer to a rate.
-const FILLED: f64 = 0.95;
-
-/// Bytes per vector that `bits_per_dim` bits per dimension allow: ⌊rate·d/8⌋.
-#[must_use]
-pub fn budget(dim: usize, bits_per_dim: f64) -> usize {
-    // A rate such as 0.1 times 80 must not end below a whole number.
-    (bits_per_dim * dim as f64 / 8.0 + 1e-9).floor() as usize
-}
 
 /// Whether codes of `code_bytes` answer a rate: not above its budget, and filling 95 % of it.
 ///
@@ -23,12 +14,12 @@ pub fn budget(dim: usize, bits_per_dim: f64) -> usize {
 pub fn fills(code_bytes: usize, dim: usize, bits_per_dim: f64) -> Result<(), String> {
     let bytes = budget(dim, bits_per_dim);
     let of = format!("the {bytes} bytes of {bits_per_dim} bits/dim at d = {dim}");
-    if code_bytes > bytes {
-        Err(format!("{code_bytes} bytes are more than {of}"))
-    } else if (code_bytes as f64) < FILLED * bytes as f64 {
-        Err(format!("{code_bytes} bytes fill less than 95 % of {of}"))
-    } else {
+    if meets_rate(code_bytes, dim, bits_per_dim) {
         Ok(())
+    } else if code_bytes > bytes {
+        Err(format!("{code_bytes} bytes are more than {of}"))
+    } else {
+        Err(format!("{code_bytes} bytes fill less than 95 % of {of}"))
     }
 }
 
@@ -42,9 +33,7 @@ pub fn whole_bits(bits_per_dim: f64, most: u32) -> Vec<Value> {
     bits
 }
 
-/// The grid of a method with parameters `rate`, bits per dimension with everything included, and `bits`,
-/// which decide where `rate` is 0: a wanted rate becomes the value of `rate`, unless the user names one of
-/// the two, and what cannot answer it is skipped with the reason.
+/// [`expand_rate_or`] for a method whose `bits` decide where `rate` is 0.
 ///
 /// # Errors
 /// Those of the general grid generator.
@@ -52,7 +41,21 @@ pub fn expand_rate<Q: Quantizer>(
     request: &GridRequest,
     sink: &mut dyn GridSink,
 ) -> Result<(), Error> {
-    let named = request.axes.contains_key("rate") || request.axes.contains_key("bits");
+    expand_rate_or::<Q>("bits", request, sink)
+}
+
+/// The grid of a method with parameters `rate`, bits per dimension with everything included, and `other`,
+/// which decides where `rate` is 0: a wanted rate becomes the value of `rate`, unless the user names one of
+/// the two, and what cannot answer it is skipped with the reason.
+///
+/// # Errors
+/// Those of the general grid generator.
+pub fn expand_rate_or<Q: Quantizer>(
+    other: &str,
+    request: &GridRequest,
+    sink: &mut dyn GridSink,
+) -> Result<(), Error> {
+    let named = request.axes.contains_key("rate") || request.axes.contains_key(other);
     match request.bits_per_dim {
         Some(bits_per_dim) if !named => {
             let mut at_rate = request.clone();
@@ -68,9 +71,13 @@ pub fn expand_rate<Q: Quantizer>(
 /// neither meets a rate, first those with enough centroids to gain from a sub-vector.
 const PREFERENCE: [&[u32]; 3] = [&[8, 4], &[5, 6, 7, 9, 10, 11, 12], &[1, 2, 3]];
 
+/// Bits per dimension of a default grid of sub-vectors.
+const SPLIT_RATES: [f64; 4] = [0.5, 1.0, 2.0, 4.0];
+
 /// The grid of a method with parameters `m`, which must divide d, and `bits`, over [`Product`](crate::Product):
-/// a default m that does not divide becomes the nearest that does, and a rate is answered by all (m, bits)
-/// that store it exactly in 8 and 4 bits, by other widths only where neither can.
+/// a rate is answered by all (m, bits) that fill it in 8 and 4 bits, by other widths only where neither can.
+/// The default grid is the answer to ½, 1, 2 and 4 bits per dimension, of other widths the first. Where other
+/// parameters are named, the default m becomes the nearest that divides.
 ///
 /// # Errors
 /// Those of the general grid generator.
@@ -79,7 +86,12 @@ pub fn expand_splits<Q: Quantizer>(
     sink: &mut dyn GridSink,
 ) -> Result<(), Error> {
     match request.bits_per_dim {
-        Some(bits_per_dim) => at_rate::<Q>(request, bits_per_dim, sink),
+        Some(bits_per_dim) => at_rate::<Q>(request, bits_per_dim, usize::MAX, sink),
+        None if request.axes.is_empty() => SPLIT_RATES.iter().try_for_each(|rate| {
+            let mut one = request.clone();
+            one.bits_per_dim = Some(*rate);
+            at_rate::<Q>(&one, *rate, 1, sink)
+        }),
         None if request.axes.contains_key("m") => product::<Q>(request, sink),
         None => product::<Q>(&with_dividing_m(&Q::Params::schema(), request, sink), sink),
     }
@@ -97,7 +109,7 @@ fn divisors(dim: usize) -> impl Iterator<Item = usize> {
     (1..=dim).filter(move |m| dim.is_multiple_of(*m))
 }
 
-/// The request with every m of the default grid replaced by the divisor of d nearest to it.
+/// The request with the default m, or the divisor of d nearest to it.
 fn with_dividing_m(
     schema: &[Param],
     request: &GridRequest,
@@ -105,38 +117,27 @@ fn with_dividing_m(
 ) -> GridRequest {
     let dim = request.space.dim;
     let mut adapted = request.clone();
-    for param in schema {
-        // Axes once inserted silence the default grids of the other parameters.
-        let swept = request.axes.is_empty() && !param.grid.is_empty();
-        if swept {
-            adapted.axes.insert(param.name.clone(), param.grid.clone());
-        } else if param.name == "m" {
-            adapted.axes.insert(param.name.clone(), vec![param.default.clone()]);
-        }
-    }
-    let mut ms: Vec<Value> = Vec::new();
-    for wanted in adapted.axes.remove("m").unwrap_or_default() {
-        let Some(number) = wanted.as_f64() else { continue };
+    let default = schema.iter().find(|param| param.name == "m").map(|param| &param.default);
+    if let Some((wanted, number)) = default.and_then(|m| Some((m, m.as_f64()?))) {
         let far = |m: &usize| (*m as f64 / number).ln().abs();
         let nearest = divisors(dim).min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(1);
         let found = Value::from(nearest);
-        if found != wanted {
+        if found != *wanted {
             let config = [("m".to_owned(), wanted.clone())].into();
             let reason = format!("m: {wanted} does not divide d = {dim}; {found} is tried instead");
             sink.skip(&config, &reason);
         }
-        if !ms.contains(&found) {
-            ms.push(found);
-        }
+        adapted.axes.insert("m".to_owned(), vec![found]);
     }
-    adapted.axes.insert("m".to_owned(), ms);
     adapted
 }
 
-/// The pairs that store the wanted rate, of the most preferred bits that can.
+/// The pairs that fill the wanted rate, of the most preferred bits that can; of bits that are not whole or half
+/// bytes at most `others`.
 fn at_rate<Q: Quantizer>(
     request: &GridRequest,
     bits_per_dim: f64,
+    others: usize,
     sink: &mut dyn GridSink,
 ) -> Result<(), Error> {
     let dim = request.space.dim;
@@ -159,10 +160,13 @@ fn at_rate<Q: Quantizer>(
         .flat_map(|fits| PREFERENCE.map(|widths| (fits, widths)))
         .map(|(fits, widths)| pairs_with(fits, widths))
         .find(|pairs| !pairs.is_empty());
-    let Some(pairs) = pairs else {
+    let Some(mut pairs) = pairs else {
         // Nothing fits: the general way says what comes nearest.
         return product::<Q>(request, sink);
     };
+    if !pairs.iter().any(|(_, bits)| PREFERENCE[0].contains(bits)) {
+        pairs.truncate(others);
+    }
     for (m, bits) in pairs {
         let mut one = request.clone();
         one.axes.insert("m".to_owned(), vec![Value::from(m)]);

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vq_host::record::Outcome;
+use vq_host::report::export::ExportFormat;
 use vq_host::report::results::{Format, Sort};
 use vq_host::session::Rerun;
 
@@ -48,6 +49,21 @@ pub(crate) enum Verb {
     /// Show what a store holds
     #[command(after_help = RESULTS_EXAMPLES)]
     Results(ResultsArgs),
+    /// Show what got worse or better between two stores, or two runs
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
+    /// Draw a store: SVG and PNG files of recall, error, bias, speed and re-ranking
+    #[command(after_help = PLOT_EXAMPLES)]
+    Plot(PlotArgs),
+    /// Write one HTML page that shows a store: chart, tables, failures, machines, digests
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Write a store's records for other programs: Parquet, CSV, JSON Lines, Markdown
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
+    /// Say which code reaches a recall with the fewest bits, what it costs and how sure that is
+    #[command(after_help = RECOMMEND_EXAMPLES)]
+    Recommend(RecommendArgs),
     /// Look after prepared data
     Data(DataArgs),
 }
@@ -56,6 +72,8 @@ const RUN_EXAMPLES: &str = "Examples:
   vq-host run sweeps.toml
   vq-host run sweeps.toml --only METHOD --jobs 2
   vq-host run sweeps.toml --rerun failed
+  vq-host run --data FILE.fbin
+  vq-host run --data FILE.fbin --metric cosine --recall 0.9 --rows 30e6
   vq-host run --data FILE.fbin --method METHOD --param NAME=8,16,32";
 
 const PLAN_EXAMPLES: &str = "Examples:
@@ -96,6 +114,56 @@ const RESULTS_EXAMPLES: &str = "Examples:
   vq-host results results/first-look.db --outcome failed --verbose
   vq-host results results/first-look.db --format csv > results.csv";
 
+const COMPARE_EXAMPLES: &str = "Examples:
+  vq-host compare results/old.db results/new.db
+  vq-host compare results/old.db results/new.db --tolerance 2% --timings
+  vq-host compare results/all.db#20251122 results/all.db#20251124
+
+Cells are matched by data, method, configuration and evaluation, and paired
+over the seeds and queries that both have. STORE#RUN takes one run of a store:
+the beginning of its id, which tells its time. A store keeps the last record
+of a cell.
+
+Exit codes:
+  0              nothing got worse
+  1              could not compare
+  2              wrong usage
+  3              something got worse, or a record is damaged
+  129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM";
+
+const PLOT_EXAMPLES: &str = "Examples:
+  vq-host plot results/first-look.db
+  vq-host plot results/first-look.db --y mse,recall@100 -o pictures
+  vq-host plot results/first-look.db --x ratio --y recall@10 --format svg
+  vq-host plot results/first-look.db --terminal
+
+Without --y: recall, relative error, bias and speeds against the rate, and
+what is missed after re-ranking. A line joins what no other configuration of
+its method is as good as; each mark of an SVG tells its key.";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  vq-host report results/first-look.db -o first-look.html
+  vq-host report results/first-look.db --dataset NAME -o name.html
+
+The page is one file that fetches nothing: send it, or open it from the disk.
+Its address holds what is shown, so a link to a page on a server shows it too.";
+
+const EXPORT_EXAMPLES: &str = "Examples:
+  vq-host export results/first-look.db --format parquet -o results.parquet
+  vq-host export results/first-look.db --format jsonl | jq .key
+  vq-host export results/first-look.db --format csv-ann > ann-benchmarks.csv
+  vq-host export results/first-look.db --format markdown --method METHOD
+
+Each row has the key of its record.";
+
+const RECOMMEND_EXAMPLES: &str = "Examples:
+  vq-host recommend results/first-look.db
+  vq-host recommend results/first-look.db --recall 0.9 --rerank 4
+  vq-host recommend results/first-look.db --max-bits 4 --min-encode 1e6 --rows 100e6
+
+A recall counts where its one-sided 95 % lower limit over queries and seeds
+reaches what is asked. What is unproven is never recommended.";
+
 const CACHE_EXAMPLES: &str = "Examples:
   vq-host data cache
   vq-host data cache --clear --older-than 30d
@@ -124,8 +192,9 @@ pub(crate) struct Selection {
     /// The sweep file
     #[arg(value_name = "SWEEP", required_unless_present = "data")]
     pub(crate) sweep: Option<PathBuf>,
-    /// Measure one method on this file instead of a sweep; repeatable
-    #[arg(long, value_name = "FILE", conflicts_with = "sweep", requires = "method")]
+    /// Measure on this file instead of a sweep: every method found, or one with --method, and
+    /// then repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "sweep")]
     pub(crate) data: Vec<PathBuf>,
     /// Queries for --data; without it 500 rows are held out, or a tenth of a small file
     #[arg(long, value_name = "FILE", requires = "data")]
@@ -161,6 +230,13 @@ pub(crate) struct Selection {
     pub(crate) places: Places,
 }
 
+impl Selection {
+    /// Whether every method is to be tried on a file.
+    pub(crate) fn is_tournament(&self) -> bool {
+        !self.data.is_empty() && self.method.is_none()
+    }
+}
+
 fn parse_rerun(text: &str) -> Result<Rerun, String> {
     if text == "failed" {
         return Ok(Rerun::Failed);
@@ -194,6 +270,21 @@ pub(crate) struct RunArgs {
     /// The same as `vq-host plan`
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// For --data: true rates to try every method at
+    #[arg(long, value_name = "BITS", value_delimiter = ',', default_value = "1,2,4,8", value_parser = positive)]
+    pub(crate) bits: Vec<f64>,
+    /// For --data: time for everything, such as 10min; the default is for 2 cores
+    #[arg(long, value_name = "TIME", default_value = "2min", value_parser = humantime::parse_duration)]
+    pub(crate) budget: std::time::Duration,
+    /// For --data: the recall@10 that a code is asked for
+    #[arg(long, value_name = "RECALL", default_value = "0.95", value_parser = share)]
+    pub(crate) recall: f64,
+    /// For --data: rows that will be stored, such as 100e6; default: those of the file
+    #[arg(long, value_name = "ROWS", value_parser = positive)]
+    pub(crate) rows: Option<f64>,
+    /// For --data: write a sweep of the best few here, to go on with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_sweep: Option<PathBuf>,
     /// table, json or csv
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
@@ -305,8 +396,9 @@ impl Language {
     }
 }
 
+/// Which records of which store.
 #[derive(Debug, Args)]
-pub(crate) struct ResultsArgs {
+pub(crate) struct Stored {
     /// The SQLite file; default: the store of ./sweeps.toml
     #[arg(value_name = "STORE")]
     pub(crate) store: Option<PathBuf>,
@@ -319,6 +411,103 @@ pub(crate) struct ResultsArgs {
     /// Only this outcome: ok, failed, crashed, …; repeatable
     #[arg(long, value_name = "OUTCOME")]
     pub(crate) outcome: Vec<Outcome>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The store to compare with, or one run of it: STORE#RUN
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: String,
+    /// The store that is compared, or one run of it
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: String,
+    /// Differences up to this share of the value do not count, such as 1% or 0.01
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = share)]
+    pub(crate) tolerance: f64,
+    /// Also compare speeds and the time to fit; all records have to be of one machine
+    #[arg(long)]
+    pub(crate) timings: bool,
+    /// The metrics to compare; default: every recall@k, relative_error and bits_per_dim
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) metrics: Vec<String>,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// `1%` or `0.01`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
+    let share = share.filter(|share| (0.0..1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to below 1, such as 1% or 0.01".into())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The metric across; `bits_per_dim with model` counts the model in
+    #[arg(long, value_name = "METRIC", default_value = "bits_per_dim")]
+    pub(crate) x: String,
+    /// The metrics up, separated by commas, a picture for each
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) y: Vec<String>,
+    /// Re-ranking is shown of each method's best up to so many bits per dimension
+    #[arg(long, value_name = "BITS", default_value_t = 2.0)]
+    pub(crate) rate: f64,
+    /// No logarithmic scales
+    #[arg(long)]
+    pub(crate) linear: bool,
+    /// The folder for the pictures
+    #[arg(long, short, value_name = "DIR", default_value = "plots")]
+    pub(crate) output: PathBuf,
+    /// svg, png or both
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', default_value = "svg,png")]
+    pub(crate) format: Vec<PictureFormat>,
+    /// Draw in the terminal, a letter for each method, and write no files
+    #[arg(long)]
+    pub(crate) terminal: bool,
+}
+
+/// How a picture is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PictureFormat {
+    Svg,
+    Png,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The file to write, whole or not at all
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The metrics that get a column, separated by commas; of parquet, csv and markdown
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// parquet, csv, csv-ann (ann-benchmarks' columns), jsonl or markdown
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// Write to this file, whole or not at all; default: stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResultsArgs {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
     /// The metrics that get a column, separated by commas
     #[arg(long, value_name = "METRICS", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
@@ -328,12 +517,54 @@ pub(crate) struct ResultsArgs {
     /// Also the cause, log, sandbox, plugin and circumstances of each, under its row
     #[arg(long, short)]
     pub(crate) verbose: bool,
-    /// Only the best of each data set and rate
+    /// Only the best trade-offs of size and quality, as at the end of a run
     #[arg(long)]
     pub(crate) best: bool,
     /// table, json or csv
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecommendArgs {
+    /// The SQLite file; default: the store of ./sweeps.toml
+    #[arg(value_name = "STORE")]
+    pub(crate) store: Option<PathBuf>,
+    /// Only this data set, with all its sizes; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dataset: Vec<String>,
+    /// The least recall, above 0 and at most 1
+    #[arg(long, value_name = "RECALL", default_value = "0.95", value_parser = wanted_recall)]
+    pub(crate) recall: f64,
+    /// The k of recall@k
+    #[arg(long, value_name = "K", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: u32,
+    /// Rank the best R times k again by the original vectors
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rerank: Option<u32>,
+    /// The most bits per dimension, with the model's
+    #[arg(long, value_name = "BITS", value_parser = positive)]
+    pub(crate) max_bits: Option<f64>,
+    /// The fewest vectors to encode per second, such as 1e6
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub(crate) min_encode: Option<f64>,
+    /// Rows that will be stored, such as 100e6; default: as many as were measured
+    #[arg(long, value_name = "ROWS", value_parser = positive)]
+    pub(crate) rows: Option<f64>,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && f64::is_finite(number) => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+fn wanted_recall(text: &str) -> Result<f64, String> {
+    positive(text).ok().filter(|share| *share <= 1.0).ok_or("expected above 0 and at most 1".into())
 }
 
 #[derive(Debug, Args)]
@@ -369,6 +600,14 @@ pub(crate) struct CacheArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_share_is_written_in_two_ways() {
+        assert_eq!((share("1%"), share("0.01"), share("0")), (Ok(0.01), Ok(0.01), Ok(0.0)));
+        for bad in ["", "%", "100%", "-1%", "x", "NaN"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn what_follows_the_options_fits_a_terminal_of_80_columns() {

@@ -3,6 +3,7 @@
 //! [`worker`] holds what runs in child processes and what starts them; `measure` is the referee of
 //! a cell, one of these processes, which has the data and no plugin code.
 
+pub mod cost;
 pub mod data;
 mod measure;
 pub mod metric;
@@ -16,5 +17,6 @@ pub mod session;
 pub mod store;
 pub mod suggest;
 pub mod sweep;
+pub mod tournament;
 pub mod trial;
 pub mod worker;

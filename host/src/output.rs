@@ -7,12 +7,13 @@
 
 use crate::data::{Facts, PreparedRows};
 use crate::plan::{Cell, Skip};
-use crate::plugin::{Catalog, Library, Refusal, config_json, value_json};
+use crate::plugin::{Catalog, Library, Refusal, value_json};
 use crate::record::DatasetInfo;
 use crate::report::moves;
+use crate::report::recommend::{Answer, Growth, Pick, Point, Prediction, Question, Recommendation};
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use vq_plugin_api::handle::Descriptor;
@@ -28,10 +29,19 @@ pub fn write(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Resu
     writeln!(out)
 }
 
-/// Pretty JSON without characters that draw on a terminal.
-struct Plain(PrettyFormatter<'static>);
+/// As [`write`], on one line.
+///
+/// # Errors
+/// Whatever `out` says.
+pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut dyn Write) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, Plain(CompactFormatter)))?;
+    writeln!(out)
+}
 
-impl Formatter for Plain {
+/// JSON without characters that draw on a terminal.
+struct Plain<F>(F);
+
+impl<F: Formatter> Formatter for Plain<F> {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,
@@ -169,20 +179,28 @@ fn param(param: &Param) -> Value {
 }
 
 /// A cell of a plan, on the data it will be measured with; `state` is what is to be done about it.
-/// `facts` are known where an earlier run sought neighbours: a plan does not.
-pub fn cell(cell: &Cell, data: &PreparedRows, facts: Option<Facts>, state: &str) -> Value {
+/// `facts` are known where an earlier run sought neighbours: a plan does not. `expected_s` is what
+/// it will take, where that is known.
+pub fn cell(
+    cell: &Cell,
+    data: &PreparedRows,
+    facts: Option<Facts>,
+    state: &str,
+    expected_s: Option<f64>,
+) -> Value {
     let dataset = DatasetInfo { name: cell.dataset_name.clone(), facts, ..data.info() };
     json!({
         "key": cell.key,
         "dataset": dataset,
         "metric": data.metric().name(),
         "method": cell.method,
-        "params": config_json(&cell.config),
+        "params": cell.params(),
         "label": cell.label,
         "seed": cell.seed,
         "code_bytes": cell.code_bytes,
         "bits_per_dim": cell.bits_per_dim,
         "state": state,
+        "expected_s": expected_s,
     })
 }
 
@@ -194,6 +212,77 @@ pub fn skip(skip: &Skip) -> Value {
         "method": { "id": method },
         "label": what,
         "reason": reason,
+    })
+}
+
+/// Which code is recommended.
+pub fn recommendation(of: &Recommendation) -> Value {
+    let Question { recall, k, rerank, max_bits, min_encode, rows } = &of.question;
+    json!({
+        "question": {
+            "recall": recall,
+            "k": k,
+            "rerank": rerank,
+            "max_bits": max_bits,
+            "min_encode": min_encode,
+            "rows": rows,
+        },
+        "answers": of.datasets.iter().chain(&of.across).map(answer).collect::<Vec<_>>(),
+    })
+}
+
+fn answer(answer: &Answer) -> Value {
+    let picks = answer.picks();
+    json!({
+        "dataset": answer.dataset,
+        "metric": answer.metric,
+        "configurations": answer.configurations,
+        "not_proven_or_weighed": answer.not_proven_or_weighed,
+        "without_the_metric": answer.without_the_metric,
+        "picks": picks.into_iter().map(|(role, pick)| self::pick(role, pick)).collect::<Vec<_>>(),
+    })
+}
+
+fn pick(role: &str, pick: &Pick) -> Value {
+    let growth = pick.growth.as_ref().map(|Growth { points, slope, predicted }| {
+        let points: Vec<Value> = points
+            .iter()
+            .map(|Point { rows, recall, standard_error, keys }| {
+                json!({
+                    "rows": rows,
+                    "recall": recall,
+                    "standard_error": standard_error,
+                    "keys": keys,
+                })
+            })
+            .collect();
+        let predicted = predicted.map(|Prediction { rows, recall, at_least, at_most }| {
+            json!({ "rows": rows, "recall": recall, "at_least": at_least, "at_most": at_most })
+        });
+        json!({ "points": points, "slope": slope, "predicted": predicted })
+    });
+    json!({
+        "role": role,
+        "dataset": { "name": pick.dataset },
+        "method": { "id": pick.method, "plugin_digest": pick.plugin_digest },
+        "params": pick.params,
+        "label": pick.label,
+        "seeds": pick.seeds,
+        "keys": pick.keys,
+        "bits_per_dim": pick.bits_per_dim,
+        "rate": pick.rate,
+        "recall": pick.recall,
+        "standard_error": pick.standard_error,
+        "at_least": pick.at_least,
+        "code_bytes": pick.code_bytes,
+        "model_bytes": pick.model_bytes,
+        "rows": pick.rows,
+        "total_bytes": pick.total_bytes,
+        "original_bytes": pick.original_bytes,
+        "compress_vectors_per_s": pick.compress_vectors_per_s,
+        "fit_s": pick.fit_s,
+        "learned_from_base": pick.marks.learned_from_base,
+        "growth": growth,
     })
 }
 

@@ -1,12 +1,14 @@
 //! Cells → records: keeps a few cells under way and turns each end into a record.
 
+mod stages;
+
 use crate::data::Prepared;
 use crate::plan::Cell;
+use crate::plugin::Digests;
 use crate::plugin::needs::Needs;
-use crate::plugin::{Digests, config_json};
-use crate::record::{MethodInfo, MetricValue, Outcome, Proof, Record, TimingInfo, timestamp};
+use crate::record::{MetricValue, Outcome, Proof, Record, TimingInfo, timestamp};
 use crate::worker::fault::HostFault;
-use crate::worker::protocol::{Answer, Engine, Evaluation};
+use crate::worker::protocol::{Answer, Evaluation};
 use crate::worker::supervise::{self, CellJob, Ended, Limits};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::SystemTime;
-use vq_plugin_api::Space;
 
 /// Events on their way to the thread that takes them.
 const WAITING: usize = 256;
@@ -24,8 +25,6 @@ const WAITING: usize = 256;
 pub struct Schedule<'a> {
     /// Cells to run, in order.
     pub cells: Vec<Scheduled<'a>>,
-    /// What is measured.
-    pub evaluation: Evaluation,
     /// Per cell.
     pub limits: Limits,
     /// Cells at once.
@@ -37,12 +36,14 @@ pub struct Schedule<'a> {
 }
 
 /// A cell that is to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Scheduled<'a> {
     /// The cell.
     pub cell: &'a Cell,
     /// Its data, with neighbours.
     pub data: &'a Prepared,
+    /// What is measured.
+    pub evaluation: Evaluation,
 }
 
 /// What happens while a schedule runs. `slot` tells simultaneous cells apart, 0..jobs.
@@ -170,11 +171,11 @@ fn run_with<E: std::error::Error + 'static>(
                 while !cancel.load(Ordering::Relaxed) && !shared.stop.load(Ordering::Relaxed) {
                     let cell = shared.next.fetch_add(1, Ordering::Relaxed);
                     let Some(of) = schedule.cells.get(cell) else { break };
-                    if shared.leaves(&of.cell.method.plugin_path) {
+                    if of.cell.methods().any(|method| shared.leaves(&method.plugin_path)) {
                         continue;
                     }
                     let _ = events.send(RunEvent::Started { slot, cell });
-                    let ran = run_cell(schedule, *of, measure, cancel, &mut |stage, fraction| {
+                    let ran = run_cell(schedule, of, measure, cancel, &mut |stage, fraction| {
                         let stage = stage.into();
                         // Left out where many wait: this thread also watches the cell's limits.
                         let _ = events.try_send(RunEvent::Progress { slot, stage, fraction });
@@ -183,7 +184,7 @@ fn run_with<E: std::error::Error + 'static>(
                         Ok(Ran::Recorded(record)) => {
                             let _ = events.send(RunEvent::Finished { slot, record });
                         }
-                        Ok(Ran::Replaced { how }) => shared.leave(&of.cell.method.plugin_path, how),
+                        Ok(Ran::Replaced { library, how }) => shared.leave(&library, how),
                         Err(fault) => shared.fail(fault),
                     }
                 }
@@ -223,6 +224,8 @@ enum Ran {
     Recorded(Box<Record>),
     /// Not at all: its library is not the one that was planned with.
     Replaced {
+        /// Its file.
+        library: String,
         how: String,
     },
 }
@@ -240,37 +243,21 @@ impl Drop for StopOnPanic<'_> {
 
 fn run_cell(
     schedule: &Schedule<'_>,
-    Scheduled { cell, data }: Scheduled<'_>,
+    of: &Scheduled<'_>,
     measure: &Measure<'_>,
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Result<Ran, HostFault> {
+    let Scheduled { cell, data, evaluation } = of;
     let started_at = timestamp(SystemTime::now());
     let load_average = load_average();
-    let limits = &schedule.limits;
-    let space = Space { dim: data.dim, metric: data.metric.into() };
-    let job = CellJob {
-        engine: Engine {
-            method: cell.method.id.clone(),
-            config: cell.config.clone(),
-            space,
-            seed: cell.seed,
-            threads: limits.threads,
-        },
-        data,
-        evaluation: &schedule.evaluation,
-        block_rows: schedule.block_rows,
-    };
-    let library = Path::new(&cell.method.plugin_path);
-    let MethodInfo { plugin_digest, needs_digest, .. } = &cell.method;
-    let digests = Digests { file: plugin_digest.clone(), needs: needs_digest.clone() };
-    let ended = measure(library, &digests, &job, limits, cancel, on_progress);
+    let ended = stages::measure(schedule, of, measure, cancel, on_progress);
     if let Err(HostFault::Data { .. }) = ended {
         // What cannot be read may be a source that was cut, and is then told as that.
         data.unchanged()?;
         data.discard_damaged()?;
     }
-    let ended = ended?;
+    let (ended, library) = ended?;
     let Ended { answer, log, changed, sandbox, peaks, wall_s, .. } = ended;
     let peaks = [
         ("peak_rss_bytes", peaks.encoder.max(peaks.decoder)),
@@ -292,14 +279,19 @@ fn run_cell(
             (Outcome::Ok, None, of.metrics, Some(of.block_rows as u64))
         }
         Answer::Failed { outcome, error } => (outcome, Some(error), peaks.take(1).collect(), None),
-        Answer::Replaced { how } => return Ok(Ran::Replaced { how }),
+        Answer::Replaced { how } => {
+            return Ok(Ran::Replaced { library: library.plugin_path.clone(), how });
+        }
         _ => (Outcome::Crashed, Some("the worker answered another question".into()), vec![], None),
     };
     notices.extend(changed);
     // The system reads code from its file as it is called: what was overwritten in place ran in
     // part, and if that crashed, it was not the method that was planned.
-    if let Err(how) = digests.hold(library, &Needs::of(library)) {
-        return Ok(Ran::Replaced { how });
+    for method in cell.methods() {
+        let library = Path::new(&method.plugin_path);
+        if let Err(how) = stages::digests(method).hold(library, &Needs::of(library)) {
+            return Ok(Ran::Replaced { library: method.plugin_path.clone(), how });
+        }
     }
     // Rows that were overwritten meanwhile were measured in part, and a method that choked on them
     // did no wrong.
@@ -310,10 +302,10 @@ fn run_cell(
         dataset: data.info(),
         metric: data.metric.name().to_owned(),
         method: cell.method.clone(),
-        params: config_json(&cell.config),
+        params: cell.params(),
         label: cell.label.clone(),
         seed: cell.seed,
-        evaluation: serde_json::to_value(&schedule.evaluation).unwrap_or_default(),
+        evaluation: serde_json::to_value(evaluation).unwrap_or_default(),
         outcome,
         error,
         log,

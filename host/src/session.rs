@@ -16,20 +16,23 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ndarray::Array2;
 use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
 
 use crate::data::{self, Blame, DataError, Facts, Headers, PrepareError, Prepared, PreparedRows};
+use crate::metric::Family;
 use crate::metric::retrieval::RANK_DEPTH;
 use crate::plan::{self, Cell, DataShape, Grids, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
-use crate::record::{Filter, Outcome, Record, RunInfo};
+use crate::record::{Done, Filter, Outcome, Record, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
 use crate::store::{ReadError, Store, WriteError};
 use crate::sweep::{self, Dataset, Sweep};
 use crate::worker::ask::ExpandError;
 use crate::worker::fault::HostFault;
+use crate::worker::protocol::Evaluation;
 use crate::worker::supervise::Limits;
 
 /// Which cells.
@@ -116,11 +119,11 @@ pub struct Session {
     sweep: Sweep,
     catalog: Catalog,
     cache: PathBuf,
-    done: HashMap<String, Outcome>,
+    done: HashMap<String, Done>,
 }
 
 impl Session {
-    /// `done` are the outcomes that the store has, by key; `cache` is where prepared data is kept.
+    /// `done` is what the store has, by key; `cache` is where prepared data is kept.
     ///
     /// # Errors
     /// What [`plan::choose`] refuses.
@@ -128,7 +131,7 @@ impl Session {
         sweep: Sweep,
         catalog: Catalog,
         cache: PathBuf,
-        done: HashMap<String, Outcome>,
+        done: HashMap<String, Done>,
     ) -> Result<Self, PlanError> {
         plan::choose(&sweep, &catalog)?;
         Ok(Self { sweep, catalog, cache, done })
@@ -175,11 +178,12 @@ impl Session {
     fn grids(&self, headers: &[Headers], on: &Callbacks<'_>) -> Result<Grids, SessionError> {
         let Self { sweep, catalog, .. } = self;
         let shapes: Vec<DataShape> = headers.iter().map(DataShape::from).collect();
-        let chosen = plan::choose(sweep, catalog)?;
-        let asked = plan::requests(&chosen, &shapes);
+        let choice = plan::choose(sweep, catalog)?;
+        let asked = plan::requests(&choice, &shapes);
         let mut answers = Vec::with_capacity(asked.len());
         for ask_for in &asked {
-            let found = chosen[ask_for.method].found();
+            let of = ask_for.of(&choice);
+            let found = of.found();
             let answer = (on.expand)(found, ask_for.requests.clone());
             if on.cancel.load(Ordering::Relaxed) {
                 return Err(SessionError::Interrupted);
@@ -190,11 +194,16 @@ impl Session {
                 Err(error @ ExpandError::Replaced { .. }) => {
                     return Err(SessionError::Replaced(error));
                 }
+                // What one of all cannot do is no reason to measure nothing of the others.
+                Err(ExpandError::Method(error)) if of.is_one_of_all() => {
+                    let reason = format!("its grid generator failed: {error}");
+                    vec![vec![Proposal::Skip { config: BTreeMap::new(), reason }]]
+                }
                 Err(ExpandError::Method(error)) => {
                     let (id, library) = (&found.method.id, found.library.path.display());
                     return Err(PlanError::at(
                         &sweep.source,
-                        sweep.methods[ask_for.method].id.span(),
+                        of.span(),
                         format!("the grid generator of {id} failed: {error}"),
                         "its plugin cannot be used",
                         Some(format!("report it to the author of {library}")),
@@ -203,7 +212,7 @@ impl Session {
                 }
             });
         }
-        Ok(plan::assemble(sweep, &shapes, &chosen, &asked, answers)?)
+        Ok(plan::assemble(sweep, &shapes, &choice, &asked, answers)?)
     }
 
     fn selects_some(&self, grids: &Grids, only: &[String]) -> Result<(), SessionError> {
@@ -232,7 +241,12 @@ impl Session {
             let rows = headers
                 .rows(cache, &telling(name, on))
                 .map_err(|error| refused(sweep, dataset, error))?;
-            rows.notices.iter().chain(&rows.notes).for_each(|text| (on.note)(name, text));
+            rows.notices.iter().for_each(|text| (on.note)(name, text));
+            // Of several sizes the first says what they share.
+            let first = sweep.datasets.iter().find(|of| of.written_name == dataset.written_name);
+            if first.is_some_and(|first| first.spec.name == *name) {
+                rows.notes.iter().for_each(|text| (on.note)(name, text));
+            }
             let n = rows.base.rows;
             let above: Vec<String> =
                 sweep.evaluate.k.iter().filter(|k| **k > n).map(usize::to_string).collect();
@@ -242,10 +256,58 @@ impl Session {
                 let text = format!("its base has {rows}: metrics of k = {above} are not recorded");
                 (on.note)(name, &text);
             }
+            if !dataset.metric_written && are_of_unit_length(&rows) {
+                let write = match sweep.source.name() {
+                    sweep::COMMAND_LINE => "--metric cosine",
+                    _ => "metric = \"cosine\"",
+                };
+                let text = format!(
+                    "its rows have unit length and are compared by l2, the default: embeddings are mostly \
+                     meant to be compared by {write}"
+                );
+                (on.note)(name, &text);
+            }
             all.push(rows);
+        }
+        for (at, dataset) in sweep.datasets.iter().enumerate() {
+            let Some((other, name)) = sweep.truth_of(at).zip(dataset.truth_of.as_ref()) else {
+                continue;
+            };
+            let [here, there] = [at, other].map(|at| (all[at].base.rows, all[at].queries.rows));
+            if here != there {
+                let (of, by) = (&dataset.spec.name, name.get_ref());
+                return Err(PlanError::at(
+                    &sweep.source,
+                    name.span(),
+                    format!("`{of}` and `{by}` do not have the same rows"),
+                    "named here",
+                    Some(format!(
+                        "`{of}` has {} base rows and {} queries, `{by}` {} and {}: both need the same \
+                         rows in the same order, with as many held out and kept apart",
+                        here.0, here.1, there.0, there.1
+                    )),
+                )
+                .into());
+            }
         }
         Ok(all)
     }
+}
+
+/// Whether all of some rows of a file have unit length, as far as f16 would keep it.
+fn are_of_unit_length(rows: &PreparedRows) -> bool {
+    const LOOKED_AT: usize = 256;
+    const TOLERANCE: f64 = 2e-3;
+    let n = rows.base.rows;
+    let Ok(base) = rows.base.open() else { return false };
+    let mut row = Array2::zeros((1, base.dim()));
+    n > 0
+        && rows.is_from_file()
+        && (0..LOOKED_AT.min(n)).all(|i| {
+            let read = base.read(i * n / LOOKED_AT.min(n), row.view_mut());
+            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            read.is_ok() && (norm - 1.0).abs() < TOLERANCE
+        })
 }
 
 /// Exact neighbours that are needed for each query.
@@ -324,7 +386,7 @@ pub struct Planned {
     /// Positions of the selected cells.
     selected: Vec<usize>,
     /// What is recorded already, of all cells.
-    done: HashMap<String, Outcome>,
+    done: HashMap<String, Done>,
     selection: Selection,
 }
 
@@ -391,12 +453,20 @@ impl StoreError {
 impl Planned {
     /// The names of data sets with the same contents: of each, the first that has them and itself.
     pub fn same_contents(&self) -> Vec<(&str, &str)> {
-        plan::same_contents(self.rows.iter().map(|rows| (rows.name(), rows.digest.as_str())))
+        // Those with other neighbours are measured for themselves.
+        let own = (0..).zip(&self.rows).filter(|(at, _)| self.sweep.truth_of(*at).is_none());
+        plan::same_contents(own.map(|(_, rows)| (rows.name(), rows.digest.as_str())))
     }
 
     /// The store that the sweep names.
     pub fn store(&self) -> &Path {
         &self.sweep.run.store
+    }
+
+    /// Selects the cells that are `wanted`, whatever was selected before.
+    pub fn select(&mut self, wanted: impl Fn(&Cell) -> bool) {
+        self.selected =
+            (0..self.plan.cells.len()).filter(|i| wanted(&self.plan.cells[*i])).collect();
     }
 
     /// The selected cells.
@@ -410,9 +480,10 @@ impl Planned {
         let state = |cell: &'_ Cell| match self.done.get(&cell.key) {
             None => State::ToRun,
             // An interrupted cell is not done.
-            Some(Outcome::Cancelled) => State::Again(Outcome::Cancelled),
-            Some(outcome) => {
+            Some(Done { outcome: Outcome::Cancelled, .. }) => State::Again(Outcome::Cancelled),
+            Some(done @ Done { outcome, .. }) => {
                 let again = self.selection.force
+                    || !done.answers(&self.sweep.evaluate.metrics)
                     || match self.selection.rerun {
                         None => false,
                         Some(Rerun::Failed) => !outcome.is_ok(),
@@ -439,13 +510,29 @@ impl Planned {
         self.cells().zip(states).filter(|(_, state)| state.runs()).map(|(cell, _)| cell).collect()
     }
 
+    /// What is measured of `cell`: also what its record has, which the new one replaces.
+    fn evaluation(&self, cell: &Cell) -> Evaluation {
+        let digests: Vec<&str> = self.rows.iter().map(|rows| rows.digest.as_str()).collect();
+        let mut evaluation = plan::evaluation(&self.sweep, cell.dataset, &digests);
+        let known = self.done.get(&cell.key).map_or(&[][..], |done| &done.metrics);
+        evaluation.metrics = Family::ALL
+            .into_iter()
+            .filter(|of| evaluation.has(*of) || known.contains(of))
+            .collect();
+        evaluation
+    }
+
     /// Finds the exact neighbours in the data sets of [`Planned::to_run`], or takes those in the
     /// cache.
     ///
     /// # Errors
     /// Data that cannot be read or kept.
     pub fn neighbours(&self, on: &Callbacks<'_>) -> Result<Ready, SessionError> {
-        let wanted: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let measured: HashSet<usize> = self.to_run().iter().map(|cell| cell.dataset).collect();
+        let judges = measured.iter().filter_map(|at| self.sweep.truth_of(*at));
+        // Its own neighbours are not needed where another's are the true ones, but what is counted
+        // while they are sought is.
+        let wanted: HashSet<usize> = measured.iter().copied().chain(judges).collect();
         let mut ready = BTreeMap::new();
         for (i, (dataset, rows)) in self.sweep.datasets.iter().zip(&self.rows).enumerate() {
             if !wanted.contains(&i) {
@@ -463,6 +550,14 @@ impl Planned {
             notices.chain(notes).for_each(|text| (on.note)(name, text));
             ready.insert(i, prepared);
         }
+        let judged: Vec<(usize, Prepared)> = ready
+            .iter()
+            .filter_map(|(at, prepared)| {
+                let other = self.sweep.truth_of(*at)?;
+                Some((*at, prepared.clone().judged_by(ready.get(&other)?)))
+            })
+            .collect();
+        ready.extend(judged);
         Ok(Ready(ready))
     }
 
@@ -533,9 +628,12 @@ impl Planned {
         let schedule = Schedule {
             cells: to_run
                 .into_iter()
-                .map(|cell| Scheduled { cell, data: &ready.0[&cell.dataset] })
+                .map(|cell| Scheduled {
+                    cell,
+                    data: &ready.0[&cell.dataset],
+                    evaluation: self.evaluation(cell),
+                })
                 .collect(),
-            evaluation: plan::evaluation(&self.sweep),
             limits: capacity.limits,
             jobs: capacity.jobs,
             run_id: run.run_id,

@@ -11,7 +11,7 @@ use crate::plugin::needs::Needs;
 use crate::worker::ask::{self, CheckError, ExpandError};
 use crate::worker::fault::HostFault;
 use crate::worker::protocol::{
-    Answer, CheckFinding, CheckedMethod, Engine, Evaluation, Measured, Step,
+    Answer, CheckFinding, CheckedMethod, Engine, Evaluation, Measured, Stage, Step,
 };
 use crate::worker::sandbox;
 use crate::worker::scratch::Scratch;
@@ -76,6 +76,7 @@ impl<'a> Trial<'a> {
                 queries: Queries::HoldOut(QUERIES),
                 train: Train::Reserved(None),
                 limit: None,
+                thin: None,
                 metric,
             };
             prepare(&spec, 100, &folder.work(), &|_| !cancel.load(Ordering::Relaxed))
@@ -145,7 +146,9 @@ impl<'a> Trial<'a> {
                 seed: SEED,
                 threads: limits.threads,
             };
-            let cell = CellJob { engine, data, evaluation: &evaluation(), block_rows: None };
+            let evaluation = &evaluation();
+            let whole = (Stage::Whole, None);
+            let cell = CellJob { engine, data, evaluation, stage: whole, block_rows: None };
             checked.checks += 1;
             let ended = measure(library, digests, &cell, limits, cancel, &mut |now, _| {
                 if stage != now {
@@ -262,6 +265,8 @@ fn evaluation() -> Evaluation {
         pairs: 200,
         rerank: vec![1],
         repeats: 1,
+        metrics: crate::metric::Family::usual(),
+        truth: None,
     }
 }
 

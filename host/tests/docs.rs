@@ -152,6 +152,8 @@ fn the_commands_in_the_guide_work_in_the_examples() {
         let mut shell = Command::new("sh");
         shell.current_dir(copy.path().join("examples").join(example)).args(["-exc", block]);
         shell.env("PATH", &path).env("VQ_CACHE_DIR", copy.path().join("cache"));
+        // The crates of the copy are compiled anew each time: not for speed here.
+        shell.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         let output = shell.env_remove("CARGO_TARGET_DIR").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "in examples/{example}:\n{block}\n{said}");

@@ -59,6 +59,8 @@ fn follow_the_printed_steps(args: &[&str], prepare: impl FnOnce(&Path)) {
     let mut shell = Command::new("sh");
     shell.current_dir(folder).arg("-ec").arg(steps.join("\n"));
     shell.env("VQ_CACHE_DIR", folder.join("cache")).env_remove("CARGO_TARGET_DIR");
+    // As in docs.rs, with which it shares what is compiled.
+    shell.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     let out = expect_ok(&said, &shell.output().unwrap());
     assert!(out.contains("my-method: keeps the contract ("), "{out}");
     assert!(project.join("results").join("my-method.db").exists(), "{out}");

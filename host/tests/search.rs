@@ -48,6 +48,7 @@ fn a_search_that_ranks_estimates_finds_what_they_rank() {
     assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
     let of = values(&record);
     assert!(of["search_codes_per_s"] > 0.0);
+    assert!(of["search_compared"] > 0.0);
     let searched: Vec<_> = of.iter().filter(|(name, _)| name.ends_with("/search")).collect();
     assert!(searched.len() >= 2, "{of:?}");
     for (name, value) in searched {
@@ -67,6 +68,7 @@ fn a_search_that_claims_no_ranking_is_judged_by_what_it_finds() {
     let of = values(&record);
     let (all, some) = (of["recall@10"], of["recall@10/search"]);
     assert!(some < 0.7 * all && some > 0.3 * all, "{some} of {all}");
+    assert!(!of.contains_key("search_compared"));
 }
 
 #[test]

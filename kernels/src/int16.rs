@@ -18,9 +18,11 @@
     allow(dead_code, unused_variables, reason = "rows are packed only where integers are fast")
 )]
 
+mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+use bytes::Bytes;
 use ndarray::{ArrayView2, Axis};
 
 #[cfg(doc)]
@@ -57,6 +59,8 @@ pub struct Int16Panels {
     /// Per row its bias, then its dimensions in pairs, the first in the low half.
     rows: Vec<i32>,
     dim: usize,
+    /// ‖b‖²/2 is a part of the scores.
+    l2: bool,
     /// max ‖b‖, not in units of s.
     norm: f64,
     /// 1/s; 0 where nothing may be asked.
@@ -67,6 +71,8 @@ pub struct Int16Panels {
     reach: f32,
     /// max ‖β‖.
     error: f32,
+    /// The rows once more, where they were asked for.
+    bytes: Option<Bytes>,
 }
 
 /// Vectors per [`Tile`].
@@ -165,6 +171,7 @@ impl Int16Panels {
     fn pack(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm, of_norm_sq: f64) -> bool {
         let dim = rows.ncols();
         self.inverse = 0.0;
+        self.bytes = None;
         if !available() || dim > MOST_DIM {
             return false;
         }
@@ -184,6 +191,7 @@ impl Int16Panels {
             return false;
         }
         self.inverse = inverse;
+        self.l2 = of_norm_sq > 0.0;
         let largest = 1.001 * self.norm * f64::from(inverse);
         self.largest = largest as f32;
         self.reach = REACH.min((MOST - largest * largest / 2.0) / largest) as f32;
@@ -205,6 +213,14 @@ impl Int16Panels {
         // With what f32 rounds in b/s.
         self.error = 1.005 * error_sq.sqrt() + 2.0_f32.powi(-22) * self.largest;
         true
+    }
+
+    /// Has [`offer`](Self::offer) ask the rows that were packed in integers of 8 bits first, which takes half
+    /// as long and leaves most rows out. Memory: d + 4 bytes for each row. Once more after each packing.
+    pub fn add_bytes(&mut self) {
+        if self.inverse > 0.0 {
+            self.bytes = Bytes::new(self);
+        }
     }
 
     /// A bound of the error of the estimates that [`offer`](Self::offer) makes for any vector of at most
@@ -454,6 +470,42 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn bytes_leave_out_only_what_is_below(
+            (n, rows, dim) in (1_usize..70, 1_usize..600, 1_usize..140),
+            kinds in (0_usize..3, 0_usize..3),
+            times in -6_i32..6,
+            apart in prop_oneof![Just(0.0_f32), Just(1.0), Just(50.0)],
+            l2 in any::<bool>(),
+            seed in any::<u32>(),
+        ) {
+            let rows = noise(rows, dim, seed, kinds.0) + apart;
+            let x = noise(n, dim, seed ^ 1, kinds.1) * (times as f32).exp2() + apart;
+            let norms = x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt());
+            let Some(mut int16) = packed(&rows, l2, MaxNorm::Of(norms.fold(0.0, f64::max))) else {
+                return Ok(());
+            };
+            let offer = |int16: &Int16Panels, tops: &mut [TopK]| {
+                int16.offer(x.view(), 0, tops, &mut vec![ScoreError::default(); n]);
+            };
+            let mut all = vec![TopK::new(rows.nrows()); n];
+            offer(&int16, &mut all);
+            let all: Vec<_> = all.into_iter().map(TopK::into_sorted).collect();
+            // From the best alone to all but a few.
+            for share in [0.0, 0.02, 0.3, 0.9] {
+                let place = (share * rows.nrows() as f64) as usize;
+                let floors: Vec<f32> = all.iter().map(|all| all[place].0).collect();
+                let mut some: Vec<_> =
+                    floors.iter().map(|floor| TopK::above(rows.nrows(), *floor)).collect();
+                int16.add_bytes();
+                offer(&int16, &mut some);
+                for ((all, some), floor) in all.iter().zip(some).zip(floors) {
+                    let above = all.iter().take_while(|(score, _)| *score >= floor);
+                    prop_assert_eq!(some.into_sorted(), above.copied().collect::<Vec<_>>());
+                }
+            }
+        }
+
         #[test]
         fn estimates_are_as_near_as_promised(
             n in 1_usize..140,

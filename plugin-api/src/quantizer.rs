@@ -232,11 +232,21 @@ pub trait GridSink {
     fn skip(&mut self, config: &Config, reason: &str);
 }
 
-/// True if `code_bytes` is the rate's byte count, rounded to a whole byte either way: 12 and 13
-/// bytes both answer 1 bit per dimension at d = 100.
+/// The part of a rate's budget that codes have to fill to be an answer to it.
+pub const FILLED: f64 = 0.95;
+
+/// Bytes per vector that `bits_per_dim` bits per dimension allow: ⌊rate·d/8⌋.
+#[must_use]
+pub fn budget(dim: usize, bits_per_dim: f64) -> usize {
+    // A rate such as 0.1 times 80 must not end below a whole number.
+    (bits_per_dim * dim as f64 / 8.0 + 1e-9).floor() as usize
+}
+
+/// True if codes of `code_bytes` answer a rate: not above its [`budget`], and filling 95 % of it. 12 bytes answer
+/// 1 bit per dimension at d = 100, 11 and 13 do not.
 pub fn meets_rate(code_bytes: usize, dim: usize, bits_per_dim: f64) -> bool {
-    let bytes = bits_per_dim * dim as f64 / 8.0;
-    (code_bytes as f64 - bytes).abs() < 1.0
+    let bytes = budget(dim, bits_per_dim);
+    code_bytes <= bytes && code_bytes as f64 >= FILLED * bytes as f64
 }
 
 /// The configurations that a schema and a request span: the user's axes; for the other

@@ -1,7 +1,7 @@
 //! Centre and rotation.
 
 use crate::scan::Tables;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, aview1};
 use rayon::prelude::*;
 use vq_kernels::Centre;
 use vq_kernels::distance::{dot, norm_sq};
@@ -134,13 +134,8 @@ impl Frame {
     pub fn restore(&self, y: ArrayView2<'_, f32>, scales: &[f32], mut x: ArrayViewMut2<'_, f32>) {
         assert_eq!(scales.len(), x.nrows(), "one scale per row");
         self.turned.invert(y, x.view_mut());
-        let unscale = 1.0 / f64::from(self.centre.scale);
-        let end = f64::from(f32::MAX);
         for (mut x, scale) in x.outer_iter_mut().zip(scales) {
-            for (x, shift) in x.iter_mut().zip(&self.centre.shift) {
-                let value = f64::from(*shift) + f64::from(*scale) * f64::from(*x);
-                *x = (value * unscale).clamp(-end, end) as f32;
-            }
+            back(&self.centre, *scale, x.view_mut());
         }
     }
 
@@ -150,7 +145,7 @@ impl Frame {
     /// When the query has another dimension.
     #[must_use]
     pub fn query(&self, q: &[f32], metric: Metric) -> Query {
-        self.query_as(q, if metric == Metric::L2 { Form::Distance } else { Form::Product })
+        self.query_as(q, Form::of_values(metric))
     }
 
     /// As [`query`](Self::query), for unbiased estimates of ⟨z, y⟩; where rows x are of unit length, from
@@ -161,14 +156,7 @@ impl Frame {
     /// When the query has another dimension.
     #[must_use]
     pub fn estimator(&self, q: &[f32], metric: Metric) -> Query {
-        self.query_as(
-            q,
-            match metric {
-                Metric::L2 => Form::Distance,
-                Metric::Ip => Form::Product,
-                Metric::Cosine => Form::UnitProduct,
-            },
-        )
+        self.query_as(q, Form::of_estimates(metric))
     }
 
     /// As [`query`](Self::query) for inner products, of a row of which ⟨z, P·c·s⟩ is known: where
@@ -184,39 +172,11 @@ impl Frame {
     /// P·c·s, (d).
     #[must_use]
     pub fn centre(&self) -> Vec<f32> {
-        let shift = &self.centre.shift;
-        let mut turned = vec![0.0; shift.len()];
-        let from = ArrayView2::from_shape((1, shift.len()), shift).expect("one row");
-        let to = ArrayViewMut2::from_shape((1, shift.len()), &mut turned).expect("one row");
-        self.turned.apply(from, to);
-        turned
+        self.turned.turn(&self.centre.shift)
     }
 
     fn query_as(&self, q: &[f32], form: Form) -> Query {
-        let Centre { scale, shift } = &self.centre;
-        let moves = form != Form::Product;
-        let moved = q.iter().zip(shift);
-        let centred: Vec<f32> =
-            moved.map(|(q, shift)| bounded(q * scale - if moves { *shift } else { 0.0 })).collect();
-        let constant = match form {
-            // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
-            Form::Product => dot(&centred, shift),
-            // ⟨q, x⟩ = ⟨q, c⟩ + ⟨x − c, c⟩ + ⟨q − c, x − c⟩.
-            Form::CentredProduct => dot(&centred, shift) + norm_sq(shift),
-            Form::Distance | Form::UnitProduct => norm_sq(&centred),
-        };
-        let mut z = centred.clone();
-        let from = ArrayView2::from_shape((1, q.len()), &centred).expect("one row");
-        let to = ArrayViewMut2::from_shape((1, q.len()), &mut z).expect("one row");
-        self.turned.apply(from, to);
-        let unit = f64::from(*scale).powi(-2);
-        let (constant, of_norm, of_inner) = match form {
-            Form::Distance => (unit * constant, unit, -2.0 * unit),
-            Form::Product => (unit * constant, 0.0, unit),
-            Form::CentredProduct => (unit * constant, unit, unit),
-            Form::UnitProduct => ((norm_sq(q) + 1.0 - unit * constant) / 2.0, -unit / 2.0, unit),
-        };
-        Query { norm: norm_sq(&z).sqrt(), z, constant, of_norm, of_inner, unit }
+        Query::new(&self.centre, q, form, |centred| self.turned.turn(centred))
     }
 
     /// The square of 1 in the units of the frame: s².
@@ -306,6 +266,13 @@ impl Turned {
         Turned::Drawn(turn, seed, rotation)
     }
 
+    /// One row `x`, (d).
+    fn turn(&self, x: &[f32]) -> Vec<f32> {
+        let mut z = Array2::zeros((1, x.len()));
+        self.apply(aview1(x).insert_axis(Axis(0)), z.view_mut());
+        z.into_raw_vec_and_offset().0
+    }
+
     fn apply(&self, x: ArrayView2<'_, f32>, mut to: ArrayViewMut2<'_, f32>) {
         match self {
             Turned::Drawn(_, _, Some(rotation)) | Turned::Learned(rotation) => {
@@ -335,15 +302,25 @@ impl Turned {
     }
 }
 
+/// `x = c + scale·y / s`, where `x` (d) holds y.
+pub(super) fn back(centre: &Centre, scale: f32, mut x: ArrayViewMut1<'_, f32>) {
+    let unscale = 1.0 / f64::from(centre.scale);
+    let end = f64::from(f32::MAX);
+    for (x, shift) in x.iter_mut().zip(&centre.shift) {
+        let value = f64::from(*shift) + f64::from(scale) * f64::from(*x);
+        *x = (value * unscale).clamp(-end, end) as f32;
+    }
+}
+
 /// `x` within ±LIMIT.
 #[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
-fn bounded(x: f32) -> f32 {
+pub(super) fn bounded(x: f32) -> f32 {
     x.max(-LIMIT).min(LIMIT)
 }
 
 /// What an estimate is made of.
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+pub(super) enum Form {
     /// ‖q − x‖².
     Distance,
     /// ⟨q, x⟩ from ⟨q, x − c⟩.
@@ -352,6 +329,22 @@ enum Form {
     CentredProduct,
     /// ⟨q, x⟩ from ‖q − x‖², for ‖x‖ = 1.
     UnitProduct,
+}
+
+impl Form {
+    /// For the values of decoded rows.
+    pub(super) fn of_values(metric: Metric) -> Self {
+        if metric == Metric::L2 { Form::Distance } else { Form::Product }
+    }
+
+    /// For unbiased estimates.
+    pub(super) fn of_estimates(metric: Metric) -> Self {
+        match metric {
+            Metric::L2 => Form::Distance,
+            Metric::Ip => Form::Product,
+            Metric::Cosine => Form::UnitProduct,
+        }
+    }
 }
 
 /// A query in a [`Frame`]: with `⟨z, y⟩` estimated from a code, the rest of an estimate is the same for
@@ -369,6 +362,35 @@ pub struct Query {
 }
 
 impl Query {
+    /// Of `q` (d), `turn` making z of its centred coordinates.
+    pub(super) fn new(
+        Centre { scale, shift }: &Centre,
+        q: &[f32],
+        form: Form,
+        turn: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> Self {
+        let moves = form != Form::Product;
+        let moved = q.iter().zip(shift);
+        let centred: Vec<f32> =
+            moved.map(|(q, shift)| bounded(q * scale - if moves { *shift } else { 0.0 })).collect();
+        let constant = match form {
+            // ⟨q, x⟩ = ⟨q, c⟩ + ⟨q, x − c⟩.
+            Form::Product => dot(&centred, shift),
+            // ⟨q, x⟩ = ⟨q, c⟩ + ⟨x − c, c⟩ + ⟨q − c, x − c⟩.
+            Form::CentredProduct => dot(&centred, shift) + norm_sq(shift),
+            Form::Distance | Form::UnitProduct => norm_sq(&centred),
+        };
+        let z = turn(&centred);
+        let unit = f64::from(*scale).powi(-2);
+        let (constant, of_norm, of_inner) = match form {
+            Form::Distance => (unit * constant, unit, -2.0 * unit),
+            Form::Product => (unit * constant, 0.0, unit),
+            Form::CentredProduct => (unit * constant, unit, unit),
+            Form::UnitProduct => ((norm_sq(q) + 1.0 - unit * constant) / 2.0, -unit / 2.0, unit),
+        };
+        Query { norm: norm_sq(&z).sqrt(), z, constant, of_norm, of_inner, unit }
+    }
+
     /// The estimate in the units of the metric, from `inner`, the estimate of ⟨z, y⟩, and `norm_sq` = ‖y‖²
     /// where y is the row in the frame: `‖z‖² + ‖y‖² − 2⟨z, y⟩`, or `⟨q, c⟩ + ⟨z, y⟩`.
     #[must_use]

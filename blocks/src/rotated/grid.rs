@@ -1,7 +1,7 @@
 //! Rows as multiples of vectors of levels.
 
 use super::levels::Cells;
-use super::{Format, Frame, Layout, Query, Run, Sums};
+use super::{Basis, Format, Frame, Layout, Query, Run, Sums};
 use crate::contiguous;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use std::ops::Range;
@@ -121,24 +121,9 @@ impl Grid {
         for ((x, z), code) in x.outer_iter().zip(z.outer_iter()).zip(codes.outer_iter_mut()) {
             let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
             let (code, rest) = code.split_at_mut(self.layout.code_bytes());
-            values.fill(0);
+            let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
             let norm = norm_sq(z).sqrt();
-            let mut scalars = [0.0; 2];
-            if norm > 0.0 {
-                choose(z, norm, &mut values);
-                self.levels(&values, &mut y);
-                let (inner, length_sq) = (dot(z, &y), norm_sq(&y));
-                let cosine_sq = inner * inner / (norm * norm * length_sq);
-                // Not above 1 but for rounding; no number where no level differs from 0.
-                let miss = if inner > 0.0 { (1.0 - cosine_sq).max(0.0) } else { 1.0 };
-                scalars = [norm as f32, miss as f32];
-            } else {
-                self.levels(&values, &mut y);
-            }
-            if metric == Metric::Cosine && x.iter().all(|x| *x == 0.0) {
-                scalars[0] = -scalars[0];
-            }
-            self.layout.write(&values, &scalars[..if self.angle { 2 } else { 1 }], code);
+            self.encode_row((z, norm), zero, &mut choose, (&mut values, &mut y), code);
             if !rest.is_empty() {
                 // As it will be read: what lies beside makes up for the rounding of the norm.
                 let stored = self.read(code, &mut values, &mut y);
@@ -147,6 +132,85 @@ impl Grid {
                 beside(z, &y, rest);
             }
         }
+        Ok(())
+    }
+
+    /// As [`encode`](Self::encode), for a grid of the coordinates of a basis. Norms are those of whole rows, so
+    /// that ρ counts what the basis leaves out; `choose` has that of the coordinates.
+    ///
+    /// # Errors
+    /// Rows that are not contiguous.
+    pub fn encode_in(
+        &self,
+        basis: &Basis,
+        metric: Metric,
+        x: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+        mut choose: impl FnMut(&[f32], f64, &mut [u16]),
+    ) -> Result<(), Error> {
+        let (mut values, mut y) = (vec![0; self.dim], vec![0.0; self.dim]);
+        let (z, norms) = basis.apply(x);
+        let rows = x.outer_iter().zip(z.outer_iter().zip(norms));
+        for ((x, (z, norm_sq)), code) in rows.zip(codes.outer_iter_mut()) {
+            let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
+            let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
+            let row = (z, norm_sq.sqrt());
+            self.encode_row(row, zero, &mut choose, (&mut values, &mut y), code);
+        }
+        Ok(())
+    }
+
+    /// Writes the `code` of the coordinates z of a row of norm `norm`; `zero` marks it.
+    fn encode_row(
+        &self,
+        (z, norm): (&[f32], f64),
+        zero: bool,
+        choose: &mut impl FnMut(&[f32], f64, &mut [u16]),
+        (values, y): (&mut [u16], &mut [f32]),
+        code: &mut [u8],
+    ) {
+        values.fill(0);
+        let mut scalars = [0.0; 2];
+        if norm > 0.0 {
+            let inside = norm_sq(z).sqrt();
+            if inside > 0.0 {
+                choose(z, inside, values);
+            }
+            self.levels(values, y);
+            let (inner, length_sq) = (dot(z, y), norm_sq(y));
+            let cosine_sq = inner * inner / (norm * norm * length_sq);
+            // Not above 1 but for rounding; no number where no level differs from 0.
+            let miss = if inner > 0.0 { (1.0 - cosine_sq).max(0.0) } else { 1.0 };
+            scalars = [norm as f32, miss as f32];
+        } else {
+            self.levels(values, y);
+        }
+        if zero {
+            scalars[0] = -scalars[0];
+        }
+        self.layout.write(values, &scalars[..if self.angle { 2 } else { 1 }], code);
+    }
+
+    /// As [`decode`](Self::decode), for a grid of the coordinates of a basis.
+    ///
+    /// # Errors
+    /// Rows that are not contiguous.
+    pub fn decode_in(
+        &self,
+        basis: &Basis,
+        scale: Scale,
+        codes: ArrayView2<'_, u8>,
+        x: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Error> {
+        let mut values = vec![0; self.dim];
+        let mut rows = Array2::zeros((codes.nrows(), self.dim));
+        for (code, y) in codes.outer_iter().zip(rows.outer_iter_mut()) {
+            let (code, y) = (contiguous(code.to_slice())?, contiguous(y.into_slice())?);
+            let stored = self.read(code, &mut values, y);
+            let factor = self.factor(scale, stored, norm_sq(y)) as f32;
+            y.iter_mut().for_each(|y| *y = (*y * factor).clamp(-1e15, 1e15));
+        }
+        basis.restore(rows.view(), x);
         Ok(())
     }
 
@@ -259,6 +323,32 @@ impl Grid {
         codes: ArrayView2<'_, u8>,
         packed: &mut [u8],
     ) {
+        self.pack_with(frame.unit_sq(), (scale, norm_of), deviations, codes, packed);
+    }
+
+    /// As [`pack`](Self::pack), without bounds, for a grid of the coordinates of a basis.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn pack_in(
+        &self,
+        basis: &Basis,
+        scale: Scale,
+        norm_of: NormOf,
+        codes: ArrayView2<'_, u8>,
+        packed: &mut [u8],
+    ) {
+        self.pack_with(basis.unit_sq(), (scale, norm_of), None, codes, packed);
+    }
+
+    fn pack_with(
+        &self,
+        unit_sq: f64,
+        (scale, norm_of): (Scale, NormOf),
+        deviations: Option<f64>,
+        codes: ArrayView2<'_, u8>,
+        packed: &mut [u8],
+    ) {
         let n = codes.nrows();
         let bounds = deviations.is_some();
         assert_eq!(packed.len(), n * self.packed_bytes(bounds), "length of {n} packed codes");
@@ -273,7 +363,7 @@ impl Grid {
             let factor = self.factor(scale, stored, length_sq);
             let row_sq = match norm_of {
                 // ⟨q, x⟩ = (‖q‖² − ‖q − x‖²)/2 of a zero row: as if it were longer by the unit that others have.
-                NormOf::Row => norm * norm + if zero { frame.unit_sq() } else { 0.0 },
+                NormOf::Row => norm * norm + if zero { unit_sq } else { 0.0 },
                 NormOf::Multiple => factor * factor * length_sq,
             };
             columns[i] = (factor as f32).to_le_bytes();

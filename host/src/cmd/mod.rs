@@ -2,15 +2,22 @@
 
 mod advised;
 mod check;
+mod compare;
 mod data;
 mod display;
+mod export;
 pub(crate) mod interrupt;
 mod methods;
 mod new;
 mod plan;
+mod plot;
+mod recommend;
+mod report;
 mod results;
 mod run;
 pub(crate) mod say;
+mod stored;
+mod tournament;
 
 use crate::cli::{Places, Verb};
 use interrupt::CANCEL;
@@ -39,6 +46,11 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Check(args) => check::check(&args),
         Verb::New(args) => new::new(&args),
         Verb::Results(args) => results::results(&args),
+        Verb::Compare(args) => compare::compare(&args),
+        Verb::Plot(args) => plot::plot(&args),
+        Verb::Report(args) => report::report(&args),
+        Verb::Export(args) => export::export(&args),
+        Verb::Recommend(args) => recommend::recommend(&args),
         Verb::Data(args) => data::data(&args),
     }
 }

@@ -4,19 +4,25 @@ use super::display::Display;
 use super::interrupt::CANCEL;
 use super::{cache_dir, counted, find_plugins, on_screen, say, style};
 use crate::cli::{self, Selection};
+use bytesize::ByteSize;
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+use vq_host::cost::{Costs, Work};
+use vq_host::data::PreparedRows;
 use vq_host::output;
 use vq_host::plan::{Cell, Skip};
 use vq_host::plugin::Found;
+use vq_host::record::{Done, Filter, Record};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::session::{self, Callbacks, Planned, Session, SessionError, State};
 use vq_host::store::{Damage, OpenError, Store};
-use vq_host::sweep::{self, RunArguments, Sweep};
+use vq_host::sweep::{self, ALL_METHODS, RunArguments, Sweep};
+use vq_host::tournament;
 use vq_host::worker::ask;
 
 fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
@@ -28,7 +34,11 @@ fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
                 queries: selection.queries.clone(),
                 metric: selection.metric.clone(),
                 limit: selection.limit,
-                method: selection.method.clone().unwrap_or_default(),
+                method: selection.method.clone().unwrap_or_else(|| ALL_METHODS.to_owned()),
+                bits_per_dim: match selection.method {
+                    None => tournament::BITS.to_vec(),
+                    Some(_) => Vec::new(),
+                },
                 params: selection.params.clone(),
                 store: None,
             });
@@ -44,7 +54,15 @@ fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
 /// Reads what is asked for and refuses what cannot be, as far as no data is needed.
 pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
     let sweep = read_sweep(selection)?;
-    let done = match Store::open_read_only(&sweep.run.store) {
+    let done = done(&sweep)?;
+    let cache = cache_dir(selection.cache_dir.as_ref())?;
+    let catalog = find_plugins(&selection.places, &cache, false)?;
+    Ok(Session::new(sweep, catalog, cache, done)?)
+}
+
+/// The outcomes that the store of `sweep` has, by key.
+pub(super) fn done(sweep: &Sweep) -> miette::Result<HashMap<String, Done>> {
+    Ok(match Store::open_read_only(&sweep.run.store) {
         Err(OpenError::Missing { .. }) => HashMap::new(),
         opened => {
             let finished = opened.into_diagnostic()?.finished().into_diagnostic()?;
@@ -54,10 +72,7 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
             }
             finished.outcomes
         }
-    };
-    let cache = cache_dir(selection.cache_dir.as_ref())?;
-    let catalog = find_plugins(&selection.places, &cache, false)?;
-    Ok(Session::new(sweep, catalog, cache, done)?)
+    })
 }
 
 /// Which of its cells.
@@ -79,7 +94,7 @@ pub(super) fn with_callbacks<T>(
             ask::expand(&library.path, library.digests(), &method.id, requests, sandbox, &CANCEL)
         },
         progress: &|name, progress| display.preparing(name, progress),
-        note: &|name, text| say::note(&format!("{}: {text}", say::beginning(name))),
+        note: &|name, text| say::note_once(&format!("{}: {text}", say::beginning(name))),
         cancel: &CANCEL,
     })?)
 }
@@ -107,23 +122,91 @@ pub(super) fn plan(args: &cli::PlanArgs) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the store of the plan has, if there is one.
+fn recorded(planned: &Planned) -> miette::Result<Vec<Record>> {
+    match Store::open_read_only(planned.store()) {
+        Err(OpenError::Missing { .. }) => Ok(Vec::new()),
+        opened => {
+            let reader = opened.into_diagnostic()?;
+            Ok(reader.contents(&Filter::default()).into_diagnostic()?.records)
+        }
+    }
+}
+
+fn work(rows: &PreparedRows) -> Work {
+    Work { rows: rows.base.rows, queries: rows.queries.rows, train: rows.train.rows }
+}
+
+/// The time, disk and memory that cells to run will take, and the limits that they would hit.
+fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> Vec<String> {
+    let to_run = || planned.cells().zip(states).filter(|(_, state)| state.runs());
+    let mut lines = Vec::new();
+    let (known, cells) = (expected.iter().flatten().count(), to_run().count());
+    if known > 0 {
+        let seconds = expected.iter().flatten().sum::<f64>().ceil();
+        let time = humantime::format_duration(Duration::from_secs_f64(seconds));
+        let rest = match cells - known {
+            0 => String::new(),
+            n => format!("; nothing is known of the other {n}, whose methods have no record here"),
+        };
+        let jobs = planned.sweep.run.jobs;
+        let beside = if jobs > 1 { format!(" divided among {jobs} jobs") } else { String::new() };
+        lines.push(format!(
+            "{} take about {time}{beside}, by records here{rest}",
+            counted(known, "cell")
+        ));
+    }
+    let rows_of = |cell: &Cell| &planned.rows[cell.dataset];
+    let codes = to_run()
+        .filter_map(|(cell, _)| Some(cell.code_bytes? as u64 * rows_of(cell).base.rows as u64))
+        .max();
+    let training = to_run().map(|(cell, _)| {
+        let rows = rows_of(cell);
+        4 * rows.train.rows as u64 * rows.train.dim as u64
+    });
+    let training = training.max();
+    if let (Some(codes), Some(training)) = (codes, training) {
+        lines.push(format!(
+            "a cell keeps up to {} of codes in the cache folder and {} of training rows in memory",
+            ByteSize(codes),
+            ByteSize(training)
+        ));
+        let memory = planned.sweep.run.memory;
+        if training > memory {
+            lines.push(format!("that is more than the {} that a cell may take", ByteSize(memory)));
+        }
+    }
+    lines
+}
+
 /// Prints cells, skips and what is done.
 pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
     // Buffered: stdout by itself writes each line alone, and JSON has many.
     let mut out = std::io::BufWriter::new(say::out());
     let states = planned.states();
     let to_run = states.iter().filter(|state| state.runs()).count();
+    let costs = Costs::of(&recorded(planned)?);
+    let expected: Vec<Option<f64>> = planned
+        .cells()
+        .zip(&states)
+        .map(|(cell, state)| {
+            let known = state.runs() && costs.knows(&cell.method.id);
+            known.then(|| costs.expected(&cell.method.id, &work(&planned.rows[cell.dataset])))
+        })
+        .collect();
     match format {
         Format::Json => {
             let cells: Vec<serde_json::Value> = planned
                 .cells()
                 .zip(&states)
-                .map(|(cell, state)| {
+                .zip(&expected)
+                .map(|((cell, state), expected)| {
                     output::cell(
                         cell,
                         &planned.rows[cell.dataset],
                         planned.facts[cell.dataset],
                         &state.to_string(),
+                        *expected,
                     )
                 })
                 .collect();
@@ -169,6 +252,9 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
             let store = planned.store().display();
             let line = format!("{all}, {to_run} to run; results in {store}");
             writeln!(out, "\n{}", on_screen(&line, 2)).into_diagnostic()?;
+            for line in needed(planned, &expected, &states) {
+                writeln!(out, "{}", on_screen(&line, 2)).into_diagnostic()?;
+            }
         }
     }
     out.flush().into_diagnostic()

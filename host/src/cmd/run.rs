@@ -4,7 +4,7 @@ use super::advised::advised;
 use super::display::Display;
 use super::interrupt::{self, CANCEL, Recording};
 use super::plan::{self, with_callbacks};
-use super::{SOME_FAILED, counted, say, style};
+use super::{SOME_FAILED, counted, say, style, tournament};
 use crate::cli;
 use miette::IntoDiagnostic;
 use std::collections::HashSet;
@@ -20,6 +20,9 @@ use vq_host::store::{OpenError, Store};
 use vq_host::worker::supervise::Limits;
 
 pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
+    if args.selection.is_tournament() {
+        return tournament::run(&args);
+    }
     let display = Display::new();
     let session = plan::ask(&args.selection)?;
     if args.dry_run {
@@ -88,7 +91,7 @@ pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
     report(&args, &planned)
 }
 
-fn run_cells(
+pub(super) fn run_cells(
     args: &cli::RunArgs,
     planned: &Planned,
     ready: &Ready,
@@ -156,7 +159,7 @@ fn advised_if_full(full: bool, error: impl Error + Send + Sync + 'static) -> mie
     advised(error, full.then_some(FREE_THE_DISK))
 }
 
-fn opening(error: OpenError) -> miette::Report {
+pub(super) fn opening(error: OpenError) -> miette::Report {
     advised_if_full(error.is_full_disk(), error)
 }
 

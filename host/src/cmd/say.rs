@@ -8,6 +8,7 @@
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, ReportHandler, Severity, SourceCode};
 use nix::errno::Errno;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal, StdoutLock, Write};
@@ -52,6 +53,14 @@ pub(crate) fn line(text: &str) {
 /// Something that a reader of the results should know.
 pub(super) fn note(text: &str) {
     indented(&format!("note: {text}"), 6);
+}
+
+/// As [`note`], and not again what this command has said: data may be prepared in several steps.
+pub(super) fn note_once(text: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
+        note(text);
+    }
 }
 
 /// Something that was left out or went another way than asked.

@@ -59,6 +59,8 @@ pub(super) enum Recipe<'a> {
     },
     /// Rows drawn from those of this digest.
     Sample { of: &'a str, rows: usize },
+    /// A smaller base, drawn from the one of this digest.
+    Thinned { of: &'a str, rows: usize },
 }
 
 /// Where rows come from, whatever it is called.

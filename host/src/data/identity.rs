@@ -188,7 +188,8 @@ impl Prepared {
     /// [`DataError::Changed`] with the first file that is another one or gone,
     /// [`DataError::Io`] when one cannot be looked at.
     pub fn unchanged(&self) -> Result<(), DataError> {
-        self.sources.check(SINCE)
+        self.sources.check(SINCE)?;
+        self.judge.as_ref().map_or(Ok(()), |judge| judge.sources.check(SINCE))
     }
 
     /// Reads again what is verified only while it is read, because it is large: for when a cell
@@ -198,7 +199,8 @@ impl Prepared {
     /// [`DataError::Damaged`] with the first file that is not what was written,
     /// [`DataError::Io`] when one cannot be read.
     pub fn discard_damaged(&self) -> Result<(), DataError> {
-        for rows in [&self.base, &self.train, &self.queries] {
+        let judge = self.judge.iter().flat_map(|judge| [&judge.base, &judge.queries]);
+        for rows in [&self.base, &self.train, &self.queries].into_iter().chain(judge) {
             let verified = rows.verify_blocks();
             if let (Err(DataError::Damaged { .. }), Some(blocks)) = (&verified, &rows.blocks) {
                 // An entry without them is not whole.

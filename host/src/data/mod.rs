@@ -38,7 +38,9 @@ pub use crate::record::Facts;
 
 pub use error::DataError;
 pub use inventory::{Cleared, Kept, clear, inventory};
-pub use prepare::{Blame, Headers, OnPrepare, PrepareError, PreparedRows, is_prepared, prepare};
+pub use prepare::{
+    Blame, Headers, OnPrepare, PrepareError, PreparedRows, divided, is_prepared, prepare,
+};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
@@ -60,6 +62,9 @@ pub struct DatasetSpec {
     pub train: Train,
     /// Only the first `limit` rows of the source; more than it has is all of it.
     pub limit: Option<usize>,
+    /// Only so many random rows of the base; more than it has is all of it. Queries and training
+    /// rows are those of the whole.
+    pub thin: Option<usize>,
     /// The distance that defines a neighbour.
     pub metric: Metric,
 }
@@ -169,6 +174,9 @@ pub struct Prepared {
     pub queries: RowFile,
     /// The exact neighbours of the queries in the base.
     pub truth: TruthFile,
+    /// What `truth` is of, and found rows are judged by, where that is not this data.
+    #[serde(default)]
+    pub judge: Option<Judge>,
     /// Mean of each dimension over the base.
     pub mean: Vec<f64>,
     /// Eigenvalues of the base's covariance (divisor n), descending, none negative.
@@ -187,7 +195,43 @@ pub struct Prepared {
     sources: identity::Sources,
 }
 
+/// Rows and queries of another data set with the same ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// The distance that defines a neighbour there.
+    pub metric: Metric,
+    /// Dimensions of its rows.
+    pub dim: usize,
+    /// As many rows as the base has.
+    pub base: RowFile,
+    /// As many queries as there are.
+    pub queries: RowFile,
+    #[serde(skip)]
+    sources: identity::Sources,
+}
+
 impl Prepared {
+    /// This data with the neighbours of `other` as the true ones: its rows have the same ids.
+    ///
+    /// # Panics
+    /// When they differ in their numbers of rows or queries.
+    pub fn judged_by(mut self, other: &Prepared) -> Self {
+        let numbers = |of: &Prepared| (of.base.rows, of.queries.rows);
+        assert_eq!(numbers(&self), numbers(other), "rows with the same ids");
+        self.truth.clone_from(&other.truth);
+        // What is counted while neighbours are sought is of these neighbours.
+        self.facts.tied_queries = other.facts.tied_queries;
+        self.judge = Some(Judge {
+            metric: other.metric,
+            dim: other.dim,
+            base: other.base.clone(),
+            queries: other.queries.clone(),
+            sources: other.sources.clone(),
+        });
+        self
+    }
+
     /// What a record says of this data.
     pub fn info(&self) -> DatasetInfo {
         DatasetInfo {

@@ -50,6 +50,7 @@ pub(super) fn spec(base: PathBuf) -> DatasetSpec {
         queries: Queries::HoldOut(10),
         train: Train::Base,
         limit: None,
+        thin: None,
         metric: Metric::L2,
     }
 }

@@ -97,7 +97,7 @@ impl Cell<'_> {
 
         // The block is lent anew: other rows were meanwhile.
         let rows = step.min(self.data.base.rows);
-        self.base.read(0, encoder.lend_rows(rows)?)?;
+        self.base.read_in_pool(0, encoder.lend_rows(rows)?)?;
         let timed = Timed {
             function: "compress",
             name: "compress_vectors_per_s",
@@ -107,9 +107,9 @@ impl Cell<'_> {
             spoilt: |byte: u8| !byte,
         };
         let rows = |rows| Request::Compress { rows };
-        let call = time(self, encoder, &timed, rows, metrics)?;
+        let call = time(self, encoder, &timed, None, rows, metrics)?;
         let lend = |encoder: &mut Peer<'_>, first, len| {
-            Ok(self.base.read(first, encoder.lend_rows(len)?)?)
+            Ok(self.base.read_in_pool(first, encoder.lend_rows(len)?)?)
         };
         let call = (call, self.bytes_moved(codes));
         time_streaming(self, encoder, &timed, call, rows, lend, metrics)?;
@@ -149,7 +149,7 @@ impl Cell<'_> {
         let mut block = vec![0; step.min(rows) * width];
         for (call, (first, len)) in self.blocks(step).enumerate() {
             self.rows("compress", first, len);
-            self.base.read(first, encoder.lend_rows(len)?)?;
+            self.base.read_in_pool(first, encoder.lend_rows(len)?)?;
             let block = &mut block[..len * width];
             let sampled = in_sample(call, first + len == rows);
             let before = if sampled { Before::Byte(FILLS[0]) } else { Before::Anything };

@@ -14,11 +14,14 @@
 //! that nothing but stored bytes carries information; where that cannot be held, the record says
 //! so (`unproven`).
 
+mod beyond;
 mod encode;
+mod latency;
 mod peer;
 mod revisit;
 mod scan;
 mod search;
+mod second;
 mod timing;
 mod usage;
 mod walk;
@@ -26,19 +29,21 @@ mod walk;
 use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
-    DECODED, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator, rank_agreement,
-    retrieval, size,
+    DECODED, Family, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator,
+    rank_agreement, retrieval, size,
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
-use crate::worker::protocol::{Measured, Measurement, Message, Role};
+use crate::worker::protocol::{Measured, Measurement, Message, Role, Stage};
 use crate::worker::reporter::{Failure, Reporter};
+use beyond::Attended;
 use encode::Encoded;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use nix::errno::Errno;
 use peer::Peer;
 use revisit::{Known, Visits};
 use scan::Scored;
+use search::Asked;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -123,13 +128,15 @@ fn unkept(error: std::io::Error) -> Failure {
 }
 
 /// Measures `cell` by its engines, with what was `lent`: socket, lent and filled area of the encoder,
-/// the same of the decoder, files for codes and model.
+/// the same of the decoder, files for codes and model. `candidates` is where the rows that a first code
+/// finds are handed on to the second.
 ///
 /// # Errors
 /// The plugin's failure or broken promise, the end of an engine, or data that cannot be read.
 pub(crate) fn measure(
     of: &Measurement,
     lent: [OwnedFd; 8],
+    candidates: Option<OwnedFd>,
     reporter: &Reporter,
 ) -> Result<Measured, Failure> {
     let started = Instant::now();
@@ -143,7 +150,7 @@ pub(crate) fn measure(
     let mut encoder = Peer::new(Role::Encoder, encoder, dim, [es, el, ef], &usage, reporter)?;
     let mut decoder = Peer::new(Role::Decoder, decoder, dim, [ds, dl, df], &usage, reporter)?;
     let (mut codes, model) = (Codes::new(codes), File::from(model));
-    let cell = Cell::new(of, &usage, reporter)?;
+    let cell = Cell::new(of, candidates.map(File::from), &usage, reporter)?;
     let mut metrics = Metrics::default();
     let encoded = cell.encode(&mut encoder, &mut codes, &model, &mut metrics)?;
     cell.size(&encoded, &mut metrics)?;
@@ -195,6 +202,19 @@ impl Metrics {
 
     fn add_named(&mut self, named: Vec<(&'static str, f64)>, suffix: &str) -> Result<(), Failure> {
         named.into_iter().try_for_each(|(name, value)| self.add(format!("{name}{suffix}"), value))
+    }
+
+    /// The same with standard errors.
+    fn add_means(
+        &mut self,
+        named: Vec<(&'static str, f64, Option<f64>)>,
+        suffix: &str,
+    ) -> Result<(), Failure> {
+        for (name, value, error) in named {
+            let metric = MetricValue::with_error(format!("{name}{suffix}"), value, error);
+            self.values.push(metric.map_err(Failure::failed)?);
+        }
+        Ok(())
     }
 
     fn add_retrieval(&mut self, of: Vec<RetrievalMetric>, suffix: &str) -> Result<(), Failure> {
@@ -275,16 +295,45 @@ struct Found {
     /// By the method's own estimates.
     scored: Option<Vec<Vec<u32>>>,
     /// By the method's own search.
-    searched: Option<Vec<Vec<u32>>>,
+    searched: Searched,
+}
+
+/// What the method's own search finds.
+enum Searched {
+    /// It has none.
+    Nothing,
+    /// What its estimates rank first, as it claims, which was proved for some of the queries.
+    AsScored,
+    /// These rows for each query, the best first.
+    Found(Vec<Vec<u32>>),
+}
+
+/// The rows alone.
+fn numbers(ranked: Vec<Vec<(f32, u32)>>) -> Vec<Vec<u32>> {
+    let rows = ranked.into_iter();
+    rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
+}
+
+/// Rows and queries whose distances are the true ones.
+struct Judge {
+    metric: Metric,
+    base: Rows,
+    queries: Array2<f32>,
 }
 
 /// A cell and its data.
 struct Cell<'a> {
     of: &'a Measurement,
+    /// What a first code found, best first (queries, c); this one ranks it.
+    candidates: Option<Array2<u32>>,
+    /// Where this one's findings go, if another code is to rank them.
+    hands_on: Option<File>,
     data: &'a Prepared,
     base: Rows,
     queries: Array2<f32>,
     truth: Truth,
+    /// What found rows are judged by.
+    judge: Judge,
     known: Known,
     block_rows: usize,
     usage: &'a Usage,
@@ -292,16 +341,39 @@ struct Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    fn new(of: &'a Measurement, usage: &'a Usage, reporter: &'a Reporter) -> Result<Self, Failure> {
+    fn new(
+        of: &'a Measurement,
+        file: Option<File>,
+        usage: &'a Usage,
+        reporter: &'a Reporter,
+    ) -> Result<Self, Failure> {
         let data = &of.data;
         let rows = (BLOCK_BYTES / 4 / data.dim).clamp(1, 1 << 16);
         let (truth, known) = Known::read(data)?;
+        let queries = data.queries.open()?.read_all()?;
+        let judge = match &data.judge {
+            Some(judge) => Judge {
+                metric: judge.metric,
+                base: judge.base.open()?,
+                queries: judge.queries.open()?.read_all()?,
+            },
+            None => {
+                Judge { metric: data.metric, base: data.base.open()?, queries: queries.clone() }
+            }
+        };
+        let candidates = match (of.stage, &file) {
+            (Stage::Second, Some(file)) => Some(second::read(file, queries.nrows())?),
+            _ => None,
+        };
         Ok(Cell {
             of,
+            candidates,
+            hands_on: file.filter(|_| of.stage == Stage::First),
             data,
             base: data.base.open()?,
-            queries: data.queries.open()?.read_all()?,
+            queries,
             truth,
+            judge,
             known,
             block_rows: of.block_rows.unwrap_or(rows).clamp(1, data.base.rows.max(1)),
             usage,
@@ -423,30 +495,48 @@ impl<'a> Cell<'a> {
         let evaluation = &self.of.evaluation;
         let most_k = largest_k(&evaluation.k, rows);
         let most = found_needed(&evaluation.k, &evaluation.rerank, rows);
-        let pairs = QueryPairs::new(self.queries.nrows(), rows, evaluation.pairs, PAIR_SEED);
-        let decoded = self.decode(decoder, encoded, codes, &pairs, (most, most_k), metrics)?;
+        let depth = self.attended();
+        let sampled =
+            if evaluation.has(Family::Estimator) || depth > 0 { evaluation.pairs } else { 0 };
+        let pairs = QueryPairs::new(self.queries.nrows(), rows, sampled, PAIR_SEED);
+        // What a second code itself would find is not asked.
+        let (keep, most_k) = match self.candidates {
+            Some(_) => (1, 1),
+            None => (most.max(depth), most_k),
+        };
+        let decoded = self.decode(decoder, encoded, codes, &pairs, (keep, most_k), metrics)?;
         let opened = &encoded.opened;
         let scored = match opened.scorer {
             true => {
-                let watched = revisit::left(&self.truth.ids, RANK_DEPTH);
                 self.scores_as_well(decoder, encoded, codes)?;
-                let scored = self.scan(decoder, codes, encoded, watched, most, &pairs)?;
+                let watched = self.watched();
+                let scored = self.scan(decoder, codes, encoded, watched.view(), keep, &pairs)?;
                 self.time_score(decoder, codes, metrics)?;
                 Some(scored)
             }
             false => None,
         };
-        let searched = match opened.search {
-            Some(ranks) => {
-                let searched = self.search(decoder, codes, most)?;
-                if ranks && let Some(scored) = &scored {
-                    search::ranks_the_estimates(&searched, &scored.ranked, self.data.metric)?;
-                }
-                self.time_search(decoder, codes, most, metrics)?;
-                Some(searched)
+        let searched = match (opened.search.filter(|_| self.candidates.is_none()), &scored) {
+            (Some(true), Some(scored)) => {
+                let asked = Asked::some(self.queries.view());
+                let searched = self.search(decoder, codes, &asked, most)?;
+                let metric = self.data.metric;
+                search::ranks_the_estimates(&asked, &searched.found, &scored.ranked, metric)?;
+                metrics.add("search_compared", asked.len() as f64)?;
+                self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
+                Searched::AsScored
             }
-            None => None,
+            (Some(_), _) => {
+                let asked = Asked::all(self.queries.view());
+                let searched = self.search(decoder, codes, &asked, most)?;
+                self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
+                Searched::Found(numbers(searched.found))
+            }
+            (None, _) => Searched::Nothing,
         };
+        if evaluation.has(Family::Latency) {
+            self.latency(decoder, encoded, codes, most_k, metrics)?;
+        }
         self.part("decompress", 1, 1, 1);
         encoded.queries.decode_as_well(decoder)?;
         self.judge(decoded, scored, searched, (most, most_k), metrics)
@@ -477,7 +567,7 @@ impl<'a> Cell<'a> {
         &self,
         decoded: Decoded,
         scored: Option<Scored>,
-        searched: Option<Vec<Vec<(f32, u32)>>>,
+        searched: Searched,
         (most, most_k): (usize, usize),
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
@@ -486,59 +576,76 @@ impl<'a> Cell<'a> {
             (None, Some(order)) => order,
             (None, None) => Array2::zeros((0, 0)),
         };
-        let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
-        metrics.add_retrieval(rank_agreement(truth, order.view(), RANK_DEPTH), "")?;
-        if let Some(scored) = &scored {
-            let of = estimator(&decoded.true_values, &scored.estimates, scored.bounds.as_deref());
-            of.map_or(Ok(()), |of| metrics.add_named(of.named(), ""))?;
+        let evaluation = &self.of.evaluation;
+        // Columns of neighbours, then of candidates.
+        let (order, of_candidates) = order.view().split_at(Axis(1), self.watched_neighbours());
+        if evaluation.has(Family::Order) {
+            let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
+            metrics.add_retrieval(rank_agreement(truth, order, RANK_DEPTH), "")?;
         }
-        let suffix = if scored.is_some() { DECODED } else { "" };
-        let of = estimator(&decoded.true_values, &decoded.estimates, None);
-        of.map_or(Ok(()), |of| metrics.add_named(of.named(), suffix))?;
+        let by_decoded = estimator(&decoded.true_values, &decoded.estimates, None);
+        let tau = by_decoded.map_or(0.0, |of| of.scale);
+        if evaluation.has(Family::Estimator) {
+            if let Some(scored) = &scored {
+                let bounds = scored.bounds.as_deref();
+                let of = estimator(&decoded.true_values, &scored.estimates, bounds);
+                of.map_or(Ok(()), |of| metrics.add_means(of.named(), ""))?;
+            }
+            let suffix = if scored.is_some() { DECODED } else { "" };
+            by_decoded.map_or(Ok(()), |of| metrics.add_means(of.named(), suffix))?;
+        }
+        if let Some(candidates) = &self.candidates {
+            return self.judge_second(candidates, of_candidates, metrics);
+        }
+        let depth = self.attended();
+        let ranked = match &scored {
+            Some(scored) => {
+                let first = |found: &Vec<(f32, u32)>| {
+                    found.iter().take(depth).map(|(score, _)| f64::from(*score)).collect()
+                };
+                scored.ranked.iter().map(first).collect()
+            }
+            None => decoded.by_raw_scores,
+        };
+        let attended = Attended { order: order.to_owned(), ranked, tau };
 
-        let rows = |ranked: Vec<Vec<(f32, u32)>>| -> Vec<Vec<u32>> {
-            let rows = ranked.into_iter();
-            rows.map(|found| found.into_iter().map(|(_, row)| row).collect()).collect()
-        };
-        let scored = scored.map(|scored| rows(scored.ranked));
-        let found = Found {
-            decoded: decoded.by_raw,
-            symmetric: decoded.by_decoded,
-            scored,
-            searched: searched.map(rows),
-        };
-        self.recall(found, metrics, most, most_k)
+        let scored = scored.map(|scored| numbers(scored.ranked));
+        let found =
+            Found { decoded: decoded.by_raw, symmetric: decoded.by_decoded, scored, searched };
+        self.recall(found, &attended, metrics, most, most_k)
     }
 
     /// Measures recall of the rows found.
     fn recall(
         &self,
         found: Found,
+        attended: &Attended,
         metrics: &mut Metrics,
         most: usize,
         most_k: usize,
     ) -> Result<(), Failure> {
         let Found { decoded, symmetric, scored, searched } = found;
-        let of = |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known);
+        let of = |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known, 0);
+        let plain =
+            |rows: &Vec<Vec<u32>>| Visits::unknown(rows, &self.known, self.measured_depth(most_k));
         let mut visits = [
-            Some(of(&decoded)),
+            Some(if scored.is_some() { of(&decoded) } else { plain(&decoded) }),
             Some(of(&symmetric)),
-            scored.as_ref().map(of),
-            searched.as_ref().map(of),
+            scored.as_ref().map(plain),
+            match &searched {
+                Searched::Found(rows) => Some(of(rows)),
+                Searched::Nothing | Searched::AsScored => None,
+            },
         ];
-        let mut raw = Array2::zeros((self.block_rows, self.data.dim));
-        for (first, len) in self.blocks(self.block_rows) {
-            self.rows("re-rank", first, len);
-            if visits.iter().flatten().any(|visits| visits.wants(first, len)) {
-                let mut raw = raw.slice_mut(ndarray::s![..len, ..]);
-                self.base.read_in_pool(first, raw.view_mut())?;
-                for visits in visits.iter_mut().flatten() {
-                    visits.pass(self.data.metric, self.queries.view(), first, raw.view())?;
-                }
-            }
+        self.revisit(&mut visits)?;
+        let ids = scored.as_ref().unwrap_or(&decoded);
+        if let Some(file) = &self.hands_on {
+            second::hand_on(file, ids, most)?;
         }
-        let [decoded, symmetric, scored, searched] =
-            visits.map(|visits| visits.map(Visits::finish));
+        let [decoded, symmetric, scored, found] = visits.map(|visits| visits.map(Visits::finish));
+        if let Some(first) = scored.as_ref().or(decoded.as_ref()) {
+            self.beyond_recall(&self.of.evaluation.k, ids, first, attended, metrics)?;
+        }
         let evaluation = &self.of.evaluation;
         let judge = |mut found: Vec<Vec<f64>>, keep: usize, rerank: &[usize]| {
             found.iter_mut().for_each(|found| found.truncate(keep));
@@ -561,14 +668,20 @@ impl<'a> Cell<'a> {
                 metrics.add_retrieval(decoded, "")?;
             }
         }
+        let mut of_search =
+            found.map(|found| judge(found, most, &evaluation.rerank)).transpose()?;
         if let Some(scored) = scored {
-            metrics.add_retrieval(judge(scored, most, &evaluation.rerank)?, "")?;
+            let scored = judge(scored, most, &evaluation.rerank)?;
+            if matches!(searched, Searched::AsScored) {
+                of_search = Some(scored.clone());
+            }
+            metrics.add_retrieval(scored, "")?;
         }
+        self.spread_of_recall(metrics)?;
         if let Some(symmetric) = symmetric {
             metrics.add_retrieval(recalls(&judge(symmetric, most_k, &[])?), SYMMETRIC)?;
         }
-        if let Some(searched) = searched {
-            let mut of = judge(searched, most, &evaluation.rerank)?;
+        if let Some(mut of) = of_search {
             of.retain(|metric| metric.name.starts_with("recall@"));
             metrics.add_retrieval(of, SEARCH)?;
         }

@@ -209,7 +209,7 @@ impl<'a> Peer<'a> {
         let step = (ROOM / (4 * self.dim)).max(1);
         for first in (0..of).step_by(step) {
             let rows = step.min(of - first);
-            train.read(first, self.lend_rows(rows)?)?;
+            train.read_in_pool(first, self.lend_rows(rows)?)?;
             self.ask(&Request::Train { first, rows, of })?;
         }
         let asked = self.during("fit", |peer| peer.ask(&Request::Fit));
@@ -533,6 +533,14 @@ impl<'a> Peer<'a> {
         let mut times = (0..EMPTY_CALLS).map(|_| self.nothing()).collect::<Result<Vec<_>, _>>()?;
         times.sort_unstable();
         Ok(*self.empty_call.insert(times[EMPTY_CALLS / 2]))
+    }
+
+    /// Lends one thread to calls from now on, or again as many as there are.
+    pub(super) fn alone(&mut self, alone: bool) -> Result<(), Failure> {
+        match self.ask(&Request::Alone(alone))?.0 {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Has the instance given up.

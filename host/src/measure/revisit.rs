@@ -45,11 +45,14 @@ impl Visits {
     }
 
     /// As [`new`](Self::new), of raw rows, without those that `known` knows to be neighbours or to be
-    /// none: the latter are infinitely far.
-    pub(super) fn unknown(rows: &[Vec<u32>], known: &Known) -> Self {
+    /// none: the latter are infinitely far, but the first `depth` of a query, which are measured.
+    pub(super) fn unknown(rows: &[Vec<u32>], known: &Known, depth: usize) -> Self {
         let of_query = |(query, rows): (usize, &Vec<u32>)| {
             let distance = known.of_query(query);
-            rows.iter().map(|row| distance(*row)).collect()
+            let mut distances: Vec<f64> = rows.iter().map(|row| distance(*row)).collect();
+            let first = distances.iter_mut().take(depth);
+            first.filter(|distance| distance.is_infinite()).for_each(|of| *of = f64::NAN);
+            distances
         };
         let distances: Vec<Vec<f64>> = rows.par_iter().enumerate().map(of_query).collect();
         let mut visits = Vec::new();
@@ -66,9 +69,9 @@ impl Visits {
         Visits { visits, distances }
     }
 
-    /// True if one of the `len` rows from `first` is to be measured.
-    pub(super) fn wants(&self, first: usize, len: usize) -> bool {
-        !self.visits[self.range(first, len)].is_empty()
+    /// Which of the `len` rows from `first` are to be measured, in ascending order.
+    pub(super) fn wanted(&self, first: usize, len: usize) -> impl Iterator<Item = u32> {
+        self.visits[self.range(first, len)].iter().map(|visit| visit.row)
     }
 
     fn range(&self, first: usize, len: usize) -> std::ops::Range<usize> {
@@ -84,15 +87,41 @@ impl Visits {
         first: usize,
         rows: ArrayView2<'_, f32>,
     ) -> Result<(), Failure> {
+        let here = self.range(first, rows.nrows());
+        self.measure(metric, queries, here, rows, |row| row as usize - first)
+    }
+
+    /// The same of some rows of the block of `len` from `first` on: `rows` (m, d) are those of `ids`,
+    /// ascending, and none else is wanted there.
+    pub(super) fn pass_some(
+        &mut self,
+        metric: Metric,
+        queries: ArrayView2<'_, f32>,
+        (first, len): (usize, usize),
+        ids: &[u32],
+        rows: ArrayView2<'_, f32>,
+    ) -> Result<(), Failure> {
+        let here = self.range(first, len);
+        self.measure(metric, queries, here, rows, |row| ids.partition_point(|id| *id < row))
+    }
+
+    /// Measures the visits `here`, whose rows stand in `rows` where `place` says.
+    fn measure(
+        &mut self,
+        metric: Metric,
+        queries: ArrayView2<'_, f32>,
+        here: std::ops::Range<usize>,
+        rows: ArrayView2<'_, f32>,
+        place: impl Fn(u32) -> usize + Sync,
+    ) -> Result<(), Failure> {
         let contiguous = || Failure::failed("a block is not contiguous");
         let dim = rows.ncols();
         let values = rows.as_slice().ok_or_else(contiguous)?;
         let queries = queries.as_slice().ok_or_else(contiguous)?;
-        let here = self.range(first, rows.nrows());
         let measured: Vec<f64> = self.visits[here.clone()]
             .par_iter()
             .map(|visit| {
-                let row = visit.row as usize - first;
+                let row = place(visit.row);
                 let query = visit.query as usize;
                 exact(metric, &queries[query * dim..][..dim], &values[row * dim..][..dim])
             })
@@ -174,10 +203,19 @@ mod tests {
             neighbours: vec![vec![(2, 1.0), (7, 0.5)], vec![(0, 4.0), (3, 4.0)]],
             apart: vec![true, false],
         };
-        let mut visits = Visits::unknown(&[vec![7, 5, 2], vec![1, 0]], &known);
-        assert!(!visits.wants(2, 8) && visits.wants(0, 2));
+        let rows = [vec![7, 5, 2], vec![1, 0]];
+        let mut visits = Visits::unknown(&rows, &known, 0);
+        assert_eq!(visits.wanted(2, 8).count(), 0);
+        assert_eq!(visits.wanted(0, 2).collect::<Vec<_>>(), [1]);
         let queries = array![[0.0_f32], [3.0]];
         visits.pass(Metric::L2, queries.view(), 0, array![[9.0_f32], [1.0]].view()).unwrap();
         assert_eq!(visits.finish(), [vec![0.5, f64::INFINITY, 1.0], vec![4.0, 4.0]]);
+
+        // The first two of each query are measured, of a block of which two rows are read.
+        let mut visits = Visits::unknown(&rows, &known, 2);
+        assert_eq!(visits.wanted(0, 8).collect::<Vec<_>>(), [1, 5]);
+        let read = array![[1.0_f32], [9.0]];
+        visits.pass_some(Metric::L2, queries.view(), (0, 8), &[1, 5], read.view()).unwrap();
+        assert_eq!(visits.finish(), [vec![0.5, 81.0, 1.0], vec![4.0, 4.0]]);
     }
 }

@@ -200,7 +200,7 @@ impl Cell<'_> {
         decoder.pack(n, FILLS[0])?;
         decoder.lend_rows(queries)?.assign(&self.queries.slice(s![..queries, ..]));
         let mut expected = vec![0.0; queries * n];
-        decoder.score(0..queries, (0, n), false, &mut expected, Before::Unwritten)?;
+        let warm = decoder.score(0..queries, (0, n), false, &mut expected, Before::Unwritten)?;
         let timed = Timed {
             function: "score",
             name: "score_codes_per_s",
@@ -210,7 +210,7 @@ impl Cell<'_> {
             spoilt: |_: f32| f32::NAN,
         };
         let request = |queries| Request::Score { queries, bounds: false };
-        time(self, decoder, &timed, request, metrics).map(drop)
+        time(self, decoder, &timed, Some(warm), request, metrics).map(drop)
     }
 }
 

@@ -4,30 +4,69 @@
 use super::peer::{Before, Peer, shown};
 use super::scan::FILLS;
 use super::timing::{Timed, time};
-use super::{CODES_PER_SCORE, Cell, Codes, Metrics, in_sample};
+use super::{CODES_PER_SCORE, Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
+use crate::metric::retrieval::query_sample;
 use crate::worker::exchange::{ROOM, Request};
 use crate::worker::protocol::Role;
 use crate::worker::reporter::Failure;
-use ndarray::{Axis, s};
+use ndarray::{ArrayView2, Axis, CowArray, Ix2, s};
 use rayon::prelude::*;
+use std::time::Duration;
 use vq_kernels::top_k::TopK;
 use vq_plugin_api::extension::search::Misplaced;
 
 /// Queries that a search sees per call.
 const QUERIES_PER_SEARCH: usize = 256;
+/// Queries whose answers are compared with what the scorer's estimates rank first.
+const COMPARED: usize = 256;
 /// Bytes of a place: an id and an estimate.
 const PLACE_BYTES: usize = size_of::<u64>() + size_of::<f32>();
 
+/// The queries that a search is asked.
+pub(super) struct Asked<'q> {
+    /// Their numbers, ascending.
+    numbers: Vec<usize>,
+    /// Themselves (queries, d).
+    rows: CowArray<'q, f32, Ix2>,
+}
+
+impl<'q> Asked<'q> {
+    /// All of `queries` (n, d).
+    pub(super) fn all(queries: ArrayView2<'q, f32>) -> Self {
+        Asked { numbers: (0..queries.nrows()).collect(), rows: queries.into() }
+    }
+
+    /// Some from all over `queries` (n, d), enough for a proof.
+    pub(super) fn some(queries: ArrayView2<'q, f32>) -> Self {
+        let numbers = query_sample(queries.nrows(), COMPARED, PAIR_SEED);
+        Asked { rows: queries.select(Axis(0), &numbers).into(), numbers }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
 /// What a search answered, both (queries, k).
-struct Answer {
+pub(super) struct Answer {
     ids: Vec<u64>,
     estimates: Vec<f32>,
+    took: Duration,
+}
+
+/// What was found.
+pub(super) struct Search {
+    /// Per query (score, row), the best first: the best of all blocks, larger scores are nearer.
+    pub(super) found: Vec<Vec<(f32, u32)>>,
+    /// The one answer that it is made of, where it is of the first queries among codes from the first on;
+    /// and of how many.
+    pub(super) whole: Option<(Answer, usize)>,
 }
 
 impl Answer {
     fn new() -> Self {
-        Answer { ids: Vec::new(), estimates: Vec::new() }
+        Answer { ids: Vec::new(), estimates: Vec::new(), took: Duration::ZERO }
     }
 
     /// Has `decoder` search for `k` of its packed codes for `queries` lent queries.
@@ -41,16 +80,18 @@ impl Answer {
         self.ids.resize(queries * k, 0);
         self.estimates.resize(queries * k, 0.0);
         let outputs = (&mut self.ids[..], &mut self.estimates[..]);
-        decoder.during("search", |peer| {
-            peer.two_outputs("search", &Request::Search { queries, k }, outputs, before).map(drop)
-        })
+        self.took = decoder.during("search", |peer| {
+            peer.two_outputs("search", &Request::Search { queries, k }, outputs, before)
+        })?;
+        Ok(())
     }
 
-    /// That the answer for queries from `query` on, among `n` codes from `first` on, is in order.
+    /// That the answer of `k` places for the queries of these `numbers`, among `n` codes from `first` on, is
+    /// in order.
     fn judge(
         &self,
         metric: Metric,
-        (query, k): (usize, usize),
+        (numbers, k): (&[usize], usize),
         (first, n): (usize, usize),
     ) -> Result<(), Failure> {
         let answers = self.ids.par_chunks(k).zip(self.estimates.par_chunks(k)).enumerate();
@@ -67,7 +108,7 @@ impl Answer {
             }
             other => format!("an answer that cannot be: {other}"),
         };
-        Err(Failure::invalid(format!("search returned {what} for query {}", query + q)))
+        Err(Failure::invalid(format!("search returned {what} for query {}", numbers[q])))
     }
 }
 
@@ -78,34 +119,33 @@ fn is_unwritten(id: u64) -> bool {
 
 impl Cell<'_> {
     /// Codes and queries of one call, whose outputs must have room for `k` places each.
-    fn per_search(&self, codes: &Codes, k: usize, most: usize) -> (usize, usize) {
+    fn per_search(&self, codes: &Codes, k: usize, most: usize, asked: usize) -> (usize, usize) {
         let n = (ROOM / codes.width()).min(most).min(self.data.base.rows).max(1);
         let queries = (ROOM / 2 / (PLACE_BYTES * k)).min(ROOM / (4 * self.data.dim));
-        (n, queries.clamp(1, QUERIES_PER_SEARCH).min(self.queries.nrows().max(1)))
+        (n, queries.clamp(1, QUERIES_PER_SEARCH).min(asked.max(1)))
     }
 
-    /// What the method's own search finds for each query, (score, row), the best first: the `keep`
-    /// best of all blocks, larger scores are nearer.
+    /// What the method's own search finds for each query of `asked`, the `keep` best.
     pub(super) fn search(
         &self,
         decoder: &mut Peer<'_>,
         codes: &Codes,
+        asked: &Asked<'_>,
         keep: usize,
-    ) -> Result<Vec<Vec<(f32, u32)>>, Failure> {
+    ) -> Result<Search, Failure> {
         // The scorer's blocks: what is said of the same codes in calls of other sizes may be
         // rounded otherwise.
-        let (per_call, group) = self.per_search(codes, keep, CODES_PER_SCORE);
+        let (per_call, group) = self.per_search(codes, keep, CODES_PER_SCORE, asked.len());
         let (rows, metric) = (self.data.base.rows, self.data.metric);
         let sign = if metric == Metric::L2 { -1.0 } else { 1.0 };
-        let mut best: Vec<TopK> =
-            self.queries.rows().into_iter().map(|_| TopK::new(keep)).collect();
-        let parts = self.queries.nrows().div_ceil(group);
+        let mut best: Vec<TopK> = asked.numbers.iter().map(|_| TopK::new(keep)).collect();
+        let parts = asked.len().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
         let (mut answer, mut again) = (Answer::new(), Answer::new());
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             self.pack_for_search(decoder, codes, (first, n), FILLS[0])?;
-            for (g, queries) in self.queries.axis_chunks_iter(Axis(0), group).enumerate() {
+            for (g, queries) in asked.rows.axis_chunks_iter(Axis(0), group).enumerate() {
                 self.part("search", i * parts + g, i * parts + g + 1, all);
                 decoder.lend_rows(queries.nrows())?.assign(&queries);
                 let sampled = in_sample(i * parts + g, first + n == rows && g + 1 == parts);
@@ -113,7 +153,8 @@ impl Cell<'_> {
                 answer
                     .ask(decoder, queries.nrows(), keep, before)
                     .map_err(|failure| refused(failure, decoder.role(), first == 0 && g == 0))?;
-                answer.judge(metric, (g * group, keep), (first, n))?;
+                let numbers = &asked.numbers[g * group..][..queries.nrows()];
+                answer.judge(metric, (numbers, keep), (first, n))?;
                 let best = &mut best[g * group..][..queries.nrows()];
                 let found = answer.ids.par_chunks(keep).zip(answer.estimates.par_chunks(keep));
                 best.par_iter_mut().zip(found).for_each(|(best, (ids, estimates))| {
@@ -126,8 +167,8 @@ impl Cell<'_> {
             if first == 0 || first + n == rows {
                 let last = answer.ids.len() / keep;
                 self.pack_for_search(decoder, codes, (first, n), FILLS[1])?;
-                let from = self.queries.nrows() - last;
-                decoder.lend_rows(last)?.assign(&self.queries.slice(s![from.., ..]));
+                let from = asked.len() - last;
+                decoder.lend_rows(last)?.assign(&asked.rows.slice(s![from.., ..]));
                 again.ask(decoder, last, keep, Before::Unwritten)?;
                 if let Some(q) = differing(&answer, &again, keep) {
                     let query = from + q;
@@ -137,7 +178,9 @@ impl Cell<'_> {
                 }
             }
         }
-        Ok(best.into_par_iter().map(TopK::into_sorted).collect())
+        // The last answer that was asked for.
+        let whole = (rows == per_call && asked.len() == group).then_some((again, rows));
+        Ok(Search { found: best.into_par_iter().map(TopK::into_sorted).collect(), whole })
     }
 
     fn pack_for_search(
@@ -151,24 +194,32 @@ impl Cell<'_> {
         decoder.pack_by(&Request::PackForSearch { codes: n, fill })
     }
 
-    /// Times the search among as many of the first codes as one call takes.
+    /// Times the search among as many of the first codes as one call takes, right after what it `found`.
     ///
     /// Estimates are spoilt and compared around the calls. Who has them right has searched.
     pub(super) fn time_search(
         &self,
         decoder: &mut Peer<'_>,
         codes: &Codes,
+        (asked, found): (&Asked<'_>, Option<(Answer, usize)>),
         keep: usize,
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
-        let (n, queries) = self.per_search(codes, keep, usize::MAX);
+        let (n, queries) = self.per_search(codes, keep, usize::MAX, asked.len());
         let k = keep.min(n);
-        self.part("pack", 0, 0, 1);
-        self.pack_for_search(decoder, codes, (0, n), FILLS[0])?;
-        decoder.lend_rows(queries)?.assign(&self.queries.slice(s![..queries, ..]));
-        let mut answer = Answer::new();
-        answer.ask(decoder, queries, k, Before::Unwritten)?;
-        answer.judge(self.data.metric, (0, k), (0, n))?;
+        // Codes and queries are still there where the last call is the very one to be timed.
+        let answer = match found {
+            Some((answer, of)) if of == n && answer.ids.len() == queries * k => answer,
+            _ => {
+                self.part("pack", 0, 0, 1);
+                self.pack_for_search(decoder, codes, (0, n), FILLS[0])?;
+                decoder.lend_rows(queries)?.assign(&asked.rows.slice(s![..queries, ..]));
+                let mut answer = Answer::new();
+                answer.ask(decoder, queries, k, Before::Unwritten)?;
+                answer.judge(self.data.metric, (&asked.numbers, k), (0, n))?;
+                answer
+            }
+        };
         let timed = Timed {
             function: "search",
             name: "search_codes_per_s",
@@ -177,7 +228,8 @@ impl Cell<'_> {
             expected: &answer.estimates,
             spoilt: |_: f32| f32::NAN,
         };
-        time(self, decoder, &timed, |queries| Request::Search { queries, k }, metrics).map(drop)
+        let request = |queries| Request::Search { queries, k };
+        time(self, decoder, &timed, Some(answer.took), request, metrics).map(drop)
     }
 }
 
@@ -199,18 +251,20 @@ fn differing(a: &Answer, b: &Answer, k: usize) -> Option<usize> {
     (0..a.ids.len() / k).find(|q| rows(a, *q) != rows(b, *q))
 }
 
-/// That the search ranks as its method's estimates do, values and rows.
+/// That the search ranks as its method's estimates do, values and rows: `searched` for the queries that
+/// were `asked`, `scored` for all.
 ///
 /// # Errors
 /// The flag `VQ_SEARCH_RANKS_ESTIMATES` is untrue.
 pub(super) fn ranks_the_estimates(
+    asked: &Asked<'_>,
     searched: &[Vec<(f32, u32)>],
     scored: &[Vec<(f32, u32)>],
     metric: Metric,
 ) -> Result<(), Failure> {
     let told = |score: f32| if metric == Metric::L2 { -score } else { score };
-    for (query, (searched, scored)) in searched.iter().zip(scored).enumerate() {
-        let pairs = searched.iter().zip(scored).enumerate();
+    for (&query, searched) in asked.numbers.iter().zip(searched) {
+        let pairs = searched.iter().zip(&scored[query]).enumerate();
         if let Some((place, (found, estimated))) = pairs.into_iter().find(|(_, (a, b))| a != b) {
             return Err(Failure::invalid(format!(
                 "search ranks row {} with {} in place {place} for query {query}, its estimates row {} \

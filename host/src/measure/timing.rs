@@ -13,6 +13,11 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+/// Where the first two of three repetitions differ by less than this part, there is no third: their median
+/// lies between the first two whatever the third says.
+const ALIKE: f64 = 0.02;
+/// Calls of a stream are at most so many, which together move at most 144 MiB.
+const STREAMED_CALLS: usize = 9;
 /// A timed repetition lasts at least this long.
 const TIMED_AT_LEAST: Duration = Duration::from_millis(30);
 /// Items are taken away from a call that would last longer than this.
@@ -27,8 +32,6 @@ const TELLING: u32 = 20;
 /// Calls that move more bytes than this in a second, in and out, are timed as a stream as well: a block
 /// that was just used lies in the caches, which then is what the rate is about.
 const STREAMED_ABOVE: f64 = 1e9;
-/// Bytes that a stream is at most.
-const STREAM_BYTES: usize = 256 << 20;
 
 /// What is timed.
 pub(super) struct Timed<'a, T> {
@@ -46,11 +49,13 @@ pub(super) struct Timed<'a, T> {
     pub(super) spoilt: fn(T) -> T,
 }
 
-/// Times the calls that `request` makes for so many items of what is lent.
+/// Times the calls that `request` makes for so many items of what is lent. `warm` is how long the same
+/// call just took, where it was made already; it is made to warm up otherwise.
 pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     cell: &Cell<'_>,
     peer: &mut Peer<'_>,
     timed: &Timed<'_, T>,
+    warm: Option<Duration>,
     request: impl Fn(usize) -> Request,
     metrics: &mut Metrics,
 ) -> Result<Option<Call>, Failure> {
@@ -64,11 +69,18 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     let all = cell.of.evaluation.repeats + 1;
     cell.part(&stage, 0, 1, all);
     let mut calls = Calls { timed, request, place: 0x9E37_79B9_7F4A_7C15 };
-    let warm_up = calls.make(peer, timed.items, per_item, true)?.max(Duration::from_nanos(1));
+    let warm = match warm {
+        Some(took) => took,
+        None => calls.make(peer, timed.items, per_item, true)?,
+    };
+    let warm_up = warm.max(Duration::from_nanos(1));
     let shrink = (TIMED_AT_MOST.as_secs_f64() / warm_up.as_secs_f64()).min(1.0);
     let items = ((timed.items as f64 * shrink) as usize).clamp(timed.items.min(64), timed.items);
     let (mut rates, mut each) = (Vec::new(), Vec::new());
     for repeat in 1..all {
+        if cell.of.evaluation.repeats == 3 && alike(&rates) {
+            break;
+        }
         cell.part(&stage, repeat, repeat, all);
         let cpu = cpu_time(peer.pid());
         let mut took = Duration::ZERO;
@@ -95,6 +107,11 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     }
     metrics.add_timed(timed.name, rates)?;
     Ok(each.get(each.len() / 2).map(|took| Call { items, took: *took }))
+}
+
+/// Whether two repetitions say as much as three.
+fn alike(rates: &[f64]) -> bool {
+    matches!(rates, [a, b] if (a - b).abs() < ALIKE * a.min(*b))
 }
 
 /// A call as [`time`] found it.
@@ -131,11 +148,10 @@ pub(super) fn time_streaming<T: Plain + PartialEq + fmt::Debug>(
     let output = values * size_of::<T>();
     let lent = (bytes * call.items).saturating_sub(output);
     let blocks = (cell.data.base.rows / call.items).max(1);
-    let most = (STREAM_BYTES / (bytes * call.items)).max(1);
     let mut calls = Calls { timed, request, place: 0x2545_F491_4F6C_DD1D };
     let (mut rates, mut took) = (Vec::new(), Duration::ZERO);
-    while rates.len() < most && (rates.is_empty() || took < TIMED_AT_LEAST) {
-        cell.part(&format!("time {}", timed.function), rates.len(), rates.len(), most);
+    while rates.len() < STREAMED_CALLS && (rates.is_empty() || took < TIMED_AT_LEAST) {
+        cell.part(&format!("time {}", timed.function), rates.len(), rates.len(), STREAMED_CALLS);
         lend(peer, rates.len() % blocks * call.items, call.items)?;
         let Some(call_took) = calls.make_cold(peer, call.items, values, lent)? else {
             return Ok(());
@@ -249,6 +265,13 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_repetitions_are_enough_where_they_are_alike() {
+        assert!(alike(&[100.0, 101.9]) && alike(&[101.9, 100.0]));
+        assert!(!alike(&[100.0, 102.1]));
+        assert!(!alike(&[]) && !alike(&[100.0]) && !alike(&[100.0; 3]));
+    }
 
     #[test]
     fn a_call_is_streamed_above_a_gigabyte_per_second_and_not_at_it() {

@@ -6,17 +6,18 @@ use super::revisit::{Visits, exact};
 use super::timing::{Timed, time, time_streaming};
 use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
-use crate::metric::retrieval::RANK_DEPTH;
-use crate::metric::{PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
+use crate::metric::{Family, PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
 use crate::worker::exchange::Request;
 use crate::worker::reporter::Failure;
 use ndarray::{Array2, ArrayView2, Axis, s};
-use vq_kernels::knn::Knn;
+use vq_kernels::knn::{Found, Knn};
 
 /// What decoding found.
 pub(super) struct Decoded {
     /// Per query the rows nearest to it, best first, among the decoded ones.
     pub(super) by_raw: Vec<Vec<u32>>,
+    /// The nearness of the first of these, for attention and methods without a scorer.
+    pub(super) by_raw_scores: Vec<Vec<f64>>,
     /// The same for the decoded queries.
     pub(super) by_decoded: Vec<Vec<u32>>,
     /// Nearness of the true neighbours by their decoded rows, for methods without a scorer.
@@ -46,8 +47,7 @@ impl Cell<'_> {
         let mut by_raw = Knn::new(self.queries.view(), metric.into(), k, &self.data.mean);
         let mut by_decoded =
             Knn::new(encoded.queries.decoded.view(), metric.into(), most_k, &self.data.mean);
-        let watched = super::revisit::left(&self.truth.ids, RANK_DEPTH);
-        let watched: Vec<_> = watched.rows().into_iter().map(|ids| ids.to_vec()).collect();
+        let watched: Vec<_> = self.watched().rows().into_iter().map(|ids| ids.to_vec()).collect();
         let mut neighbours = headline.then(|| Visits::new(&watched));
         let mut reconstruction = Reconstruction::new(&self.data.mean);
         let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
@@ -77,7 +77,9 @@ impl Cell<'_> {
             wasted.map_or(Ok(()), |bits| metrics.add("bits_wasted", bits))?;
         }
         self.training_error(decoder, encoded, metrics)?;
-        self.pairs(decoder, codes, metrics)?;
+        if self.of.evaluation.has(Family::Pairs) {
+            self.pairs(decoder, codes, metrics)?;
+        }
 
         let rows = step.min(self.data.base.rows);
         let width = codes.width();
@@ -91,20 +93,23 @@ impl Cell<'_> {
             spoilt: |_: f32| f32::NAN,
         };
         let request = |rows| Request::Decompress { rows };
-        let call = time(self, decoder, &timed, request, metrics)?;
+        let call = time(self, decoder, &timed, None, request, metrics)?;
         let lend = |decoder: &mut Peer<'_>, first, len: usize| {
             codes.read(first, decoder.lend_codes(len * width)?)
         };
         let call = (call, self.bytes_moved(codes));
         time_streaming(self, decoder, &timed, call, request, lend, metrics)?;
 
-        let ids = |knn: Knn<'_>| -> Vec<Vec<u32>> {
-            let rows = knn.finish().into_iter();
-            rows.map(|found| found.nearest.iter().map(|n| n.id).collect()).collect()
+        let ids = |found: &[Found]| -> Vec<Vec<u32>> {
+            found.iter().map(|found| found.nearest.iter().map(|n| n.id).collect()).collect()
         };
-        let order = neighbours.map(|found| -nearness(&found.finish(), RANK_DEPTH));
-        let (by_raw, by_decoded) = (ids(by_raw), ids(by_decoded));
-        Ok(Decoded { by_raw, by_decoded, order, true_values, estimates })
+        let order = neighbours.map(|found| -nearness(&found.finish()));
+        let (by_raw, by_decoded) = (by_raw.finish(), ids(&by_decoded.finish()));
+        let depth = if headline { self.attended() } else { 0 };
+        let first = |of: &Found| of.nearest.iter().take(depth).map(|n| -n.distance).collect();
+        let by_raw_scores = by_raw.iter().map(first).collect();
+        let by_raw = ids(&by_raw);
+        Ok(Decoded { by_raw, by_raw_scores, by_decoded, order, true_values, estimates })
     }
 
     /// Calls `visit(first, raw, decoded)` for every block of the base, in order; answers the first
@@ -201,7 +206,7 @@ impl Cell<'_> {
             decoder.decode_all(&gathered, 0, decoded)
         })?;
         let Some(of) = measured else { return Ok(()) };
-        metrics.add_named(of.named(), "")
+        metrics.add_means(of.named(), "")
     }
 
     /// A "smaller is nearer" distance in the metric's own sense.
@@ -219,8 +224,8 @@ fn row<'r>(of: ArrayView2<'r, f32>, at: usize) -> Result<&'r [f32], Failure> {
         .ok_or_else(|| Failure::failed("a block is not contiguous"))
 }
 
-/// `distances` as a matrix (queries, m): the nearest `m` of every query, or as many as there are.
-fn nearness(distances: &[Vec<f64>], m: usize) -> Array2<f64> {
-    let m = distances.iter().map(Vec::len).min().unwrap_or(0).min(m);
+/// `distances` as a matrix (queries, m), of as many as every query has.
+fn nearness(distances: &[Vec<f64>]) -> Array2<f64> {
+    let m = distances.iter().map(Vec::len).min().unwrap_or(0);
     Array2::from_shape_fn((distances.len(), m), |(query, i)| distances[query][i])
 }

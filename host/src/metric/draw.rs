@@ -14,6 +14,8 @@ pub(super) enum Stream {
     RowPairs = 1,
     /// Query × base pairs, for the estimator metrics.
     QueryPairs = 2,
+    /// Queries whose search is compared with the scorer's ranking.
+    SearchedQueries = 3,
 }
 
 /// A source of uniform indices.

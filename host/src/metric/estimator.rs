@@ -15,6 +15,7 @@
 
 use super::draw::{Draw, Stream};
 use super::percentile::nearest_rank;
+use super::standard_error;
 
 /// One pair to estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,25 +91,27 @@ pub struct EstimatorMetrics {
     pub bound_coverage: Option<f64>,
     /// Mean of those bounds / scale; `None` where t is constant, too.
     pub bound_width: Option<f64>,
+    /// Standard errors of `bias`, `bound_coverage` and `bound_width` over pairs, where there are several.
+    pub standard_errors: [Option<f64>; 3],
 }
 
 impl EstimatorMetrics {
-    /// The values that exist, under their metric names.
-    pub fn named(&self) -> Vec<(&'static str, f64)> {
-        let optional = |name, value: Option<f64>| value.map(|v| (name, v));
+    /// The values that exist, under their metric names, means with their standard errors.
+    pub fn named(&self) -> Vec<(&'static str, f64, Option<f64>)> {
+        let [of_bias, of_coverage, of_width] = self.standard_errors;
         [
-            optional("bias", self.bias),
-            optional("slope", self.slope),
-            optional("intercept", self.intercept),
-            Some(("rmse", self.rmse)),
-            Some(("error_p95", self.error_p95)),
-            Some(("error_p99", self.error_p99)),
-            Some(("estimator_scale", self.scale)),
-            optional("bound_coverage", self.bound_coverage),
-            optional("bound_width", self.bound_width),
+            ("bias", self.bias, of_bias),
+            ("slope", self.slope, None),
+            ("intercept", self.intercept, None),
+            ("rmse", Some(self.rmse), None),
+            ("error_p95", Some(self.error_p95), None),
+            ("error_p99", Some(self.error_p99), None),
+            ("estimator_scale", Some(self.scale), None),
+            ("bound_coverage", self.bound_coverage, of_coverage),
+            ("bound_width", self.bound_width, of_width),
         ]
         .into_iter()
-        .flatten()
+        .filter_map(|(name, value, error)| value.map(|value| (name, value, error)))
         .collect()
     }
 }
@@ -154,6 +157,16 @@ pub fn estimator(
     let bound_width = bound
         .filter(|_| variance > 0.0)
         .map(|bound| mean(&mut bound.iter().copied()) / variance.sqrt());
+    let signed: Vec<f64> = pairs().map(|(t, e)| e - t).collect();
+    let of_bias = standard_error(&signed, mean_error).filter(|_| variance > 0.0);
+    let of_coverage = bound.zip(bound_coverage).and_then(|(bound, coverage)| {
+        let covered =
+            errors.iter().zip(bound).map(|(error, bound)| f64::from(u8::from(error <= bound)));
+        standard_error(&covered.collect::<Vec<_>>(), coverage)
+    });
+    let of_width = bound.zip(bound_width).and_then(|(bound, width)| {
+        standard_error(bound, width * variance.sqrt()).map(|error| error / variance.sqrt())
+    });
     let rmse = mean(&mut errors.iter().map(|e| e * e)).sqrt();
     errors.sort_unstable_by(f64::total_cmp);
 
@@ -171,6 +184,7 @@ pub fn estimator(
         scale: variance.sqrt(),
         bound_coverage,
         bound_width,
+        standard_errors: [of_bias.map(|error| error / variance.sqrt()), of_coverage, of_width],
     })
 }
 
@@ -196,6 +210,12 @@ mod tests {
             estimator(&[1.0, 2.0, 3.0, 4.0], &[2.0, 1.0, 4.0, 5.0], Some(&bounds)).unwrap();
         assert_eq!(bounded.bound_width, Some(1.25 / 1.25_f64.sqrt()));
         assert_eq!(bounded.bound_coverage, Some(0.75));
+        // e − t deviates from ½ by ½, ½, ½ and −1½: variance 1 with divisor 3, over √4, over √1.25.
+        let [of_bias, of_coverage, of_width] = bounded.standard_errors.map(Option::unwrap);
+        assert!((of_bias - 0.5 / 1.25_f64.sqrt()).abs() < 1e-15);
+        assert!((of_coverage - 0.25).abs() < 1e-15);
+        assert!((of_width - (1.25_f64 / 3.0).sqrt() / 2.0 / 1.25_f64.sqrt()).abs() < 1e-15);
+        assert_eq!(got.standard_errors[1..], [None, None]);
     }
 
     #[test]

@@ -12,6 +12,9 @@
 
 mod draw;
 pub mod estimator;
+mod family;
+pub mod found;
+mod latency;
 pub mod pairs;
 mod percentile;
 pub mod rate_distortion;
@@ -20,6 +23,8 @@ pub mod retrieval;
 pub mod size;
 
 pub use estimator::{EstimatorMetrics, QueryPair, QueryPairs, estimator};
+pub use family::Family;
+pub use latency::latency;
 pub use pairs::{PairMetrics, PairSample, pairwise};
 pub use reconstruction::{Reconstruction, ReconstructionMetrics};
 pub use retrieval::{
@@ -42,6 +47,15 @@ pub const SYMMETRIC: &str = "/symmetric";
 
 /// Ends the name of a recall of what the method's own search (`vq.search/1`) finds.
 pub const SEARCH: &str = "/search";
+
+/// Standard error of the `mean` of `values`: sample standard deviation over √n; `None` for one value.
+fn standard_error(values: &[f64], mean: f64) -> Option<f64> {
+    let n = values.len() as f64;
+    (values.len() > 1).then(|| {
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        (squares / (n - 1.0) / n).sqrt()
+    })
+}
 
 /// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,6 +169,8 @@ pub const METRICS: &[MetricInfo] = {
         metric("row_error_p95", "", Lower, "95th percentile over rows of ‖x−x̂‖²/‖x‖²"),
         metric("row_error_p99", "", Lower, "99th percentile over rows of ‖x−x̂‖²/‖x‖²"),
         metric("row_error_max", "", Lower, "largest over rows of ‖x−x̂‖²/‖x‖²"),
+        metric("reconstruction_bias", "", Lower, "share of the squared error that is the mean error: what all rows have in common"),
+        metric("reconstruction_slope", "", Near(1.0), "least-squares slope of reconstructions on rows; below 1 where they shrink"),
         metric("row_errors_undefined", "rows", Lower, "zero rows whose reconstruction is not zero, left out of the percentiles"),
         // Pairs
         metric("pairwise_mean", "", Lower, "mean relative error of distances between reconstructed rows"),
@@ -179,8 +195,19 @@ pub const METRICS: &[MetricInfo] = {
         metric("recall_1@{k}", "", Higher, "share of queries whose nearest row is among the k found"),
         metric("rank_distortion@{k}", "", Lower, "1 − recall@k"),
         metric("recall@{k}/rerank={r}", "", Higher, "recall@k after exact re-ranking of the best r·k found"),
+        metric("recall@{k}/second={r}", "", Higher, "recall@k after a second code ranks the best r·k that the first finds"),
         metric("kendall_tau@{k}", "", Higher, "Kendall τ-b of estimates with the true order of the true top k"),
         metric("spearman_rho@{k}", "", Higher, "Spearman ρ of estimates with the true order of the true top k"),
+        metric("ndcg@{k}", "", Higher, "recall@k whose hits gain less in later places: 1/log2(place + 1)"),
+        metric("recall_p1@{k}", "", Higher, "1st percentile over queries of recall@k"),
+        metric("recall_p5@{k}", "", Higher, "5th percentile over queries of recall@k"),
+        metric("recall_p50@{k}", "", Higher, "median over queries of recall@k"),
+        metric("recall_share_90@{k}", "", Higher, "share of queries with a recall@k of 0.9 or more"),
+        metric("distance_ratio@{k}", "", Lower, "summed distances of the k found over those of the true k nearest"),
+        metric("sos@{k}", "", Higher, "summed scores of the k found over those of the true k best"),
+        metric("attention_kl@{k}", "nats", Lower, "divergence of softmax(estimate/τ) from softmax(score/τ)"),
+        metric("attention_tv@{k}", "", Lower, "total variation between softmax(estimate/τ) and softmax(score/τ)"),
+        metric("search_compared", "queries", Neither, "queries whose search was compared with what the estimates rank first"),
         // Size
         metric("code_bytes", "bytes", Lower, "bytes stored per vector"),
         metric("model_bytes", "bytes", Lower, "bytes of state needed to decode, shared by all vectors"),
@@ -199,6 +226,9 @@ pub const METRICS: &[MetricInfo] = {
         metric("decompress_vectors_per_s_streaming", "vectors/s", Higher, "likewise for decompressing"),
         metric("score_codes_per_s", "codes/s", Higher, "codes scored per second"),
         metric("search_codes_per_s", "codes/s", Higher, "query–code pairs searched per second by the method's own search"),
+        metric("latency_p50_s", "s", Lower, "median time of one query over all codes, one thread"),
+        metric("latency_p99_s", "s", Lower, "99th percentile of the same"),
+        metric("latency_bytes_per_s", "bytes/s", Higher, "bytes of codes that such a query gets through per second"),
         metric("overhead_s", "s", Lower, "wall time of the cell around its measuring"),
         metric("empty_call_s", "s", Neither, "time of a call that does nothing: what is not the method's in each timed call"),
         metric("peak_rss_bytes", "bytes", Lower, "largest resident memory of the processes with the method"),
@@ -229,16 +259,26 @@ mod tests {
             raw[(0, 0)] = 1.0;
             Ok::<_, Infallible>(())
         });
-        add(pairs.unwrap().unwrap().named());
-        add(estimator(&[0.0, 1.0], &[0.0, 1.1], Some(&[1.0; 2])).unwrap().named());
         add(size(10, 2, 1, Some(4)).named());
-        assert_eq!(names.len(), 10 + 7 + 9 + 3);
+        let pairs = pairs.unwrap().unwrap().named();
+        let estimates = estimator(&[0.0, 1.0], &[0.0, 1.1], Some(&[1.0; 2])).unwrap().named();
+        names.extend(pairs.into_iter().chain(estimates).map(|(name, ..)| name.to_owned()));
+        assert_eq!(names.len(), 12 + 7 + 9 + 3);
 
         let truth = array![[0.0, 1.0]];
         let found = [vec![0.0, 1.0]];
         let mut metrics = retrieval(truth.view(), &found, 2, &[1, 2], &[1, 4]).unwrap();
         metrics.extend(rank_agreement(truth.view(), Array2::zeros((1, 2)).view(), 2));
-        assert_eq!(metrics.len(), 12);
+        let spread = metrics[0].hits.as_ref().map(found::spread).unwrap();
+        let sums = ["distance_ratio", "sos"]
+            .map(|name| found::ratio_of_sums(name, truth.view(), &found, 2, &[2], |v| v));
+        let one: [&[u32]; 1] = [&[0]];
+        let scores = found::Scores { rows: &one, scores: &[vec![1.0]], estimates: &[vec![0.5]] };
+        metrics.extend(found::discounted_gain(truth.view(), &found, 2, &[2]));
+        metrics.extend(spread);
+        metrics.extend(sums.into_iter().flatten());
+        metrics.extend(found::attention(scores, scores, 1, 1.0));
+        assert_eq!(metrics.len(), 12 + 1 + 4 + 2 + 2);
         names.extend(metrics.into_iter().map(|metric| metric.name));
         for name in names {
             assert!(info(&name).is_some(), "{name} is not listed");

@@ -19,6 +19,7 @@ use vq_kernels::distance;
 
 use super::draw::{Draw, Stream};
 use super::percentile::nearest_rank;
+use super::standard_error;
 
 /// Pairs whose rows are in memory together: 25 MB of rows at 1,536 dimensions.
 pub const PAIRS_AT_ONCE: usize = 1024;
@@ -71,6 +72,8 @@ pub struct PairMetrics {
 pub struct PairError {
     /// Mean.
     pub mean: f64,
+    /// Standard error of the mean over pairs (sample standard deviation / √pairs); `None` for one pair.
+    pub mean_error: Option<f64>,
     /// Nearest-rank median.
     pub median: f64,
     /// Largest.
@@ -78,10 +81,12 @@ pub struct PairError {
 }
 
 impl PairMetrics {
-    /// The values that exist, under their metric names.
-    pub fn named(&self) -> Vec<(&'static str, f64)> {
+    /// The values that exist, under their metric names, means with their standard errors.
+    pub fn named(&self) -> Vec<(&'static str, f64, Option<f64>)> {
         let error = |of: Option<PairError>, [mean, median, max]: [&'static str; 3]| {
-            let named = of.map(|of| [(mean, of.mean), (median, of.median), (max, of.max)]);
+            let named = of.map(|of| {
+                [(mean, of.mean, of.mean_error), (median, of.median, None), (max, of.max, None)]
+            });
             named.into_iter().flatten()
         };
         let symmetric = ["pairwise_mean", "pairwise_median", "pairwise_max"];
@@ -89,7 +94,7 @@ impl PairMetrics {
             ["pairwise_asymmetric_mean", "pairwise_asymmetric_median", "pairwise_asymmetric_max"];
         error(self.symmetric, symmetric)
             .chain(error(self.asymmetric, asymmetric))
-            .chain([("pairwise_identical", self.identical as f64)])
+            .chain([("pairwise_identical", self.identical as f64, None)])
             .collect()
     }
 }
@@ -177,8 +182,14 @@ fn pair_errors(
 
 fn summarise(mut errors: Vec<f64>) -> Option<PairError> {
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    let mean_error = standard_error(&errors, mean);
     errors.sort_unstable_by(f64::total_cmp);
-    Some(PairError { mean, median: nearest_rank(&errors, 50)?, max: nearest_rank(&errors, 100)? })
+    Some(PairError {
+        mean,
+        mean_error,
+        median: nearest_rank(&errors, 50)?,
+        max: nearest_rank(&errors, 100)?,
+    })
 }
 
 #[cfg(test)]
@@ -264,7 +275,7 @@ mod tests {
         let same = PairSample { pairs: vec![(0, 1); 5] };
         let got = measure(&same, &x, &x).unwrap();
         assert_eq!(got, PairMetrics { symmetric: None, asymmetric: None, identical: 5 });
-        assert_eq!(got.named(), [("pairwise_identical", 5.0)]);
+        assert_eq!(got.named(), [("pairwise_identical", 5.0, None)]);
     }
 
     #[test]

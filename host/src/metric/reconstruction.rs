@@ -4,6 +4,7 @@
 //! mse            = Σ‖x−x̂‖² / (n·d)            sse_per_vector = d·mse
 //! relative_error = Σ‖x−x̂‖² / Σ‖x−mean‖²       sqnr_db        = −10·log10(relative_error)
 //! cosine         = mean of x·x̂ / (‖x‖·‖x̂‖)    row error      = ‖x−x̂‖² / ‖x‖²
+//! bias           = ‖Σ(x̂−x)/n‖² / (Σ‖x−x̂‖²/n)   slope          = Σ(x−mean)·(x̂−mean) / Σ‖x−mean‖²
 //! ```
 //!
 //! A walk over the base pushes its blocks in row order. What belongs to one row is computed in
@@ -34,6 +35,11 @@ pub struct ReconstructionMetrics {
     pub sqnr_db: Option<f64>,
     /// Mean cosine between row and reconstruction: 1 where both are zero, 0 where only one is.
     pub cosine: f64,
+    /// Share of the squared error that is the square of the mean error; 0 for a perfect reconstruction.
+    pub bias: f64,
+    /// Slope of the least-squares line of reconstructions on rows, all dimensions together, about the
+    /// mean row; `None` where all rows are equal.
+    pub slope: Option<f64>,
     /// Nearest-rank percentiles of the row errors; `None` when no row has one.
     pub row_error: Option<RowErrors>,
     /// Zero rows whose reconstruction is not zero: their row error would be infinite and is
@@ -61,6 +67,8 @@ impl ReconstructionMetrics {
         named.extend(self.relative_error.map(|v| ("relative_error", v)));
         named.extend(self.sqnr_db.map(|v| ("sqnr_db", v)));
         named.push(("cosine", self.cosine));
+        named.push(("reconstruction_bias", self.bias));
+        named.extend(self.slope.map(|v| ("reconstruction_slope", v)));
         if let Some(rows) = self.row_error {
             named.push(("row_error_p50", rows.p50));
             named.push(("row_error_p95", rows.p95));
@@ -82,6 +90,10 @@ pub struct Reconstruction {
     sse: f64,
     variance_sum: f64,
     cosine_sum: f64,
+    /// Σ(x−mean)·(x̂−x).
+    covariance_sum: f64,
+    /// Σ(x̂−x), of each dimension.
+    error_sums: Vec<f64>,
     row_errors: Vec<f32>,
     row_errors_undefined: usize,
     /// Values of the rows of one block, kept to allocate once.
@@ -93,6 +105,8 @@ struct RowValues {
     sse: f64,
     norm_sq: f64,
     deviation_sq: f64,
+    /// (x−mean)·(x̂−x)
+    covariance: f64,
     cosine: f64,
 }
 
@@ -106,6 +120,8 @@ impl Reconstruction {
             sse: 0.0,
             variance_sum: 0.0,
             cosine_sum: 0.0,
+            covariance_sum: 0.0,
+            error_sums: vec![0.0; mean.len()],
             row_errors: Vec::new(),
             row_errors_undefined: 0,
             block: Vec::new(),
@@ -141,6 +157,7 @@ impl Reconstruction {
             self.sse += row.sse;
             self.variance_sum += row.deviation_sq;
             self.cosine_sum += row.cosine;
+            self.covariance_sum += row.covariance;
             if row.norm_sq > 0.0 {
                 // A ratio past f32 is as bad as the largest f32; clamp keeps a NaN a NaN.
                 let ratio = (row.sse / row.norm_sq).clamp(0.0, f64::from(f32::MAX));
@@ -152,6 +169,7 @@ impl Reconstruction {
             }
         }
         self.rows += x.nrows();
+        add_errors(&mut self.error_sums, x, decoded);
     }
 
     /// Keeps `only_row` true to its description.
@@ -181,6 +199,10 @@ impl Reconstruction {
         } else {
             (self.sse == 0.0).then_some(0.0)
         };
+        let mean_error_sq: f64 = self.error_sums.iter().map(|sum| (sum / n).powi(2)).sum();
+        // The slope of x̂ − x is that of x̂ less 1, and keeps the digits of a small error.
+        let slope = (self.only_row.is_none() && self.variance_sum > 0.0)
+            .then(|| 1.0 + self.covariance_sum / self.variance_sum);
         // Equal values are the same bits up to the sign of zero, so an unstable parallel sort
         // is still one result.
         self.row_errors.par_sort_unstable_by(f32::total_cmp);
@@ -192,6 +214,8 @@ impl Reconstruction {
             relative_error,
             sqnr_db: relative_error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
             cosine: self.cosine_sum / n,
+            bias: if self.sse > 0.0 { mean_error_sq / sse_per_vector } else { 0.0 },
+            slope,
             row_error: row_error.map(|(((p50, p95), p99), max)| RowErrors { p50, p95, p99, max }),
             row_errors_undefined: self.row_errors_undefined,
         })
@@ -200,6 +224,7 @@ impl Reconstruction {
 
 fn row_values(x: &[f32], decoded: &[f32], mean: &[f64]) -> RowValues {
     let norm_sq = distance::norm_sq(x);
+    let (deviation_sq, covariance) = about_mean(x, decoded, mean);
     let decoded_norm_sq = distance::norm_sq(decoded);
     let cosine = match (norm_sq == 0.0, decoded_norm_sq == 0.0) {
         (true, true) => 1.0,
@@ -210,33 +235,53 @@ fn row_values(x: &[f32], decoded: &[f32], mean: &[f64]) -> RowValues {
             cosine.clamp(-1.0, 1.0)
         }
     };
-    RowValues {
-        sse: distance::l2_sq(x, decoded),
-        norm_sq,
-        deviation_sq: deviation_sq(x, mean),
-        cosine,
-    }
+    RowValues { sse: distance::l2_sq(x, decoded), norm_sq, deviation_sq, covariance, cosine }
 }
 
-/// Σ (x−mean)² in f64, in eight interleaved sums that are combined in a fixed order: the
-/// compiler can vectorise it and every machine adds the same numbers in the same order.
-fn deviation_sq(x: &[f32], mean: &[f64]) -> f64 {
+/// Adds the errors of each dimension, row after row; dimensions in parallel, so that every sum has one
+/// order.
+fn add_errors(sums: &mut [f64], x: ArrayView2<'_, f32>, decoded: ArrayView2<'_, f32>) {
+    /// Dimensions that are added together: four cache lines of a row.
+    const TOGETHER: usize = 64;
+    sums.par_chunks_mut(TOGETHER).enumerate().for_each(|(chunk, sums)| {
+        let here = chunk * TOGETHER..chunk * TOGETHER + sums.len();
+        for (x, decoded) in x.rows().into_iter().zip(decoded.rows()) {
+            let x = x.to_slice().expect("standard layout");
+            let decoded = decoded.to_slice().expect("standard layout");
+            for ((sum, x), decoded) in
+                sums.iter_mut().zip(&x[here.clone()]).zip(&decoded[here.clone()])
+            {
+                *sum += f64::from(*decoded) - f64::from(*x);
+            }
+        }
+    });
+}
+
+/// Σ (x−mean)² and Σ (x−mean)·(x̂−x) in f64, each in eight interleaved sums that are combined in a
+/// fixed order: the compiler can vectorise it and every machine adds the same numbers in the same
+/// order.
+fn about_mean(x: &[f32], decoded: &[f32], mean: &[f64]) -> (f64, f64) {
     const LANES: usize = 8;
-    let mut sums = [0.0_f64; LANES];
+    let (mut squares, mut products) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+    let mut add = |lane: usize, x: f32, decoded: f32, mean: f64| {
+        let (x, decoded) = (f64::from(x), f64::from(decoded));
+        let difference = x - mean;
+        squares[lane] += difference * difference;
+        products[lane] += difference * (decoded - x);
+    };
     let (x_blocks, x_tail) = x.as_chunks::<LANES>();
+    let (decoded_blocks, decoded_tail) = decoded.as_chunks::<LANES>();
     let (mean_blocks, mean_tail) = mean.as_chunks::<LANES>();
-    for (x, mean) in x_blocks.iter().zip(mean_blocks) {
+    for ((x, decoded), mean) in x_blocks.iter().zip(decoded_blocks).zip(mean_blocks) {
         for lane in 0..LANES {
-            let difference = f64::from(x[lane]) - mean[lane];
-            sums[lane] += difference * difference;
+            add(lane, x[lane], decoded[lane], mean[lane]);
         }
     }
-    for ((x, mean), sum) in x_tail.iter().zip(mean_tail).zip(&mut sums) {
-        let difference = f64::from(*x) - mean;
-        *sum += difference * difference;
+    for (lane, ((x, decoded), mean)) in x_tail.iter().zip(decoded_tail).zip(mean_tail).enumerate() {
+        add(lane, *x, *decoded, *mean);
     }
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
+    let sum = |[a, b, c, d, e, f, g, h]: [f64; LANES]| ((a + b) + (c + d)) + ((e + f) + (g + h));
+    (sum(squares), sum(products))
 }
 
 #[cfg(test)]
@@ -271,6 +316,23 @@ mod tests {
         assert_eq!(got.cosine, 1.0);
         let rows = got.row_error.unwrap();
         assert_eq!((rows.p50, rows.max), (0.0, 1.0 / 16.0));
+    }
+
+    #[test]
+    fn what_all_rows_have_in_common_is_bias_and_what_shrinks_is_in_the_slope() {
+        let x = array![[4.0, 0.0], [0.0, 4.0]];
+        // Every row is moved by (1, 0): all of the error.
+        let got = measure(&x, &array![[5.0, 0.0], [1.0, 4.0]]);
+        assert_eq!((got.bias, got.slope), (1.0, Some(1.0)));
+        // Halved about the mean (2, 2): errors (−1, 1) and (1, −1) have nothing in common.
+        let got = measure(&x, &array![[3.0, 1.0], [1.0, 3.0]]);
+        assert_eq!((got.bias, got.slope), (0.0, Some(0.5)));
+        // Errors (−1, 0) and (0, 0): their mean is (−½, 0), ¼ of ½.
+        let got = measure(&x, &array![[3.0, 0.0], [0.0, 4.0]]);
+        assert_eq!(got.bias, 0.5);
+        let got = measure(&x, &x);
+        assert_eq!((got.bias, got.slope), (0.0, Some(1.0)));
+        assert_eq!(measure(&array![[1.0]], &array![[2.0]]).slope, None);
     }
 
     #[test]

@@ -27,6 +27,9 @@ use rayon::prelude::*;
 use thiserror::Error;
 use vq_kernels::top_k::TopK;
 
+use super::draw::{Draw, Stream};
+use super::standard_error;
+
 /// How many of the true neighbours the rank correlations look at.
 pub const RANK_DEPTH: usize = 100;
 
@@ -56,14 +59,9 @@ pub struct Hits {
 
 impl RetrievalMetric {
     /// Averages one value per query, summed in the order of the queries.
-    fn over_queries(name: String, values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let standard_error = (values.len() > 1).then(|| {
-            let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-            (squares / (n - 1.0) / n).sqrt()
-        });
-        Self { name, value: mean, standard_error, hits: None }
+    pub(super) fn over_queries(name: String, values: &[f64]) -> Self {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        Self { name, value: mean, standard_error: standard_error(values, mean), hits: None }
     }
 }
 
@@ -117,6 +115,24 @@ pub fn largest_k(k: &[usize], rows: usize) -> usize {
 pub fn found_needed(k: &[usize], rerank: &[usize], rows: usize) -> usize {
     let rerank = rerank.iter().copied().max().unwrap_or(1);
     largest_k(k, rows).saturating_mul(rerank).min(rows)
+}
+
+/// `most` of the numbers below `queries`, or all of them where they are no more: one drawn from each of
+/// `most` runs of about equal length, ascending.
+///
+/// # Panics
+/// When `queries` is more than 2³² − 1, which a prepared dataset never has.
+pub fn query_sample(queries: usize, most: usize, seed: u64) -> Vec<usize> {
+    if queries <= most {
+        return (0..queries).collect();
+    }
+    let mut draw = Draw::new(seed, Stream::SearchedQueries);
+    let first = |run: usize| run * queries / most;
+    let of_run = |run| {
+        let length = u32::try_from(first(run + 1) - first(run)).expect("query indices are u32");
+        first(run) + draw.below(length) as usize
+    };
+    (0..most).map(of_run).collect()
 }
 
 /// Measures `recall@k`, `recall_1@k` and `rank_distortion@k` for each k, and the re-rank curve
@@ -423,6 +439,20 @@ mod tests {
     fn a_repeated_k_is_measured_once() {
         let got = retrieval(array![[1.0]].view(), &[vec![1.0]], 1, &[1, 1], &[1, 1]).unwrap();
         assert_eq!(got.len(), 4);
+    }
+
+    #[test]
+    fn a_sample_of_queries_has_one_of_each_run() {
+        assert_eq!(query_sample(5, 5, 1), [0, 1, 2, 3, 4]);
+        assert_eq!(query_sample(0, 5, 1), [0_usize; 0]);
+        let sample = query_sample(1003, 100, 7);
+        assert_eq!(sample.len(), 100);
+        for (run, query) in sample.iter().enumerate() {
+            assert!((run * 1003 / 100..(run + 1) * 1003 / 100).contains(query), "{run}: {query}");
+        }
+        // Not always the first of a run, and not the same for another seed.
+        assert!((0..100).any(|run| sample[run] != run * 1003 / 100));
+        assert_ne!(sample, query_sample(1003, 100, 8));
     }
 
     #[test]

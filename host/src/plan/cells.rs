@@ -3,12 +3,48 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use serde_json::{Value, json};
 use vq_plugin_api::params::Config;
 
 use crate::plugin::config_json;
 use crate::record::{CellKeyParts, MethodInfo, cell_key};
 use crate::sweep::Sweep;
-use crate::worker::protocol::Evaluation;
+use crate::worker::protocol::{Evaluation, OtherTruth};
+
+/// The key among a record's parameters that holds the second method and its own.
+pub(super) const SECOND: &str = "second";
+
+/// Another method, which codes each row a second time and ranks what the first finds.
+#[derive(Clone, Debug)]
+pub struct Second {
+    /// The method and the library it comes from.
+    pub method: MethodInfo,
+    /// All its parameters.
+    pub config: Config,
+    /// `bits=8`.
+    pub label: String,
+    /// Stored bytes per vector, where the method knows before training.
+    pub code_bytes: Option<usize>,
+}
+
+/// The parameters of a record, and with them the second method with its own.
+pub(super) fn params(config: &Config, second: Option<&Second>) -> Value {
+    let mut params = config_json(config);
+    if let Some(Second { method, config, .. }) = second {
+        let mut about = json!({
+            "use": method.id,
+            "version": method.version,
+            "plugin": method.plugin_digest,
+            "params": config_json(config),
+        });
+        // As in a key: absent rather than null.
+        if let Some(needs) = &method.needs_digest {
+            about["needs"] = needs.as_str().into();
+        }
+        params[SECOND] = about;
+    }
+    params
+}
 
 /// A configuration that can be measured on a data set: a cell for each seed. It has no key yet:
 /// that needs the digest of the data.
@@ -28,6 +64,8 @@ pub struct Candidate {
     pub code_bytes: Option<usize>,
     /// The same as bits per dimension.
     pub bits_per_dim: Option<f64>,
+    /// The second code of each row, whose label and bytes are in those above.
+    pub second: Option<Second>,
 }
 
 impl Candidate {
@@ -66,9 +104,11 @@ impl Grids {
     /// # Panics
     /// When a data set has no digest.
     pub fn into_plan(self, sweep: &Sweep, digests: &[&str]) -> Plan {
-        let evaluation = serde_json::to_value(evaluation(sweep)).unwrap_or_default();
+        let of_dataset = |dataset| serde_json::to_value(evaluation(sweep, dataset, digests));
+        let evaluations: Vec<_> =
+            (0..sweep.datasets.len()).map(|at| of_dataset(at).unwrap_or_default()).collect();
         let cells = self.candidates.into_iter().flat_map(|of| {
-            let params = config_json(&of.config);
+            let params = params(&of.config, of.second.as_ref());
             let metric = sweep.datasets[of.dataset].spec.metric.name();
             let cell = |seed: &u64| Cell {
                 key: cell_key(&CellKeyParts {
@@ -76,7 +116,7 @@ impl Grids {
                     metric,
                     method: &of.method.id,
                     params: &params,
-                    evaluation: &evaluation,
+                    evaluation: &evaluations[of.dataset],
                     seed: *seed,
                     plugin_digest: &of.method.plugin_digest,
                     needs_digest: of.method.needs_digest.as_deref(),
@@ -89,6 +129,7 @@ impl Grids {
                 seed: *seed,
                 code_bytes: of.code_bytes,
                 bits_per_dim: of.bits_per_dim,
+                second: of.second.clone(),
             };
             sweep.seeds.iter().map(cell).collect::<Vec<_>>()
         });
@@ -118,9 +159,23 @@ pub struct Cell {
     pub code_bytes: Option<usize>,
     /// The same as bits per dimension.
     pub bits_per_dim: Option<f64>,
+    /// The second code of each row, whose label and bytes are in those above.
+    pub second: Option<Second>,
 }
 
 impl Cell {
+    /// Its parameters as records have them, with those of the second method.
+    pub fn params(&self) -> Value {
+        params(&self.config, self.second.as_ref())
+    }
+
+    /// The method, and that of the second code.
+    pub fn methods(&self) -> impl Iterator<Item = &MethodInfo> {
+        [Some(&self.method), self.second.as_ref().map(|second| &second.method)]
+            .into_iter()
+            .flatten()
+    }
+
     /// How people and `--only` call it: `glove zlattice scale=0.5 seed=42`.
     pub fn title(&self) -> String {
         title(&self.dataset_name, &self.method.id, &self.label, self.seed)
@@ -159,8 +214,15 @@ pub fn same_contents<'a>(
     same
 }
 
-/// The sweep's evaluation settings as cells carry them.
-pub fn evaluation(sweep: &Sweep) -> Evaluation {
+/// The sweep's evaluation settings as cells of a data set carry them; `digests` of all prepared data.
+///
+/// # Panics
+/// When a data set has no digest.
+pub fn evaluation(sweep: &Sweep, dataset: usize, digests: &[&str]) -> Evaluation {
+    let truth = sweep.truth_of(dataset).map(|other| OtherTruth {
+        of: sweep.datasets[other].spec.name.clone(),
+        digest: digests[other].to_owned(),
+    });
     let of = &sweep.evaluate;
     Evaluation {
         definitions: crate::metric::DEFINITIONS,
@@ -168,5 +230,7 @@ pub fn evaluation(sweep: &Sweep) -> Evaluation {
         pairs: of.pairs,
         rerank: of.rerank.clone(),
         repeats: of.repeats,
+        metrics: of.metrics.clone(),
+        truth,
     }
 }

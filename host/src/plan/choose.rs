@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use toml::Spanned;
 use vq_plugin_api::Value;
 use vq_plugin_api::params::{Kind, Param};
 
 use super::PlanError;
+use super::cells::SECOND;
 use crate::plugin::{Catalog, Found, ResolveError};
 use crate::suggest::nearest_name;
-use crate::sweep::{MethodUse, Sweep, SweepSource};
+use crate::sweep::{Dataset, MethodUse, Sweep, SweepSource};
 
 /// A `[[method]]` with the library that serves it and its axes as values of the right kind.
 #[derive(Clone, Debug)]
@@ -17,6 +19,23 @@ pub struct Chosen<'a> {
     pub(super) used: &'a MethodUse,
     pub(super) found: Found<'a>,
     pub(super) axes: BTreeMap<String, Vec<Value>>,
+    /// The true rates to ask for; none asks for the grid.
+    pub(super) rates: &'a [Spanned<f64>],
+    /// Of the answers to a rate, only the first is taken: the one that the method recommends.
+    pub(super) first_only: bool,
+    /// Where it is one of all, the `[[method]]`s of its own, which replace it.
+    replaced_by: Vec<&'a MethodUse>,
+    /// The same of the method that codes each row a second time.
+    pub(super) second: Option<Box<Chosen<'a>>>,
+}
+
+/// The methods of a sweep.
+#[derive(Clone, Debug, Default)]
+pub struct Choice<'a> {
+    /// In the order of the sweep; of `use = "*"`, in that of the search.
+    pub methods: Vec<Chosen<'a>>,
+    /// Of `use = "*"`: the ids of methods that cannot be taken, and why not.
+    pub left_out: Vec<(&'a str, String)>,
 }
 
 impl<'a> Chosen<'a> {
@@ -25,10 +44,18 @@ impl<'a> Chosen<'a> {
         self.found
     }
 
+    /// Where the sweep names it.
+    pub fn span(&self) -> Range<usize> {
+        self.used.id.span()
+    }
+
+    /// Whether it is one of all, so that what it cannot do is skipped instead of an error.
+    pub fn is_one_of_all(&self) -> bool {
+        self.used.is_all()
+    }
+
     pub(super) fn runs_on(&self, dataset: &str) -> bool {
-        let named =
-            |names: &Vec<toml::Spanned<String>>| names.iter().any(|n| n.get_ref() == dataset);
-        self.used.datasets.as_ref().is_none_or(named)
+        self.used.runs_on(dataset) && !self.replaced_by.iter().any(|other| other.runs_on(dataset))
     }
 }
 
@@ -36,9 +63,63 @@ impl<'a> Chosen<'a> {
 ///
 /// # Errors
 /// An unknown method, parameter or data set, a value that the schema forbids, a digest that
-/// differs from the pin.
-pub fn choose<'a>(sweep: &'a Sweep, catalog: &'a Catalog) -> Result<Vec<Chosen<'a>>, PlanError> {
-    sweep.methods.iter().map(|used| choose_one(sweep, catalog, used)).collect()
+/// differs from the pin; all methods, where none is found.
+pub fn choose<'a>(sweep: &'a Sweep, catalog: &'a Catalog) -> Result<Choice<'a>, PlanError> {
+    let mut choice = Choice::default();
+    for used in &sweep.methods {
+        if used.is_all() {
+            choose_all(sweep, catalog, used, &mut choice)?;
+        } else {
+            choice.methods.push(choose_one(sweep, catalog, used)?);
+        }
+    }
+    Ok(choice)
+}
+
+/// Every method found. One that two files of a folder offer is left out: nobody said which.
+fn choose_all<'a>(
+    sweep: &'a Sweep,
+    catalog: &'a Catalog,
+    used: &'a MethodUse,
+    choice: &mut Choice<'a>,
+) -> Result<(), PlanError> {
+    let all = catalog.methods();
+    if all.is_empty() {
+        let unknown = ResolveError::Unknown { id: used.id.get_ref().clone() };
+        let help = Some(resolve_help(&unknown, catalog));
+        let (problem, label) = ("there is no method at all", "every method found");
+        return Err(PlanError::at(&sweep.source, used.id.span(), problem, label, help));
+    }
+    for found in all {
+        let id = found.method.id.as_str();
+        let replaced_by: Vec<&MethodUse> =
+            sweep.methods.iter().filter(|other| other.id.get_ref() == id).collect();
+        let runs = |dataset: &Dataset| {
+            let name = &dataset.spec.name;
+            used.runs_on(name) && !replaced_by.iter().any(|other| other.runs_on(name))
+        };
+        if !sweep.datasets.iter().any(runs) {
+            continue;
+        }
+        match catalog.resolve(id, None) {
+            Err(error) => choice.left_out.push((id, error.to_string())),
+            Ok(found) => choice.methods.push(Chosen {
+                used,
+                found,
+                axes: BTreeMap::new(),
+                rates: rates(sweep, used),
+                first_only: true,
+                replaced_by,
+                second: None,
+            }),
+        }
+    }
+    Ok(())
+}
+
+/// The rates of a `[[method]]`: its own, or those of the sweep.
+fn rates<'a>(sweep: &'a Sweep, used: &'a MethodUse) -> &'a [Spanned<f64>] {
+    if used.bits_per_dim.is_empty() { &sweep.bits_per_dim } else { &used.bits_per_dim }
 }
 
 fn choose_one<'a>(
@@ -111,7 +192,21 @@ fn choose_one<'a>(
             known(name.get_ref(), name.span())?;
         }
     }
-    Ok(Chosen { used, found, axes })
+    let second = used.second.as_deref();
+    let second = second.map(|second| choose_one(sweep, catalog, second)).transpose()?;
+    if let (Some(second), true) = (&second, schema.iter().any(|p| p.name == SECOND)) {
+        return Err(PlanError::at(
+            source,
+            second.span(),
+            format!("{} has a parameter `{SECOND}`", found.method.id),
+            "so it cannot have a second code",
+            None,
+        ));
+    }
+    // Rates of one's own are asked of one method, and whoever names parameters wants all of them.
+    let first_only = used.bits_per_dim.is_empty() && used.axes.is_empty();
+    let (rates, second) = (rates(sweep, used), second.map(Box::new));
+    Ok(Chosen { used, found, axes, rates, first_only, replaced_by: Vec::new(), second })
 }
 
 fn resolve_help(error: &ResolveError, catalog: &Catalog) -> String {

@@ -6,8 +6,9 @@ use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{GridRequest, Space, Value};
 
-use super::{Candidate, Chosen, DataShape, Grids, PlanError, Skip};
-use crate::plugin::{Found, config_json};
+use super::cells::params;
+use super::{Candidate, Choice, Chosen, DataShape, Grids, PlanError, Second, Skip};
+use crate::plugin::Found;
 use crate::record::{MethodInfo, canonical_json};
 use crate::sweep::Sweep;
 
@@ -18,26 +19,42 @@ pub struct Asked {
     pub method: usize,
     /// Position of the data set in the sweep.
     pub dataset: usize,
+    /// Whether it is for the method's second code.
+    pub second: bool,
     /// One request, or one per target rate.
     pub requests: Vec<GridRequest>,
 }
 
+impl Asked {
+    /// The method that is asked.
+    pub fn of<'c, 'a>(&self, choice: &'c Choice<'a>) -> &'c Chosen<'a> {
+        let of = &choice.methods[self.method];
+        of.second.as_deref().filter(|_| self.second).unwrap_or(of)
+    }
+}
+
 /// The requests of all methods for all data sets they run on, in the order of the cells.
-pub fn requests(chosen: &[Chosen<'_>], datasets: &[DataShape]) -> Vec<Asked> {
+pub fn requests(choice: &Choice<'_>, datasets: &[DataShape]) -> Vec<Asked> {
     let mut asked = Vec::new();
     for (dataset, data) in datasets.iter().enumerate() {
-        for (method, of) in chosen.iter().enumerate().filter(|(_, c)| c.runs_on(&data.name)) {
-            let request = |bits_per_dim| GridRequest {
+        let methods = choice.methods.iter().enumerate();
+        for (method, of) in methods.filter(|(_, of)| of.runs_on(&data.name)) {
+            let request_of = |of: &Chosen<'_>, bits_per_dim| GridRequest {
                 space: Space { dim: data.dim, metric: data.metric.into() },
                 bits_per_dim,
                 axes: of.axes.clone(),
             };
-            let rates = &of.used.bits_per_dim;
-            let requests = match rates.is_empty() {
+            let request = |bits_per_dim| request_of(of, bits_per_dim);
+            let requests = match of.rates.is_empty() {
                 true => vec![request(None)],
-                false => rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
+                false => of.rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
             };
-            asked.push(Asked { method, dataset, requests });
+            // Before the first: those are then known.
+            if let Some(second) = &of.second {
+                let requests = vec![request_of(second, None)];
+                asked.push(Asked { method, dataset, second: true, requests });
+            }
+            asked.push(Asked { method, dataset, second: false, requests });
         }
     }
     asked
@@ -47,33 +64,34 @@ pub fn requests(chosen: &[Chosen<'_>], datasets: &[DataShape]) -> Vec<Asked> {
 /// per request.
 ///
 /// # Errors
-/// A method without any valid configuration on a data set, quoting its reasons.
+/// A method without any valid configuration on a data set, quoting its reasons; all methods, where
+/// none of them has one.
 pub fn assemble(
     sweep: &Sweep,
     datasets: &[DataShape],
-    chosen: &[Chosen<'_>],
+    choice: &Choice<'_>,
     asked: &[Asked],
     answers: Vec<Vec<Vec<Proposal>>>,
 ) -> Result<Grids, PlanError> {
     let mut grids = Grids::default();
     let mut known = BTreeSet::new();
+    // Of the method and data set that were asked about before.
+    let mut seconds: Vec<Second> = Vec::new();
     for (asked, answers) in asked.iter().zip(answers) {
-        let (of, data) = (&chosen[asked.method], &datasets[asked.dataset]);
-        let Found { library, method } = of.found;
-        let info = MethodInfo {
-            id: method.id.clone(),
-            version: method.version.clone(),
-            plugin_path: library.path.display().to_string(),
-            plugin_digest: library.digest.clone(),
-            needs_digest: library.needs_digest.clone(),
-            sdk: library.about.sdk.clone(),
-            abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
-            needs_training: Some(method.needs_training),
-            deterministic: Some(method.deterministic),
-        };
+        let (of, data) = (asked.of(choice), &datasets[asked.dataset]);
+        let info = method_info(of.found);
+        if asked.second || of.second.is_none() {
+            seconds.clear();
+        }
         let mut reasons: Vec<(Config, String)> = Vec::new();
         let mut valid = 0usize;
-        for proposal in answers.into_iter().flatten() {
+        let answers = answers.into_iter().enumerate();
+        let proposals = answers.flat_map(|(i, of)| of.into_iter().map(move |one| (i, one)));
+        // Of each request, whether anything was answered, and whether one of it is taken.
+        let mut answered = vec![false; asked.requests.len()];
+        let mut taken = answered.clone();
+        for (i, proposal) in proposals {
+            answered[i] = true;
             let (config, label, code_bytes) = match proposal {
                 Proposal::Emit { config, label, code_bytes } => (config, label, code_bytes),
                 Proposal::Skip { config, reason } => {
@@ -88,34 +106,128 @@ pub fn assemble(
                 reasons.push((config, reason));
                 continue;
             }
-            valid += 1;
-            // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
-            // of one content are not known yet, and each keeps its cells.
-            let same = (
-                asked.dataset,
-                info.id.clone(),
-                info.plugin_digest.clone(),
-                info.needs_digest.clone(),
-                canonical_json(&config_json(&config)),
-            );
-            if !known.insert(same) {
+            if of.first_only && !of.rates.is_empty() && std::mem::replace(&mut taken[i], true) {
                 continue;
             }
-            grids.candidates.push(Candidate {
-                dataset: asked.dataset,
-                dataset_name: data.name.clone(),
-                method: info.clone(),
-                config,
-                label,
-                code_bytes,
-                bits_per_dim: code_bytes.map(|b| 8.0 * b as f64 / data.dim as f64),
-            });
+            valid += 1;
+            if asked.second {
+                seconds.push(Second { method: info.clone(), config, label, code_bytes });
+                continue;
+            }
+            // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
+            // of one content are not known yet, and each keeps its cells.
+            let whole = [None].into_iter().filter(|_| seconds.is_empty());
+            for second in whole.chain(seconds.iter().map(Some)) {
+                let same = (
+                    asked.dataset,
+                    info.id.clone(),
+                    info.plugin_digest.clone(),
+                    info.needs_digest.clone(),
+                    canonical_json(&params(&config, second)),
+                );
+                if !known.insert(same) {
+                    continue;
+                }
+                let candidate = Candidate {
+                    dataset: asked.dataset,
+                    dataset_name: data.name.clone(),
+                    method: info.clone(),
+                    config: config.clone(),
+                    label: label.clone(),
+                    code_bytes,
+                    bits_per_dim: None,
+                    second: second.cloned(),
+                };
+                grids.candidates.push(with_second(candidate, data.dim));
+            }
+        }
+        // What a rate that was asked of many methods is not answered with stands among the skips.
+        for (request, _) in asked.requests.iter().zip(&answered).filter(|(_, some)| !**some) {
+            if of.first_only {
+                grids.skips.push(Skip {
+                    dataset: data.name.clone(),
+                    method: info.id.clone(),
+                    what: request
+                        .bits_per_dim
+                        .map(|rate| format!("{rate} bits/dim"))
+                        .unwrap_or_default(),
+                    reason: "no configuration of it stores this".to_owned(),
+                });
+            }
+        }
+        if valid == 0 && of.is_one_of_all() {
+            continue;
         }
         if valid == 0 {
             return Err(nothing_valid(sweep, of, data, &reasons));
         }
     }
+    for (data, shape) in datasets.iter().enumerate() {
+        let runs = |of: &&Chosen<'_>| of.is_one_of_all() && of.runs_on(&shape.name);
+        let all = choice.methods.iter().find(runs);
+        if let Some(of) = all
+            && !grids.candidates.iter().any(|candidate| candidate.dataset == data)
+        {
+            return Err(nothing_of_all(sweep, of, shape, &grids.skips));
+        }
+        for (id, reason) in &choice.left_out {
+            grids.skips.push(Skip {
+                dataset: shape.name.clone(),
+                method: (*id).to_owned(),
+                what: String::new(),
+                reason: reason.clone(),
+            });
+        }
+    }
     Ok(grids)
+}
+
+/// The error for a data set on which no method found has a configuration.
+fn nothing_of_all(sweep: &Sweep, of: &Chosen<'_>, data: &DataShape, skips: &[Skip]) -> PlanError {
+    let skips = skips.iter().filter(|skip| skip.dataset == data.name);
+    let mut told: Vec<String> =
+        skips.map(|skip| format!("{}: {}", skip.method, skip.reason)).collect();
+    told.dedup();
+    let more = told.len().saturating_sub(5);
+    told.truncate(5);
+    if more > 0 {
+        told.push(format!("… and {more} more reasons"));
+    }
+    let problem =
+        format!("no method has a valid configuration on `{}` (d = {})", data.name, data.dim);
+    let label = "nothing here can be run";
+    PlanError::at(&sweep.source, of.span(), problem, label, Some(told.join("\n")))
+}
+
+fn method_info(Found { library, method }: Found<'_>) -> MethodInfo {
+    MethodInfo {
+        id: method.id.clone(),
+        version: method.version.clone(),
+        plugin_path: library.path.display().to_string(),
+        plugin_digest: library.digest.clone(),
+        needs_digest: library.needs_digest.clone(),
+        sdk: library.about.sdk.clone(),
+        abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
+        needs_training: Some(method.needs_training),
+        deterministic: Some(method.deterministic),
+    }
+}
+
+/// What both codes of a candidate are together: label, bytes, whether they learn and promise equal
+/// codes.
+fn with_second(mut of: Candidate, dim: usize) -> Candidate {
+    if let Some(second) = &of.second {
+        let both = [of.label.as_str(), "+", &second.method.id, &second.label];
+        of.label = both.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        of.code_bytes = of.code_bytes.zip(second.code_bytes).map(|(first, second)| first + second);
+        let (first, second) = (&mut of.method, &second.method);
+        first.needs_training =
+            first.needs_training.zip(second.needs_training).map(|(first, second)| first || second);
+        first.deterministic =
+            first.deterministic.zip(second.deterministic).map(|(first, second)| first && second);
+    }
+    of.bits_per_dim = of.code_bytes.map(|bytes| 8.0 * bytes as f64 / dim as f64);
+    of
 }
 
 fn skip(
@@ -151,7 +263,7 @@ fn nothing_valid(
     let mut axes = reasons.iter().map(|(_, reason)| axis_of(reason));
     let first = axes.next().flatten();
     let agreed = first.filter(|first| axes.all(|axis| axis.is_some_and(|a| a.name == first.name)));
-    let rates = of.used.bits_per_dim.first();
+    let rates = of.rates.first();
     let span = agreed
         .map(|axis| axis.value_span.clone())
         .or_else(|| rates.map(toml::Spanned::span))

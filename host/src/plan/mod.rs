@@ -19,8 +19,8 @@ mod tests;
 
 use crate::data::{Headers, Metric};
 
-pub use cells::{Candidate, Cell, Grids, Plan, Skip, evaluation, same_contents};
-pub use choose::{Chosen, choose};
+pub use cells::{Candidate, Cell, Grids, Plan, Second, Skip, evaluation, same_contents};
+pub use choose::{Choice, Chosen, choose};
 pub use error::PlanError;
 pub use grids::{Asked, assemble, requests};
 

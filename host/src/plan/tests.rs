@@ -24,7 +24,7 @@ fn grids_of(sweep: &Sweep, catalog: &Catalog) -> Result<Grids, PlanError> {
     let asked = requests(&chosen, &shapes);
     let generator = Generator::default();
     let answer = |asked: &Asked| {
-        generator.expand(chosen[asked.method].found(), asked.requests.clone()).unwrap()
+        generator.expand(asked.of(&chosen).found(), asked.requests.clone()).unwrap()
     };
     let answers = asked.iter().map(answer).collect();
     assemble(sweep, &shapes, &chosen, &asked, answers)
@@ -80,6 +80,38 @@ fn axes_span_their_product_and_other_parameters_keep_their_default() {
 }
 
 #[test]
+fn every_configuration_is_measured_with_every_second_code_and_counts_its_bytes() {
+    let rest = "[[method]]\nuse = \"zlattice\"\nparams.bits = [4, 8]\n\
+                second = { use = \"zlattice\", params = { parts = [8, 5], bits = 8 } }\n\
+                [[method]]\nuse = \"zlattice\"\nparams.bits = 4\n";
+    let sweep = sweep(rest);
+    let grids = grids_of(&sweep, &catalog()).unwrap();
+    let expected =
+        ["bits=4 + zlattice parts=8 bits=8", "bits=8 + zlattice parts=8 bits=8", "bits=4"];
+    assert_eq!(labels(&grids), expected);
+    let bytes: Vec<_> = grids.candidates.iter().map(|of| of.code_bytes).collect();
+    assert_eq!(bytes, [Some(2 + 8), Some(4 + 8), Some(2)]);
+    assert_eq!(grids.candidates[0].bits_per_dim, Some(5.0));
+    assert_eq!(grids.skips[0].reason, "parts: 5 does not divide d = 16");
+    let plan = grids.into_plan(&sweep, &["d"]);
+    let [first, _, alone] = plan.cells.as_slice() else { panic!("{:?}", plan.cells) };
+    assert_ne!(first.key, alone.key);
+    let params = first.params();
+    assert_eq!(params["bits"], 4);
+    assert_eq!(params["second"]["use"], "zlattice");
+    assert_eq!(params["second"]["plugin"], "1f");
+    assert_eq!(params["second"]["params"]["parts"], 8);
+    assert!(alone.params().get("second").is_none());
+
+    let (at, error, _) = refused("[[method]]\nuse = \"plain\"\nsecond = { use = \"plian\" }\n");
+    assert_eq!((at.as_str(), error.contains("plian")), ("\"plian\"", true), "{error}");
+    let (at, error, _) = refused(
+        "[[method]]\nuse = \"plain\"\nsecond = { use = \"zlattice\", params = { parts = 5 } }\n",
+    );
+    assert_eq!(at, "5", "{error}");
+}
+
+#[test]
 fn a_combination_that_cannot_be_is_skipped_with_its_reason() {
     let grids = grids("[[method]]\nuse = \"zlattice\"\nparams.parts = [4, 5]\n").unwrap();
     assert_eq!(labels(&grids), ["parts=4 bits=8"]);
@@ -122,6 +154,84 @@ fn a_rate_asks_the_generator_once_each() {
     assert_eq!(labels(&grids), ["bits=3", "bits=4", "bits=7", "bits=8"]);
     let rates: Vec<_> = grids.candidates.iter().filter_map(|of| of.bits_per_dim).collect();
     assert_eq!(rates, [1.0, 1.0, 2.0, 2.0]);
+}
+
+/// Labels with their methods.
+fn titles(grids: &Grids) -> Vec<String> {
+    let title = |of: &Candidate| format!("{} {} {}", of.dataset_name, of.method.id, of.label);
+    grids.candidates.iter().map(title).collect()
+}
+
+#[test]
+fn a_rate_of_the_sweep_takes_the_first_configuration_of_each_method() {
+    let rates = "[sweep]\nbits_per_dim = [1, 2]\n";
+    let first = grids(&format!("[[method]]\nuse = \"zlattice\"\n{rates}")).unwrap();
+    assert_eq!(labels(&first), ["bits=3", "bits=7"]);
+    // Whoever names parameters, or rates, wants all that meet them.
+    let named = "[[method]]\nuse = \"zlattice\"\nparams.parts = 4\n";
+    let all = grids(&format!("{named}{rates}")).unwrap();
+    let widths = ["bits=3", "bits=4", "bits=7", "bits=8"].map(|bits| format!("parts=4 {bits}"));
+    assert_eq!(labels(&all), widths);
+    let own = format!("[[method]]\nuse = \"zlattice\"\nbits_per_dim = 2\n{rates}");
+    assert_eq!(labels(&grids(&own).unwrap()), ["bits=7", "bits=8"]);
+}
+
+#[test]
+fn a_star_is_every_method_found_and_what_cannot_be_is_skipped() {
+    let all = grids("[[method]]\nuse = \"*\"\n").unwrap();
+    assert_eq!(titles(&all), ["gauss zlattice bits=4", "gauss zlattice bits=8", "gauss plain "]);
+    // `plain` stores half a bit for each dimension, and nothing else.
+    let rates = "[[method]]\nuse = \"*\"\nbits_per_dim = [0.5, 2]\n";
+    let at_rates = grids(rates).unwrap();
+    assert_eq!(
+        titles(&at_rates),
+        ["gauss zlattice bits=1", "gauss zlattice bits=7", "gauss plain "]
+    );
+    let [skip] = at_rates.skips.as_slice() else { panic!("{:?}", at_rates.skips) };
+    assert_eq!((&*skip.method, &*skip.what), ("plain", "2 bits/dim"));
+}
+
+#[test]
+fn a_method_of_its_own_replaces_what_a_star_says_of_it() {
+    let star = "[[method]]\nuse = \"*\"\n";
+    let own = "[[method]]\nuse = \"zlattice\"\nparams.bits = 2\n";
+    let grids = grids(&format!("{star}{own}")).unwrap();
+    assert_eq!(titles(&grids), ["gauss plain ", "gauss zlattice bits=2"]);
+    // Only where it runs.
+    let twin = "[[dataset]]\nname = \"twin\"\n\
+                synthetic = { kind = \"gaussian\", n = 600, dim = 16, seed = 2 }\n\
+                queries = { hold_out = 20 }\n";
+    let grids = self::grids(&format!("{twin}{star}{own}datasets = [\"twin\"]\n")).unwrap();
+    let of_gauss = titles(&grids).into_iter().filter(|title| title.starts_with(GAUSS));
+    assert_eq!(of_gauss.count(), 3);
+    assert_eq!(titles(&grids)[3..], ["twin plain ", "twin zlattice bits=2"]);
+}
+
+#[test]
+fn a_star_leaves_out_what_two_files_offer() {
+    let mut catalog = catalog();
+    let twin = library(
+        "/none/libtwin.so".into(),
+        "2f",
+        vec![catalog.libraries[0].about.methods[1].clone()],
+    );
+    catalog.libraries.push(twin);
+    let sweep = sweep("[[method]]\nuse = \"*\"\n");
+    let grids = grids_of(&sweep, &catalog).unwrap();
+    assert_eq!(titles(&grids), ["gauss zlattice bits=4", "gauss zlattice bits=8"]);
+    let reason = "/none/libzlattice.so and /none/libtwin.so both offer the method `plain`";
+    assert_eq!((&*grids.skips[0].method, &*grids.skips[0].reason), ("plain", reason));
+}
+
+#[test]
+fn a_star_that_nothing_answers_is_an_error() {
+    let (at, error, help) = refused("[[method]]\nuse = \"*\"\nbits_per_dim = 99\n");
+    assert_eq!(at, "\"*\"");
+    assert_eq!(error, "no method has a valid configuration on `gauss` (d = 16)");
+    assert!(help.starts_with("zlattice: no configuration"), "{help}");
+    let sweep = sweep("[[method]]\nuse = \"*\"\n");
+    let (at, error, _) = said(&sweep, &grids_of(&sweep, &Catalog::default()).unwrap_err());
+    assert_eq!((&*at, &*error), ("\"*\"", "there is no method at all"));
 }
 
 #[test]

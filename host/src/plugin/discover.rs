@@ -141,6 +141,10 @@ pub fn discover(
         }
     }
     catalog.drop_needed();
+    // A build directory has no sources.
+    for (place, _) in path.places.iter().filter(|(_, only_ours)| !only_ours) {
+        catalog.tell_unbuilt(place);
+    }
     Ok(catalog)
 }
 

@@ -7,6 +7,7 @@ pub mod discover;
 pub mod load;
 pub mod needs;
 pub mod remembered;
+mod unbuilt;
 
 use needs::Needs;
 use serde::{Deserialize, Serialize};

@@ -25,6 +25,14 @@ pub struct DatasetInfo {
     pub facts: Option<Facts>,
 }
 
+impl DatasetInfo {
+    /// The name without the rows that `sizes` in a sweep put behind it.
+    pub fn family(&self) -> &str {
+        let sized = self.name.rsplit_once('@').filter(|(_, rows)| rows.parse() == Ok(self.n));
+        sized.map_or(&self.name, |(name, _)| name)
+    }
+}
+
 /// What is peculiar about some data, counted: results are to be read with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -29,7 +29,7 @@ pub struct CellKeyParts<'a> {
 pub fn cell_key(parts: &CellKeyParts<'_>) -> String {
     let mut object = serde_json::json!({
         "dataset": parts.dataset_digest,
-        "evaluation": parts.evaluation,
+        "evaluation": deciding(parts.evaluation),
         "method": parts.method,
         "metric": parts.metric,
         "params": parts.params,
@@ -41,6 +41,19 @@ pub fn cell_key(parts: &CellKeyParts<'_>) -> String {
         object["needs"] = needs.into();
     }
     blake3::hash(canonical_json(&object).as_bytes()).to_hex().to_string()
+}
+
+/// What of `evaluation` decides the values of metrics: all but which families of them are measured,
+/// and how the data set is called whose neighbours are the true ones.
+pub fn deciding(evaluation: &Value) -> Value {
+    let mut deciding = evaluation.clone();
+    if let Some(settings) = deciding.as_object_mut() {
+        settings.remove("metrics");
+        if let Some(truth) = settings.get_mut("truth").and_then(Value::as_object_mut) {
+            truth.remove("of");
+        }
+    }
+    deciding
 }
 
 /// One text per value: no spaces, keys sorted by their bytes, and equal numbers written equally,
@@ -149,6 +162,21 @@ mod tests {
             cell_key(&CellKeyParts { needs_digest: Some("x"), ..base }),
         ]);
         assert_eq!(keys.len(), 9);
+    }
+
+    #[test]
+    fn which_metrics_are_measured_is_no_part_of_the_key() {
+        let params = json!({ "m": 8 });
+        let of = |evaluation: Value| cell_key(&parts(&params, &evaluation));
+        let few = of(json!({ "k": [1], "metrics": ["pairs"] }));
+        assert_eq!(few, of(json!({ "k": [1], "metrics": ["pairs", "order"] })));
+        assert_eq!(few, of(json!({ "k": [1] })));
+        // Whose neighbours are the true ones is, under any name.
+        let truth =
+            |of: &str, digest: &str| json!({ "k": [1], "truth": { "of": of, "digest": digest } });
+        assert_eq!(of(truth("a", "d1")), of(truth("b", "d1")));
+        assert_ne!(of(truth("a", "d1")), of(truth("a", "d2")));
+        assert_ne!(of(truth("a", "d1")), few);
     }
 
     #[test]

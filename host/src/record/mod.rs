@@ -5,10 +5,12 @@
 //! ```
 //!
 //! The key decides what is computed again, so it holds all that can change a result and nothing
-//! else: thread counts, file names and the time of day stay out. What was measured comes from the
+//! else: thread counts, file names, the time of day and which families of metrics are measured stay
+//! out. What was measured comes from the
 //! referee as one JSON line; a record is stored as one row of `cells` plus its rows of `metrics`.
 
 mod dataset;
+mod done;
 mod filter;
 mod key;
 mod method;
@@ -25,8 +27,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::dataset::{DatasetInfo, Facts};
+pub use self::done::Done;
 pub use self::filter::Filter;
-pub use self::key::{CellKeyParts, canonical_json, cell_key};
+pub use self::key::{CellKeyParts, canonical_json, cell_key, deciding};
 pub use self::method::MethodInfo;
 pub use self::metric_value::{MetricError, MetricValue};
 pub(crate) use self::name::natural_key;
@@ -100,6 +103,18 @@ impl Record {
     /// What each query found of its k nearest, if it was kept.
     pub fn recalls(&self, k: u32) -> Option<&QueryRecalls> {
         self.recalls.iter().find(|recalls| recalls.k() == k)
+    }
+
+    /// The families of metrics that were measured beside those that every record has, by name; none in
+    /// records from before they could be chosen.
+    pub fn families(&self) -> impl Iterator<Item = &str> {
+        let listed = self.evaluation.get("metrics").and_then(Value::as_array);
+        listed.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// The name of the data set whose neighbours are the true ones, where they are not its own.
+    pub fn truth_of(&self) -> Option<&str> {
+        self.evaluation.get("truth")?.get("of")?.as_str()
     }
 
     /// Whether the method learned from rows that it is measured on; none where that is not known.

@@ -62,6 +62,17 @@ impl RunInfo {
     }
 }
 
+impl RunInfo {
+    /// The machine in a line, equal for runs whose times compare.
+    pub fn machine(&self) -> String {
+        let model = self.cpu_model.as_deref().unwrap_or("unknown processor");
+        let memory = self.memory_bytes.map(|bytes| bytes.div_ceil(1 << 30));
+        let memory = memory.map(|gib| format!(", {gib} GiB")).unwrap_or_default();
+        let features = self.cpu_features.join(" ");
+        format!("{model}, {} cores{memory}, {}, {features}", self.cores, self.os)
+    }
+}
+
 /// The values of `/proc` lines `key : value` with this key.
 fn proc_values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::marks::Marks;
-use crate::record::{Proof, Record, canonical_json};
+use crate::record::{Proof, Record, canonical_json, deciding};
 
 /// The share of a code's bits from which on its model's are counted in.
 const MATTERS: f64 = 0.01;
+
+/// What [`amortised_bits`](Configuration::amortised_bits) is called beside metrics.
+pub(super) const SIZE: &str = "bits_per_dim with model";
 
 /// The ok records of one method, one configuration and one dataset, one per seed.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl<'a> Configuration<'a> {
                 &record.method.id,
                 &record.method.plugin_digest,
                 canonical_json(&record.params),
-                canonical_json(&record.evaluation),
+                canonical_json(&deciding(&record.evaluation)),
             );
             let at = *positions.entry(identity).or_insert(configurations.len());
             if at == configurations.len() {
@@ -60,6 +63,11 @@ impl<'a> Configuration<'a> {
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
+    /// The mean of the metric, or of what [`SIZE`] names.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        if name == SIZE { self.amortised_bits() } else { self.mean(name) }
+    }
+
     /// `recall@k` of each query, the mean over seeds; none where a seed's was not kept.
     pub(super) fn recall_by_query(&self, k: u32) -> Option<Vec<f64>> {
         let mut sums = vec![0.0; self.first().recalls(k)?.hits().len()];
@@ -75,13 +83,16 @@ impl<'a> Configuration<'a> {
         Some(sums)
     }
 
-    /// Bits of the model for each value of the data: what it says it needs or what was saved of
-    /// it, whichever is more.
-    fn model_bits(&self) -> Option<f64> {
+    /// Bytes of the model: what it says it needs or what was saved of it, whichever is more.
+    pub(super) fn model_bytes(&self) -> Option<f64> {
         let sizes = [self.mean("model_bytes"), self.mean("model_saved_bytes")];
-        let bytes = sizes.into_iter().flatten().reduce(f64::max)?;
+        sizes.into_iter().flatten().reduce(f64::max)
+    }
+
+    /// Bits of the model for each value of the data.
+    fn model_bits(&self) -> Option<f64> {
         let data = &self.first().dataset;
-        Some(8.0 * bytes / (data.n as f64 * data.dim as f64))
+        Some(8.0 * self.model_bytes()? / (data.n as f64 * data.dim as f64))
     }
 
     /// Bits per dimension with the model's shared among all rows, where its size is known.

@@ -16,10 +16,10 @@ pub struct Marks {
 }
 
 /// A sign, whether it is set, and what it means.
-type Sign = (&'static str, fn(Marks) -> bool, &'static str);
+pub(super) type Sign = (&'static str, fn(Marks) -> bool, &'static str);
 
 /// The sign of each mark and what it means.
-const SIGNS: [Sign; 4] = [
+pub(super) const SIGNS: [Sign; 4] = [
     ("?", |of| of.unproven, "unproven: the numbers may come from elsewhere than the stored bytes"),
     ("~", |of| of.unweighed, "learned a model of unknown size"),
     ("*", |of| of.learned_from_base, "learned from rows that it is measured on"),
@@ -32,10 +32,14 @@ impl Marks {
         !self.unproven && !self.unweighed
     }
 
+    /// The signs that apply.
+    pub(super) fn signs(self) -> String {
+        SIGNS.iter().filter(|(_, applies, _)| applies(self)).map(|(sign, ..)| *sign).collect()
+    }
+
     /// `name` with the signs that apply.
     pub(super) fn on(self, name: &str) -> String {
-        let signs: String =
-            SIGNS.iter().filter(|(_, applies, _)| applies(self)).map(|(sign, ..)| *sign).collect();
+        let signs = self.signs();
         if signs.is_empty() { name.to_owned() } else { format!("{name} {signs}") }
     }
 

@@ -3,12 +3,18 @@
 //! Pure: a report sees records and nothing else, so each can be made again from the store at any
 //! time. The caller says how wide the output is and whether it takes colour.
 
+mod bound;
 mod changes;
+pub mod compare;
 mod configuration;
+pub mod export;
 mod failures;
 mod marks;
 mod notices;
 mod number;
+pub mod page;
+pub mod plot;
+pub mod recommend;
 pub mod results;
 mod spread;
 pub mod table;

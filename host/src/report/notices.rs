@@ -24,6 +24,11 @@ pub(super) fn of(data: &DatasetInfo) -> Vec<String> {
     sentences
 }
 
+/// That recall is against the neighbours of another data set.
+pub(super) fn other_truth(name: &str) -> String {
+    format!("recall is against the neighbours of {name}, not its own")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

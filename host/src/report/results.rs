@@ -2,21 +2,20 @@
 //!
 //! The columns that identify a row have the names of the store's view `results`.
 
-mod best;
 mod format;
-mod identity;
+pub(super) mod identity;
 mod order;
 mod rows;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use self::best::best_per_rate;
 pub use self::format::{Format, UnknownFormat};
 use self::identity::IDENTITY;
-use self::order::sort;
+pub(super) use self::order::sort;
 pub use self::order::{BadSort, Order, Sort};
 use self::rows::write_table;
+use super::tradeoffs::{best_records, tradeoffs, write_tradeoffs};
 use super::{Style, headline_recall};
 use crate::output;
 use crate::record::{Record, natural_key};
@@ -29,8 +28,8 @@ pub struct Request {
     pub metrics: Vec<String>,
     /// The order of rows; none is by dataset, size, method, label and seed.
     pub sort: Option<Sort>,
-    /// Only the best recall for each dataset and rate: bits per dimension rounded to halves. The
-    /// mean over its seeds makes a configuration the best, not its luckiest seed.
+    /// Only the best trade-offs of size and quality, see [`super::tradeoffs`]. A table of them is that
+    /// which ends a run, unless metrics, order or details are asked for.
     pub best: bool,
     /// A table also tells under each row what one wants to know to find a fault.
     pub verbose: bool,
@@ -79,13 +78,13 @@ pub fn write_results(
     out: &mut dyn Write,
 ) -> Result<(), ResultsError> {
     let present = metrics_of(records);
-    if let Some(name) = request.metrics.iter().find(|name| !present.contains(name))
-        && !records.is_empty()
-    {
-        return Err(ResultsError::UnknownMetric { name: name.clone(), known: present });
+    known_metrics(records, &request.metrics, &present)?;
+    let plain = request.metrics.is_empty() && request.sort.is_none() && !request.verbose;
+    if request.best && plain && request.format == Format::Table && !records.is_empty() {
+        return Ok(write_tradeoffs(&tradeoffs(records), style, out)?);
     }
     let mut rows: Vec<&Record> = match request.best {
-        true => best_per_rate(records),
+        true => best_records(records),
         false => records.iter().collect(),
     };
     sort(&mut rows, request.sort.as_ref(), &present)?;
@@ -106,8 +105,22 @@ pub fn write_results(
     Ok(())
 }
 
+/// Refuses a metric that is not `present` in the records, where there are any.
+pub(super) fn known_metrics(
+    records: &[Record],
+    wanted: &[String],
+    present: &[String],
+) -> Result<(), ResultsError> {
+    match wanted.iter().find(|name| !present.contains(name)) {
+        Some(name) if !records.is_empty() => {
+            Err(ResultsError::UnknownMetric { name: name.clone(), known: present.to_vec() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Every metric that some record has, in natural order.
-fn metrics_of(records: &[Record]) -> Vec<String> {
+pub(super) fn metrics_of(records: &[Record]) -> Vec<String> {
     let names: BTreeSet<&str> =
         records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name()).collect();
     let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
@@ -116,7 +129,7 @@ fn metrics_of(records: &[Record]) -> Vec<String> {
 }
 
 /// What a table shows unasked.
-fn usual_metrics(present: &[String]) -> Vec<String> {
+pub(super) fn usual_metrics(present: &[String]) -> Vec<String> {
     let recall = headline_recall(present.iter().map(String::as_str)).map(|k| format!("recall@{k}"));
     ["bits_per_dim", "relative_error"]
         .map(str::to_owned)
@@ -127,7 +140,11 @@ fn usual_metrics(present: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn write_csv(rows: &[&Record], metrics: &[String], out: &mut dyn Write) -> Result<(), csv::Error> {
+pub(super) fn write_csv(
+    rows: &[&Record],
+    metrics: &[String],
+    out: &mut dyn Write,
+) -> Result<(), csv::Error> {
     let mut csv = csv::Writer::from_writer(out);
     let identity = IDENTITY.iter().map(|(name, _)| *name);
     csv.write_record(identity.chain(metrics.iter().map(String::as_str)))?;
@@ -223,7 +240,7 @@ glove    a       m=16        2.00     0.7500
     }
 
     #[test]
-    fn the_best_per_rate_is_chosen_by_the_mean_over_seeds() {
+    fn the_best_are_those_of_the_table_that_ends_a_run() {
         let mut elsewhere = point("a", "elsewhere", 1, 2.0, 0.1);
         elsewhere.dataset.name = "other".to_owned();
         let records = [
@@ -236,8 +253,14 @@ glove    a       m=16        2.00     0.7500
             elsewhere,
             sample("a", "unmeasured", &[("bits_per_dim", 9.0)]),
         ];
+        // By the mean over seeds, and not by the luckiest.
         let request = Request { best: true, ..Request::default() };
-        assert_eq!(labels(&records, request), ["steady", "steady", "larger", "elsewhere"]);
+        assert_eq!(labels(&records, request.clone()), ["steady", "steady", "elsewhere"]);
+        let mut table = Vec::new();
+        write_tradeoffs(&tradeoffs(&records), Style::PLAIN, &mut table).unwrap();
+        assert_eq!(written(&records, &request), String::from_utf8(table).unwrap());
+        let columns = Request { metrics: vec!["mse".to_owned()], ..request };
+        assert!(written(&records, &columns).starts_with("dataset "));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct DatasetTradeoffs {
     pub dataset: DatasetInfo,
     /// `l2`, `ip` or `cosine`.
     pub metric: String,
+    /// The data set whose neighbours recall is against, where they are not its own.
+    pub truth_of: Option<String>,
     /// The k of [`Tradeoff::recall`], if recall was measured: 10, or the largest there is.
     pub k: Option<usize>,
     /// Configurations with an ok cell and a known size, from which the best were chosen.
@@ -100,23 +102,61 @@ pub fn tradeoffs(records: &[Record]) -> Tradeoffs {
     Tradeoffs { datasets, failures: Failure::of(records) }
 }
 
+/// The records of the configurations that [`tradeoffs`] finds best, in its order.
+pub(super) fn best_records(records: &[Record]) -> Vec<&Record> {
+    let ok = || records.iter().filter(|record| record.outcome.is_ok());
+    let spaces: BTreeSet<_> = ok().map(space).collect();
+    let of_space = |wanted| {
+        let configurations = Configuration::of(ok().filter(|record| space(record) == wanted));
+        let k = recall_asked(&configurations);
+        let best = best_of(&configurations, k).1.into_iter();
+        best.flat_map(|(i, _)| configurations[i].records.clone()).collect::<Vec<_>>()
+    };
+    spaces.into_iter().flat_map(of_space).collect()
+}
+
+/// The k of the recall by which configurations are compared.
+fn recall_asked(configurations: &[Configuration<'_>]) -> Option<usize> {
+    let records = configurations.iter().flat_map(|of| &of.records);
+    headline_recall(records.flat_map(|record| &record.metrics).map(|metric| metric.name()))
+}
+
 /// What records must share to be compared.
-fn space(record: &Record) -> (&str, &str, &str) {
-    (&record.dataset.name, &record.dataset.digest, &record.metric)
+fn space(record: &Record) -> (&str, &str, &str, Option<&str>) {
+    (&record.dataset.name, &record.dataset.digest, &record.metric, record.truth_of())
 }
 
 /// The best trade-offs among ok records of one dataset; none if there are no records.
 fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<DatasetTradeoffs> {
     let records: Vec<&Record> = records.collect();
     let first = records.first()?;
-    let names = records.iter().flat_map(|record| &record.metrics).map(|metric| metric.name());
-    let k = headline_recall(names);
     let configurations = Configuration::of(records.iter().copied());
+    let k = recall_asked(&configurations);
     let over_budget = configurations.iter().filter(|of| of.over_budget()).count();
-    let (sized, all): (Vec<&Configuration<'_>>, Vec<Tradeoff>) = configurations
-        .iter()
-        .filter_map(|configuration| Some((configuration, tradeoff(configuration, k)?)))
-        .unzip();
+    let (all, best) = best_of(&configurations, k);
+    Some(DatasetTradeoffs {
+        dataset: first.dataset.clone(),
+        metric: first.metric.clone(),
+        truth_of: first.truth_of().map(str::to_owned),
+        k,
+        configurations: all,
+        exclusive: records.iter().all(|record| record.timing.exclusive),
+        over_budget,
+        noticed: records.iter().filter(|record| !record.notices.is_empty()).count(),
+        best: best.into_iter().map(|(_, one)| one).collect(),
+    })
+}
+
+/// How many of `configurations` have a size, and the best of these with their positions: by size, then
+/// those that would be, were they proven and weighed.
+fn best_of(
+    configurations: &[Configuration<'_>],
+    k: Option<usize>,
+) -> (usize, Vec<(usize, Tradeoff)>) {
+    let with_size = configurations.iter().enumerate();
+    let with_size = with_size.filter_map(|(at, of)| Some((at, tradeoff(of, k)?)));
+    let (places, all): (Vec<usize>, Vec<Tradeoff>) = with_size.unzip();
+    let sized: Vec<&Configuration<'_>> = places.iter().map(|at| &configurations[*at]).collect();
     // Whether it is on a front among those that `stand`.
     let front = |stands: &dyn Fn(&Tradeoff) -> bool| -> Vec<bool> {
         let on = |quality: fn(&Tradeoff) -> Option<f64>| {
@@ -130,7 +170,7 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
     };
     let leading = front(&|one| one.marks.may_lead());
     let among_all = front(&|_| true);
-    let mut best: Vec<Tradeoff> = (0..all.len())
+    let mut best: Vec<(usize, Tradeoff)> = (0..all.len())
         .filter(|&i| leading[i] || (among_all[i] && !all[i].marks.may_lead()))
         .map(|i| {
             let mut one = all[i].clone();
@@ -138,25 +178,16 @@ fn dataset_tradeoffs<'a>(records: impl Iterator<Item = &'a Record>) -> Option<Da
                 one.tied_with = tied_with(i, &sized, &all, k);
                 one.marks.tied = !one.tied_with.is_empty();
             }
-            one
+            (places[i], one)
         })
         .collect();
-    best.sort_by(|a, b| {
+    best.sort_by(|(_, a), (_, b)| {
         (b.marks.may_lead().cmp(&a.marks.may_lead()))
             .then_with(|| a.size.total_cmp(&b.size))
             .then_with(|| b.recall.unwrap_or(-1.0).total_cmp(&a.recall.unwrap_or(-1.0)))
             .then_with(|| (&a.method, &a.label).cmp(&(&b.method, &b.label)))
     });
-    Some(DatasetTradeoffs {
-        dataset: first.dataset.clone(),
-        metric: first.metric.clone(),
-        k,
-        configurations: all.len(),
-        exclusive: records.iter().all(|record| record.timing.exclusive),
-        over_budget,
-        noticed: records.iter().filter(|record| !record.notices.is_empty()).count(),
-        best,
-    })
+    (all.len(), best)
 }
 
 /// Names the configurations of no larger size that `all[i]` is not better than in recall, the
@@ -285,7 +316,10 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     let (best, all) =
         (of.best.iter().filter(|one| one.marks.may_lead()).count(), of.configurations);
     let configurations = if all == 1 { "configuration" } else { "configurations" };
-    let mut notes = vec![format!("best {best} of {all} {configurations}")];
+    // No other is as small and as good in one of the two.
+    let by = of.k.map(|k| format!("recall@{k} or ")).unwrap_or_default();
+    let mut notes =
+        vec![format!("best {best} of {all} {configurations} by {by}rel. error for their size")];
     if let Some(seeds @ 2..) = of.best.iter().map(|one| one.seeds).max() {
         let widest = of.best.iter().filter_map(|one| one.recall_interval).reduce(f64::max);
         let widest = widest
@@ -307,7 +341,9 @@ fn write_dataset(of: &DatasetTradeoffs, style: Style, out: &mut dyn Write) -> io
     }
     writeln!(out, "{}", wrapped(&notes.join("; "), 0, style.columns()))?;
     let marks: Vec<Marks> = of.best.iter().map(|one| one.marks).collect();
-    for line in Marks::legend(&marks).into_iter().chain(notices::of(&of.dataset)) {
+    let truth = of.truth_of.as_deref().map(notices::other_truth);
+    let lines = Marks::legend(&marks).into_iter().chain(truth).chain(notices::of(&of.dataset));
+    for line in lines {
         writeln!(out, "{}", wrapped(&line, 2, style.columns()))?;
     }
     Ok(())
@@ -415,7 +451,7 @@ a       m=8                1.00      0.2000     0.4500     0.5000   1.2 M   1.43
 b       m=16               2.00      0.1000     0.4400     0.4900   1.2 M   1.43
 a       m=32               4.00     0.01000     0.9350     0.9850   1.2 M   1.43
 smallest code with recall@10 ≥ 0.9: a m=32 at 4.00 bits/dim (0.9350)
-best 3 of 4 configurations
+best 3 of 4 configurations by recall@10 or rel. error for their size
 
 1 cell did not go well:
   glove · c m=4 · crashed · signal 11 in compress
@@ -523,7 +559,8 @@ best 3 of 4 configurations
             "{text}"
         );
         assert!(text.contains("\n2 of 500 queries are zero\n"), "{text}");
-        assert!(text.contains("1 cell has a notice"), "{text}");
+        // Its line is folded.
+        assert!(text.replace('\n', " ").contains("1 cell has a notice"), "{text}");
     }
 
     #[test]
@@ -607,7 +644,8 @@ best 3 of 4 configurations
         one.dataset.queries = 1;
         let text = drawn(&[one], 100);
         assert!(
-            text.contains("1 query, l2") && text.contains("best 1 of 1 configuration\n"),
+            text.contains("1 query, l2")
+                && text.contains("best 1 of 1 configuration by recall@10 "),
             "{text}"
         );
     }

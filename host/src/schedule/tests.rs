@@ -43,8 +43,14 @@ impl Place {
         let cells = self.planned.to_run();
         assert_eq!(cells.len(), 8);
         Schedule {
-            cells: cells.into_iter().map(|cell| Scheduled { cell, data: &self.data }).collect(),
-            evaluation: crate::plan::evaluation(&self.planned.sweep),
+            cells: cells
+                .into_iter()
+                .map(|cell| Scheduled {
+                    cell,
+                    data: &self.data,
+                    evaluation: crate::plan::evaluation(&self.planned.sweep, 0, &[""]),
+                })
+                .collect(),
             limits: Limits {
                 timeout: Duration::from_secs(1),
                 own_time: None,

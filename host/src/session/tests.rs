@@ -39,7 +39,7 @@ impl Desk {
     fn plan_with(
         &self,
         rest: &str,
-        done: HashMap<String, Outcome>,
+        done: HashMap<String, Done>,
         selection: &Selection,
     ) -> Result<Planned, SessionError> {
         let session = Session::new(sweep(rest), catalog(), self.cache(), done)?;
@@ -67,8 +67,9 @@ const TWO: &str = "[[dataset]]\nname = \"other\"\n\
                    synthetic = { kind = \"uniform\", n = 500, dim = 16, seed = 1 }\n\
                    queries = { hold_out = 20 }\n[[method]]\nuse = \"zlattice\"\n";
 
-fn done(planned: &Planned, of: &[usize], outcome: Outcome) -> HashMap<String, Outcome> {
-    of.iter().map(|i| (planned.plan.cells[*i].key.clone(), outcome)).collect()
+fn done(planned: &Planned, of: &[usize], outcome: Outcome) -> HashMap<String, Done> {
+    let done = Done { outcome, metrics: Family::usual() };
+    of.iter().map(|i| (planned.plan.cells[*i].key.clone(), done.clone())).collect()
 }
 
 #[test]
@@ -210,11 +211,56 @@ fn an_interrupted_session_ends_and_keeps_nothing_half_made() {
 fn rows_in_the_cache_may_be_all_that_is_needed() {
     let desk = Desk::new();
     let session = |done| Session::new(sweep(BOTH), catalog(), desk.cache(), done).unwrap();
-    let recorded = HashMap::from([("a key".to_owned(), Outcome::Ok)]);
+    let recorded = Done { outcome: Outcome::Ok, metrics: Vec::new() };
+    let recorded = HashMap::from([("a key".to_owned(), recorded)]);
     assert!(!session(recorded.clone()).may_be_done(), "nothing is prepared");
     desk.plan(BOTH).unwrap();
     assert!(session(recorded).may_be_done());
     assert!(!session(HashMap::new()).may_be_done(), "nothing is recorded");
+}
+
+#[test]
+fn a_record_with_more_metrics_is_done_and_one_with_fewer_is_measured_again_with_both() {
+    let desk = Desk::new();
+    let asks = |families: &str| format!("[evaluate]\nmetrics = {families}\n{BOTH}");
+    let planned = desk.plan(&asks("[\"pairs\"]")).unwrap();
+    let recorded = |metrics: &[Family]| {
+        let done = Done { outcome: Outcome::Ok, metrics: metrics.to_vec() };
+        HashMap::from([(planned.plan.cells[0].key.clone(), done)])
+    };
+    let states = |asked: &str, has: &[Family]| {
+        let planned = desk.plan_with(&asks(asked), recorded(has), &Selection::default()).unwrap();
+        let cell = &planned.plan.cells[0];
+        (planned.states()[0].to_string(), planned.evaluation(cell).metrics)
+    };
+    let both = vec![Family::Pairs, Family::Latency];
+    assert_eq!(states("[\"pairs\"]", &both), ("done: ok".to_owned(), both.clone()));
+    assert_eq!(states("[]", &[]), ("done: ok".to_owned(), vec![]));
+    let (state, measured) = states("[\"latency\"]", &[Family::Pairs]);
+    assert_eq!((state.as_str(), measured), ("again: ok", both));
+}
+
+#[test]
+fn rows_of_unit_length_are_noted_under_a_metric_that_nobody_wrote() {
+    let desk = Desk::new();
+    let file = desk.folder.path().join("unit.fbin");
+    let value = |i: u32| if i % 16 == i / 16 % 16 { 1.0 } else { 0.0_f32 };
+    let values = (0..600 * 16).flat_map(|i| value(i).to_le_bytes());
+    let head = [600_u32, 16].into_iter().flat_map(u32::to_le_bytes);
+    fs::write(&file, head.chain(values).collect::<Vec<u8>>()).unwrap();
+    let noted = |head: &str| {
+        let base = file.to_str().unwrap();
+        let text = format!(
+            "{head}[[dataset]]\nname = \"unit\"\nbase = {base:?}\nqueries = {{ hold_out = 20 }}\n{BOTH}"
+        );
+        let sweep = Sweep::parse("s.toml", &text, Path::new("")).unwrap();
+        let session = Session::new(sweep, catalog(), desk.cache(), HashMap::new()).unwrap();
+        desk.with(|on| session.plan(&Selection::default(), on)).unwrap();
+        desk.notes.take().iter().any(|note| note.starts_with("unit: its rows have unit length"))
+    };
+    assert!(noted(""));
+    assert!(!noted("[sweep]\nmetric = \"l2\"\n"));
+    assert!(!noted("[sweep]\nmetric = \"cosine\"\n"));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::scan::{Damage, Found, most, scan, sound_and_damaged};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, migrate};
 use super::spectra::Spectrum;
 use super::{OpenError, ReadError, Reason, reason};
-use crate::record::{Filter, Outcome, Record, RunInfo, cell_key};
+use crate::record::{Done, Filter, Record, RunInfo, cell_key};
 
 /// How long to wait for another process that is inside a transaction of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub struct Contents {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
     /// How each recorded cell ended. A cell whose record is damaged is not among them.
-    pub outcomes: HashMap<String, Outcome>,
+    pub outcomes: HashMap<String, Done>,
     /// What is damaged.
     pub damage: Vec<Damage>,
 }
@@ -60,7 +60,8 @@ impl Reader {
             match found {
                 Found::Run(_) | Found::Spectrum(_) => {}
                 Found::Record(record) => {
-                    finished.outcomes.insert(record.key, record.outcome);
+                    let done = Done::from(&record);
+                    finished.outcomes.insert(record.key, done);
                 }
                 Found::Damage(damage, _) => finished.damage.push(damage),
             }
@@ -358,6 +359,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::record::Outcome;
     use crate::record::tests::sample;
     use crate::store::Store;
     use crate::store::schema::VIEW_METRICS;

@@ -303,8 +303,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::record::Outcome;
     use crate::record::tests::sample;
+    use crate::record::{Done, Outcome};
     use crate::store::tests::{all, columns_of_results, fresh, run};
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(reader.runs().unwrap(), runs);
         assert_eq!(
             reader.finished().unwrap().outcomes,
-            HashMap::from([(record.key, Outcome::Invalid)])
+            HashMap::from([(record.key.clone(), Done::from(&record))])
         );
     }
 

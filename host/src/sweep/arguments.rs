@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub const COMMAND_LINE: &str = "command line";
 
 /// What `run` takes instead of a sweep file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunArguments {
     /// `--data FILE`, repeatable; each file becomes a dataset named by its stem.
     pub data: Vec<PathBuf>,
@@ -23,6 +23,8 @@ pub struct RunArguments {
     pub limit: Option<usize>,
     /// `--method ID`
     pub method: String,
+    /// True rates, where the method is every method.
+    pub bits_per_dim: Vec<f64>,
     /// `--param name=value`, repeatable; see [`from_arguments`].
     pub params: Vec<String>,
     /// `--store FILE`
@@ -57,10 +59,13 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
         let _ = writeln!(text, "{key} = {value}");
     };
     if let Some(metric) = &arguments.metric {
-        line("metric", &string(metric));
+        line("metric", &toml_string(metric));
+    }
+    if !arguments.bits_per_dim.is_empty() {
+        line("bits_per_dim", &format!("{:?}", arguments.bits_per_dim));
     }
     if let Some(store) = &arguments.store {
-        line("\n[run]\nstore", &string(&store.to_string_lossy()));
+        line("\n[run]\nstore", &toml_string(&store.to_string_lossy()));
     }
     let mut names: Vec<String> = Vec::new();
     for data in &arguments.data {
@@ -69,10 +74,10 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
         let stem = plain(data.file_stem().unwrap_or(data.as_os_str()));
         // Two files of one stem, in different folders or formats, are told apart by their paths.
         let name = if names.contains(&stem) { plain(data.as_os_str()) } else { stem };
-        line("\n[[dataset]]\nname", &string(&name));
-        line("base", &string(&data.to_string_lossy()));
+        line("\n[[dataset]]\nname", &toml_string(&name));
+        line("base", &toml_string(&data.to_string_lossy()));
         match &arguments.queries {
-            Some(queries) => line("queries", &string(&queries.to_string_lossy())),
+            Some(queries) => line("queries", &toml_string(&queries.to_string_lossy())),
             // Nobody asked for so many: under the name of COMMAND_LINE, a small file gives fewer.
             None => line("queries", "{ hold_out = 500 }"),
         }
@@ -81,7 +86,7 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
         }
         names.push(name);
     }
-    line("\n[[method]]\nuse", &string(&arguments.method));
+    line("\n[[method]]\nuse", &toml_string(&arguments.method));
     for param in &arguments.params {
         let (name, value) = param.split_once('=').unwrap_or((param, ""));
         let values = split_outside_brackets(value);
@@ -117,13 +122,39 @@ pub fn parameter(written: &str) -> Option<(String, Value)> {
     Some((name.trim().to_owned(), value(read.get("value")?.clone())?))
 }
 
-fn string(text: &str) -> String {
+/// `text` as a sweep writes a string.
+pub fn toml_string(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A `[[method]]` that is the configuration `params`, a JSON object, and no other; `beside` are
+/// lines under its head.
+pub fn method_table(method: &str, params: &serde_json::Value, beside: &str) -> String {
+    fn value(of: &serde_json::Value) -> String {
+        match of {
+            serde_json::Value::String(text) => toml_string(text),
+            serde_json::Value::Array(items) => {
+                let items: Vec<String> = items.iter().map(value).collect();
+                format!("[{}]", items.join(", "))
+            }
+            other => other.to_string(),
+        }
+    }
+    let mut text = format!("[[method]]\n{beside}use = {}\n", toml_string(method));
+    for (name, of) in params.as_object().into_iter().flatten() {
+        let written = match of {
+            // A list alone is an axis, a list in a list one value.
+            serde_json::Value::Array(_) => format!("[{}]", value(of)),
+            _ => value(of),
+        };
+        let _ = writeln!(text, "params.{} = {written}", key(name));
+    }
+    text
 }
 
 fn key(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { string(name) }
+    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { toml_string(name) }
 }
 
 /// TOML as it is, and anything else as a string, except what was plainly meant as TOML: its fault
@@ -135,7 +166,7 @@ fn value_text(written: &str) -> String {
     if written.is_empty() || meant_as_toml || is_toml {
         written.to_owned()
     } else {
-        string(written)
+        toml_string(written)
     }
 }
 

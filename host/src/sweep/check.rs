@@ -11,8 +11,11 @@ use toml::Spanned;
 
 use super::arguments::COMMAND_LINE;
 use super::error::{SweepError, SweepProblem, SweepSource};
-use super::{Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire};
+use super::{
+    ALL_METHODS, Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire,
+};
 use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
+use crate::metric::Family;
 use crate::suggest::nearest_name;
 
 const METRICS: &[(&str, Metric)] =
@@ -48,22 +51,30 @@ pub(super) fn check(
         Some(metric) => check.choice("metric", metric, METRICS)?,
         None => Metric::L2,
     };
+    let bits_per_dim = match &file.sweep.bits_per_dim {
+        Some(rates) => check.rates(rates)?,
+        None => Vec::new(),
+    };
     let run = check.run(&file.run, &name)?;
     let evaluate = check.evaluate(&file.evaluate)?;
 
     let mut datasets: Vec<Dataset> = Vec::new();
     for written in &file.dataset.0 {
-        let dataset = check.dataset(written, metric)?;
-        if let Some(first) = datasets.iter().find(|first| first.spec.name == dataset.spec.name) {
-            let problem =
-                SweepProblem::SameName { name: dataset.spec.name, first: first.name_span.clone() };
-            return Err(check.refuse(dataset.name_span, problem));
+        let dataset = check.dataset(written, metric, file.sweep.metric.is_some())?;
+        for dataset in check.sizes(dataset, written.get_ref().sizes.as_ref())? {
+            let same = |of: &&Dataset| of.spec.name == dataset.spec.name;
+            if let Some(first) = datasets.iter().find(same) {
+                let first = first.name_span.clone();
+                let problem = SweepProblem::SameName { name: dataset.spec.name, first };
+                return Err(check.refuse(dataset.name_span, problem));
+            }
+            datasets.push(dataset);
         }
-        datasets.push(dataset);
     }
     if datasets.is_empty() {
         return Err(check.no_table("dataset"));
     }
+    check.truths(&datasets)?;
     let methods = file
         .method
         .0
@@ -73,7 +84,7 @@ pub(super) fn check(
     if methods.is_empty() {
         return Err(check.no_table("method"));
     }
-    Ok(Sweep { source, name, seeds, run, datasets, evaluate, methods })
+    Ok(Sweep { source, name, seeds, bits_per_dim, run, datasets, evaluate, methods })
 }
 
 /// What every check needs: what to point at, and where files are.
@@ -145,13 +156,36 @@ impl Check<'_> {
             pairs: self.at_least("pairs", evaluate.pairs.as_ref(), 1)?.unwrap_or(10_000),
             rerank: multiples("rerank", &evaluate.rerank, &[1, 2, 4, 10])?,
             repeats: self.at_least("repeats", evaluate.repeats.as_ref(), 1)?.unwrap_or(3),
+            metrics: match &evaluate.metrics {
+                Some(written) => self.families(written.get_ref())?,
+                None => Family::usual(),
+            },
         })
+    }
+
+    fn families(&self, written: &[Spanned<String>]) -> Result<Vec<Family>, SweepError> {
+        let choices = Family::ALL.map(|family| (family.name(), family));
+        let mut families = Vec::new();
+        for (i, name) in written.iter().enumerate() {
+            if let Some(first) = written[..i].iter().find(|first| *first == name) {
+                let problem = SweepProblem::Duplicate {
+                    key: "metrics".to_owned(),
+                    value: axis::written(&Value::Str(name.get_ref().clone())),
+                    first: Some(first.span()),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+            families.push(self.choice("family", name, &choices)?);
+        }
+        families.sort_unstable();
+        Ok(families)
     }
 
     fn dataset(
         &self,
         written: &Spanned<wire::Dataset>,
         metric: Metric,
+        metric_written: bool,
     ) -> Result<Dataset, SweepError> {
         let table = written.span();
         let dataset = written.get_ref();
@@ -217,20 +251,82 @@ impl Check<'_> {
             Some(metric) => self.choice("metric", metric, METRICS)?,
             None => metric,
         };
+        let written_name = self.name("a dataset's name", name)?;
         Ok(Dataset {
             name_span: name.span(),
             source_span,
             queries_span,
             train_span: dataset.train.as_ref().map(Spanned::span),
+            metric_written: dataset.metric.is_some() || metric_written,
+            truth_of: dataset.truth_of.clone(),
             spec: DatasetSpec {
-                name: self.name("a dataset's name", name)?,
+                name: written_name.clone(),
                 source,
                 queries,
                 train,
                 limit,
+                thin: None,
                 metric,
             },
+            written_name,
         })
+    }
+
+    /// That every `truth_of` names another data set.
+    fn truths(&self, datasets: &[Dataset]) -> Result<(), SweepError> {
+        for dataset in datasets {
+            let Some(name) = &dataset.truth_of else { continue };
+            let others = datasets.iter().filter(|other| other.spec.name != dataset.spec.name);
+            if !others.clone().any(|other| other.spec.name == *name.get_ref()) {
+                let problem = SweepProblem::UnknownChoice {
+                    what: "other dataset",
+                    found: name.get_ref().clone(),
+                    valid: others.map(|other| other.spec.name.clone()).collect(),
+                };
+                return Err(self.refuse(name.span(), problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The data set at each of its sizes; as it is where it has none.
+    fn sizes(
+        &self,
+        whole: Dataset,
+        written: Option<&Spanned<Vec<Spanned<wire::Value>>>>,
+    ) -> Result<Vec<Dataset>, SweepError> {
+        const KEY: &str = "sizes";
+        let Some(written) = written else { return Ok(vec![whole]) };
+        if written.get_ref().is_empty() {
+            let problem = SweepProblem::EmptyList { key: KEY.to_owned() };
+            return Err(self.refuse(written.span(), problem));
+        }
+        let mut all: Vec<Dataset> = Vec::new();
+        for size in written.get_ref() {
+            let mut dataset = whole.clone();
+            dataset.spec.thin = match size.get_ref() {
+                wire::Value::Str(word) if word == "all" => None,
+                wire::Value::Int(rows) => {
+                    Some(self.integer(KEY, &Spanned::new(size.span(), *rows), 1)?)
+                }
+                other => {
+                    let expected = "a number of rows or \"all\"".to_owned();
+                    let problem =
+                        SweepProblem::WrongType { expected, found: other.kind().to_owned() };
+                    return Err(self.refuse(size.span(), problem));
+                }
+            };
+            if let Some(rows) = dataset.spec.thin {
+                dataset.spec.name = format!("{}@{rows}", whole.written_name);
+            }
+            if all.iter().any(|other| other.spec.thin == dataset.spec.thin) {
+                let value = self.source.text()[size.span()].to_owned();
+                let problem = SweepProblem::Duplicate { key: KEY.to_owned(), value, first: None };
+                return Err(self.refuse(size.span(), problem));
+            }
+            all.push(dataset);
+        }
+        Ok(all)
     }
 
     fn base(&self, written: &Spanned<wire::PathOr<wire::InTable>>) -> Result<Source, SweepError> {
@@ -292,6 +388,21 @@ impl Check<'_> {
         let method = written.get_ref();
         let id = self.required(&written.span(), method.id.as_ref(), "use", "use = \"…\"")?;
         self.name("a method's id", id)?;
+        if id.get_ref() == ALL_METHODS {
+            let params = in_written_order(&method.params).first().map(|(name, _)| name.span());
+            let exclude = method.exclude.first().map(Spanned::span);
+            for (key, span) in [
+                ("plugin", method.plugin.as_ref().map(Spanned::span)),
+                ("digest", method.digest.as_ref().map(Spanned::span)),
+                ("second", method.second.as_ref().map(Spanned::span)),
+                ("params", params),
+                ("exclude", exclude),
+            ] {
+                if let Some(span) = span {
+                    return Err(self.refuse(span, SweepProblem::NotForAll { key }));
+                }
+            }
+        }
         if let Some(plugin) = &method.plugin {
             self.name("a plugin's file name", plugin)?;
         }
@@ -301,15 +412,7 @@ impl Check<'_> {
             let rule = "a digest is the 64 lower-case hexadecimal digits of the file's BLAKE3";
             self.readable("a digest", rule, digest, is_digest.then_some(()))?;
         }
-        let mut axes = Vec::new();
-        for (name, values) in in_written_order(&method.params) {
-            axes.push(Axis {
-                name: name.get_ref().clone(),
-                key_span: name.span(),
-                value_span: values.span(),
-                values: axis::expand(self.source, name.get_ref(), values)?,
-            });
-        }
+        let axes = self.axes(&method.params)?;
         let exclude = method
             .exclude
             .iter()
@@ -329,8 +432,43 @@ impl Check<'_> {
             axes,
             exclude,
             bits_per_dim,
-            datasets: method.datasets.as_ref().map(|names| names.get_ref().clone()),
+            datasets: method.datasets.as_ref().map(|names| with_sizes(names.get_ref(), datasets)),
+            second: match &method.second {
+                Some(second) => Some(Box::new(self.second(second)?)),
+                None => None,
+            },
         })
+    }
+
+    fn second(&self, written: &Spanned<wire::Second>) -> Result<MethodUse, SweepError> {
+        let second = written.get_ref();
+        let id = self.required(&written.span(), second.id.as_ref(), "use", "use = \"…\"")?;
+        self.name("a method's id", id)?;
+        if let Some(plugin) = &second.plugin {
+            self.name("a plugin's file name", plugin)?;
+        }
+        Ok(MethodUse {
+            id: id.clone(),
+            plugin: second.plugin.clone(),
+            digest: None,
+            axes: self.axes(&second.params)?,
+            exclude: Vec::new(),
+            bits_per_dim: Vec::new(),
+            datasets: None,
+            second: None,
+        })
+    }
+
+    fn axes(&self, params: &wire::Table) -> Result<Vec<Axis>, SweepError> {
+        let axis = |(name, values): (&Spanned<String>, &Spanned<wire::Value>)| {
+            Ok(Axis {
+                name: name.get_ref().clone(),
+                key_span: name.span(),
+                value_span: values.span(),
+                values: axis::expand(self.source, name.get_ref(), values)?,
+            })
+        };
+        in_written_order(params).into_iter().map(axis).collect()
     }
 
     fn exclude(
@@ -393,7 +531,10 @@ impl Check<'_> {
             return Err(self.refuse(written.span(), problem));
         }
         for (i, name) in names.iter().enumerate() {
-            if !datasets.iter().any(|dataset| dataset.spec.name == *name.get_ref()) {
+            let named = |dataset: &Dataset| {
+                dataset.spec.name == *name.get_ref() || dataset.written_name == *name.get_ref()
+            };
+            if !datasets.iter().any(named) {
                 let problem = SweepProblem::UnknownChoice {
                     what: "dataset",
                     found: name.get_ref().clone(),
@@ -547,6 +688,20 @@ fn missing_file(path: PathBuf, command_line: bool) -> SweepProblem {
 }
 
 /// The TOML reader sorts a table's keys; people expect to find them as they wrote them.
+/// A name of several sizes stands for them all.
+fn with_sizes(names: &[Spanned<String>], datasets: &[Dataset]) -> Vec<Spanned<String>> {
+    let of = |name: &Spanned<String>| {
+        let written = name.get_ref().clone();
+        let named = move |dataset: &&Dataset| {
+            dataset.spec.name == written || dataset.written_name == written
+        };
+        let span = name.span();
+        let called = move |dataset: &Dataset| Spanned::new(span.clone(), dataset.spec.name.clone());
+        datasets.iter().filter(named).map(called)
+    };
+    names.iter().flat_map(of).collect()
+}
+
 fn in_written_order(table: &wire::Table) -> Vec<(&Spanned<String>, &Spanned<wire::Value>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);

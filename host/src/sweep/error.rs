@@ -335,6 +335,12 @@ pub enum SweepProblem {
         /// The axis' values, as TOML writes them.
         values: Vec<String>,
     },
+    /// A key that is about one method, for all of them.
+    #[error("`{key}` is about one method, not about all")]
+    NotForAll {
+        /// The key.
+        key: &'static str,
+    },
 }
 
 impl SweepProblem {
@@ -369,6 +375,7 @@ impl SweepProblem {
             Self::RangeTooFine => "cannot be added exactly".to_owned(),
             Self::ExcludesAll => "would exclude every configuration".to_owned(),
             Self::ExcludesNothing { .. } => "not a value of its axis".to_owned(),
+            Self::NotForAll { .. } => "not beside `use = \"*\"`".to_owned(),
         }
     }
 
@@ -411,6 +418,10 @@ impl SweepProblem {
             Self::ExcludesNothing { name, values, .. } => {
                 Some(format!("`{name}` is {}", values.join(", ")))
             }
+            Self::NotForAll { .. } => Some(
+                "give that method a [[method]] of its own, which replaces what `*` says of it"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -442,7 +453,11 @@ fn choice_help(what: &str, found: &str, valid: &[String]) -> String {
         Some(nearest) => format!("did you mean `{nearest}`?\n"),
         None => String::new(),
     };
-    format!("{nearest}valid {what}s: {}", quoted(valid))
+    let all = match what.strip_suffix('y') {
+        Some(word) => format!("{word}ies"),
+        None => format!("{what}s"),
+    };
+    format!("{nearest}valid {all}: {}", quoted(valid))
 }
 
 fn missing_file_help(

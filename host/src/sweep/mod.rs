@@ -17,6 +17,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::data::DatasetSpec;
+use crate::metric::Family;
 
 mod arguments;
 mod axis;
@@ -24,7 +25,9 @@ mod check;
 mod error;
 mod wire;
 
-pub use arguments::{COMMAND_LINE, RunArguments, from_arguments, parameter};
+pub use arguments::{
+    COMMAND_LINE, RunArguments, from_arguments, method_table, parameter, toml_string,
+};
 pub use error::{SweepError, SweepProblem, SweepSource};
 pub use vq_plugin_api::Value;
 
@@ -37,6 +40,8 @@ pub struct Sweep {
     pub name: String,
     /// Distinct, at least one.
     pub seeds: Vec<u64>,
+    /// True rates for every method that names none of its own; positive, distinct.
+    pub bits_per_dim: Vec<Spanned<f64>>,
     /// How cells are run.
     pub run: RunOptions,
     /// At least one, names distinct.
@@ -69,6 +74,8 @@ pub struct RunOptions {
 pub struct Dataset {
     /// What to prepare; its files existed when the sweep was read.
     pub spec: DatasetSpec,
+    /// The name as written: that of all its sizes, where it has several.
+    pub written_name: String,
     /// Where the name is written.
     pub name_span: Range<usize>,
     /// Where `base` or `synthetic` is written.
@@ -77,6 +84,10 @@ pub struct Dataset {
     pub queries_span: Range<usize>,
     /// Where `train` is written, if it is.
     pub train_span: Option<Range<usize>>,
+    /// Whether the file says by which distance, for it or for all.
+    pub metric_written: bool,
+    /// The data set whose neighbours its rows are judged by; its own if `None`.
+    pub truth_of: Option<Spanned<String>>,
 }
 
 /// `[evaluate]`: what every cell measures.
@@ -90,12 +101,17 @@ pub struct Evaluate {
     pub rerank: Vec<usize>,
     /// Timed repeats after the warm-up, at least 1.
     pub repeats: usize,
+    /// Families of metrics beside those that every record has, in their order.
+    pub metrics: Vec<Family>,
 }
+
+/// The id that stands for every method found.
+pub const ALL_METHODS: &str = "*";
 
 /// One `[[method]]`.
 #[derive(Debug, Clone)]
 pub struct MethodUse {
-    /// The method's id.
+    /// The method's id, or [`ALL_METHODS`].
     pub id: Spanned<String>,
     /// Which of several plugin files with this id, by file name or path.
     pub plugin: Option<Spanned<String>>,
@@ -107,8 +123,23 @@ pub struct MethodUse {
     pub exclude: Vec<Exclude>,
     /// True rates to ask the method's generator for; positive, distinct.
     pub bits_per_dim: Vec<Spanned<f64>>,
-    /// Names of the datasets to run on; all of them if `None`.
+    /// Names of the datasets to run on, of each all its sizes; all of them if `None`.
     pub datasets: Option<Vec<Spanned<String>>>,
+    /// The method that codes each row a second time and ranks what the first finds.
+    pub second: Option<Box<MethodUse>>,
+}
+
+impl MethodUse {
+    /// Whether it stands for every method found.
+    pub fn is_all(&self) -> bool {
+        self.id.get_ref() == ALL_METHODS
+    }
+
+    /// Whether it runs on the data set of this name.
+    pub fn runs_on(&self, dataset: &str) -> bool {
+        let named = |names: &Vec<Spanned<String>>| names.iter().any(|n| n.get_ref() == dataset);
+        self.datasets.as_ref().is_none_or(named)
+    }
 }
 
 /// One parameter and the values it takes.
@@ -144,6 +175,13 @@ impl Exclude {
 }
 
 impl Sweep {
+    /// Position of the data set whose neighbours those of data set `at` are judged by, if that is
+    /// another one.
+    pub fn truth_of(&self, at: usize) -> Option<usize> {
+        let name = self.datasets[at].truth_of.as_ref()?;
+        self.datasets.iter().position(|other| other.spec.name == *name.get_ref())
+    }
+
     /// Reads and checks the sweep file at `path`.
     ///
     /// # Errors
@@ -210,6 +248,7 @@ k = [1, 10]
 pairs = 1000
 rerank = [1, 2]
 repeats = 5
+metrics = ["latency", "pairs"]
 
 [[method]]
 use = "zlattice"
@@ -261,7 +300,9 @@ use = "zlattice"
             store: folder.path().join("elsewhere/first-look.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate = Evaluate { k: vec![1, 10], pairs: 1000, rerank: vec![1, 2], repeats: 5 };
+        let metrics = vec![Family::Pairs, Family::Latency];
+        let (k, rerank) = (vec![1, 10], vec![1, 2]);
+        let evaluate = Evaluate { k, pairs: 1000, rerank, repeats: 5, metrics };
         assert_eq!(sweep.evaluate, evaluate);
 
         let glove = folder.path().join("examples/data/glove.fbin");
@@ -272,6 +313,7 @@ use = "zlattice"
                 queries: Queries::HoldOut(500),
                 train: Train::Reserved(Some(20_000)),
                 limit: Some(50_000),
+                thin: None,
                 metric: Metric::L2,
             },
             DatasetSpec {
@@ -285,6 +327,7 @@ use = "zlattice"
                 queries: Queries::File(glove),
                 train: Train::Base,
                 limit: None,
+                thin: None,
                 metric: Metric::Cosine,
             },
         ];
@@ -335,8 +378,9 @@ use = "zlattice"
             store: PathBuf::from("folder/results/least.db"),
         };
         assert_eq!(sweep.run, run);
-        let evaluate =
-            Evaluate { k: vec![1, 10, 100], pairs: 10_000, rerank: vec![1, 2, 4, 10], repeats: 3 };
+        let (k, rerank) = (vec![1, 10, 100], vec![1, 2, 4, 10]);
+        let metrics = Family::usual();
+        let evaluate = Evaluate { k, pairs: 10_000, rerank, repeats: 3, metrics };
         assert_eq!(sweep.evaluate, evaluate);
         assert_eq!(sweep.datasets[0].spec.metric, Metric::L2);
         assert_eq!(sweep.datasets[0].spec.train, Train::Reserved(None));
@@ -365,6 +409,30 @@ use = "zlattice"
             ("{ sample = 0, apart = false }", "`sample` must be at least 1, found 0"),
         ] {
             assert_eq!(train(written).unwrap_err().to_string(), problem);
+        }
+    }
+
+    #[test]
+    fn sizes_make_a_data_set_of_each_and_the_name_stands_for_all() {
+        let queries = "queries = { hold_out = 500 }\n";
+        let sized = format!("{queries}sizes = [100, \"all\"]\n");
+        let text = LEAST.replace(queries, &sized) + "datasets = [\"gauss\"]\n";
+        let sweep = Sweep::parse("s.toml", &text, Path::new("")).unwrap();
+        let specs = sweep.datasets.iter().map(|of| (of.spec.name.as_str(), of.spec.thin));
+        assert_eq!(specs.collect::<Vec<_>>(), [("gauss@100", Some(100)), ("gauss", None)]);
+        assert!(sweep.datasets.iter().all(|of| sweep.methods[0].runs_on(&of.spec.name)));
+        let one = text.replace("[\"gauss\"]", "[\"gauss@100\"]");
+        let sweep = Sweep::parse("s.toml", &one, Path::new("")).unwrap();
+        assert!(!sweep.methods[0].runs_on("gauss"));
+        for (written, problem) in [
+            ("[]", "`sizes` is empty"),
+            ("[5, 5]", "`sizes` lists 5 twice"),
+            ("[0]", "`sizes` must be at least 1, found 0"),
+            ("[\"most\"]", "expected a number of rows or \"all\", found a string"),
+        ] {
+            let text = text.replace("[100, \"all\"]", written);
+            let error = Sweep::parse("s.toml", &text, Path::new("")).unwrap_err();
+            assert_eq!(error.to_string(), problem);
         }
     }
 

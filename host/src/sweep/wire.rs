@@ -38,6 +38,7 @@ pub(super) struct Head {
     pub(super) name: Option<Spanned<String>>,
     pub(super) seeds: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) bits_per_dim: Option<Spanned<Value>>,
 }
 
 /// `[run]`
@@ -62,7 +63,9 @@ pub(super) struct Dataset {
     pub(super) queries: Option<Spanned<PathOr<HoldOut>>>,
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
     pub(super) limit: Option<Spanned<i64>>,
+    pub(super) sizes: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) truth_of: Option<Spanned<String>>,
 }
 
 /// `{ file = "a.hdf5", table = "train" }`
@@ -106,6 +109,7 @@ pub(super) struct Evaluate {
     pub(super) pairs: Option<Spanned<i64>>,
     pub(super) rerank: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) repeats: Option<Spanned<i64>>,
+    pub(super) metrics: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// `[[method]]`
@@ -122,6 +126,18 @@ pub(super) struct MethodTable {
     pub(super) exclude: Vec<Spanned<Table>>,
     pub(super) bits_per_dim: Option<Spanned<Value>>,
     pub(super) datasets: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) second: Option<Spanned<Second>>,
+}
+
+/// `second = { use, plugin, params }`
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Second {
+    #[serde(rename = "use")]
+    pub(super) id: Option<Spanned<String>>,
+    pub(super) plugin: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) params: Table,
 }
 
 /// A table with keys that only a method knows.

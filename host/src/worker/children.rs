@@ -72,6 +72,10 @@ impl Asked<'_> {
         let folder = cell.data.truth.path.parent().unwrap_or(Path::new("."));
         lent.push(aside(folder)?);
         lent.push(aside(folder)?);
+        if let Some(candidates) = cell.stage.1 {
+            let again = candidates.try_clone();
+            lent.push(again.map_err(|error| HostFault::keep("the cache", &error))?.into());
+        }
         let engine = || Job::Engine(Box::new(cell.engine.clone()));
         let mut children = Vec::with_capacity(3);
         for (role, lent) in [(Role::Encoder, encoders), (Role::Decoder, decoders)] {
@@ -92,6 +96,7 @@ impl Asked<'_> {
             together,
             data: cell.data.clone(),
             evaluation: cell.evaluation.clone(),
+            stage: cell.stage.0,
             block_rows: cell.block_rows,
         };
         let job = Job::Referee(Box::new(referee));
@@ -194,7 +199,7 @@ fn to_read(file: OwnedFd) -> std::io::Result<OwnedFd> {
 }
 
 /// A file without a name beside the prepared data in `folder`, or where temporary files go.
-fn aside(folder: &Path) -> Result<OwnedFd, HostFault> {
+pub(crate) fn aside(folder: &Path) -> Result<OwnedFd, HostFault> {
     let beside = folder.parent().unwrap_or(folder);
     tempfile::tempfile_in(beside)
         .or_else(|_| tempfile::tempfile())

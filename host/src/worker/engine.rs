@@ -14,11 +14,14 @@ use crate::plugin::load;
 use crate::record::Outcome;
 use ndarray::ArrayView2;
 use nix::libc;
+use rayon::prelude::*;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use vq_plugin_api::handle::{CallError, Caller, Instance, Plugin};
 use vq_plugin_api::thread_state::Change;
 
+/// Values that a thread copies at a time.
+const COPIED: usize = 1 << 17;
 /// Characters of an error that are told.
 const MOST_TEXT: usize = 4096;
 
@@ -59,6 +62,7 @@ pub(super) fn serve(
         order,
         engine,
         pool: &pool,
+        alone: None,
         reporter,
         plugin: None,
         instance: None,
@@ -155,6 +159,8 @@ struct Host<'a> {
     order: &'a Order,
     engine: &'a Engine,
     pool: &'a rayon::ThreadPool,
+    /// What calls are lent instead, while they have one thread.
+    alone: Option<rayon::ThreadPool>,
     reporter: &'a Reporter,
     plugin: Option<Plugin>,
     instance: Option<Instance>,
@@ -181,7 +187,12 @@ impl Host<'_> {
                 };
                 let place = train.write::<f32>().get_mut(first * dim..(first + rows) * dim);
                 let place = place.ok_or(Refusal::Order("more training rows than announced"))?;
-                place.copy_from_slice(lent.lent(rows * dim));
+                let values: &[f32] = lent.lent(rows * dim);
+                // Most of the time is that of the first touch of each page.
+                self.pool.install(|| {
+                    let pieces = place.par_chunks_mut(COPIED).zip(values.par_chunks(COPIED));
+                    pieces.for_each(|(to, from)| to.copy_from_slice(from));
+                });
             }
             Request::Fit => return self.fit(),
             Request::Save => {
@@ -278,6 +289,10 @@ impl Host<'_> {
                         scorer.score(rows, packed.read(), *n, caller, estimates, bounds)
                     })
                 })?;
+            }
+            Request::Alone(alone) => {
+                let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build();
+                self.alone = alone.then(pool).transpose().map_err(|_| NO_THREAD)?;
             }
             Request::Destroy => {
                 let instance = self.instance.take();
@@ -389,12 +404,17 @@ impl Host<'_> {
             // The parent stops a cell by ending its processes.
             true
         };
-        let (threads, seed, pool) = (self.engine.threads, self.engine.seed, self.pool);
+        let seed = self.engine.seed;
+        let (threads, pool) = match &self.alone {
+            Some(alone) => (1, alone),
+            None => (self.engine.threads, self.pool),
+        };
         Ok(body(&Caller { threads, seed, log: &log, progress: &progress, pool })?)
     }
 }
 
 const UNOPENED: Refusal = Refusal::Order("no instance was made");
+const NO_THREAD: Refusal = Refusal::Order("it cannot start a thread");
 const NO_SCORER: Refusal = Refusal::Order("it has no scorer");
 const NO_SEARCH: Refusal = Refusal::Order("it has no search");
 const NOT_PACKED: Refusal = Refusal::Order("nothing is packed");

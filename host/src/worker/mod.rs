@@ -5,7 +5,7 @@
 
 pub mod ask;
 mod cause;
-mod children;
+pub(crate) mod children;
 mod engine;
 pub mod environment;
 pub(crate) mod exchange;

@@ -6,6 +6,7 @@
 
 use super::fault::HostFault;
 use crate::data::Prepared;
+use crate::metric::Family;
 use crate::plugin::{Digests, LibraryDescription};
 use crate::record::{MetricValue, Outcome, QueryRecalls, Sandbox};
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,17 @@ pub struct Order {
     pub job: Job,
 }
 
+/// Which of the two codes of a row a cell is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// There is one.
+    Whole,
+    /// The first: what it finds is handed on.
+    First,
+    /// The second, which ranks that.
+    Second,
+}
+
 /// One cell, as its referee needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
@@ -110,11 +122,13 @@ pub struct Measurement {
     pub data: Prepared,
     /// What to measure.
     pub evaluation: Evaluation,
+    /// Which code it is about.
+    pub stage: Stage,
     /// Rows per block; `None`: chosen from the dimension.
     pub block_rows: Option<usize>,
 }
 
-/// The evaluation settings, part of a cell's key.
+/// The evaluation settings; all but `metrics` are part of a cell's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Revision of the metrics' definitions.
@@ -127,6 +141,28 @@ pub struct Evaluation {
     pub rerank: Vec<usize>,
     /// Timed repetitions.
     pub repeats: usize,
+    /// Families of metrics that are measured, in their order. Not in the key: they change no other
+    /// metric, so that a record that has more of them is a record of the same cell.
+    pub metrics: Vec<Family>,
+    /// Whose neighbours are the true ones, where they are not the data set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<OtherTruth>,
+}
+
+/// Another data set with the same rows, whose neighbours are the true ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherTruth {
+    /// Its name in the sweep; not in the key.
+    pub of: String,
+    /// Over its prepared data.
+    pub digest: String,
+}
+
+impl Evaluation {
+    /// Whether a family is measured.
+    pub fn has(&self, family: Family) -> bool {
+        self.metrics.contains(&family)
+    }
 }
 
 /// A line from the child.

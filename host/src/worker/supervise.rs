@@ -7,12 +7,13 @@ use super::fault::HostFault;
 use super::lines::{self, Found, Log, Proposed};
 use super::machine::{self, Kept};
 use super::memory::Container;
-use super::protocol::{Answer, CheckFinding, Engine, Evaluation, Job, Message, Role};
+use super::protocol::{Answer, CheckFinding, Engine, Evaluation, Job, Message, Role, Stage};
 use super::scratch::Scratch;
 use super::watch::{Watch, end_group, most_resident};
 use crate::data::Prepared;
 use crate::plugin::Digests;
 use crate::record::{Outcome, Sandbox};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -161,6 +162,8 @@ pub struct CellJob<'a> {
     pub data: &'a Prepared,
     /// What to measure.
     pub evaluation: &'a Evaluation,
+    /// Which code of a row it is about, and where what the first one found is handed on.
+    pub stage: (Stage, Option<&'a File>),
     /// Rows per block; `None`: chosen from the dimension.
     pub block_rows: Option<usize>,
 }

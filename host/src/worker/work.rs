@@ -5,7 +5,9 @@
 use super::engine::{self, Shared};
 use super::fault::HostFault;
 use super::lines::GRID_BYTES;
-use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Made, Message, Order, Step};
+use super::protocol::{
+    Answer, CheckFinding, CheckedMethod, Job, Made, Message, Order, Stage, Step,
+};
 use super::reporter::{Failure, Reporter};
 use super::sandbox::{self, Room};
 use crate::data::Prepared;
@@ -98,9 +100,11 @@ fn begin(
         }
         Job::Referee(cell) => {
             reporter.send(&confined);
+            let mut lent = lent;
+            let candidates = if cell.stage == Stage::Whole { None } else { lent.pop() };
             let lent = <[OwnedFd; 8]>::try_from(lent);
             let lent = lent.map_err(|_| unable("it was lent too little".into()))?;
-            measure::measure(cell, lent, reporter).map(Answer::Measured).map(Some)
+            measure::measure(cell, lent, candidates, reporter).map(Answer::Measured).map(Some)
         }
         _ => {
             reporter.send(&confined);
@@ -169,7 +173,8 @@ fn room(order: &Order) -> Room {
 /// The files of prepared `data`.
 fn files(data: &Prepared) -> Vec<PathBuf> {
     let rows = [&data.base, &data.train, &data.queries];
-    let files = rows.into_iter().flat_map(|rows| rows.files());
+    let judge = data.judge.iter().flat_map(|judge| [&judge.base, &judge.queries]);
+    let files = rows.into_iter().chain(judge).flat_map(|rows| rows.files());
     files.chain([data.truth.path.as_path()]).map(PathBuf::from).collect()
 }
 

@@ -238,3 +238,41 @@ fn out_of_memory_with_all_training_rows_advises_a_sample() {
     assert_eq!(records[0].outcome, OutOfMemory, "{error}");
     assert!(error.contains("train = { sample = "), "{error}");
 }
+
+#[test]
+fn of_two_codes_the_failure_names_the_one_that_failed_and_the_bytes_of_both_are_counted() {
+    let site = site();
+    let methods = "[[method]]\nuse = \"sq\"\nparams.bits = 2\nsecond = { use = \"bad_panic\" }\n\n\
+         [[method]]\nuse = \"bad_panic\"\nsecond = { use = \"sq\", params = { bits = 8 } }\n\n\
+         [[method]]\nuse = \"sq\"\nparams.bits = 2\nsecond = { use = \"sq\", params = { bits = [4, 8] } }\n\n\
+         [[method]]\nuse = \"sq\"\nparams.bits = 2\n";
+    site.write("s.toml", &sweep("[1]", methods));
+    let ended = site.vq(&["run", "s.toml"]).expect_code(3);
+    let table = &ended.stdout;
+    assert!(table.contains("bits=2 + sq bits=8"), "{table}");
+    let records = site.records();
+    let errors: Vec<&str> = records.iter().filter_map(|of| of.error.as_deref()).collect();
+    for stage in ["first", "second"] {
+        let begins = format!("{stage} code (bad_panic): ");
+        let told =
+            errors.iter().any(|error| error.starts_with(&begins) && error.contains("compress"));
+        assert!(told, "{begins}: {errors:?}");
+    }
+    let of = |label: &str| {
+        let record = records.iter().find(|of| of.label == label && of.error.is_none());
+        record.unwrap_or_else(|| panic!("no {label} among {records:?}"))
+    };
+    let value = |label: &str, name: &str| of(label).value(name).expect(name);
+    let alone = value("bits=2", "code_bytes");
+    let (four, eight) = ("bits=2 + sq bits=4", "bits=2 + sq bits=8");
+    assert_eq!(value(eight, "code_bytes") - alone, 2.0 * (value(four, "code_bytes") - alone));
+    assert_eq!(of(eight).params["second"]["use"], "sq");
+    assert_eq!(of(eight).params["second"]["plugin"], of(four).method.plugin_digest.as_str());
+    // Candidates of a coarse code, ranked by a fine one: better than the coarse one alone.
+    assert!(value(eight, "recall@10") > value("bits=2", "recall@10"));
+    assert!(value(eight, "recall@10/second=2") >= value(eight, "recall@10/second=1"));
+    assert_eq!(value(eight, "recall@10/second=1"), value("bits=2", "recall@10"));
+    assert!(of(eight).value("recall@10/rerank=2").is_none());
+    // All is done, and known to be.
+    site.vq(&["run", "s.toml"]).expect_code(3).says("all 5 cells are done");
+}

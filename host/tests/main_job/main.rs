@@ -14,3 +14,4 @@ mod plugins;
 mod runs;
 mod sources;
 mod store;
+mod views;

@@ -79,7 +79,11 @@ fn site() -> Site {
     let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [4, 8]\n\n\
          [[method]]\nuse = \"pq\"\nparams.m = [4, 7]\nparams.bits = 4\n\n\
          [[method]]\nuse = \"bad_print\"\n\n[[method]]\nuse = \"bad_panic\"\n";
+    // And one that is judged by the neighbours of the first.
+    let other = "[[dataset]]\nname = \"other\"\ntruth_of = \"gauss\"\nqueries = { hold_out = 20 }\n\
+         synthetic = { kind = \"uniform\", n = 600, dim = 16, seed = 2 }\n\n[evaluate]";
     let sweep = sweep("[1]", methods).replace("repeats = 1", "repeats = 2");
+    let sweep = sweep.replace("[evaluate]", other);
     site.write("s.toml", &sweep);
     site
 }
@@ -95,8 +99,40 @@ fn every_key_and_column_that_is_printed_is_explained_with_its_type_and_the_other
     let ran = site.vq(&["run", "s.toml", "--format", "json"]).expect_code(3).json();
     let results = site.vq(&["results", "results.db", "--format", "json"]).expect_code(0).json();
     compare("Records", &[ran, results.clone()]);
+    let mut other = site.records();
+    for record in &mut other {
+        match record.method.id.as_str() {
+            "pq" => record.metrics.retain(|metric| metric.name() != "relative_error"),
+            "sq" => record.outcome = vq_host::record::Outcome::Failed,
+            _ => {}
+        }
+        if record.method.id == "pq" {
+            let worse = vq_host::record::MetricValue::new("relative_error", 2.0);
+            record.metrics.push(worse.expect("finite"));
+        }
+    }
+    crate::views::store_of(&site, "other.db", &other);
+    let compared =
+        site.vq(&["compare", "results.db", "other.db", "--format", "json"]).expect_code(3).json();
+    let recalls = other.iter_mut().filter(|record| record.outcome.is_ok());
+    recalls.for_each(crate::views::halve_recalls);
+    crate::views::store_of(&site, "third.db", &other);
+    let more = site.vq(&["compare", "results.db", "third.db", "--format", "json"]).json();
+    compare("Compare", &[compared, more]);
     let cache = site.vq(&["data", "cache", "--format", "json"]).expect_code(0).json();
     compare("Cache", &[cache]);
+
+    let two = "[[dataset]]\nname = \"b\"\n\
+        synthetic = { kind = \"gaussian\", n = 900, dim = 16, seed = 2 }\n\
+        queries = { hold_out = 20 }\nsizes = [200, \"all\"]\n\n[[method]]\nuse = \"sq\"\nparams.bits = 8\n";
+    site.write("two.toml", &format!("[run]\nstore = \"results.db\"\n\n{two}"));
+    site.vq(&["run", "two.toml"]).expect_code(0);
+    let asked = |more: &[&str]| {
+        let ask = ["recommend", "results.db", "--recall", "0.5", "--format", "json"];
+        site.vq(&[&ask, more].concat()).expect_code(0).json()
+    };
+    let limits = ["--rerank", "2", "--max-bits", "9", "--min-encode", "1"];
+    compare("Recommendation", &[asked(&["--rows", "1e6"]), asked(&limits)]);
 
     let csv = site.vq(&["results", "results.db", "--format", "csv"]).expect_code(0).stdout;
     let head: Vec<&str> = csv.lines().next().unwrap_or_default().split(',').collect();

@@ -1,6 +1,6 @@
 //! Runs that go well: what is computed, what is not computed again, and in which forms it is told.
 
-use crate::fixture::{Site, sweep, text};
+use crate::fixture::{Site, shipped, sweep, text};
 use std::collections::BTreeSet;
 use std::fs;
 use vq_host::record::Outcome;
@@ -272,7 +272,10 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
     let sorted = rows(&["--sort", "mse:desc"]);
     assert!(sorted.is_sorted_by(|a, b| a.2 >= b.2), "{sorted:?}");
     let best = rows(&["--best"]);
-    assert!(!best.is_empty() && best.len() < 8, "{best:?}");
+    assert!(!best.is_empty() && best.len() <= 8, "{best:?}");
+    let ended = site.vq(&["run", "s.toml"]).expect_code(0).stdout;
+    let best = site.vq(&["results", "results.db", "--best"]).expect_code(0).stdout;
+    assert_eq!(best, ended, "one table");
     let none = site.vq(&["results", "results.db", "--outcome", "crashed"]).expect_code(0);
     assert_eq!(none.stdout, "no results\n");
     let unknown = site.vq(&["results", "results.db", "--dataset", "gauss1"]).expect_code(1);
@@ -287,11 +290,9 @@ fn results_are_filtered_sorted_and_reduced_to_the_best() {
     site.vq(&["results", "none.db"]).expect_code(1).says("there is no store at none.db");
 }
 
-#[test]
-fn one_method_on_one_file_needs_no_sweep() {
-    let site = Site::shipped();
-    // .fbin: rows and dimensions as u32, then the values.
-    let (rows, dim) = (700u32, 8u32);
+/// Writes `words.fbin`: rows and dimensions as u32, then the values.
+fn write_words(site: &Site, rows: u32) {
+    let dim = 8u32;
     let mut bytes = [rows.to_le_bytes(), dim.to_le_bytes()].concat();
     for i in 0..rows * dim {
         // Any spread of values will do.
@@ -299,6 +300,46 @@ fn one_method_on_one_file_needs_no_sweep() {
         bytes.extend((value as f32).to_le_bytes());
     }
     fs::write(site.path("words.fbin"), bytes).expect("a site is writable");
+}
+
+#[test]
+fn a_file_alone_is_a_tournament_that_answers_and_can_be_gone_on_with() {
+    let site = Site::with(&["sq", "cast"].map(|id| shipped()[id].clone()));
+    write_words(&site, 5200);
+    let arguments = ["run", "--data", "words.fbin", "--bits", "2,8", "--budget", "1min"];
+    let more = ["--recall", "0.8", "--rows", "1e6", "--write-sweep", "next.toml"];
+    let asked = [&arguments[..], &more].concat();
+    let ran = site.vq(&asked).expect_code(0).says("finals: the best").says("to go on");
+    for part in ["smallest", "use = \"sq\"", "1.0 M vectors", "as rows are added"] {
+        assert!(ran.stdout.contains(part), "no `{part}` in:\n{}", ran.stdout);
+    }
+    let records = site.records_of("results/command-line.db");
+    let seeds: BTreeSet<u64> = records.iter().map(|record| record.seed).collect();
+    let names: BTreeSet<&str> = records.iter().map(|of| of.dataset.name.as_str()).collect();
+    assert_eq!(seeds.len(), 3);
+    assert_eq!(names, BTreeSet::from(["words", "words probe", "words@587"]));
+    // It is done, and the sweep that it wrote is as well, but for seeds among fewer rows.
+    let again = site.vq(&asked).expect_code(0);
+    assert_eq!(again.lines("[").len(), 0, "{}", again.stderr);
+    assert_eq!(again.stdout, ran.stdout);
+    let store = ["--store", "results/command-line.db"];
+    let plan = site.vq(&[&["plan", "next.toml", "--format", "json"][..], &store].concat()).json();
+    let cells = plan["cells"].as_array().expect("cells");
+    assert!(cells.iter().any(|cell| text(&cell["state"]) == "done: ok"), "{plan}");
+    assert!(cells.iter().all(|cell| {
+        text(&cell["state"]) == "done: ok" || text(&cell["dataset"]["name"]) == "words@587"
+    }));
+    // What it answered, the store answers.
+    let ask = ["recommend", "results/command-line.db", "--dataset", "words", "--recall", "0.8"];
+    let answer = site.vq(&[&ask[..], &["--rows", "1e6"]].concat()).expect_code(0);
+    assert!(ran.stdout.starts_with(answer.stdout.split("to measure").next().unwrap_or_default()));
+    site.vq(&["plan", "--data", "words.fbin"]).expect_code(0);
+}
+
+#[test]
+fn one_method_on_one_file_needs_no_sweep() {
+    let site = Site::shipped();
+    write_words(&site, 700);
     let arguments = ["run", "--data", "words.fbin", "--method", "sq", "--param", "bits=4,8"];
     let more = ["--store", "one.db", "--metric", "cosine"];
     site.vq(&[&arguments[..], &more].concat()).expect_code(0);
@@ -307,7 +348,6 @@ fn one_method_on_one_file_needs_no_sweep() {
     assert_eq!(labels, ["bits=4", "bits=8"]);
     assert!(records.iter().all(|r| r.outcome == Outcome::Ok && r.dataset.name == "words"));
     assert!(records.iter().all(|r| r.metric == "cosine" && r.dataset.n == 630));
-    site.vq(&["run", "--data", "words.fbin"]).expect_code(2).says("--method");
     site.vq(&["run"]).expect_code(2);
     site.vq(&["run", "--data", "words.fbin", "--method", "sq", "--param", "bits=many"])
         .expect_code(1)

@@ -1,7 +1,7 @@
 //! Every metric but the costs is what a program that shares no code with this one computes from the
 //! plugins themselves: Python with numpy, in f64, with a loader of its own.
 //!
-//! `recompute.py` writes three data sets and their sweeps, this test has the binary measure them, and
+//! `recompute.py` writes four data sets and their sweeps, this test has the binary measure them, and
 //! `recompute.py` measures and compares. Where numpy cannot be had the test says so and passes;
 //! where `CI` is `true` it fails.
 
@@ -16,7 +16,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const METRICS: [&str; 3] = ["l2", "ip", "cosine"];
+/// Sweeps, each with a store of its own.
+const SWEEPS: [&str; 4] = ["l2", "ip", "cosine", "short"];
 
 fn folder() -> PathBuf {
     workspace().join("host/tests/recompute")
@@ -68,9 +69,9 @@ fn what_is_recorded_is_what_numpy_computes_from_the_plugins_themselves() {
     let data = site.path("").display().to_string();
     run(&python, &[&script, "data", &data]).unwrap();
     let mut records = Vec::new();
-    for metric in METRICS {
-        site.vq(&["run", &format!("{metric}.toml")]).expect_code(0);
-        let results = site.vq(&["results", &format!("{metric}.db"), "--format", "json"]);
+    for sweep in SWEEPS {
+        site.vq(&["run", &format!("{sweep}.toml")]).expect_code(0);
+        let results = site.vq(&["results", &format!("{sweep}.db"), "--format", "json"]);
         let Value::Array(of) = results.expect_code(0).json() else { panic!("a list of records") };
         records.extend(of);
     }

@@ -36,6 +36,18 @@ def relative_error(x, y, mean):
     return math.fsum(((x - y) ** 2).ravel()) / math.fsum(((x - mean) ** 2).ravel())
 
 
+# Means whose standard errors are compared.
+WITH_ERRORS = (
+    "pairwise_mean", "pairwise_asymmetric_mean", "bias", "bound_coverage", "bound_width", "ndcg@", "recall_share_90@",
+    "distance_ratio@", "sos@", "attention_",
+)
+
+
+def standard_error(values):
+    mean = mean_of(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+
+
 def reconstruction(x, y, mean):
     sse = ((wide(x) - wide(y)) ** 2).sum(axis=1)
     norms, decoded_norms = (wide(x) ** 2).sum(axis=1), (wide(y) ** 2).sum(axis=1)
@@ -53,6 +65,8 @@ def reconstruction(x, y, mean):
         "sse_per_vector": mse * x.shape[1],
         "relative_error": lost,
         "cosine": mean_of(cosines),
+        "reconstruction_bias": common(x, y) / (math.fsum(sse) / len(x)) if sse.any() else 0.0,
+        "reconstruction_slope": slope(x, y, mean),
         "row_errors_undefined": int((~defined).sum()),
     }
     if lost > 0:
@@ -62,7 +76,19 @@ def reconstruction(x, y, mean):
     return found
 
 
-def pairwise(x, y, pairs):
+def common(x, y):
+    """The squared norm of the mean error."""
+    errors = wide(y) - wide(x)
+    return math.fsum((math.fsum(column) / len(x)) ** 2 for column in errors.T)
+
+
+def slope(x, y, mean):
+    """Of decoded rows on rows, about the mean row, all dimensions together."""
+    centred = (wide(x) - mean).ravel()
+    return math.fsum(centred * (wide(y) - mean).ravel()) / math.fsum(centred * centred)
+
+
+def pairwise(x, y, pairs, standard_errors):
     i, j = numpy.array(draw.row_pairs(len(x), pairs)).T
     x, y = wide(x), wide(y)
 
@@ -79,10 +105,11 @@ def pairwise(x, y, pairs):
             f"{name}_median": nearest_rank(errors, 50),
             f"{name}_max": max(errors),
         }
+        standard_errors[f"{name}_mean"] = standard_error(errors)
     return found
 
 
-def estimator(true, estimate, bound=None):
+def estimator(true, estimate, bound, standard_errors):
     n, error = len(true), estimate - true
     mean_true, mean_estimate = mean_of(true), mean_of(estimate)
     scale = math.sqrt(math.fsum((true - mean_true) ** 2) / n)
@@ -96,9 +123,13 @@ def estimator(true, estimate, bound=None):
         "error_p99": nearest_rank(abs(error), 99),
         "estimator_scale": scale,
     }
+    standard_errors["bias"] = standard_error(error) / scale
     if bound is not None:
-        found["bound_coverage"] = mean_of((abs(error) <= bound).astype(float))
+        covered = (abs(error) <= bound).astype(float)
+        found["bound_coverage"] = mean_of(covered)
         found["bound_width"] = mean_of(bound) / scale
+        standard_errors["bound_coverage"] = standard_error(covered)
+        standard_errors["bound_width"] = standard_error(bound) / scale
     return found
 
 
@@ -126,6 +157,72 @@ def retrieval(truth, found, k_list, rerank):
         for r in rerank:
             values[f"recall@{k}/rerank={r}"] = recall(k, min(r * k, rows), k)
     return values
+
+
+def beyond_recall(metric, truth, found, k_list, standard_errors):
+    """Order, distances and spread of what was found: per query true distances, in the order found."""
+    values = {}
+    for k in k_list:
+        hits = numpy.array([f[:k] <= t[k - 1] for t, f in zip(truth, found)])
+        discounts = 1 / numpy.log2(numpy.arange(k) + 2)
+        gains = [math.fsum(discounts[hit]) / math.fsum(discounts) for hit in hits]
+        values[f"ndcg@{k}"], standard_errors[f"ndcg@{k}"] = mean_of(gains), standard_error(gains)
+        recalls = hits.sum(axis=1) / k
+        for percent in (1, 5, 50):
+            values[f"recall_p{percent}@{k}"] = float(nearest_rank(recalls, percent))
+        many = [float(10 * int(hit.sum()) >= 9 * k) for hit in hits]
+        values[f"recall_share_90@{k}"] = mean_over_queries(many)
+        standard_errors[f"recall_share_90@{k}"] = standard_error(many)
+        sums = {}
+        if metric == "l2":
+            sums["distance_ratio"] = numpy.sqrt
+        if metric == "cosine":
+            sums["distance_ratio"] = lambda minus_cosine: numpy.sqrt(numpy.clip(2 + 2 * minus_cosine, 0, None))
+        if metric != "l2":
+            sums["sos"] = lambda minus_score: -minus_score
+        for name, value in sums.items():
+            a = numpy.array([math.fsum(value(f[:k])) for f in found])
+            b = numpy.array([math.fsum(value(t[:k])) for t in truth])
+            if math.fsum(b) <= 0:
+                continue
+            ratio = math.fsum(a) / math.fsum(b)
+            rest = math.sqrt(math.fsum((a - ratio * b) ** 2) / (len(a) - 1) / len(a))
+            values[f"{name}@{k}"], standard_errors[f"{name}@{k}"] = ratio, rest / mean_of(b)
+    return values
+
+
+def by_second(metric, truth, true, candidates, distances, k_list, rerank, standard_errors):
+    """Of a second code that ranks `candidates`, per query in the order of a first, by `distances` (queries, n)."""
+    values = {}
+    for k in k_list:
+        for r in sorted(rerank):
+            rows = []
+            for query, found in enumerate(candidates):
+                some = numpy.sort(found[:min(r * k, truth.shape[1])])
+                rows.append(some[numpy.argsort(distances[query][some], kind="stable")][:k])
+            found = numpy.take_along_axis(true, numpy.array(rows), axis=1)
+            of_k = retrieval(truth, found, [k], [])
+            values[f"recall@{k}/second={r}"] = of_k[f"recall@{k}"]
+        # Of the most candidates.
+        values |= of_k | beyond_recall(metric, truth, found, [k], standard_errors)
+    return values
+
+
+def attention(scores, estimates, neighbours, order, tau, standard_errors):
+    """Between softmax(score/τ) and softmax(estimate/τ) over the DEPTH nearest and the DEPTH ranked first."""
+    def softmax(x):
+        e = numpy.exp(x - x.max())
+        return e / math.fsum(e)
+
+    kl, tv = [], []
+    for score, estimate, near, first in zip(scores, estimates, neighbours, order):
+        pool = sorted(set(near[:DEPTH]) | set(first[:DEPTH]))
+        p, q = softmax(score[pool] / tau), softmax(estimate[pool] / tau)
+        kl.append(math.fsum(p * numpy.log(p / q)))
+        tv.append(math.fsum(abs(p - q)) / 2)
+    found = {f"attention_kl@{DEPTH}": kl, f"attention_tv@{DEPTH}": tv}
+    standard_errors |= {name: standard_error(values) for name, values in found.items()}
+    return {name: mean_of(values) for name, values in found.items()}
 
 
 def rank_agreement(truth, nearness):

@@ -19,12 +19,16 @@ import metrics
 
 # Costs are measured, not computed.
 COSTS = ("fit_s", "overhead_s", "empty_call_s")
-COST_WORDS = ("_per_s", "rss_bytes")
+COST_WORDS = ("_per_s", "rss_bytes", "latency_")
 K, RERANK, PAIRS = [1, 10, 100], [1, 2], 500
 QUERIES_PER_SCORE = 32
+SEARCHES_COMPARED = 256
 TRAINING = 4096  # training rows whose error is measured
 # Sums in another order; percentiles of row errors are kept in f32.
 TOLERANCE, TOLERANCE_F32 = 1e-9, 2**-23
+
+# Rows of another data set cut short, and judged by the neighbours that those have in full.
+SHORT, WHOLE, DIM = "short", "l2", 12
 
 METHODS = [
     ("cast", {"type": "f32"}), ("cast", {"type": "fp8_e4m3"}), ("sq", {"bits": 3}), ("lattice", {"bits": 2}),
@@ -49,6 +53,11 @@ def leaning(random, n):
     return random.normal(0, 1, (n, 20)) @ mix + 1
 
 
+# A second code, of a method with a scorer and of one without.
+SECOND = [
+    ("pq", {"m": 2, "bits": 4}, "sq", {"bits": 4}), ("sq", {"bits": 1}, "pq", {"m": 4, "bits": 8}),
+]
+
 DATA = {"l2": blobs, "ip": lengths, "cosine": leaning}
 
 
@@ -72,32 +81,52 @@ def make_data(folder):
             if part == "queries":
                 made[-1] = rows(numpy.random.default_rng(1), 5)[4]  # a row of the base
             write(folder / f"{metric}.{part}.fbin", made)
-        parts = "\n".join(f'{part} = "{metric}.{part}.fbin"' for part in ("base", "queries", "train"))
-        methods = "\n".join(
-            f'[[method]]\nuse = "{use}"\n' + "\n".join(f"params.{k} = {json.dumps(v)}" for k, v in params.items())
-            for use, params in METHODS
-        )
-        (folder / f"{metric}.toml").write_text(f"""[sweep]
-name = "recompute-{metric}"
+        methods = tables(METHODS) + "".join(two_codes(*both) for both in SECOND)
+        (folder / f"{metric}.toml").write_text(sweep(metric, metric, dataset(metric), methods))
+    for part in ("base", "queries", "train"):
+        write(folder / f"{SHORT}.{part}.fbin", read(folder / f"{WHOLE}.{part}.fbin")[:, :DIM])
+    judged = dataset(SHORT) + f'\nmetric = "ip"\ntruth_of = "{WHOLE}"\n' + dataset(WHOLE)
+    methods = tables(METHODS[2:3] + METHODS[4:5], f'datasets = ["{SHORT}"]\n')
+    (folder / f"{SHORT}.toml").write_text(sweep(SHORT, WHOLE, judged, methods))
+
+
+def dataset(name):
+    parts = "\n".join(f'{part} = "{name}.{part}.fbin"' for part in ("base", "queries", "train"))
+    return f'[[dataset]]\nname = "{name}"\n{parts}\n'
+
+
+def tables(methods, more=""):
+    return "\n".join(
+        f'[[method]]\nuse = "{use}"\n{more}' + "\n".join(f"params.{k} = {json.dumps(v)}" for k, v in params.items())
+        for use, params in methods
+    )
+
+
+def two_codes(use, params, second, of):
+    inline = ", ".join(f"{k} = {json.dumps(v)}" for k, v in of.items())
+    return "\n" + tables([(use, params)], f'second = {{ use = "{second}", params = {{ {inline} }} }}\n') + "\n"
+
+
+def sweep(name, metric, datasets, methods):
+    return f"""[sweep]
+name = "recompute-{name}"
 seeds = [5]
 metric = "{metric}"
 [run]
 threads = 2
-store = "{metric}.db"
-[[dataset]]
-name = "{metric}"
-{parts}
+store = "{name}.db"
+{datasets}
 [evaluate]
 k = {K}
 pairs = {PAIRS}
 rerank = {RERANK}
 repeats = 1
 {methods}
-""")
+"""
 
 
-def prepared(folder, metric, part):
-    rows = read(folder / f"{metric}.{part}.fbin")
+def prepared(folder, name, metric, part):
+    rows = read(folder / f"{name}.{part}.fbin")
     if metric == "cosine":
         # To unit length: squares are added one after the other, in f64.
         norms = numpy.sqrt(numpy.cumsum(rows.astype(numpy.float64) ** 2, axis=1)[:, -1:])
@@ -107,8 +136,30 @@ def prepared(folder, metric, part):
 
 def recomputed(folder, record):
     """All that a record may hold but costs."""
+    second = record["params"].pop("second", None)
+    first, order, sizes = measured(folder, record)
+    if second is None:
+        return first
+    library = str(folder / "plugins" / f"libvq_{second['use']}.so")
+    method = {"id": second["use"], "plugin_path": library}
+    again = record | {"params": second["params"], "method": method}
+    values, _, more = measured(folder, again, order[:, :max(K) * max(RERANK)])
+    n, dim, mse = record["dataset"]["n"], record["dataset"]["dim"], values["mse"]
+    values.pop("ratio_claimed", None)
+    values.pop("model_bytes", None)
+    both = [None if a is None or b is None else a + b for a, b in zip(sizes, more)]
+    values |= {name: value for name, value in metrics.size(n, dim, *both, None).items() if value is not None}
+    base = prepared(folder, record["dataset"]["name"], record["metric"], "base")
+    mean = numpy.array([math.fsum(column) for column in metrics.wide(base).T]) / n
+    values["bits_wasted"] = metrics.bits_wasted(values["bits_per_dim"], mse, base, mean)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def measured(folder, record, candidates=None):
+    """The same of one code, and the rows as it ranks them; of `candidates` alone, if there are any."""
     metric, seed = record["metric"], record["seed"]
-    base, queries, train = (prepared(folder, metric, part) for part in ("base", "queries", "train"))
+    name, truth = record["dataset"]["name"], record["evaluation"].get("truth")
+    base, queries, train = (prepared(folder, name, metric, part) for part in ("base", "queries", "train"))
     n, dim = base.shape
     method = contract.methods(record["method"]["plugin_path"])[record["method"]["id"]]
     make = lambda: contract.Quantizer(method, record["params"], dim, metric)
@@ -123,26 +174,33 @@ def recomputed(folder, record):
     decoded, decoded_queries = decoder.decompress(codes), decoder.decompress(query_codes)
 
     mean = numpy.array([math.fsum(column) for column in metrics.wide(base).T]) / n
-    values = metrics.size(n, dim, encoder.code_bytes(), encoder.model_bytes(), len(model), encoder.ratio())
+    sizes = [encoder.code_bytes(), encoder.model_bytes(), len(model)]
+    values = metrics.size(n, dim, *sizes, encoder.ratio())
     values |= metrics.reconstruction(base, decoded, mean)
+    errors = {}
     values["relative_error/train"] = metrics.relative_error(sample, decoder.decompress(train_codes), mean)
     values["bits_wasted"] = metrics.bits_wasted(values["bits_per_dim"], values["mse"], base, mean)
-    values |= metrics.pairwise(base, decoded, PAIRS)
+    values |= metrics.pairwise(base, decoded, PAIRS, errors)
 
     true = metrics.distances(metric, queries, base)
     by_decoded = metrics.distances(metric, queries, decoded)
     by_symmetric = metrics.distances(metric, decoded_queries, decoded)
-    neighbours = numpy.argsort(true, axis=1, kind="stable")
-    truth = numpy.take_along_axis(true, neighbours, axis=1)
+    judge, judged = metric, true
+    if truth:
+        judge = truth["of"]
+        judged = metrics.distances(judge, *(prepared(folder, judge, judge, part) for part in ("queries", "base")))
+    neighbours = numpy.argsort(judged, axis=1, kind="stable")
+    truth = numpy.take_along_axis(judged, neighbours, axis=1)
 
     def found(by):
         # Of equal estimates the lowest row is first.
         order = numpy.argsort(by, axis=1, kind="stable")
-        return numpy.take_along_axis(true, order, axis=1)
+        return numpy.take_along_axis(judged, order, axis=1)
 
     sign = 1.0 if metric == "l2" else -1.0
     query, row = numpy.array(metrics.draw.query_pairs(len(queries), n, PAIRS)).T
-    of_decoded = metrics.estimator(sign * true[query, row], sign * by_decoded[query, row])
+    decoded_errors = {}
+    of_decoded = metrics.estimator(sign * true[query, row], sign * by_decoded[query, row], None, decoded_errors)
     retrieval = metrics.retrieval(truth, found(by_decoded), K, RERANK)
     recalls = {k: v for k, v in retrieval.items() if k.startswith("recall@") and "/" not in k}
     nearness = -by_decoded
@@ -152,32 +210,56 @@ def recomputed(folder, record):
         bounds = None if parts[0][1] is None else numpy.concatenate([part[1] for part in parts])
         values |= metrics.estimator(
             sign * true[query, row], metrics.wide(estimates)[query, row],
-            None if bounds is None else metrics.wide(bounds)[query, row],
+            None if bounds is None else metrics.wide(bounds)[query, row], errors,
         )
+        errors |= {f"{name}/decoded": error for name, error in decoded_errors.items()}
         values |= {f"{name}/decoded": value for name, value in of_decoded.items()}
         nearness = metrics.wide(estimates) * -sign
-        values |= metrics.retrieval(truth, found(-nearness), K, RERANK)
+        retrieval = metrics.retrieval(truth, found(-nearness), K, RERANK)
+        best = -nearness
     else:
-        values |= of_decoded | retrieval
-    values |= {f"{name}/decoded": value for name, value in recalls.items()}
+        values |= of_decoded
+        errors |= decoded_errors
+        best = by_decoded
+    values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
+    order = numpy.argsort(best, axis=1, kind="stable")
+    if candidates is not None:
+        values |= metrics.by_second(judge, truth, judged, candidates, best, K, RERANK, errors)
+        values |= {f"{name} ±": error for name, error in errors.items()}
+        return values, order, sizes
+    values |= retrieval | {f"{name}/decoded": value for name, value in recalls.items()}
     if decoder.search_of:
+        if decoder.scorer and decoder.search_of.flags & 1:
+            values["search_compared"] = min(len(queries), SEARCHES_COMPARED)
         rows = decoder.search(queries, codes, min(max(K) * max(RERANK), n))
-        searched = metrics.retrieval(truth, numpy.take_along_axis(true, rows, axis=1), K, RERANK)
+        searched = metrics.retrieval(truth, numpy.take_along_axis(judged, rows, axis=1), K, RERANK)
         values |= {f"{name}/search": value for name, value in searched.items() if name.startswith("recall@")}
     symmetric = metrics.retrieval(truth, found(by_symmetric), K, [])
     values |= {f"{name}/symmetric": value for name, value in symmetric.items() if name.startswith("recall@")}
-    values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
-    return {name: value for name, value in values.items() if value is not None}
+    values |= metrics.beyond_recall(judge, truth, numpy.take_along_axis(judged, order, axis=1), K, errors)
+    if metric != "l2" and judge == metric:
+        tau = values["estimator_scale"]
+        values |= metrics.attention(-true, nearness, neighbours, order, tau, errors)
+    values |= {f"{name} ±": error for name, error in errors.items()}
+    return {name: value for name, value in values.items() if value is not None}, order, sizes
 
 
 def is_cost(name):
     return name in COSTS or any(word in name for word in COST_WORDS)
 
 
+def has_error(name):
+    """Means whose standard errors are computed here, too."""
+    return name.startswith(metrics.WITH_ERRORS)
+
+
 def agrees(name, here, there, scale):
-    if "recall" in name or "rank_distortion" in name or isinstance(here, int):
+    if ("recall" in name or "rank_distortion" in name or isinstance(here, int)) and "±" not in name:
         return here == there
     tolerance = TOLERANCE_F32 if name.startswith("row_error_") else TOLERANCE
+    # What rounding leaves of an exact 0 or 1.
+    if name.startswith(("attention_", "distance_ratio", "sos", "reconstruction_bias")):
+        return abs(here - there) <= 1e-9 * max(1.0, abs(here))
     # Differences of nearly equal numbers are compared in units of what they are differences of.
     unit = {"bias": 1.0, "intercept": scale}.get(name.split("/")[0], 0.0)
     return abs(here - there) <= tolerance * max(abs(here), abs(there), unit)
@@ -191,7 +273,10 @@ def check(folder):
         if record["outcome"] != "ok":
             wrong.append(f"{cell}: {record['outcome']}: {record['error']}")
             continue
-        there = {metric["name"]: metric["value"] for metric in record["metrics"] if not is_cost(metric["name"])}
+        quality = [metric for metric in record["metrics"] if not is_cost(metric["name"])]
+        there = {metric["name"]: metric["value"] for metric in quality}
+        there |= {f"{metric['name']} ±": metric["standard_error"] for metric in quality
+                  if "standard_error" in metric and has_error(metric["name"])}
         here = recomputed(folder, record)
         wrong += [f"{cell}: {name} is recorded and not known here" for name in there if name not in here]
         wrong += [f"{cell}: {name} is {here[name]!r} here and not recorded" for name in here if name not in there]

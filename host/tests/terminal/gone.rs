@@ -48,12 +48,14 @@ fn without_a_reader_of_stdout_a_command_does_its_work_and_ends_quietly() {
     let said = expect_code(site.command(&["run", "s.toml"]).stdout(unread()), 0);
     assert_eq!(site.records().len(), 6);
     assert!(!said.contains("ipe"), "{said}");
-    let verbs: [&[&str]; 5] = [
+    let verbs: [&[&str]; 7] = [
         &["plan", "s.toml"],
         &["plan", "s.toml", "--format", "json"],
         &["methods"],
         &["results", "results.db", "--format", "csv"],
         &["results", "results.db"],
+        &["export", "results.db", "--format", "parquet"],
+        &["compare", "results.db", "results.db"],
     ];
     for verb in verbs {
         let said = expect_code(site.command(verb).stdout(unread()), 0);

@@ -55,7 +55,7 @@ fn every_other_verb_fits_every_terminal() {
     let library = library.to_str().expect("a path in UTF-8");
     // Names in the sweep of this site are longer than a line.
     site.write("typo.toml", &sweep("[1]", "[[method]]\nuse = \"sq\"\nparams.bitz = [4, 8]\n"));
-    let verbs: [(&[&str], u32); 8] = [
+    let verbs: [(&[&str], u32); 10] = [
         (&["plan", "s.toml"], 0),
         (&["plan", "s.toml", "--only", "nothing of this kind"], 1),
         (&["run", "s.toml"], 0),
@@ -63,6 +63,8 @@ fn every_other_verb_fits_every_terminal() {
         (&["methods"], 0),
         (&["methods", "sq"], 0),
         (&["results", "results.db"], 0),
+        (&["compare", "results.db", "results.db"], 0),
+        (&["plot", "results.db", "--terminal"], 0),
         (&["check", library], 0),
     ];
     for size in SIZES {

@@ -51,7 +51,7 @@ fn no_verb_lets_a_plugin_draw_on_the_terminal() {
     let library = site.path("plugins/libdrawing.so");
     let library = library.to_str().expect("a path in UTF-8");
     site.vq(&["run", "s.toml"]).expect_code(3);
-    let verbs: [&[&str]; 9] = [
+    let verbs: [&[&str]; 13] = [
         &["methods"],
         &["methods", "-v"],
         &["methods", "c_sq8"],
@@ -60,6 +60,10 @@ fn no_verb_lets_a_plugin_draw_on_the_terminal() {
         &["run", "s.toml", "--force"],
         &["results", "results.db"],
         &["results", "results.db", "-v"],
+        &["compare", "results.db", "results.db"],
+        &["plot", "results.db", "--terminal"],
+        &["export", "results.db", "--format", "markdown"],
+        &["export", "results.db", "--format", "jsonl"],
         &["check", library],
     ];
     for verb in verbs {

@@ -10,15 +10,16 @@ use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_insertf32x4,
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi16, _mm512_mask_max_ps,
     _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_maskz_compress_epi32, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_max_ps,
-    _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
-    _mm512_unpacklo_ps,
+    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_or_si512,
+    _mm512_reduce_max_ps, _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32,
+    _mm512_srai_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd,
+    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use ndarray::ArrayView2;
 
+use super::bytes::{BYTE, Bytes, Sizes as Sizes8};
 use super::{Int16Panels, Lanes, Near, RowDistances, ScoreError, TILE, Tile, WORD};
 use crate::TopK;
 use crate::centre::Centre;
@@ -37,7 +38,10 @@ const ROWS: usize = 256;
 /// A macro: a function that many call is not always inlined, and then sums and vectors pass through
 /// memory, which takes longer than the products of few dimensions.
 macro_rules! products {
-    ($p:expr, $v:expr, $r:expr; $rows:expr, $x:expr) => {{
+    ($p:expr, $v:expr, $r:expr; $rows:expr, $x:expr) => {
+        products!(add_products, $p, $v, $r; $rows, $x)
+    };
+    ($add:ident, $p:expr, $v:expr, $r:expr; $rows:expr, $x:expr) => {{
         let (rows, x): ([&[i32]; $r], &[[__m512i; $v]]) = ($rows, $x);
         let mut sums = [[_mm512_setzero_si512(); $v]; $r];
         let mut row_pairs: [&[i32]; $r] = [&[]; $r];
@@ -53,7 +57,7 @@ macro_rules! products {
             for r in 0..$r {
                 let row = _mm512_set1_epi32(row_pairs[r][p]);
                 for v in 0..$v {
-                    sums[r][v] = add_products(sums[r][v], x[p][v], row);
+                    sums[r][v] = $add(sums[r][v], x[p][v], row);
                 }
             }
         }
@@ -670,6 +674,7 @@ pub(super) fn offer(
 ) {
     let centre = Centre::none(int16.dim);
     let mut pairs = vec![[_mm512_setzero_si512(); WIDE]; int16.dim.div_ceil(2)];
+    let mut fours = Fours::default();
     let mut found = Vec::new();
     // s².
     let square = f64::from(int16.inverse).powi(-2);
@@ -679,17 +684,32 @@ pub(super) fn offer(
             let first = (tile * WIDE + v) * LANES;
             round(int16, &centre, x, first, &mut pairs, v).raise(int16, errors);
         }
+        let mut bytes = int16.bytes.as_ref();
+        if let Some(bytes) = bytes {
+            fours.round(bytes, &pairs);
+        }
         let width = 1 + pairs.len();
         for (chunk, rows) in int16.rows.chunks(ROWS * width).enumerate() {
-            let mut floors = [[i32::MAX; LANES]; WIDE];
-            for (floor, top) in floors.as_flattened_mut().iter_mut().zip(&*tops) {
+            let mut floors = Lanes([i32::MAX; TILE]);
+            for (floor, top) in floors.0.iter_mut().zip(&*tops) {
                 // Rounded down: to be offered in vain costs little.
                 let least = f64::from(top.floor()) / square;
                 *floor = (least - least.abs() * 2f64.powi(-20)).floor() as i32;
                 *floor = floor.saturating_sub(2);
             }
             found.clear();
-            above(rows, &pairs, &floors, &mut found);
+            match bytes.filter(|_| floors.0.iter().all(|floor| *floor > i32::MIN)) {
+                None => above(rows, &pairs, &floors, &mut found),
+                Some(bytes8) => {
+                    let first = chunk * ROWS * (1 + fours.quads.len());
+                    let rows8 = &bytes8.rows[first..];
+                    let left =
+                        fours.above(int16, (bytes8, rows8), (rows, &pairs), &floors, &mut found);
+                    if left > MOST_LEFT * rows.len() / width {
+                        bytes = None;
+                    }
+                }
+            }
             for found in &found {
                 let estimate = (f64::from(found.score) * square) as f32;
                 tops[found.vector].push(estimate, first_id + (chunk * ROWS) as u32 + found.row);
@@ -697,6 +717,9 @@ pub(super) fn offer(
         }
     }
 }
+
+/// Where more of the 16-bit scores of a row are computed than so many, on average, 8 bits save nothing.
+const MOST_LEFT: usize = 4;
 
 /// A row whose score is above the floor of a vector of the tile.
 struct Found {
@@ -706,43 +729,59 @@ struct Found {
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn above(
-    rows: &[i32],
-    x: &[[__m512i; WIDE]],
-    floors: &[[i32; LANES]; WIDE],
-    found: &mut Vec<Found>,
-) {
-    let mut least = [_mm512_setzero_si512(); WIDE];
-    for (least, floors) in least.iter_mut().zip(floors) {
-        // SAFETY: 16 numbers; no alignment is asked for.
-        *least = unsafe { _mm512_loadu_si512(floors.as_ptr().cast()) };
-    }
+fn above(rows: &[i32], x: &[[__m512i; WIDE]], floors: &Lanes<i32>, found: &mut Vec<Found>) {
+    let least = in_registers(floors);
     let width = 1 + x.len();
     let mut row = 0;
-    let mut twos = rows.chunks_exact(2 * width);
-    for two in &mut twos {
-        let (a, b) = two.split_at(width);
-        for scores in products!(0, WIDE, 2; [a, b], x) {
-            collect(&scores, &least, row, found);
+    let mut fours = rows.chunks_exact(AT_ONCE * width);
+    for four in &mut fours {
+        let [a, b, c, d] = std::array::from_fn(|r| &four[r * width..][..width]);
+        for scores in products!(0, WIDE, AT_ONCE; [a, b, c, d], x) {
+            let lanes = reaching(&scores, &least);
+            if lanes != 0 {
+                collect(&scores, lanes, row, found);
+            }
             row += 1;
         }
     }
-    if let last @ [_, ..] = twos.remainder() {
+    for last in fours.remainder().chunks_exact(width) {
         let [scores] = products!(0, WIDE, 1; [last], x);
-        collect(&scores, &least, row, found);
+        let lanes = reaching(&scores, &least);
+        if lanes != 0 {
+            collect(&scores, lanes, row, found);
+        }
+        row += 1;
     }
 }
 
+/// Rows that meet a tile at a time: as many sums as there are registers for.
+const AT_ONCE: usize = 4;
+
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn collect(scores: &[__m512i; WIDE], least: &[__m512i; WIDE], row: u32, found: &mut Vec<Found>) {
-    let mut lanes = 0_u64;
-    for (v, (scores, least)) in scores.iter().zip(least).enumerate() {
-        lanes |= u64::from(_mm512_cmpgt_epi32_mask(*scores, *least)) << (LANES * v);
+fn in_registers(numbers: &Lanes<i32>) -> [__m512i; WIDE] {
+    let mut registers = [_mm512_setzero_si512(); WIDE];
+    for (register, numbers) in registers.iter_mut().zip(numbers.0.chunks_exact(LANES)) {
+        // SAFETY: 16 numbers; no alignment is asked for.
+        *register = unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) };
     }
-    if lanes == 0 {
-        return;
-    }
+    registers
+}
+
+/// A bit for each vector whose score is above its floor.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn reaching(scores: &[__m512i; WIDE], floors: &[__m512i; WIDE]) -> u64 {
+    let pairs = scores.iter().zip(floors).enumerate();
+    pairs.fold(0, |lanes, (v, (scores, floors))| {
+        lanes | u64::from(_mm512_cmpgt_epi32_mask(*scores, *floors)) << (LANES * v)
+    })
+}
+
+/// Appends the `scores` of `row` for the vectors `lanes`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn collect(scores: &[__m512i; WIDE], mut lanes: u64, row: u32, found: &mut Vec<Found>) {
     let mut values = [[0_i32; LANES]; WIDE];
     for (values, scores) in values.iter_mut().zip(scores) {
         // SAFETY: 16 numbers; no alignment is asked for.
@@ -756,6 +795,163 @@ fn collect(scores: &[__m512i; WIDE], least: &[__m512i; WIDE], row: u32, found: &
     }
 }
 
+/// The vectors of a tile in 8 bits: see [`super::bytes`].
+#[derive(Default)]
+struct Fours {
+    /// Four dimensions of every vector, 128 added to each, the first in the lowest byte.
+    quads: Vec<Lanes<i32>>,
+    norms_sq: Lanes<f32>,
+    errors_sq: Lanes<f32>,
+    crosses: Lanes<i32>,
+}
+
+impl Fours {
+    /// Rounds the vectors of a tile, once in 16 bits, in the step of `bytes`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn round(&mut self, bytes: &Bytes, pairs: &[[__m512i; WIDE]]) {
+        self.quads.clear();
+        self.quads.resize(pairs.len().div_ceil(2), Lanes::default());
+        let step = _mm512_set1_ps(bytes.step as f32);
+        let inverse = _mm512_set1_ps(1.0 / bytes.step as f32);
+        let most = _mm512_set1_ps(BYTE as f32);
+        let offset = _mm512_set1_epi32(128);
+        for v in 0..WIDE {
+            let zero = _mm512_setzero_ps();
+            let (mut norm_sq, mut error_sq) = (zero, zero);
+            let mut cross = _mm512_setzero_si512();
+            // A pair as two bytes in the lower half.
+            let mut half = |pair: __m512i| {
+                let word = |word: __m512i| {
+                    let x = _mm512_cvtepi32_ps(word);
+                    let cut = _mm512_max_ps(
+                        _mm512_min_ps(_mm512_mul_ps(x, inverse), most),
+                        _mm512_sub_ps(zero, most),
+                    );
+                    let rounded = _mm512_cvtps_epi32(cut);
+                    // Whole numbers that f32 has.
+                    let error = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(rounded), step, x);
+                    (x, rounded, error)
+                };
+                let (x, low, low_error) =
+                    word(_mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pair)));
+                let (y, high, high_error) = word(_mm512_srai_epi32::<16>(pair));
+                norm_sq = _mm512_fmadd_ps(x, x, _mm512_fmadd_ps(y, y, norm_sq));
+                error_sq = _mm512_fmadd_ps(
+                    low_error,
+                    low_error,
+                    _mm512_fmadd_ps(high_error, high_error, error_sq),
+                );
+                let errors =
+                    self::pair(_mm512_cvtps_epi32(low_error), _mm512_cvtps_epi32(high_error));
+                cross = add_products(cross, errors, self::pair(low, high));
+                let high = _mm512_slli_epi32::<8>(_mm512_add_epi32(high, offset));
+                _mm512_or_si512(_mm512_add_epi32(low, offset), high)
+            };
+            for (quad, pairs) in self.quads.iter_mut().zip(pairs.chunks(2)) {
+                let low = half(pairs[0][v]);
+                let high = half(pairs.get(1).map_or(_mm512_setzero_si512(), |pairs| pairs[v]));
+                let four = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+                // SAFETY: 16 numbers; no alignment is asked for.
+                unsafe { _mm512_storeu_si512(quad.0[v * LANES..].as_mut_ptr().cast(), four) };
+            }
+            // SAFETY: 16 floats; no alignment is asked for.
+            unsafe { _mm512_storeu_ps(self.norms_sq.0[v * LANES..].as_mut_ptr(), norm_sq) };
+            // SAFETY: 16 floats; no alignment is asked for.
+            unsafe { _mm512_storeu_ps(self.errors_sq.0[v * LANES..].as_mut_ptr(), error_sq) };
+            // SAFETY: 16 numbers; no alignment is asked for.
+            unsafe { _mm512_storeu_si512(self.crosses.0[v * LANES..].as_mut_ptr().cast(), cross) };
+        }
+    }
+
+    /// As [`above`], asking 8 bits first; answers how many registers of 16-bit scores were computed.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn above(
+        &self,
+        int16: &Int16Panels,
+        (bytes, rows8): (&Bytes, &[i32]),
+        (rows, x): (&[i32], &[[__m512i; WIDE]]),
+        floors: &Lanes<i32>,
+        found: &mut Vec<Found>,
+    ) -> usize {
+        // What sums of f32 round.
+        let digits = 1.0 + (int16.dim + 8) as f64 * 2f64.powi(-23);
+        let mut least = Lanes([0; TILE]);
+        for (i, least) in least.0.iter_mut().enumerate() {
+            let of = Sizes8 {
+                norm_sq: digits * f64::from(self.norms_sq.0[i]),
+                error_sq: digits * f64::from(self.errors_sq.0[i]),
+                cross: self.crosses.0[i],
+            };
+            // Of no vector, there is nothing to find.
+            *least = match floors.0[i] {
+                i32::MAX => i32::MAX,
+                floor => bytes.least(int16, of, floor).saturating_sub(1),
+            };
+        }
+        let (least, floors) = (in_registers(&least), in_registers(floors));
+        let quads = registers(&self.quads);
+        let (width8, width) = (1 + quads.len(), 1 + x.len());
+        let mut left = 0;
+        let mut exactly = |lanes: u64, row: usize| {
+            let words = &rows[row * width..][..width];
+            for v in (0..WIDE).filter(|v| lanes >> (LANES * v) & 0xFFFF != 0) {
+                left += 1;
+                let scores = scores_of(words, x, v);
+                let above = _mm512_cmpgt_epi32_mask(scores, floors[v]);
+                if above != 0 {
+                    let mut values = [_mm512_setzero_si512(); WIDE];
+                    values[v] = scores;
+                    collect(&values, u64::from(above) << (LANES * v), row as u32, found);
+                }
+            }
+        };
+        let all = rows.len() / width;
+        let rows8 = &rows8[..all * width8];
+        let mut row = 0;
+        let mut fours = rows8.chunks_exact(AT_ONCE * width8);
+        for four in &mut fours {
+            let [a, b, c, d] = std::array::from_fn(|r| &four[r * width8..][..width8]);
+            for scores in products!(add_quads, 0, WIDE, AT_ONCE; [a, b, c, d], quads) {
+                let lanes = reaching(&scores, &least);
+                if lanes != 0 {
+                    exactly(lanes, row);
+                }
+                row += 1;
+            }
+        }
+        for last in fours.remainder().chunks_exact(width8) {
+            let [scores] = products!(add_quads, 0, WIDE, 1; [last], quads);
+            let lanes = reaching(&scores, &least);
+            if lanes != 0 {
+                exactly(lanes, row);
+            }
+            row += 1;
+        }
+        left
+    }
+}
+
+/// The 16-bit scores of one row for the vectors of register `v`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn scores_of(row: &[i32], x: &[[__m512i; WIDE]], v: usize) -> __m512i {
+    let (bias, pairs) = row.split_first().expect("a row has a bias");
+    // Several sums, so that no product waits for the one before.
+    let zero = _mm512_setzero_si512();
+    let mut sums = [_mm512_set1_epi32(*bias), zero, zero, zero];
+    let (fours, rest) = pairs.as_chunks::<4>();
+    let (x_fours, x_rest) = x.as_chunks::<4>();
+    for (four, x) in fours.iter().zip(x_fours) {
+        for i in 0..4 {
+            sums[i] = add_products(sums[i], x[i][v], _mm512_set1_epi32(four[i]));
+        }
+    }
+    for (pair, x) in rest.iter().zip(x_rest) {
+        sums[0] = add_products(sums[0], x[v], _mm512_set1_epi32(*pair));
+    }
+    _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]))
+}
+
 /// Adds both products of 16-bit integers per lane.
 ///
 /// The intrinsic of this instruction becomes two, a product and a sum (LLVM 22), as suits processors
@@ -767,6 +963,23 @@ fn add_products(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
     unsafe {
         asm!(
             "vpdpwssd {sum}, {x}, {row}",
+            sum = inout(zmm_reg) sum,
+            x = in(zmm_reg) x,
+            row = in(zmm_reg) row,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// Adds the four products per lane of 8-bit integers without sign and such with one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_quads(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
+    // SAFETY: registers in, a register out; the feature is enabled here.
+    unsafe {
+        asm!(
+            "vpdpbusd {sum}, {x}, {row}",
             sum = inout(zmm_reg) sum,
             x = in(zmm_reg) x,
             row = in(zmm_reg) row,

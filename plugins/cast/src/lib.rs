@@ -20,6 +20,7 @@ use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use vq_kernels::{Path, half};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::ParamType;
+use vq_plugin_api::quantizer::meets_rate;
 use vq_plugin_api::{
     Context, Error, Method, Quantizer, Space, Value, choices, export_plugin, params,
 };
@@ -195,8 +196,9 @@ impl Quantizer for Cast {
         Ok(())
     }
 
-    fn rate_axes(_: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        let fits = |format: &Format| 8.0 * format.bytes() as f64 == bits_per_dim;
+    fn rate_axes(space: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
+        let dim = space.dim;
+        let fits = |format: &Format| meets_rate(format.bytes() * dim, dim, bits_per_dim);
         let formats: Vec<Value> = Format::ALL.into_iter().filter(fits).map(Format::name).collect();
         if formats.is_empty() { Vec::new() } else { vec![("type", formats)] }
     }

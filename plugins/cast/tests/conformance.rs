@@ -142,7 +142,8 @@ fn a_wanted_rate_names_the_formats_that_have_it() {
     assert_eq!(types(32.0), names(&["f32"]));
     assert_eq!(types(16.0), names(&["f16", "bf16"]));
     assert_eq!(types(8.0), names(&["fp8_e4m3", "int8"]));
-    assert_eq!(types(4.0), None);
+    assert_eq!(types(8.4), types(8.0));
+    assert_eq!((types(4.0), types(9.0)), (None, None));
     assert_eq!(CastParams::schema()[0].grid.len(), 5);
 }
 

@@ -1,7 +1,5 @@
 //! What is claimed of LVQ, and the law for every plugin.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
-
 use ndarray::{Array2, Axis, arr2};
 use vq_blocks::rotated::testing::{
     batches_seeds_and_models, codes, decoded, degenerate, error_of, estimates, fitted, gaussian,

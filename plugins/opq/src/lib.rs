@@ -19,9 +19,9 @@ params! {
     /// Parameters of optimized product quantization.
     pub struct OpqParams {
         /// Sub-vectors; must divide the dimension.
-        m: usize = 8, min = 1, grid = [8, 16, 32];
+        m: usize = 8, min = 1;
         /// Bits per sub-vector: each sub-space has 2^bits centroids.
-        bits: u32 = 8, min = 1, max = 12, grid = [4, 8];
+        bits: u32 = 8, min = 1, max = 12;
         /// Rounds of updating the rotation, each with one round of k-means.
         rounds: usize = 20, max = 10_000;
         /// Most rounds of k-means before and after those.

@@ -18,9 +18,9 @@ params! {
     /// Parameters of product quantization.
     pub struct Split {
         /// Sub-vectors; must divide the dimension.
-        m: usize = 8, min = 1, grid = [8, 16, 32];
+        m: usize = 8, min = 1;
         /// Bits per sub-vector: each sub-space has 2^bits centroids.
-        bits: u32 = 8, min = 1, max = 12, grid = [4, 8];
+        bits: u32 = 8, min = 1, max = 12;
         /// Most rounds of k-means.
         iterations: usize = 25, min = 1, max = 10_000;
         /// Training rows used per centroid, a random sample where there are more.

@@ -56,23 +56,35 @@ fn an_m_that_does_not_divide_is_refused() {
 }
 
 #[test]
-fn the_default_grid_follows_the_dimension() {
+fn the_default_grid_is_of_rates() {
     assert_eq!(
         subject().proposals(128, None, &[]),
         [
-            "m=8 bits=4: 4",
             "m=8 bits=8: 8",
             "m=16 bits=4: 8",
             "m=16 bits=8: 16",
             "m=32 bits=4: 16",
-            "m=32 bits=8: 32"
+            "m=32 bits=8: 32",
+            "m=64 bits=4: 32",
+            "m=64 bits=8: 64",
+            "m=128 bits=4: 64"
         ]
     );
-    let at_100 = subject().proposals(100, None, &[]);
-    assert_eq!(at_100[0], "m: 8 does not divide d = 100; 10 is tried instead");
-    assert_eq!(at_100[3..5], ["m=10 bits=4: 5", "m=10 bits=8: 10"]);
-    assert_eq!(at_100.len(), 9);
-    assert_eq!(subject().proposals(7, None, &[]).last().unwrap(), "m=7 bits=8: 7");
+    assert_eq!(
+        subject().proposals(100, None, &[]),
+        [
+            "m=5 bits=9: 6",
+            "m=10 bits=9: 12",
+            "m=25 bits=8: 25",
+            "m=50 bits=4: 25",
+            "m=50 bits=8: 50",
+            "m=100 bits=4: 50"
+        ]
+    );
+    assert_eq!(
+        subject().proposals(100, None, &[("bits", &[4])]),
+        ["m: 8 does not divide d = 100; 10 is tried instead", "m=10 bits=4: 5"]
+    );
     assert_eq!(subject().proposals(100, None, &[("m", &[24])]), ["m: 24 does not divide d = 100"]);
 }
 
@@ -80,13 +92,19 @@ fn the_default_grid_follows_the_dimension() {
 fn a_rate_is_answered_by_whole_or_half_bytes_and_else_by_other_widths() {
     assert_eq!(subject().proposals(128, Some(1.0), &[]), ["m=16 bits=8: 16", "m=32 bits=4: 16"]);
     assert_eq!(subject().proposals(128, Some(4.0), &[]), ["m=64 bits=8: 64", "m=128 bits=4: 64"]);
-    assert_eq!(subject().proposals(100, Some(1.0), &[]), ["m=25 bits=4: 13"]);
+    assert_eq!(subject().proposals(100, Some(1.0), &[]), ["m=10 bits=9: 12"]);
     assert_eq!(subject().proposals(100, Some(2.0), &[]), ["m=25 bits=8: 25", "m=50 bits=4: 25"]);
     assert_eq!(subject().proposals(384, Some(2.0), &[]), ["m=96 bits=8: 96", "m=192 bits=4: 96"]);
-    assert_eq!(subject().proposals(100, Some(0.5), &[]), ["m=10 bits=5: 7", "m=5 bits=10: 7"]);
-    assert_eq!(subject().proposals(100, Some(1.5), &[]), ["m=25 bits=6: 19"]);
-    assert_eq!(subject().proposals(100, Some(1.0), &[("bits", &[5])]), ["m=20 bits=5: 13"]);
-    assert_eq!(subject().proposals(100, Some(1.0), &[("m", &[10])]), ["m=10 bits=10: 13"]);
+    assert_eq!(subject().proposals(100, Some(1.5), &[]), ["m=20 bits=7: 18"]);
+    assert_eq!(
+        subject().proposals(100, Some(0.5), &[]),
+        ["m=5 bits=9: 6", "m=4 bits=11: 6", "m=4 bits=12: 6"]
+    );
+    assert_eq!(subject().proposals(100, Some(1.0), &[("m", &[10])]), ["m=10 bits=9: 12"]);
+    assert_eq!(
+        subject().proposals(100, Some(1.0), &[("bits", &[5])]),
+        ["nothing stores 1 bits/dim at d = 100; nearest is m=20 bits=5 with 1.040"]
+    );
     assert!(subject().proposals(7, Some(40.0), &[])[0].starts_with("nothing stores 40 bits/dim"));
 }
 

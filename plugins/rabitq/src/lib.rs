@@ -1,5 +1,5 @@
 //! RaBitQ: a row r = P·(x − c), turned at random, is coded as the point y of a grid of 1 to 8 bits per
-//! coordinate whose direction is nearest, with ‖r‖ and the cosine ρ of the two beside it: [`search`] over
+//! coordinate whose direction is nearest, with ‖r‖ and the cosine ρ of the two beside it: [`sweep`](vq_blocks::rotated::sweep) over
 //! [`Grid`] and [`Frame`].
 //!
 //! Gao & Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for Approximate
@@ -8,10 +8,8 @@
 //! 2025.
 #![forbid(unsafe_code)]
 
-pub mod search;
-
 use ndarray::{ArrayView2, ArrayViewMut2};
-use search::{Fast, Sweep};
+use vq_blocks::rotated::sweep::{Fast, Sweep};
 use vq_blocks::rotated::{
     ByGrid, Centring, Frame, Grid, NormOf, Scalars, Scale, Scan, Turn, levels,
 };

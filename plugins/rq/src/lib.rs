@@ -10,7 +10,7 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_blocks::residual::Shape;
 use vq_blocks::scan::{ByTables, Tables};
-use vq_blocks::{Residual, Training, scan_by_tables};
+use vq_blocks::{Residual, Training, rate, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::quantizer::product;
 use vq_plugin_api::{
@@ -25,11 +25,11 @@ params! {
     /// Parameters of residual quantization.
     pub struct RqParams {
         /// Layers: centroids that are added up.
-        layers: usize = 8, min = 1, max = MAX_LAYERS, grid = [2, 4, 8];
+        layers: usize = 8, min = 1, max = MAX_LAYERS;
         /// Bits per layer: each has 2^bits centroids.
         bits: u32 = 8, min = 1, max = 12;
         /// Partial codes kept per row, in training and encoding; 1 is greedy.
-        beam: usize = 5, min = 1, max = 256, grid = [1, 5];
+        beam: usize = 5, min = 1, max = 256, grid = [5, 1];
         /// Most rounds of k-means per layer.
         iterations: usize = 25, min = 1, max = 10_000;
         /// Training rows used per centroid, a sample where there are more.
@@ -106,39 +106,44 @@ impl Quantizer for Rq {
         reader.finish()
     }
 
-    /// As many layers of eight bits as come nearest to the rate; fewer bits where one layer of eight
-    /// is too much.
-    fn rate_axes(space: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        let wanted = bits_per_dim * space.dim as f64;
-        let bits = (wanted.round() as u32).clamp(1, 8);
-        vec![
-            ("layers", vec![Value::from(layers_at(wanted, f64::from(bits)))]),
-            ("bits", vec![Value::from(bits)]),
-        ]
-    }
-
+    /// A rate is answered by as many layers as its budget holds, of eight bits or of those that the user
+    /// fixed; the default grid is the answer to [`RATES`].
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
-        // Bits that the user fixed ask for another number of layers each.
-        let (Some(rate), Some(widths), None) =
-            (request.bits_per_dim, request.axes.get("bits"), request.axes.get("layers"))
-        else {
-            return product::<Self>(request, sink);
+        let (plain, named) = (request.axes.is_empty(), request.axes.contains_key("layers"));
+        let rates = match request.bits_per_dim {
+            Some(rate) if !named => vec![rate],
+            None if plain => RATES.to_vec(),
+            _ => return product::<Self>(request, sink),
         };
-        let wanted = rate * request.space.dim as f64;
-        for bits in widths {
-            let layers = layers_at(wanted, bits.as_f64().unwrap_or(8.0));
+        let widths = request.axes.get("bits").cloned().unwrap_or(vec![Value::from(8_u32)]);
+        for (rate, bits) in
+            rates.iter().flat_map(|rate| widths.iter().map(move |bits| (rate, bits)))
+        {
+            let bytes = rate::budget(request.space.dim, *rate);
+            let layers = layers_within(bytes, bits.as_f64().unwrap_or(8.0));
             let mut one = request.clone();
-            one.axes.insert("bits".to_owned(), vec![bits.clone()]);
+            one.bits_per_dim = Some(*rate);
             one.axes.insert("layers".to_owned(), vec![Value::from(layers)]);
+            if plain {
+                one.axes.insert("beam".to_owned(), BEAMS.map(Value::from).to_vec());
+            } else if request.axes.contains_key("bits") {
+                one.axes.insert("bits".to_owned(), vec![bits.clone()]);
+            }
             product::<Self>(&one, sink)?;
         }
         Ok(())
     }
 }
 
-/// Layers of `bits` bits nearest to `wanted` bits per vector.
-fn layers_at(wanted: f64, bits: f64) -> usize {
-    (wanted / bits).round().clamp(1.0, MAX_LAYERS as f64) as usize
+/// Beams of the default grid, and of answers to a rate; the first is recommended.
+const BEAMS: [usize; 2] = [5, 1];
+
+/// Bits per dimension of the default grid.
+const RATES: [f64; 3] = [0.25, 0.5, 1.0];
+
+/// Layers of `bits` bits that fit `bytes`, one at least.
+fn layers_within(bytes: usize, bits: f64) -> usize {
+    ((8 * bytes) as f64 / bits).floor().clamp(1.0, MAX_LAYERS as f64) as usize
 }
 
 impl ByTables for Rq {

@@ -54,35 +54,40 @@ fn five_bit_codes_take_five_bits_and_no_norm_is_stored() {
 }
 
 #[test]
-fn the_grid_sweeps_layers_and_beams_at_any_dimension() {
+fn the_grid_sweeps_rates_and_beams_at_any_dimension() {
     assert_eq!(
         subject().proposals(100, None, &[]),
         [
-            "layers=2 beam=1: 2",
-            "layers=2 beam=5: 2",
-            "layers=4 beam=1: 4",
-            "layers=4 beam=5: 4",
-            "layers=8 beam=1: 8",
-            "layers=8 beam=5: 8"
+            "layers=3 beam=5: 3",
+            "layers=3 beam=1: 3",
+            "layers=6 beam=5: 6",
+            "layers=6 beam=1: 6",
+            "layers=12 beam=5: 12",
+            "layers=12 beam=1: 12"
         ]
     );
+    assert_eq!(subject().proposals(100, None, &[("layers", &[2])]), ["layers=2 beam=5: 2"]);
 }
 
 #[test]
-fn a_rate_is_answered_by_the_nearest_number_of_layers() {
+fn a_rate_is_answered_by_the_layers_that_fit_it() {
     let greedy = [("beam", &[1][..])];
     assert_eq!(subject().proposals(128, Some(1.0), &greedy), ["layers=16 beam=1: 16"]);
     assert_eq!(subject().proposals(128, Some(4.0), &greedy), ["layers=64 beam=1: 64"]);
-    assert_eq!(subject().proposals(100, Some(1.0), &greedy), ["layers=13 beam=1: 13"]);
+    assert_eq!(subject().proposals(100, Some(1.0), &greedy), ["layers=12 beam=1: 12"]);
     assert_eq!(subject().proposals(384, Some(2.0), &greedy), ["layers=96 beam=1: 96"]);
     assert_eq!(subject().proposals(100, Some(0.1), &greedy), ["layers=1 beam=1: 1"]);
     assert_eq!(
         subject().proposals(100, Some(1.0), &[("beam", &[1]), ("bits", &[4])]),
-        ["layers=25 bits=4 beam=1: 13"]
+        ["layers=24 bits=4 beam=1: 12"]
     );
     assert_eq!(
         subject().proposals(128, Some(1.0), &[]),
-        ["layers=16 beam=1: 16", "layers=16 beam=5: 16"]
+        ["layers=16 beam=5: 16", "layers=16 beam=1: 16"]
+    );
+    assert_eq!(
+        subject().proposals(7, Some(1.0), &greedy),
+        ["nothing stores 1 bits/dim at d = 7; nearest is layers=1 beam=1 with 1.143"]
     );
 }
 

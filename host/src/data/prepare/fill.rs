@@ -10,7 +10,7 @@ use super::leaving::Leaving;
 use crate::data::cache::Manifest;
 use crate::data::equal::Hashes;
 use crate::data::reader::Reader;
-use crate::data::rows::{Absent, RowSink};
+use crate::data::rows::{Absent, Part, RowSink};
 use crate::data::spectrum::spectrum;
 use crate::data::{DataError, OnProgress, Progress, Rows, block_rows};
 
@@ -124,6 +124,64 @@ pub(super) fn fill_rows(
     })
 }
 
+/// Fills `folder` with a base of `count` of the rows of another.
+///
+/// Memory: O(block·d), and 8 bytes for each row of it.
+pub(super) fn fill_thinned(
+    rows: &Rows,
+    count: usize,
+    from: &str,
+    key: &str,
+    folder: &Path,
+    progress: OnProgress<'_>,
+) -> Result<Manifest, DataError> {
+    let ids = distinct_rows("vq-host rows of a thinned base 1", rows.rows(), count);
+    let dim = rows.dim();
+    let mut hashes = Hashes::of(count);
+    let (base, mean) = gathered(rows, &ids, folder, "thin base", progress, |values| {
+        hashes.push(values, dim);
+    })?;
+    let place = base.place(folder, None).open()?;
+    let duplicates = hashes.duplicates(&place, progress)?;
+    let spectrum = spectrum(&place, &mean, progress)?;
+    Ok(Manifest {
+        key: key.into(),
+        from: from.into(),
+        role: "base".into(),
+        rows: base,
+        held: None,
+        reserved: None,
+        duplicates,
+        mean,
+        spectrum,
+    })
+}
+
+/// Copies the rows `ids` into `folder`, and shows `on_block` what is copied.
+fn gathered(
+    rows: &Rows,
+    ids: &[usize],
+    folder: &Path,
+    stage: &'static str,
+    progress: OnProgress<'_>,
+    mut on_block: impl FnMut(&[f32]),
+) -> Result<(Part, Vec<f64>), DataError> {
+    let dim = rows.dim();
+    let mut sink = RowSink::create(folder, "rows.f32", dim)?;
+    let step = block_rows(dim);
+    let mut block = Array2::zeros((step.min(ids.len()), dim));
+    for (i, of_block) in ids.chunks(step).enumerate() {
+        let mut block = block.slice_mut(s![..of_block.len(), ..]);
+        rows.gather(of_block, block.view_mut())?;
+        let values = block.as_slice().expect("a block is row-major");
+        on_block(values);
+        sink.push(values)?;
+        let done = (i * step + of_block.len()) as u64;
+        progress(Progress { stage, done, total: ids.len() as u64 })?;
+    }
+    sink.finish()
+}
+
 /// Fills `folder` with `count` of some rows.
 pub(super) fn fill_sample(
     rows: &Rows,
@@ -134,25 +192,12 @@ pub(super) fn fill_sample(
     progress: OnProgress<'_>,
 ) -> Result<Manifest, DataError> {
     let ids = distinct_rows("vq-host training rows 1", rows.rows(), count);
-    let dim = rows.dim();
-    let mut train = RowSink::create(folder, "rows.f32", dim)?;
-    let step = block_rows(dim);
-    let mut block = Array2::zeros((step.min(ids.len()), dim));
-    for (i, ids) in ids.chunks(step).enumerate() {
-        let mut block = block.slice_mut(s![..ids.len(), ..]);
-        rows.gather(ids, block.view_mut())?;
-        train.push(block.as_slice().expect("a block is row-major"))?;
-        progress(Progress {
-            stage: "sample train",
-            done: (i * step + ids.len()) as u64,
-            total: count as u64,
-        })?;
-    }
+    let (train, _) = gathered(rows, &ids, folder, "sample train", progress, |_| {})?;
     Ok(Manifest {
         key: key.into(),
         from: from.into(),
         role: "train".into(),
-        rows: train.finish()?.0,
+        rows: train,
         held: None,
         reserved: None,
         duplicates: 0,

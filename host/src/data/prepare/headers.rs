@@ -41,6 +41,11 @@ impl Headers {
         self.spec.metric
     }
 
+    /// Rows of the source that are used.
+    pub fn rows_used(&self) -> usize {
+        self.rows
+    }
+
     /// Dimensions of every row.
     pub fn dim(&self) -> usize {
         self.base.dim()
@@ -126,9 +131,7 @@ impl Headers {
         };
         let mut reserved = 0;
         if let Train::Reserved(_) = spec.train {
-            if rows >= RESERVES_FROM {
-                reserved = ((rows - held_out.unwrap_or(0)) / 2).min(MOST_RESERVED);
-            }
+            reserved = divided(rows, held_out.unwrap_or(0)).1;
             if reserved == 0 {
                 notes.push(format!(
                     "{rows} rows are too few to keep some apart for training: methods learn from \
@@ -138,6 +141,14 @@ impl Headers {
         }
         Ok(Self { spec: spec.clone(), base, rows, held_out, reserved, queries, train, notes })
     }
+}
+
+/// The rows of a base, and those kept apart for training, of a source of `rows` of which `held_out`
+/// are queries.
+pub fn divided(rows: usize, held_out: usize) -> (usize, usize) {
+    let left = rows.saturating_sub(held_out);
+    let reserved = if rows >= RESERVES_FROM { (left / 2).min(MOST_RESERVED) } else { 0 };
+    (left - reserved, reserved)
 }
 
 fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, DataError> {

@@ -23,7 +23,7 @@ use std::path::Path;
 use super::{DataError, DatasetSpec, Metric, Prepared, Progress};
 
 pub use self::blame::{Blame, PrepareError};
-pub use self::headers::Headers;
+pub use self::headers::{Headers, divided};
 pub use self::rows::{PreparedRows, is_prepared};
 
 /// Hears how far a preparation is; answers whether to go on.

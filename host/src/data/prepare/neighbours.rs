@@ -118,6 +118,7 @@ impl PreparedRows {
             train_apart: self.train_apart,
             queries: self.queries,
             truth: file,
+            judge: None,
             mean: self.mean,
             spectrum: self.spectrum,
             facts,

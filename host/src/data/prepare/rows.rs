@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blame::{Blame, PrepareError, about};
-use super::fill::{fill_base, fill_rows, fill_sample};
+use super::fill::{fill_base, fill_rows, fill_sample, fill_thinned};
 use super::headers::Headers;
 use super::origins::Origins;
 use super::{OnPrepare, digest, interruptible, some};
@@ -14,7 +14,7 @@ use crate::data::error::cache_io;
 use crate::data::identity::Sources;
 use crate::data::reader::Reader;
 use crate::data::unfinished::remove_abandoned;
-use crate::data::{DataError, DatasetSpec, Metric, OnProgress, RowFile, Train};
+use crate::data::{DataError, DatasetSpec, Metric, OnProgress, RowFile, Source, Train};
 use crate::record::DatasetInfo;
 
 /// One row in this many that is equal to another is worth a note.
@@ -120,8 +120,22 @@ impl PreparedRows {
         let base_entry = kept
             .find_or_make(&recipe, |key, folder| fill_base(headers, unit, key, folder, progress))
             .map_err(headers.about(Blame::Base))?;
-        let base = base_entry.rows(headers.base.path());
+        let whole = base_entry.rows(headers.base.path());
         let digests = &base_entry.manifest;
+        let mut thinned = None;
+        if let Some(count) = spec.thin
+            && count < whole.rows
+        {
+            let recipe = Recipe::Thinned { of: &digests.rows.digest, rows: count };
+            let entry = kept.find_or_make(&recipe, |key, folder| {
+                fill_thinned(&whole.open()?, count, &digests.from, key, folder, progress)
+            });
+            thinned = Some(entry.map_err(headers.about(Blame::Base))?);
+        }
+        let base = thinned.as_ref().map_or_else(|| whole.clone(), |entry| entry.rows(None));
+        // Of the rows that are measured.
+        let measured = thinned.as_ref().map_or(digests, |entry| &entry.manifest);
+        let (base_digest, duplicate_rows) = (measured.rows.digest.clone(), measured.duplicates);
 
         let mut entry_of = |from: &Origin, reader: &Reader, role, stage| {
             let rows = reader.rows();
@@ -149,7 +163,7 @@ impl PreparedRows {
         let reserve = base_entry.reserved();
         let (pool, pool_digest) = match (&reserve, &digests.reserved) {
             (Some(rows), Some(part)) => (rows, &part.digest),
-            _ => (&base, &digests.rows.digest),
+            _ => (&whole, &digests.rows.digest),
         };
         if let Train::Sample(count) | Train::Reserved(Some(count)) = spec.train
             && count < pool.rows
@@ -186,74 +200,31 @@ impl PreparedRows {
             _ => reserve.is_some(),
         };
 
-        let truth_key = digest(
-            "vq-host exact neighbours 2",
-            &[&digests.rows.digest, queries_digest],
-            spec.metric,
-        );
+        let truth_key =
+            digest("vq-host exact neighbours 2", &[&base_digest, queries_digest], spec.metric);
         origins.watched.unchanged_so_far().map_err(headers.about(Blame::Base))?;
 
         let query_part = query_entry.as_ref().map(|entry| &entry.manifest.rows);
         let zero_queries = query_part.or(digests.held.as_ref()).map_or(0, |part| part.zeros);
-        let duplicate_rows = digests.duplicates;
-        let mut notes = headers.notes.clone();
-        if let Train::Reserved(Some(count)) = spec.train
-            && let Some(reserve) = &reserve
-            && count > reserve.rows
-        {
-            let all = reserve.rows;
-            notes.push(format!(
-                "methods learn from all {all} rows that are kept apart, not from {count}"
-            ));
-        }
-        if matches!(spec.train, Train::File(_)) && !train_apart {
-            notes.push(
-                "the training rows are the base's: methods learn from the rows they are measured on"
-                    .into(),
-            );
-        }
-        let source_zeros = digests.parts().map(|part| part.zeros).sum();
         let train_file = train_entry.as_ref().filter(|_| origins.train.is_some());
         let train_zeros = train_file.map_or(0, |entry| entry.manifest.rows.zeros);
-        for (zeros, rows, what) in
-            [(source_zeros, headers.rows, "source"), (train_zeros, train.rows, "training")]
-        {
-            if unit && zeros > 0 {
-                notes.push(format!(
-                    "{zeros} of {rows} {what} rows are zero and have no direction: they stay zero"
-                ));
-            }
-        }
-        if spec.metric != Metric::L2 && zero_queries > 0 {
-            let (zeros, all) = (zero_queries, queries.rows);
-            notes.push(format!(
-                "{} zero: every row of the base is as near to {} as any other",
-                some(zeros, all, "query", "queries"),
-                if zeros == 1 { "it" } else { "them" }
-            ));
-        }
-        if digests.spectrum.is_none() {
-            notes.push(format!("no covariance spectrum: {} dimensions are too many", base.dim));
-        }
-        if are_many(duplicate_rows, base.rows) {
-            let rows = some(duplicate_rows, base.rows, "base row", "base rows");
-            notes.push(format!("{rows} identical to an earlier one"));
-        }
         let digest = digest(
             "vq-host prepared data 1",
-            &[&digests.rows.digest, train_digest, queries_digest],
+            &[&base_digest, train_digest, queries_digest],
             spec.metric,
         );
         let notices = kept.notices;
-        let entries = [Some(base_entry), query_entry, train_entry].into_iter().flatten();
+        // What is measured comes first; what it was taken from is held as well.
+        let whole_at = usize::from(thinned.is_some());
+        let entries = [thinned, Some(base_entry), query_entry, train_entry].into_iter().flatten();
         let mut locks = Vec::new();
         let mut manifests = Vec::new();
         for entry in entries {
             manifests.push(entry.manifest);
             locks.extend(entry.hold);
         }
-        let Manifest { from, mean, spectrum, .. } = manifests.swap_remove(0);
-        Ok(Self {
+        let measured = &mut manifests[0];
+        let mut taken = Self {
             headers: Arc::clone(headers),
             cache: folder,
             digest,
@@ -261,16 +232,68 @@ impl PreparedRows {
             train,
             train_apart,
             queries,
-            mean,
-            spectrum: spectrum.unwrap_or_default(),
-            notes,
+            mean: std::mem::take(&mut measured.mean),
+            spectrum: measured.spectrum.take().unwrap_or_default(),
+            notes: Vec::new(),
             notices,
             zero_queries,
             duplicate_rows,
             truth_key,
-            from,
+            from: std::mem::take(&mut measured.from),
             sources: origins.watched.clone().holding(locks),
-        })
+        };
+        taken.notes = taken.peculiar(&manifests[whole_at], train_zeros);
+        Ok(taken)
+    }
+
+    /// What a reader of the results should know of the rows. `base` is the manifest of
+    /// the whole base; `train_zeros` counts the rows of a training file that are zero.
+    fn peculiar(&self, base: &Manifest, train_zeros: u64) -> Vec<String> {
+        let spec = &self.headers.spec;
+        let mut notes = self.headers.notes.clone();
+        if let Train::Reserved(Some(count)) = spec.train
+            && base.reserved.is_some()
+            && count > self.train.rows
+        {
+            let all = self.train.rows;
+            notes.push(format!(
+                "methods learn from all {all} rows that are kept apart, not from {count}"
+            ));
+        }
+        if matches!(spec.train, Train::File(_)) && !self.train_apart {
+            notes.push(
+                "the training rows are the base's: methods learn from the rows they are measured on"
+                    .into(),
+            );
+        }
+        let source_zeros = base.parts().map(|part| part.zeros).sum();
+        for (zeros, rows, what) in [
+            (source_zeros, self.headers.rows, "source"),
+            (train_zeros, self.train.rows, "training"),
+        ] {
+            if spec.metric == Metric::Cosine && zeros > 0 {
+                notes.push(format!(
+                    "{zeros} of {rows} {what} rows are zero and have no direction: they stay zero"
+                ));
+            }
+        }
+        if spec.metric != Metric::L2 && self.zero_queries > 0 {
+            let (zeros, all) = (self.zero_queries, self.queries.rows);
+            notes.push(format!(
+                "{} zero: every row of the base is as near to {} as any other",
+                some(zeros, all, "query", "queries"),
+                if zeros == 1 { "it" } else { "them" }
+            ));
+        }
+        if self.spectrum.is_empty() {
+            notes
+                .push(format!("no covariance spectrum: {} dimensions are too many", self.base.dim));
+        }
+        if are_many(self.duplicate_rows, self.base.rows) {
+            let rows = some(self.duplicate_rows, self.base.rows, "base row", "base rows");
+            notes.push(format!("{rows} identical to an earlier one"));
+        }
+        notes
     }
 
     /// The label that the sweep gave.
@@ -281,6 +304,11 @@ impl PreparedRows {
     /// The distance that defines a neighbour.
     pub fn metric(&self) -> Metric {
         self.headers.metric()
+    }
+
+    /// Whether the base was read, and not drawn from a distribution.
+    pub fn is_from_file(&self) -> bool {
+        !matches!(self.headers.spec.source, Source::Synthetic(_))
     }
 
     /// Dimensions of every row.

@@ -524,6 +524,7 @@ fn everything_is_the_same_on_any_number_of_threads() {
         queries: Queries::HoldOut(100),
         train: Train::Sample(1000),
         limit: Some(8500),
+        thin: None,
         metric: Metric::Cosine,
     };
     for kind in [SyntheticKind::Clustered, SyntheticKind::LowRank] {
@@ -598,6 +599,29 @@ fn a_prepared_dataset_survives_json() {
     let prepared = place.prepare(&place.spec()).unwrap();
     let text = serde_json::to_string(&prepared).unwrap();
     assert_eq!(serde_json::from_str::<Prepared>(&text).unwrap(), prepared);
+}
+
+#[test]
+fn a_thinned_base_leaves_queries_and_training_rows_as_they_are() {
+    let place = Place::new();
+    let mut spec = place.spec();
+    spec.source = Source::File(place.file("many.fbin", &numbered(2400)));
+    spec.train = Train::Reserved(None);
+    let whole = place.prepare(&spec).unwrap();
+    spec.thin = Some(200);
+    let thinned = place.prepare(&spec).unwrap();
+    assert_eq!((&thinned.queries, &thinned.train), (&whole.queries, &whole.train));
+    assert!(thinned.digest != whole.digest && thinned.train_apart);
+    let row = |file: &RowFile| read(file).column(0).mapv(|x| x as usize).to_vec();
+    let (all, drawn) = (row(&whole.base), row(&thinned.base));
+    assert!(drawn.len() == 200 && drawn.is_sorted_by(|a, b| a < b));
+    assert!(drawn.iter().all(|row| all.contains(row)));
+    // Statistics and neighbours are of the rows that are left.
+    let mean = read(&thinned.base).column(0).mapv(f64::from).mean().unwrap();
+    assert!((thinned.mean[0] - mean).abs() < 1e-9 && !thinned.spectrum.is_empty());
+    assert_eq!(place.prepare(&spec).unwrap(), thinned, "taken from the cache");
+    spec.thin = Some(5000);
+    assert_eq!(place.prepare(&spec).unwrap().digest, whole.digest, "no more than there is");
 }
 
 #[test]

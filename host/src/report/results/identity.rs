@@ -4,9 +4,20 @@ use std::cmp::Ordering;
 
 use crate::record::{Record, canonical_json, natural_key};
 
+/// The type of a column's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::report) enum Kind {
+    /// UTF-8.
+    Text,
+    /// A whole number, not negative.
+    Whole,
+    /// Any number.
+    Real,
+}
+
 /// A value of a column that identifies rows.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Field {
+pub(in crate::report) enum Field {
     Missing,
     Text(String),
     Whole(u64),
@@ -43,10 +54,10 @@ impl Field {
 }
 
 /// Takes one column's value from a record.
-pub(super) type Read = fn(&Record) -> Field;
+pub(in crate::report) type Read = fn(&Record) -> Field;
 
 /// The columns that identify rows, in the order of the store's view.
-pub(super) const IDENTITY: [(&str, Read); 34] = [
+pub(in crate::report) const IDENTITY: [(&str, Read); 34] = [
     ("dataset", |record| Field::Text(record.dataset.name.clone())),
     ("method", |record| Field::Text(record.method.id.clone())),
     ("label", |record| Field::Text(record.label.clone())),
@@ -97,3 +108,43 @@ pub(super) const IDENTITY: [(&str, Read); 34] = [
     ("run_id", |record| Field::Text(record.run_id.clone())),
     ("key", |record| Field::Text(record.key.clone())),
 ];
+
+/// The type of the values in one of the columns of [`IDENTITY`].
+pub(in crate::report) fn kind(column: &str) -> Kind {
+    match column {
+        "seed" | "n" | "dim" | "queries" | "threads" | "jobs" | "exclusive" | "needs_training"
+        | "deterministic" | "train_rows" | "train_apart" | "synthetic" | "zero_queries"
+        | "queries_in_base" | "duplicate_rows" | "tied_queries" => Kind::Whole,
+        "threads_used" | "wall_s" => Kind::Real,
+        _ => Kind::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+    use crate::record::{Facts, Proof};
+
+    #[test]
+    fn every_column_has_values_of_its_kind() {
+        let mut record = sample("a", "x", &[]);
+        record.dataset.facts = Some(Facts::default());
+        (record.dataset.train_rows, record.dataset.train_apart) = (Some(1), Some(true));
+        (record.method.needs_training, record.method.deterministic) = (Some(true), Some(true));
+        record.method.needs_digest = Some("d".to_owned());
+        record.proof = Some(Proof::Proven);
+        record.error = Some("e".to_owned());
+        record.notices.push("n".to_owned());
+        record.timing.threads_used = Some(1.5);
+        for (name, read) in IDENTITY {
+            let found = match read(&record) {
+                Field::Missing => panic!("`{name}` is missing"),
+                Field::Text(_) => Kind::Text,
+                Field::Whole(_) => Kind::Whole,
+                Field::Real(_) => Kind::Real,
+            };
+            assert_eq!(found, kind(name), "{name}");
+        }
+    }
+}

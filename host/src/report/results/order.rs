@@ -54,7 +54,7 @@ impl FromStr for Sort {
     }
 }
 
-pub(super) fn sort(
+pub(in crate::report) fn sort(
     rows: &mut [&Record],
     by: Option<&Sort>,
     present: &[String],

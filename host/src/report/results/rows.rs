@@ -66,6 +66,7 @@ pub(super) fn write_table(
     notes.extend(too_many_threads(over_budget));
     let marks: Vec<Marks> = rows.iter().map(|record| marks(record)).collect();
     notes.extend(Marks::legend(&marks));
+    notes.extend(other_truths(rows));
     notes.extend(peculiarities(rows));
     notes.extend(over_seeds(&configurations));
     for note in notes {
@@ -79,6 +80,17 @@ pub(super) fn write_table(
         writeln!(out)?;
     }
     failures::write(&failures, style, out)
+}
+
+/// Whose neighbours recall is against, where they are not the data set's own.
+fn other_truths(rows: &[&Record]) -> Vec<String> {
+    let said: BTreeSet<(&str, &str)> = rows
+        .iter()
+        .filter_map(|record| Some((record.dataset.name.as_str(), record.truth_of()?)))
+        .collect();
+    said.into_iter()
+        .map(|(name, other)| format!("{name}: {}", notices::other_truth(other)))
+        .collect()
 }
 
 /// What is peculiar about each data set, which is named where there are several.

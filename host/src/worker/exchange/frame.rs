@@ -91,6 +91,8 @@ pub(crate) enum Request {
         /// How many codes for each.
         k: usize,
     },
+    /// From now on, lend one thread to calls; or again as many as there are.
+    Alone(bool),
     /// Give the instance up.
     Destroy,
 }

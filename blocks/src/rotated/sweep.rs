@@ -1,13 +1,14 @@
-//! The point of the grid to code a row by.
+//! The point of a [`Grid`] of even levels that is nearest in direction to a row: Gao, Gou, Xu, Yang, Long, Wong,
+//! "Practical and Asymptotically Optimal Quantization of High-Dimensional Vectors in Euclidean Space for
+//! Approximate Nearest Neighbor Search", 2025.
 //!
-//! The grid of B bits has the points y with coordinates ±step_B·(c + ½), c in 0..2^(B−1) (2025, section
-//! 3.1). Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that
+//! The grid of B bits has the points y with coordinates ±step_B·(c + ½), c in 0..2^(B−1) (section 3.1). Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that
 //! one scale t suits all: t·z has coordinates of deviation 1.
 
 use std::ops::Range;
 
-use vq_blocks::rotated::Grid;
-use vq_blocks::rotated::levels::uniform_step;
+use super::Grid;
+use super::levels::uniform_step;
 use vq_kernels::Path;
 
 /// Coordinates at a time.
@@ -84,7 +85,7 @@ impl Fast {
 }
 
 /// The whole grid: as the scale t grows from 0, the point of the cell of t·z passes all points that may be
-/// nearest in direction (2025, section 3.2.2), one coordinate after another moving on by a step at
+/// nearest in direction (section 3.2.2), one coordinate after another moving on by a step at
 /// t = l·step/|zᵢ|, l = 1, 2, …
 ///
 /// With N = ⟨z, y⟩ and S = ‖y‖², such a move adds step·|zᵢ| to N and 2·l·step² = 2t·step·|zᵢ| to S: on the
@@ -328,7 +329,7 @@ fn sums(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vq_blocks::rotated::{Scalars, levels};
+    use crate::rotated::{Scalars, levels};
     use vq_kernels::Draw;
 
     /// The squared cosine of the best of all points that the scale passes, every coordinate's every move

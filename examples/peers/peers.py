@@ -1,0 +1,145 @@
+"""Our methods beside independent implementations: quality at equal bytes, speed by turns, and a large size."""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+# Before anything loads a BLAS: what happens to be set in this shell is nobody's choice. The processes that time import
+# this file too, with an environment that was chosen.
+if __name__ == "__main__":
+    for variable in [name for name in os.environ if name.startswith(("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "RAYON_"))]:
+        del os.environ[variable]
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "compare"))
+
+import large
+import machine
+import matches
+import page
+import quality
+import rivals
+import rows
+import speed
+
+
+class Options(argparse.Namespace):
+    """What was asked; it travels to the processes that time."""
+
+    def takes(self, text):
+        return re.search(self.only, text) is not None
+
+    def wanted(self, match):
+        return self.takes(f"{match.rival.name} beside {match.method}")
+
+
+def options():
+    parser = argparse.ArgumentParser(prog="examples/peers/run.sh", description=__doc__)
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="NAME_base, NAME_learn and NAME_query in big-ann files; default: the repository's words",
+    )
+    parser.add_argument("--sets", metavar="A,B", help="only these NAMEs")
+    parser.add_argument("--limit", type=int, metavar="ROWS", help="only so many first rows of each base")
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="rows whose 'RIVAL beside METHOD' matches, of --size METHOD alone"
+    )
+    parser.add_argument("--parts", default="quality,speed", metavar="A,B", help="quality, speed (both by default)")
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="rotations per row of quality (default 10)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="timed repetitions per side; medians count (default 3)"
+    )
+    parser.add_argument(
+        "--threads",
+        default="1,2",
+        metavar="1,2",
+        help="thread counts of speed, the last one for all else (default 1,2)",
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells of quality at once (default 1)")
+    parser.add_argument(
+        "--size", metavar="NxD", help="instead: fit, encode and memory of ours at this size, such as 1344643x768"
+    )
+    parser.add_argument("--markdown", metavar="FILE", help="write the page there")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="where rows and results lie meanwhile; default: the system's temporary folder"
+    )
+    parser.add_argument("--host", default=os.environ.get("VQ_HOST"), metavar="FILE", help="vq-host (VQ_HOST)")
+    parser.add_argument("--plugins", metavar="DIR", help="folder of libvq_*.so; default: that of vq-host")
+    parser.add_argument("--program", metavar="FILE", help="vq-compare; default: beside vq-host")
+    found = parser.parse_args(namespace=Options())
+    found.threads = [int(count) for count in found.threads.split(",")]
+    found.parts = found.parts.split(",")
+    if unknown := set(found.parts) - {"quality", "speed"}:
+        parser.error(f"no part {', '.join(sorted(unknown))}")
+    if found.host is None:
+        parser.error("--host or VQ_HOST says where vq-host is")
+    beside = pathlib.Path(found.host).resolve().parent
+    found.plugins = str(pathlib.Path(found.plugins or beside).resolve())
+    found.program = found.program or str(beside / "vq-compare")
+    return found
+
+
+def main():
+    asked, notes = options(), []
+
+    def note(text):
+        if text not in notes:
+            notes.append(text)
+            print(f"  {text}", flush=True)
+
+    about = machine.describe()
+    about["libraries"] = ", ".join(f"{name} {rivals.version(name) or 'absent'}" for name in rivals.PACKAGES)
+    print("\n".join(page.wrapped(f"{name}: {text}") for name, text in about.items()), flush=True)
+    written = [page.about(about)]
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        folder = pathlib.Path(folder)
+        if asked.size is not None:
+            found = large.measure(asked.size, asked, folder, note)
+            print(page.large_lines(found))
+            written.append(page.large_table(found, asked))
+        else:
+            give_faiss_its_kernels(note)
+            found = {
+                name: files
+                for name, files in rows.sets(asked.data).items()
+                if asked.sets is None or name in asked.sets.split(",")
+            }
+            for name, files in found.items():
+                data = rows.load(name, files, asked.limit, folder)
+                title = (
+                    f"{name}: {len(data.base)} x {data.dim}, {len(data.query)} queries, {len(data.learn)} training rows"
+                )
+                print(f"\n{title}", flush=True)
+                written.append(f"## {title}")
+                if "quality" in asked.parts:
+                    wanted = [match for match in matches.quality() if asked.wanted(match)]
+                    of = quality.measure(data, wanted, asked, folder, note)
+                    print(page.quality_lines(of), flush=True)
+                    written.append(page.quality_table(of, asked))
+                if "speed" in asked.parts:
+                    for threads in asked.threads:
+                        of, missed = speed.measure(asked, name, files, threads)
+                        for text in missed:
+                            note(text)
+                        print(page.speed_lines(of, threads), flush=True)
+                        written.append(page.speed_table(of, threads))
+    if notes:
+        written.append("Not compared:\n" + "\n".join(f"- {text}" for text in notes))
+    if asked.markdown is not None:
+        pathlib.Path(asked.markdown).write_text("\n\n".join(written) + "\n")
+
+
+def give_faiss_its_kernels(note):
+    """Its wheel's BLAS knows no newer CPU: as in examples/compare it gets the best kernels there are."""
+    try:
+        machine.FaissEnvironment("auto", compare=False)
+    except RuntimeError as error:
+        note(f"faiss: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+//! `vq-host recommend`: the answer that a store has.
+
+use super::{say, stored, style};
+use crate::cli;
+use miette::{IntoDiagnostic, miette};
+use std::io::Write;
+use std::process::ExitCode;
+use vq_host::output;
+use vq_host::report::recommend::{
+    Question, recommend as answer, write_recommendation, write_reproduction,
+};
+use vq_host::report::results::Format;
+
+pub(super) fn recommend(args: &cli::RecommendArgs) -> miette::Result<ExitCode> {
+    if args.format == Format::Csv {
+        return Err(miette!("recommend has no CSV form; use --format table or json"));
+    }
+    let selected = stored::families(args.store.as_deref(), &args.dataset)?;
+    let question = Question {
+        recall: args.recall,
+        k: args.k,
+        rerank: args.rerank,
+        max_bits: args.max_bits,
+        min_encode: args.min_encode,
+        rows: args.rows,
+    };
+    let recommendation = answer(&selected.records, &question);
+    let mut out = say::out();
+    match args.format {
+        Format::Json => {
+            output::write(&output::recommendation(&recommendation), &mut out).into_diagnostic()?;
+        }
+        _ => {
+            write_recommendation(&recommendation, style(), &mut out).into_diagnostic()?;
+            write_reproduction(&recommendation, style(), &mut out).into_diagnostic()?;
+        }
+    }
+    out.flush().into_diagnostic()?;
+    selected.end()
+}

@@ -1,0 +1,118 @@
+//! A second code of each row, by another method: it ranks what the first code finds.
+//!
+//! The two are measured one after the other, each by engines of its own. What the first finds is handed
+//! on in a file of the referee's; of the second it is asked how near it thinks these rows are, by its
+//! scorer or by its decompressed rows.
+
+use super::beyond::{Attended, distinct};
+use super::revisit::Visits;
+use super::{Cell, Metrics, unkept};
+use crate::metric::{Family, RetrievalMetric, retrieval};
+use crate::worker::fault::HostFault;
+use crate::worker::reporter::Failure;
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Puts the first `most` of `ids` of each query, all of them as long, into `file`.
+pub(super) fn hand_on(file: &File, ids: &[Vec<u32>], most: usize) -> Result<(), Failure> {
+    let rows = ids.iter().flat_map(|ids| &ids[..most.min(ids.len())]);
+    let bytes: Vec<u8> = rows.flat_map(|id| id.to_le_bytes()).collect();
+    file.write_all_at(&bytes, 0).map_err(unkept)
+}
+
+/// What was put there of so many `queries` (queries, c).
+pub(super) fn read(file: &File, queries: usize) -> Result<Array2<u32>, Failure> {
+    let mut bytes = vec![0; file.metadata().map_err(unkept)?.len() as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(unkept)?;
+    let ids: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+    let each = ids.len() / queries.max(1);
+    Array2::from_shape_vec((queries, each), ids).map_err(|_| {
+        let reason = "a first code handed on other numbers of rows for each query".to_owned();
+        HostFault::Referee { reason }.into()
+    })
+}
+
+/// The true distances of the best k of the first `c` candidates of a query by their estimates, larger is
+/// nearer; of equal ones the lowest row first.
+fn ranked(candidates: &[(u32, f64, f64)], c: usize, k: usize) -> Vec<(u32, f64)> {
+    let mut best = candidates[..c.min(candidates.len())].to_vec();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    best.into_iter().take(k).map(|(row, _, distance)| (row, distance)).collect()
+}
+
+impl Cell<'_> {
+    /// Recall, and what else is measured of found rows, of the `candidates` (queries, c) ranked by
+    /// `estimates` (queries, c). The plain metrics are of the most candidates that are asked for.
+    pub(super) fn judge_second(
+        &self,
+        candidates: &Array2<u32>,
+        estimates: ArrayView2<'_, f64>,
+        metrics: &mut Metrics,
+    ) -> Result<(), Failure> {
+        let evaluation = &self.of.evaluation;
+        let rows: Vec<Vec<u32>> = candidates.rows().into_iter().map(|ids| ids.to_vec()).collect();
+        let measured = if evaluation.has(Family::Distances) { candidates.ncols() } else { 0 };
+        let mut visits = [Some(Visits::unknown(&rows, &self.known, measured))];
+        self.revisit(&mut visits)?;
+        let [visits] = visits;
+        let distances = visits.map(Visits::finish).unwrap_or_default();
+        let of_query = |(query, (ids, distances)): (usize, (&Vec<u32>, &Vec<f64>))| {
+            let estimates = estimates.row(query);
+            let both = ids.iter().zip(estimates).zip(distances);
+            both.map(|((id, estimate), distance)| (*id, *estimate, *distance)).collect()
+        };
+        let known: Vec<Vec<(u32, f64, f64)>> =
+            rows.iter().zip(&distances).enumerate().map(of_query).collect();
+
+        let base = self.data.base.rows;
+        let truth = self.truth.distances.view();
+        let factors = distinct(&evaluation.rerank);
+        let largest = factors.iter().copied().max().unwrap_or(1);
+        for k in distinct(&evaluation.k).into_iter().filter(|k| *k <= base) {
+            let by = |r: usize| -> (Vec<Vec<u32>>, Vec<Vec<f64>>) {
+                let of_query = |of: &Vec<(u32, f64, f64)>| -> (Vec<u32>, Vec<f64>) {
+                    ranked(of, k.saturating_mul(r), k).into_iter().unzip()
+                };
+                known.par_iter().map(of_query).unzip()
+            };
+            let judge = |found: &[Vec<f64>]| {
+                retrieval(truth, found, base, &[k], &[]).map_err(Failure::failed)
+            };
+            for r in &factors {
+                let recall = judge(&by(*r).1)?.into_iter().find(|of| of.hits.is_some());
+                if let Some(of) = recall {
+                    let name = format!("{}/second={r}", of.name);
+                    metrics.add_retrieval(vec![RetrievalMetric { name, hits: None, ..of }], "")?;
+                }
+            }
+            let (ids, found) = by(largest);
+            metrics.add_retrieval(judge(&found)?, "")?;
+            let nothing = Attended { order: Array2::zeros((0, 0)), ranked: Vec::new(), tau: 0.0 };
+            self.beyond_recall(&[k], &ids, &found, &nothing, metrics)?;
+        }
+        self.spread_of_recall(metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_come_back_as_they_were_handed_on() {
+        let file = tempfile::tempfile().unwrap();
+        hand_on(&file, &[vec![7, 1, 9], vec![2, 3, 4]], 2).unwrap();
+        assert_eq!(read(&file, 2).unwrap(), ndarray::array![[7, 1], [2, 3]]);
+        assert!(matches!(read(&file, 3), Err(Failure::Host(HostFault::Referee { .. }))));
+    }
+
+    #[test]
+    fn only_the_first_candidates_are_ranked_and_ties_go_to_the_lowest_row() {
+        let of = [(9, 1.0, 0.1), (4, 3.0, 0.2), (2, 1.0, 0.3), (1, 5.0, 0.4)];
+        assert_eq!(ranked(&of, 3, 3), [(4, 0.2), (2, 0.3), (9, 0.1)]);
+        assert_eq!(ranked(&of, 4, 1), [(1, 0.4)]);
+        assert_eq!(ranked(&of, 9, 2), [(1, 0.4), (4, 0.2)]);
+    }
+}

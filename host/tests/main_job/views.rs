@@ -1,0 +1,142 @@
+//! What is made from a store alone: exports, pages, pictures, and the difference between two.
+
+use crate::fixture::{Site, shipped, sweep, text};
+use std::fs;
+use vq_host::record::{MetricValue, QueryRecalls, Record, RunInfo};
+use vq_host::store::Store;
+
+fn site() -> Site {
+    let site = Site::with(&[shipped()["sq"].clone(), shipped()["pq"].clone()]);
+    let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [4, 8]\n\n\
+         [[method]]\nuse = \"pq\"\nparams.m = 4\nparams.bits = 4\n";
+    site.write("s.toml", &sweep("[1, 2]", methods));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    site
+}
+
+/// Writes `records` into a store of their own, as if another build of the plugins had made them.
+pub(crate) fn store_of(site: &Site, name: &str, records: &[Record]) {
+    let mut store = Store::open(site.path(name)).expect("a new store");
+    let run = RunInfo { run_id: "20300101T000000Z-0".to_owned(), ..RunInfo::begin("s", "") };
+    store.begin_run(&run).expect("a run");
+    for record in records {
+        let mut record = record.clone();
+        record.run_id.clone_from(&run.run_id);
+        record.method.plugin_digest = "another build".to_owned();
+        record.key = vq_host::record::cell_key(&record.key_parts());
+        store.insert(&record).expect("a record");
+    }
+}
+
+/// Makes each query find half of what it found of its 10 nearest.
+pub(crate) fn halve_recalls(record: &mut Record) {
+    let hits: Vec<u32> =
+        record.recalls(10).expect("kept").hits().iter().map(|hits| hits / 2).collect();
+    let recall = f64::from(hits.iter().sum::<u32>()) / (10.0 * hits.len() as f64);
+    record.recalls = vec![QueryRecalls::new(10, hits).expect("fewer hits")];
+    record.metrics.retain(|metric| metric.name() != "recall@10");
+    record.metrics.push(MetricValue::new("recall@10", recall).expect("finite"));
+}
+
+#[test]
+fn every_export_has_all_records_by_their_keys() {
+    let site = site();
+    let mut keys: Vec<String> = site.records().into_iter().map(|record| record.key).collect();
+    assert_eq!(keys.len(), 6);
+    for format in ["csv", "csv-ann", "jsonl", "markdown"] {
+        let arguments = ["export", "results.db", "--format", format];
+        let ended = site.vq(&arguments).expect_code(0);
+        let missing = keys.iter().filter(|key| !ended.stdout.contains(*key)).count();
+        assert_eq!(missing, 0, "{format}:\n{}", ended.stdout);
+        let to_file = [&arguments[..], &["-o", "out"]].concat();
+        let silent = site.vq(&to_file).expect_code(0);
+        assert_eq!(silent.stdout, "");
+        let written = fs::read_to_string(site.path("out")).expect("a file");
+        assert_eq!(written, ended.stdout, "{format}");
+    }
+    site.vq(&["export", "results.db", "--format", "parquet", "-o", "deep/out"]).expect_code(0);
+    let parquet = fs::read(site.path("deep/out")).expect("a file");
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+    keys.retain(|key| !parquet.windows(key.len()).any(|window| window == key.as_bytes()));
+    assert!(keys.is_empty(), "not in the Parquet file: {keys:?}");
+    let one = site.vq(&["export", "results.db", "--format", "csv", "--columns", "mse"]);
+    assert!(one.expect_code(0).stdout.starts_with("dataset,"));
+    let nothing = ["export", "results.db", "--format", "csv", "--columns", "mes"];
+    site.vq(&nothing).expect_code(1).says("no record has the metric `mes`");
+}
+
+#[test]
+fn two_runs_with_partly_shared_seeds_show_no_regression() {
+    let site = site();
+    let others = fs::read_to_string(site.path("s.toml")).expect("a sweep");
+    site.write("t.toml", &others.replace("seeds = [1, 2]", "seeds = [2, 3]"));
+    site.vq(&["run", "t.toml", "--store", "later.db"]).expect_code(0);
+    let ended = site.vq(&["compare", "results.db", "later.db"]).expect_code(0);
+    assert!(ended.stdout.contains("nothing got worse"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("6 cells with a seed"), "{}", ended.stdout);
+    // Two runs in one store, by their ids.
+    site.vq(&["run", "t.toml"]).expect_code(0);
+    let mut runs: Vec<String> = site.records().into_iter().map(|record| record.run_id).collect();
+    runs.dedup();
+    let sides = [format!("results.db#{}", runs[0]), format!("results.db#{}", runs[1])];
+    let arguments = ["compare", &sides[0], &sides[1], "--format", "json"];
+    let compared = site.vq(&arguments).expect_code(1).says("nothing was compared").json();
+    // The second run had only the seed to do that the first had not.
+    assert_eq!(compared["unshared_seeds"], 9, "{compared}");
+    site.vq(&["compare", "results.db", "results.db#1999"]).expect_code(1).says("has no run");
+}
+
+#[test]
+fn a_worsened_method_is_named_and_ends_with_3() {
+    let site = site();
+    let mut records = site.records();
+    let pq = records.iter_mut().filter(|record| record.method.id == "pq");
+    pq.for_each(halve_recalls);
+    store_of(&site, "worse.db", &records);
+    let ended = site.vq(&["compare", "results.db", "worse.db"]).expect_code(3);
+    let worse = ended.stdout.split("worse:").nth(1).expect("a list of what is worse");
+    assert!(worse.contains("pq") && worse.contains("recall@10"), "{}", ended.stdout);
+    assert!(!worse.contains("sq"), "{}", ended.stdout);
+    let compared = site.vq(&["compare", "results.db", "worse.db", "--format", "json"]).json();
+    assert_eq!(text(&compared["changes"][0]["method"]), "pq");
+    assert_eq!(text(&compared["changes"][0]["verdict"]), "worse");
+    site.vq(&["compare", "results.db", "worse.db", "--tolerance", "90%"]).expect_code(0);
+    site.vq(&["compare", "results.db", "worse.db", "--metrics", "mes"])
+        .expect_code(1)
+        .says("did you mean `mse`?");
+    // Both are of this machine.
+    site.vq(&["compare", "results.db", "worse.db", "--timings"]).expect_code(3);
+}
+
+#[test]
+fn a_page_and_pictures_are_made_from_the_store_alone() {
+    let site = site();
+    fs::remove_dir_all(site.path("plugins")).expect("a folder");
+    fs::remove_dir_all(site.path("cache")).expect("a folder");
+    site.vq(&["report", "results.db", "-o", "deep/page.html"]).expect_code(0);
+    let page = fs::read_to_string(site.path("deep/page.html")).expect("a page");
+    let drawn = site.vq(&["plot", "results.db", "-o", "pictures"]).expect_code(0);
+    let listed: Vec<&str> = drawn.stdout.lines().collect();
+    let svgs: Vec<String> = listed
+        .iter()
+        .filter(|name| name.ends_with(".svg"))
+        .map(|name| fs::read_to_string(site.path(name)).expect("a picture"))
+        .collect();
+    assert!(svgs.len() >= 4 && listed.len() == 2 * svgs.len(), "{listed:?}");
+    let records = site.records();
+    for record in &records {
+        assert!(page.contains(&record.key), "{}", record.label);
+    }
+    // A mark of several seeds has the key of one of them.
+    let marked = |record: &Record| svgs[0].contains(&record.key[..12]);
+    assert_eq!(records.iter().filter(|record| marked(record)).count(), 3);
+    let path = site.path("").display().to_string();
+    assert!(!page.contains(&path) && svgs.iter().all(|svg| !svg.contains(&path)));
+    let letters = site.vq(&["plot", "results.db", "--terminal", "--y", "mse"]).expect_code(0);
+    assert!(letters.stdout.contains("mse against bits_per_dim on gauss"), "{}", letters.stdout);
+    assert!(letters.stdout.lines().all(|line| line.chars().count() <= 100));
+    site.vq(&["plot", "results.db", "--y", "mes"]).expect_code(1).says("did you mean `mse`?");
+    let none = site.vq(&["plot", "results.db", "--outcome", "failed", "-o", "none"]);
+    none.expect_code(0).says("nothing to draw");
+    assert!(!site.path("none").exists());
+}
