@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn the_polar_factor_is_the_nearest_orthogonal_map() {
         for k in [1, 2, 7, 40] {
-            let m = noise(k, k, 3) + Array2::eye(k) * (k as f64);
+            let m = noise(k, k, 3) + Array2::<f64>::eye(k) * (k as f64);
             let found = polar(m.clone(), &Array2::eye(k));
             let nearest = Rotation::nearest(m.view()).matrix();
             // The damping moves it a little.

@@ -326,8 +326,10 @@ mod tests {
     fn the_line_is_that_of_least_squares_and_its_sums_are_exact() {
         let mut draw = Draw::new(1);
         let pairs: Vec<(f64, f64)> = (0..2000)
-            .map(|_| (draw.below(128) as f64, 0.0))
-            .map(|(h, _)| (h, 3.7 + 0.0123 * h + 0.1 * draw.normal()))
+            .map(|_| {
+                let h = draw.below(128) as f64;
+                (h, 3.7 + 0.0123 * h + 0.1 * draw.normal())
+            })
             .collect();
         let Line { constant, per_bit } = Line::fit(&pairs, Metric::L2, 128);
         assert!((per_bit / 0.0123 - 1.0).abs() < 0.01 && (constant - 3.7).abs() < 0.02);

@@ -138,9 +138,9 @@ impl States {
     pub(crate) fn save(&self, model: ModelWriter) -> ModelWriter {
         let model = match self.levels {
             Levels::One => model,
-            _ => model.f32s(self.lower.iter().chain(&self.upper).copied()),
+            _ => model.f32s(self.lower.iter().copied()).f32s(self.upper.iter().copied()),
         };
-        model.f32s(self.means.iter().chain(&self.rest).copied())
+        model.f32s(self.means.iter().copied()).f32s(self.rest.iter().copied())
     }
 
     pub(crate) fn load(
