@@ -150,8 +150,11 @@ mod tests {
         Affine::new(Layout::new(&widths, &[Format::F32; 3]), 3, levels)
     }
 
-    /// Random indices, m, w and a third scalar of `n` rows, and their codes.
-    fn codes(affine: &Affine, n: usize) -> (Vec<(Vec<u16>, [f32; 3])>, Array2<u8>) {
+    /// Indices, and m, w and a third scalar.
+    type Row = (Vec<u16>, [f32; 3]);
+
+    /// `n` random rows and their codes.
+    fn codes(affine: &Affine, n: usize) -> (Vec<Row>, Array2<u8>) {
         let mut draw = Draw::new(4);
         let mut codes = Array2::zeros((n, affine.layout().code_bytes()));
         let widths = affine.layout().runs().iter().flat_map(|run| vec![run.bits; run.count]);
