@@ -1,5 +1,5 @@
 //! Binary codes: a bit for each coordinate of a centred row, as it is, turned at random, or turned so that
-//! signs err least ([`itq`]); or 1.5 and 2 bits by a thermometer of two thresholds. No scalars: rows are read
+//! signs err least (`itq`); or 1.5 and 2 bits by a thermometer of two thresholds. No scalars: rows are read
 //! as the mean of the training rows of each state, and estimates are a linear function of the Hamming
 //! distance of code and query, fitted in training.
 //!

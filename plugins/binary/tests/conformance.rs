@@ -1,7 +1,5 @@
 //! What is claimed of binary codes, and the law for every plugin.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
-
 use ndarray::{Array2, Axis, arr2};
 use vq_binary::{Binary, BinaryParams, Levels, Rotate};
 use vq_blocks::rotated::Centring;
