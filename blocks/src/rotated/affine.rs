@@ -128,3 +128,113 @@ impl Affine {
         Scan { query, sums, offset: Some(sum as f32), beside: None, metric, bounds: false }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotated::{Centring, Format, Turn};
+    use ndarray::{Axis, Slice};
+    use vq_kernels::Draw;
+    use vq_kernels::distance::{dot, l2_sq, norm_sq};
+
+    const DIM: usize = 11;
+
+    /// Levels that are neither even nor symmetric.
+    fn levels(bits: u32) -> Vec<f32> {
+        (0..1 << bits).map(|v| (v as f32).powf(1.5) - 0.3).collect()
+    }
+
+    /// Runs of 3, 2 and 1 bits, and two coordinates without bits; three scalars, the last the method's.
+    fn affine() -> Affine {
+        let widths = [3, 3, 3, 2, 2, 2, 2, 1, 1, 0, 0];
+        Affine::new(Layout::new(&widths, &[Format::F32; 3]), 3, levels)
+    }
+
+    /// Indices, and m, w and a third scalar.
+    type Row = (Vec<u16>, [f32; 3]);
+
+    /// `n` random rows and their codes.
+    fn codes(affine: &Affine, n: usize) -> (Vec<Row>, Array2<u8>) {
+        let mut draw = Draw::new(4);
+        let mut codes = Array2::zeros((n, affine.layout().code_bytes()));
+        let widths = affine.layout().runs().iter().flat_map(|run| vec![run.bits; run.count]);
+        let widths: Vec<u32> = widths.collect();
+        let rows = codes.outer_iter_mut().map(|mut code| {
+            let values: Vec<u16> = widths.iter().map(|bits| draw.below(1 << bits) as u16).collect();
+            let scalars = [draw.normal() as f32, draw.uniform() as f32, draw.normal() as f32];
+            let code = code.as_slice_mut().expect("rows are contiguous");
+            affine.layout().write(&values, &scalars, code);
+            (values, scalars)
+        });
+        (rows.collect(), codes)
+    }
+
+    #[test]
+    fn a_row_is_an_offset_and_a_multiple_of_levels_and_nothing_without_bits() {
+        let affine = affine();
+        assert_eq!(affine.coded(), 9);
+        let mut row = [7.0; DIM];
+        affine.row(&[0, 1, 7, 0, 3, 2, 1, 1, 0, 0, 0], (10.0, 2.0), &mut row);
+        let of = |v: f32| 10.0 + 2.0 * (v.powf(1.5) - 0.3);
+        let expected = [0.0, 1.0, 7.0, 0.0, 3.0, 2.0, 1.0, 1.0, 0.0].map(of);
+        assert_eq!(row[..9], expected);
+        assert_eq!(row[9..], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn estimates_are_the_metric_of_decoded_rows() {
+        let affine = affine();
+        let mut draw = Draw::new(8);
+        let train = Array2::from_shape_simple_fn((60, DIM), || draw.normal() as f32 + 2.0);
+        // More than one interleaved block, and a rest.
+        let (rows, codes) = codes(&affine, 150);
+        let mut packed = vec![0; 150 * affine.packed_bytes()];
+        let mut seen = 0;
+        affine.pack(codes.view(), &mut packed, |i, row, scalars| {
+            assert_eq!((i, scalars), (seen, &rows[i].1[..]));
+            seen += 1;
+            let mut expected = [0.0; DIM];
+            affine.row(&rows[i].0, (scalars[0], scalars[1]), &mut expected);
+            assert_eq!(row, expected);
+            norm_sq(row)
+        });
+        assert_eq!(seen, 150);
+        for frame in [
+            Frame::sorted(train.view(), Centring::Mean).unwrap(),
+            Frame::drawn(train.view(), Centring::Mean, Turn::Dense, 5).unwrap(),
+        ] {
+            let mut back = Array2::zeros((150, DIM));
+            affine.decode(&frame, codes.view(), back.view_mut(), |_, _, _| {}).unwrap();
+            for metric in [Metric::L2, Metric::Ip] {
+                for q in train.slice_axis(Axis(0), Slice::from(..5)).outer_iter() {
+                    let q = q.to_vec();
+                    let scan = affine.scan(frame.query(&q, metric), metric);
+                    let mut found = vec![0.0; 150];
+                    scan.score(&packed, &mut found, None);
+                    for (found, x) in found.iter().zip(back.outer_iter()) {
+                        let x = x.to_vec();
+                        let exact = if metric == Metric::L2 { l2_sq(&q, &x) } else { dot(&q, &x) };
+                        let scale = norm_sq(&q) + norm_sq(&x);
+                        let off = (f64::from(*found) - exact).abs();
+                        assert!(off < 2e-6 * scale, "{metric:?}: {found} {exact}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_added_to_a_row_is_decoded_with_it() {
+        let affine = affine();
+        let (rows, codes) = codes(&affine, 4);
+        let frame = Frame::none(DIM);
+        let mut back = Array2::zeros((4, DIM));
+        let add = |i: usize, w: f32, row: &mut [f32]| {
+            assert_eq!(w, rows[i].1[1]);
+            row[DIM - 1] += i as f32;
+        };
+        affine.decode(&frame, codes.view(), back.view_mut(), add).unwrap();
+        assert_eq!(back.column(DIM - 1).to_vec(), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(back.column(DIM - 2).to_vec(), [0.0; 4]);
+    }
+}

@@ -347,8 +347,8 @@ mod tests {
                 let (a, b) = reference(&wide, bits, lambda);
                 let Interval { m, w } = Fitter::uniform(d, bits, lambda).interval(&r);
                 let half = Even::new(0..d, bits).half;
-                let off = f64::from((m - w * half) as f32 - a as f32).abs()
-                    + f64::from((m + w * half) as f32 - b as f32).abs();
+                let off = f64::from(m - w * half - a as f32).abs()
+                    + f64::from(m + w * half - b as f32).abs();
                 // A coordinate that f32 puts into the next cell moves a little.
                 assert!(off < 2e-2 * (b - a), "{bits} bits, d = {d}: {m} {w} {a} {b}");
             }

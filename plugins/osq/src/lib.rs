@@ -1,6 +1,6 @@
 //! OSQ, optimised scalar quantization: the coordinates of a centred row r go to evenly spaced points of an
 //! interval of the row's own, which is fitted to err little along r and, less, across it; beside the
-//! indices stand the interval and what estimates need of r: [`interval`] over [`Affine`] and [`Frame`].
+//! indices stand the interval and what estimates need of r: `interval` over [`Affine`] and [`Frame`].
 //!
 //! What Lucene and Elasticsearch call "Better Binary Quantization" since December 2024 (apache/lucene
 //! 14078), after the interval of LVQ (Aguerrebere et al. 2023) and the loss of Guo et al. 2020.
