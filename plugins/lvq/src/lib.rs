@@ -1,6 +1,6 @@
 //! LVQ, locally-adaptive vector quantization: the coordinates of a centred row go to evenly spaced levels
 //! from the least of them to the largest, which stand beside; a second level quantizes what is left
-//! within ±Δ/2, without scalars of its own: [`Affine`] and [`Residual`] over a [`Frame`].
+//! within ±Δ/2, without scalars of its own: [`Affine`] and `Residual` over a [`Frame`].
 //!
 //! Aguerrebere, Bhati, Hildebrand, Tepper, Willke, "Similarity search in the blink of an eye with compressed
 //! indices", 2023.
