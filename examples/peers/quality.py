@@ -50,7 +50,7 @@ class Truth:
     def __init__(self, base, queries, metric):
         self.base, self.queries, self.metric = base, queries, metric
         kept = min(4 * TOP, len(base))
-        squares = np.einsum("nd,nd->n", base, base) if metric == "l2" else 0
+        squares = np.einsum("ij,ij->i", base, base) if metric == "l2" else 0
         self.last = np.empty(len(queries))
         for first in range(0, len(queries), 100):
             block = slice(first, first + 100)

@@ -103,8 +103,8 @@ fn every_configuration_is_measured_with_every_second_code_and_counts_its_bytes()
     assert_eq!(params["second"]["params"]["parts"], 8);
     assert!(alone.params().get("second").is_none());
 
-    let (at, error, _) = refused("[[method]]\nuse = \"plain\"\nsecond = { use = \"plian\" }\n");
-    assert_eq!((at.as_str(), error.contains("plian")), ("\"plian\"", true), "{error}");
+    let (at, error, _) = refused("[[method]]\nuse = \"plain\"\nsecond = { use = \"plane\" }\n");
+    assert_eq!((at.as_str(), error.contains("plane")), ("\"plane\"", true), "{error}");
     let (at, error, _) = refused(
         "[[method]]\nuse = \"plain\"\nsecond = { use = \"zlattice\", params = { parts = 5 } }\n",
     );

@@ -107,7 +107,7 @@ impl Quantizer for Rq {
     }
 
     /// A rate is answered by as many layers as its budget holds, of eight bits or of those that the user
-    /// fixed; the default grid is the answer to [`RATES`].
+    /// fixed; the default grid is the answer to its rates.
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
         let (plain, named) = (request.axes.is_empty(), request.axes.contains_key("layers"));
         let rates = match request.bits_per_dim {

@@ -124,8 +124,8 @@ pub fn plan(
     for s in (0..s).rev() {
         // The same sums again, of which one was the least.
         let wanted = least[s + 1][to][bytes];
-        let froms = (0..to).flat_map(|from| (1..=MOST_BITS).map(move |bits| (from, bits)));
-        let (from, found, cost) = froms
+        let starts = (0..to).flat_map(|from| (1..=MOST_BITS).map(move |bits| (from, bits)));
+        let (from, found, cost) = starts
             .map(|(from, bits)| (from, part(from, to, bits)))
             .find(|(from, (_, cost, error))| {
                 *cost <= bytes && least[s][*from][bytes - cost] + error == wanted
