@@ -43,7 +43,7 @@ def options():
         metavar="DIR",
         help="NAME_base, NAME_learn and NAME_query in big-ann files; default: the repository's words",
     )
-    parser.add_argument("--sets", metavar="A,B", help="only these NAMEs")
+    parser.add_argument("--sets", metavar="A,B", help="only these sets")
     parser.add_argument("--limit", type=int, metavar="ROWS", help="only so many first rows of each base")
     parser.add_argument(
         "--only", default="", metavar="REGEX", help="rows whose 'RIVAL beside METHOD' matches, of --size METHOD alone"
