@@ -9,6 +9,7 @@
 mod avx512;
 
 use crate::Path;
+#[cfg(target_arch = "x86_64")]
 use crate::path::Set;
 
 /// Scores compared at once when looking for one that reaches the threshold.
