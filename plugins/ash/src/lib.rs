@@ -80,7 +80,6 @@ impl Quantizer for Ash {
     fn create(params: AshParams, space: Space) -> Result<Self, Error> {
         let AshParams { rate, bits, kept, scalars, .. } = params;
         let dim = space.dim;
-        let grid = |kept| Grid::new(kept, (0.0, bits), (scalars, true), 0, levels::uniform);
         let kept = if rate > 0.0 {
             let budget = rate::budget(dim, rate);
             let beside = if scalars == Scalars::F16 { 4 } else { 8 };
@@ -93,7 +92,7 @@ impl Quantizer for Ash {
         } else {
             kept.min(dim)
         };
-        let grid = grid(kept)?;
+        let grid = Grid::new(kept, (0.0, bits), (scalars, true), 0, levels::uniform)?;
         if rate > 0.0 {
             rate::fills(grid.layout().code_bytes(), dim, rate)
                 .map_err(|reason| Error::param("rate", reason))?;

@@ -116,7 +116,7 @@ impl Quantizer for Osq {
             for ((x, z), code) in x.outer_iter().zip(z.outer_iter()).zip(codes.outer_iter_mut()) {
                 let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
                 let Interval { m, w } = self.fitter.fit(z, format, &mut values);
-                let mut scalars = vec![m, w];
+                let mut scalars = [m, w, 0.0];
                 if self.corrected {
                     self.affine.row(&values, (m, w), &mut read);
                     let mut off = self.term(z, &centre) - self.term(&read, &centre);
@@ -126,9 +126,9 @@ impl Quantizer for Osq {
                         off += frame.unit_sq();
                     }
                     // As a length, which stays in the range of f16.
-                    scalars.push(off.signum() as f32 * off.abs().sqrt() as f32);
+                    scalars[2] = off.signum() as f32 * off.abs().sqrt() as f32;
                 }
-                layout.write(&values, &scalars, code);
+                layout.write(&values, &scalars[..2 + usize::from(self.corrected)], code);
             }
             Ok(())
         })
