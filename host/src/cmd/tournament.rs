@@ -3,9 +3,9 @@
 use super::display::Display;
 use super::interrupt;
 use super::run::{self, run_cells};
-use super::{SOME_FAILED, cache_dir, counted, find_plugins, plan, say, style};
+use super::{SOME_FAILED, cache_dir, counted, find_plugins, plan, say, stored, style};
 use crate::cli;
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, miette};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -103,10 +103,9 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
             .flatten()
             .map(|p| &**p)
             .collect();
-        let text = tournament::for_file(&text, &paths, file).into_diagnostic()?;
-        std::fs::write(file, text)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot write {}", file.display()))?;
+        let text = tournament::for_file(&text, &paths, file)
+            .map_err(|error| miette!("cannot write {}: {error}", file.display()))?;
+        stored::write_file(file, text.as_bytes())?;
     }
     let all = Summary {
         asked: &asked,
