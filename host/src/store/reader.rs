@@ -304,7 +304,8 @@ impl Reader {
         }
         let copied = Self::connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()?;
         let found = copied.schema_version().ok()?;
-        let reader = Self { path: self.path.clone(), connection: copied.in_memory().ok()? };
+        let reader =
+            Self { path: self.path.clone(), connection: in_memory(&copied.connection).ok()? };
         Some((reader, found))
     }
 
@@ -313,7 +314,7 @@ impl Reader {
         let upgraded = || {
             let mut connection = match found {
                 0 => Connection::open_in_memory()?,
-                _ => self.in_memory()?,
+                _ => in_memory(&self.connection)?,
             };
             migrate(&mut connection, found)?;
             Ok(connection)
@@ -322,16 +323,6 @@ impl Reader {
             Ok(connection) => Ok(Self { path: self.path.clone(), connection }),
             Err(source) => Err(self.open_error(&source)),
         }
-    }
-
-    fn in_memory(&self) -> rusqlite::Result<Connection> {
-        let mut copy = Connection::open_in_memory()?;
-        Backup::new(&self.connection, &mut copy)?.run_to_completion(
-            std::ffi::c_int::MAX,
-            Duration::from_millis(50),
-            None,
-        )?;
-        Ok(copy)
     }
 
     pub(super) fn reason(&self, source: &rusqlite::Error) -> Reason {
@@ -352,6 +343,17 @@ impl Reader {
             _ => ReadError::Sqlite { path, reason: self.reason(source) },
         }
     }
+}
+
+/// A copy of a store, page by page.
+pub(super) fn in_memory(connection: &Connection) -> rusqlite::Result<Connection> {
+    let mut copy = Connection::open_in_memory()?;
+    Backup::new(connection, &mut copy)?.run_to_completion(
+        std::ffi::c_int::MAX,
+        Duration::from_millis(50),
+        None,
+    )?;
+    Ok(copy)
 }
 
 #[cfg(test)]

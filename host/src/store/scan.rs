@@ -287,6 +287,13 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// The first fault in how the file's pages hang together, which a reader of the records may never
+/// meet. Reads the whole file.
+pub(super) fn damaged_page(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let first: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    Ok((first != "ok").then_some(first))
+}
+
 fn lossy(row: &Row<'_>, column: &str) -> String {
     let value = row.get_ref(column).ok();
     let bytes = value.and_then(|value| value.as_bytes().ok()).unwrap_or_default();

@@ -5,14 +5,16 @@ use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
-use super::error::{is_corruption, sqlite_error, write_error};
+use super::error::{sqlite_error, write_error};
 use super::files::is_no_file;
 use super::lock::WriterLock;
 use super::merge::Rank;
-use super::reader::Reader;
+use super::reader::{Reader, in_memory};
 use super::row::{Known, insert_record, insert_run};
 use super::scan::{self, most, sound_and_damaged};
 use super::schema::{MIGRATIONS, create_results_view, prepare_for_writing};
@@ -178,46 +180,28 @@ impl Store {
     }
 
     /// Takes out what is damaged, so that its cells are measured again, and says what it was. A
-    /// run whose description is damaged keeps its records and loses the description.
+    /// run whose description is damaged keeps its records and loses the description. Pages that
+    /// hold no record and are damaged are made anew as well: the next row might be written there.
     ///
     /// # Errors
     /// [`WriteError`]; the store is as it was then. [`WriteError::Corrupted`] when most records
     /// are damaged or missing: that is one fault in what they share, and not theirs.
     pub fn discard_damaged(&mut self) -> Result<Vec<Damage>, WriteError> {
-        let damaged = self.write(|writing| {
-            let connection: &Connection = &writing.transaction;
-            let failed = |source| write_error(writing.path, connection, &source);
-            let refused =
-                |detail| Err(WriteError::Corrupted { path: writing.path.to_owned(), detail });
-            let (sound, damaged) = sound_and_damaged(connection).map_err(failed)?;
-            if !damaged.is_empty() {
-                if let Some(most) = most(connection, sound.len(), &damaged).map_err(failed)? {
-                    return refused(most);
-                }
-                scan::discard(connection, &damaged).map_err(failed)?;
-                let (left, damaged) = sound_and_damaged(connection).map_err(failed)?;
-                if let Some((damage, _)) = damaged.first() {
-                    return refused(damage.to_string());
-                }
-                if left != sound {
-                    return refused("its tables do not keep what is written".to_owned());
-                }
-                writing.known = Known::load(connection).map_err(failed)?;
-            }
-            Ok(damaged)
-        })?;
-        if !damaged.is_empty() {
-            // Rows whose place in their table was damaged get one again. Where that is refused, pages are
-            // damaged, and a new row might be put where an intact one lies.
-            let Reader { path, connection } = &self.reader;
-            match connection.execute_batch("VACUUM") {
-                Err(source) if is_corruption(&source) => {
-                    return Err(write_error(path, connection, &source));
-                }
-                _ => {}
-            }
+        let Reader { path, connection } = &mut self.reader;
+        let path: &Path = path;
+        let (rebuilt, damaged) = match without_damage(path, connection)? {
+            (None, damaged) => return Ok(damaged),
+            (Some(rebuilt), damaged) => (rebuilt, damaged),
+        };
+        self.known = None;
+        // Page by page in one transaction, whatever stood in them.
+        let written = Backup::new(&rebuilt, connection).and_then(|backup| {
+            backup.run_to_completion(std::ffi::c_int::MAX, Duration::ZERO, None)
+        });
+        match written {
+            Ok(()) => Ok(damaged),
+            Err(source) => Err(write_error(path, connection, &source)),
         }
-        Ok(damaged.into_iter().map(|(damage, _)| damage).collect())
     }
 
     /// Runs `body` in one transaction and commits it if all went well.
@@ -246,6 +230,54 @@ impl Store {
         self.known = Some(known);
         Ok(value)
     }
+}
+
+/// What is damaged in the store, and the store without it: a copy in memory, whose pages and
+/// records are checked before anything takes their place in the file. No copy where nothing is
+/// damaged.
+///
+/// What is damaged may be in pages that a write would read, and put a row where an intact one
+/// lies. So nothing is written to the file before all of it is known to be sound.
+fn without_damage(
+    path: &Path,
+    connection: &Connection,
+) -> Result<(Option<Connection>, Vec<Damage>), WriteError> {
+    let refused = |detail| Err(WriteError::Corrupted { path: path.to_owned(), detail });
+    let failed = |source| write_error(path, connection, &source);
+    let (sound, damaged) = sound_and_damaged(connection).map_err(failed)?;
+    if damaged.is_empty() && scan::damaged_page(connection).map_err(failed)?.is_none() {
+        return Ok((None, Vec::new()));
+    }
+    if let Some(most) = most(connection, sound.len(), &damaged).map_err(failed)? {
+        return refused(most);
+    }
+    let rebuild = || -> rusqlite::Result<Connection> {
+        let copy = in_memory(connection)?;
+        let taking_out = copy.unchecked_transaction()?;
+        scan::discard(&copy, &damaged)?;
+        taking_out.commit()?;
+        // Rows whose place in their table was damaged get one again.
+        copy.execute_batch("VACUUM")?;
+        Ok(copy)
+    };
+    let rebuilt = match rebuild() {
+        // Rows that were read one after the other, and that a search does not find.
+        Err(source) if source.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            return refused(source.to_string());
+        }
+        rebuilt => rebuilt.map_err(failed)?,
+    };
+    let (left, still) = sound_and_damaged(&rebuilt).map_err(failed)?;
+    if let Some((damage, _)) = still.first() {
+        return refused(damage.to_string());
+    }
+    if left != sound {
+        return refused("its tables do not keep what is written".to_owned());
+    }
+    if let Some(page) = scan::damaged_page(&rebuilt).map_err(failed)? {
+        return refused(page);
+    }
+    Ok((Some(rebuilt), damaged.into_iter().map(|(damage, _)| damage).collect()))
 }
 
 /// A transaction under way.
