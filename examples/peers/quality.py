@@ -116,7 +116,7 @@ class Referee:
         """Records of each (metric, method, settings) of `wanted`."""
         text = [f"[sweep]\nname = {toml(data.name)}\nseeds = {toml(list(seeds))}\n"]
         text.append(f"[run]\nstore = {toml(str(self.folder / f'{data.name}.db'))}\n")
-        text.append(f"[evaluate]\nk = [{TOP}]\npairs = {PAIRS}\nrerank = [1]\nrepeats = 1\n")
+        text.append(f"[evaluate]\nk = [{TOP}]\npairs = {PAIRS}\nrerank = [1]\nrepeats = 1\nmetrics = [\"estimator\"]\n")
         for metric in sorted({metric for metric, _, _ in wanted}):
             text.append(
                 f"[[dataset]]\nname = {toml(metric)}\nmetric = {toml(metric)}\nbase = {toml(data.base_path)}\n"
