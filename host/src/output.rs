@@ -283,6 +283,7 @@ fn pick(role: &str, pick: &Pick) -> Value {
         "fit_s": pick.fit_s,
         "learned_from_base": pick.marks.learned_from_base,
         "growth": growth,
+        "elsewhere": pick.elsewhere.iter().map(|(system, name)| json!({ "system": system, "name": name })).collect::<Vec<_>>(),
     })
 }
 

@@ -97,7 +97,7 @@ impl Picture {
 }
 
 /// Bands of more methods than this would be fog.
-const BANDS: usize = 12;
+const BANDS: usize = 6;
 /// Below this, the axes of pictures do not tell values apart any more.
 const LEAST: f64 = 1e-10;
 
@@ -274,7 +274,7 @@ fn reranked(
     }
     let first = best.values().next()?.0.first();
     let mut left_out = 0;
-    let lines: Vec<Line> = best
+    let mut lines: Vec<Line> = best
         .iter()
         .map(|(id, (of, _))| {
             let mut marks: Vec<Mark> = Vec::new();
@@ -308,6 +308,9 @@ fn reranked(
         .collect();
     if lines.is_empty() {
         return None;
+    }
+    if lines.len() > BANDS {
+        lines.iter_mut().flat_map(|line| &mut line.marks).for_each(|mark| mark.half = None);
     }
     let values = || lines.iter().flat_map(|line| &line.marks).map(|mark| mark.y);
     let log = !request.linear && spans(&mut values(), 10.0);

@@ -32,6 +32,8 @@ const GREY: &str = "#4a525c";
 const SIZE: (f64, f64) = (860.0, 520.0);
 /// Legends with more entries stand below, in columns.
 const BESIDE: usize = 14;
+/// Wider axes have labels at 1, 2 and 5 of each decade.
+const MOST_OCTAVES: f64 = 9.5;
 /// Pixels of a PNG for each of the drawing.
 const DENSITY: f32 = 2.0;
 
@@ -42,6 +44,14 @@ pub(super) struct Axis {
     pub(super) label: String,
     /// Whether equal ratios take equal room.
     pub(super) log: bool,
+}
+
+impl Axis {
+    /// Its label and its scale.
+    fn told(&self) -> String {
+        let scale = if self.log { ", log" } else { "" };
+        format!("{}{scale}", self.label)
+    }
 }
 
 /// A configuration.
@@ -93,10 +103,18 @@ impl Drawing {
     }
 
     fn scene(&self) -> Scene {
+        let marks = || self.lines.iter().flat_map(|line| &line.marks);
+        let ends = range(&self.x, marks().map(|mark| mark.x));
+        // Rates are powers of two, and so are the labels of an axis of few of them.
+        let octaves =
+            ends.filter(|(low, high)| (1.5..=MOST_OCTAVES).contains(&(high / low).log2()));
+        let across = |x: f64| if octaves.is_some() { x.log2() } else { x };
         let mut plots: Vec<Plot> = Vec::new();
         let mut legend: Vec<LegendEntry> = Vec::new();
         if let Some((name, points)) = &self.bound {
-            let line = LinePlot::new().with_data(points.iter().copied()).with_color(GREY);
+            let line = LinePlot::new()
+                .with_data(points.iter().map(|(x, y)| (across(*x), *y)))
+                .with_color(GREY);
             plots.push(line.with_stroke_width(1.6).with_dotted().into());
             legend.push(LegendEntry {
                 label: name.clone(),
@@ -114,7 +132,7 @@ impl Drawing {
                 let dashes =
                     DASHES[(line.style + line.style / COLOURS.len()) % DASHES.len()].clone();
                 let mut path = LinePlot::new()
-                    .with_data(along.iter().map(|mark| (mark.x, mark.y)))
+                    .with_data(along.iter().map(|mark| (across(mark.x), mark.y)))
                     .with_color(color)
                     .with_stroke_width(1.8)
                     .with_line_style(dashes);
@@ -132,7 +150,7 @@ impl Drawing {
                     continue;
                 }
                 let marks = ScatterPlot::new()
-                    .with_data(these.iter().map(|mark| (mark.x, mark.y)))
+                    .with_data(these.iter().map(|mark| (across(mark.x), mark.y)))
                     .with_color(if on_line { color.to_owned() } else { pale(color) })
                     .with_marker(marker)
                     .with_size(size)
@@ -160,8 +178,8 @@ impl Drawing {
             .with_title_size(15)
             .with_subtitle(&self.subtitle)
             .with_subtitle_wrap(120)
-            .with_x_label(&self.x.label)
-            .with_y_label(&self.y.label)
+            .with_x_label(self.x.told())
+            .with_y_label(self.y.told())
             .with_legend_entries(legend)
             .with_legend_position(match beside {
                 true => LegendPosition::OutsideRightTop,
@@ -169,9 +187,8 @@ impl Drawing {
             })
             .with_legend_box(false);
         // Whole decades would leave half of a picture empty.
-        let marks = || self.lines.iter().flat_map(|line| &line.marks);
-        if let Some((low, high)) = range(&self.x, marks().map(|mark| mark.x)) {
-            layout = layout.with_x_axis_min(low).with_x_axis_max(high);
+        if let Some((low, high)) = ends {
+            layout = layout.with_x_axis_min(across(low)).with_x_axis_max(across(high));
         }
         if let Some((low, high)) = range(&self.y, marks().map(|mark| mark.y)) {
             layout = layout.with_y_axis_min(low).with_y_axis_max(high);
@@ -181,7 +198,9 @@ impl Drawing {
                 continue;
             }
             let format = TickFormat::Custom(Arc::new(tick));
+            let power = TickFormat::Custom(Arc::new(|power: f64| tick(power.exp2())));
             layout = match is_x {
+                true if octaves.is_some() => layout.with_x_tick_step(1.0).with_x_tick_format(power),
                 true => layout.with_log_x().with_x_tick_format(format),
                 false => layout.with_log_y().with_y_tick_format(format),
             };
