@@ -261,6 +261,8 @@ fn pick(role: &str, pick: &Pick) -> Value {
         });
         json!({ "points": points, "slope": slope, "predicted": predicted })
     });
+    let named = |(system, name): &(String, String)| json!({ "system": system, "name": name });
+    let elsewhere: Vec<Value> = pick.elsewhere.iter().map(named).collect();
     json!({
         "role": role,
         "dataset": { "name": pick.dataset },
@@ -283,7 +285,7 @@ fn pick(role: &str, pick: &Pick) -> Value {
         "fit_s": pick.fit_s,
         "learned_from_base": pick.marks.learned_from_base,
         "growth": growth,
-        "elsewhere": pick.elsewhere.iter().map(|(system, name)| json!({ "system": system, "name": name })).collect::<Vec<_>>(),
+        "elsewhere": elsewhere,
     })
 }
 

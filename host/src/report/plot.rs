@@ -194,7 +194,9 @@ fn against(
         lines.iter_mut().flat_map(|line| &mut line.marks).for_each(|mark| mark.half = None);
     }
     let bound = bound_line(input, first, x, y, &points, &y_axis);
-    let banded = lines.iter().flat_map(|line| &line.marks).any(|mark| mark.half.is_some());
+    let along = |line: &Line| line.marks.iter().filter(|mark| mark.on_line).count() > 1;
+    let banded =
+        lines.iter().any(|line| along(line) && line.marks.iter().any(|m| m.half.is_some()));
     let mut notes = vec!["lines join the best of each method"];
     if banded {
         notes.push("bands are 95 % intervals");

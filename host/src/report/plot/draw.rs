@@ -32,6 +32,9 @@ const GREY: &str = "#4a525c";
 const SIZE: (f64, f64) = (860.0, 520.0);
 /// Legends with more entries stand below, in columns.
 const BESIDE: usize = 14;
+/// Of more methods the lines are thin, and of more configurations the marks are small.
+const MANY_LINES: usize = 12;
+const MANY_MARKS: usize = 600;
 /// Wider axes have labels at 1, 2 and 5 of each decade.
 const MOST_OCTAVES: f64 = 9.5;
 /// Pixels of a PNG for each of the drawing.
@@ -134,7 +137,7 @@ impl Drawing {
                 let mut path = LinePlot::new()
                     .with_data(along.iter().map(|mark| (across(mark.x), mark.y)))
                     .with_color(color)
-                    .with_stroke_width(1.8)
+                    .with_stroke_width(if self.lines.len() > MANY_LINES { 1.0 } else { 1.8 })
                     .with_line_style(dashes);
                 if along.iter().any(|mark| mark.half.is_some()) {
                     let half = |mark: &Mark| mark.half.unwrap_or(0.0);
@@ -143,7 +146,8 @@ impl Drawing {
                 }
                 plots.push(path.into());
             }
-            for (on_line, size) in [(false, 3.4), (true, 4.6)] {
+            let scale = if marks().count() > MANY_MARKS { 0.7 } else { 1.0 };
+            for (on_line, size) in [(false, 3.4 * scale), (true, 4.6 * scale)] {
                 let these: Vec<&Mark> =
                     line.marks.iter().filter(|mark| mark.on_line == on_line).collect();
                 if these.is_empty() {

@@ -174,7 +174,7 @@ fn write_picks(
 /// What it is called in other systems.
 fn elsewhere(pick: &Pick) -> Option<String> {
     let names = pick.elsewhere.iter();
-    let names: Vec<String> = names.map(|(system, name)| format!("{system} {name}")).collect();
+    let names: Vec<String> = names.map(|(system, name)| format!("{name} ({system})")).collect();
     let Pick { method, label, .. } = pick;
     (!names.is_empty()).then(|| plain(&format!("{method} {label} elsewhere: {}", names.join("; "))))
 }
