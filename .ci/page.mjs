@@ -73,9 +73,46 @@ assert.equal(await page.$eval("#legend [data-method]", (e) => e.getAttribute("ar
 assert.match(page.url(), /off=/);
 await page.click("#legend [data-method]");
 assert.equal(await shown(page), all);
+if (await page.$('#legend [data-every="off"]')) {
+  await page.click('#legend [data-every="off"]');
+  assert.equal(await shown(page), 0);
+  await page.click('#legend [data-every="on"]');
+  assert.equal(await shown(page), all);
+}
+const pressed = () => page.$$eval('#legend [data-method][aria-pressed="true"]', (buttons) => buttons.length);
+const methods = await pressed();
+await page.click("#legend [data-method]", { count: 2 });
+assert.equal(await pressed(), 1, "a double click shows one method alone");
+await page.click("#legend [data-method]", { count: 2 });
+assert.equal(await pressed(), methods);
+
+// A part that is drawn out is shown larger, and is in the address.
+const chartBox = await page.$eval("#chart svg", (e) => { const { left, top, width, height } = e.getBoundingClientRect(); return { left, top, width, height }; });
+const pinsBefore = await page.$eval("#pins", (e) => e.hidden);
+await page.mouse.move(spot.x - 30, spot.y - 30);
+await page.mouse.down();
+await page.mouse.move(spot.x, spot.y, { steps: 3 });
+await page.mouse.move(spot.x + 30, spot.y + 30, { steps: 3 });
+await page.mouse.up();
+const part = await shown(page);
+assert.ok(part >= 1 && part <= all, `${part} of ${all} in a part`);
+assert.match(page.url(), /zoom=/);
+assert.match(await text(page, "#chart-notes"), /a part: \d+ outside it/);
+assert.equal(await page.$eval("#pins", (e) => e.hidden), pinsBefore, "drawing out pins nothing");
+const same = await open(file, { hash: new URL(page.url()).hash });
+assert.equal(await shown(same), part);
+await same.close();
+await page.click("#whole");
+assert.equal(await shown(page), all);
+await page.keyboard.press("+");
+assert.match(page.url(), /zoom=/);
+await page.keyboard.press("0");
+assert.doesNotMatch(page.url(), /zoom=/);
+await page.mouse.click(chartBox.left + 3, chartBox.top + 3);
 
 // The filter takes words and comparisons; the table sorts.
 await page.type("#filter", "recall@10>0.5");
+if (await page.$eval("#more", (e) => !e.hidden)) await page.click("#more");
 const found = (await column(page, "recall@10")).map(Number);
 assert.ok(found.length > 0 && found.every((recall) => recall > 0.5), String(found));
 await page.click('#cells [data-sort="recall@10"]');
@@ -86,8 +123,12 @@ await page.click('#cells [data-sort="recall@10"]');
 assert.deepEqual((await column(page, "recall@10")).map(Number), [...sorted].reverse());
 
 // Other axes, scales and data; the address brings another reader to the same view.
+assert.equal(await page.$eval("#log-y", (e) => e.checked), false, "a recall is on a linear scale");
+assert.ok(await page.$("#chart .target"), "the recall that is asked for has a line");
+assert.ok(await page.$('#cells td[style*="--share"]'), "recalls have bars");
 await page.select("#y", "relative_error");
-await page.click("#log-y");
+assert.equal(await page.$eval("#log-y", (e) => e.checked), true, "an error is on a log scale");
+await page.click("#log-x");
 await page.select("#space", "1");
 const view = (of) => of.evaluate(() => [document.querySelector("#chart-heading").textContent, document.documentElement.dataset.shown, document.querySelector("#pin-table").textContent, document.querySelector("#cells").textContent, document.querySelector("#chart").innerHTML]);
 const shared = await open(file, { hash: new URL(page.url()).hash });
@@ -186,7 +227,7 @@ for (let i = 0; i < 2000; i += 1) {
   data.cells.configuration[i] = i;
   data.values.bits_per_dim[i] = 0.25 * 2 ** ((i * 7919 % 2000) / 285);
   data.values["recall@10"][i] = Number((1 - Math.exp(-data.values.bits_per_dim[i] * (0.3 + (i % 40) / 40))).toFixed(5));
-  if (i % 50 === 0) [data.cells.outcome[i], data.cells.error[i]] = ["timeout", "its time of 600 s was up"];
+  [data.cells.outcome[i], data.cells.error[i]] = i % 50 === 0 ? ["timeout", "its time of 600 s was up"] : ["ok", null];
 }
 const large = path.resolve("large.html");
 fs.writeFileSync(large, before + 'id="data">' + JSON.stringify(data).replaceAll("<", "\\u003c") + rest.slice(rest.indexOf("</script>")));

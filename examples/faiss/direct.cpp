@@ -2,13 +2,15 @@
  *
  *   direct FILE SEED METHOD [NAME=VALUE ...]        FILE is .fbin or .f16bin
  *
- * trains on all rows, encodes and decodes all rows, and prints Σ‖x − x̂‖² / Σ‖x − mean‖². The index classes are
- * used here and the quantizer classes in the plugin, so that the two agree only if both are right. */
+ * trains on all rows, encodes and decodes all rows, and prints Σ‖x − x̂‖² / Σ‖x − mean‖². METHOD `factory` takes
+ * name=STRING for index_factory, and prints the bytes of a code before. The index classes are used here and the
+ * quantizer classes in the plugin, so that the two agree only if both are right. */
 #include <faiss/IndexAdditiveQuantizer.h>
 #include <faiss/IndexPQ.h>
 #include <faiss/IndexPreTransform.h>
 #include <faiss/IndexScalarQuantizer.h>
 #include <faiss/VectorTransform.h>
+#include <faiss/index_factory.h>
 #include <faiss/utils/fp16.h>
 
 #include <cstdint>
@@ -104,6 +106,9 @@ int main(int argc, char **argv) try {
     index.reset(lsq);
     lsq->lsq.random_seed = seed;
     use = index.get();
+  } else if (method == "factory") {
+    index.reset(faiss::index_factory(d, given.at("name").c_str()));
+    use = index.get();
   } else if (!use) {
     throw std::runtime_error("no such method: " + method);
   }
@@ -114,6 +119,7 @@ int main(int argc, char **argv) try {
   use->sa_encode(n, rows.x.data(), codes.data());
   std::vector<float> decoded(rows.x.size());
   use->sa_decode(n, codes.data(), decoded.data());
+  if (method == "factory") std::printf("%zu ", use->sa_code_size());
   std::printf("%.9g\n", relative_error(rows, decoded));
 } catch (const std::exception &error) {
   std::fprintf(stderr, "direct: %s\n", error.what());

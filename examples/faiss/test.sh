@@ -11,3 +11,4 @@ compiles || { echo "skipped: libfaiss-dev is not installed"; exit 0; }
 make
 make check
 make compare
+make names

@@ -555,6 +555,11 @@ pub(crate) struct RecommendArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) places: Places,
+    /// Where it is remembered what plugins say of themselves
+    #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -261,6 +261,8 @@ fn pick(role: &str, pick: &Pick) -> Value {
         });
         json!({ "points": points, "slope": slope, "predicted": predicted })
     });
+    let named = |(system, name): &(String, String)| json!({ "system": system, "name": name });
+    let elsewhere: Vec<Value> = pick.elsewhere.iter().map(named).collect();
     json!({
         "role": role,
         "dataset": { "name": pick.dataset },
@@ -283,6 +285,7 @@ fn pick(role: &str, pick: &Pick) -> Value {
         "fit_s": pick.fit_s,
         "learned_from_base": pick.marks.learned_from_base,
         "growth": growth,
+        "elsewhere": elsewhere,
     })
 }
 

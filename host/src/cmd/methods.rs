@@ -6,7 +6,7 @@ use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::process::ExitCode;
 use vq_host::output;
-use vq_host::plugin::{Catalog, Found, config_json};
+use vq_host::plugin::{Catalog, Found, config_json, elsewhere};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::suggest::nearest_name;
@@ -120,7 +120,7 @@ fn show(found: Found<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     line("authors", &method.authors)?;
     line("licence", &method.license)?;
     line("homepage", &method.homepage)?;
-    line("tags", &method.tags)?;
+    line("tags", &elsewhere::words(&method.tags).join(","))?;
     line("training", if method.needs_training { "learns from data" } else { "needs none" })?;
     line("extensions", &method.extensions.join(", "))?;
     line("from", &library.path.display().to_string())?;

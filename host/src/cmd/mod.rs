@@ -26,8 +26,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use vq_host::plugin::elsewhere;
 use vq_host::plugin::{Catalog, Remembered, SearchPath, discover};
 use vq_host::record::Sandbox;
+use vq_host::report::recommend::Recommendation;
 use vq_host::report::{Style, plain, wrapped};
 use vq_host::worker::{ask, sandbox};
 
@@ -58,6 +60,20 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
 /// Finds plugins; what was refused is said on stderr, a line each. Those that `cache` does not
 /// know are asked what they offer; all, and with more patience, where it is to be `refreshed`.
 fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
+    let catalog = plugins_at_hand(places, cache, refreshed)?;
+    note_sandbox(!places.no_sandbox);
+    for refused in &catalog.refused {
+        let path = refused.path.display();
+        say::warning(&format!("{path} is left out: {}; {}", refused.reason, refused.remedy));
+    }
+    for notice in &catalog.notices {
+        say::note(notice);
+    }
+    Ok(catalog)
+}
+
+/// The same without a word of what was refused.
+fn plugins_at_hand(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
     let sandbox = !places.no_sandbox;
     let remembered = Remembered::in_cache(cache, sandbox);
@@ -67,16 +83,17 @@ fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Resul
         })
     });
     not_interrupted()?;
-    let catalog = catalog?;
-    note_sandbox(sandbox);
-    for refused in &catalog.refused {
-        let path = refused.path.display();
-        say::warning(&format!("{path} is left out: {}; {}", refused.reason, refused.remedy));
-    }
-    for notice in &catalog.notices {
-        say::note(notice);
-    }
-    Ok(catalog)
+    Ok(catalog?)
+}
+
+/// Names picks by the tags of the methods in `catalog`.
+fn name_picks(recommendation: &mut Recommendation, catalog: &Catalog) {
+    recommendation.name(|pick| {
+        let mut methods = catalog.libraries.iter().flat_map(|library| &library.about.methods);
+        let method = methods.find(|method| method.id == pick.method);
+        let names = method.map(|method| elsewhere::names(&method.tags, &pick.params));
+        names.into_iter().flatten().map(|of| (of.system, of.name)).collect()
+    });
 }
 
 /// Fails once a signal came.

@@ -1,6 +1,6 @@
 //! `vq-host recommend`: the answer that a store has.
 
-use super::{say, stored, style};
+use super::{cache_dir, name_picks, plugins_at_hand, say, stored, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::io::Write;
@@ -24,7 +24,13 @@ pub(super) fn recommend(args: &cli::RecommendArgs) -> miette::Result<ExitCode> {
         min_encode: args.min_encode,
         rows: args.rows,
     };
-    let recommendation = answer(&selected.records, &question);
+    let mut recommendation = answer(&selected.records, &question);
+    // A store needs no plugins to be read; where they are at hand, they know other names of a code.
+    let at_hand = cache_dir(args.cache_dir.as_ref())
+        .and_then(|cache| plugins_at_hand(&args.places, &cache, false));
+    if let Ok(catalog) = at_hand {
+        name_picks(&mut recommendation, &catalog);
+    }
     let mut out = say::out();
     match args.format {
         Format::Json => {

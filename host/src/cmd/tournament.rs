@@ -3,7 +3,7 @@
 use super::display::Display;
 use super::interrupt;
 use super::run::{self, run_cells};
-use super::{SOME_FAILED, cache_dir, counted, find_plugins, plan, say, stored, style};
+use super::{SOME_FAILED, cache_dir, counted, find_plugins, name_picks, plan, say, stored, style};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::collections::BTreeSet;
@@ -108,6 +108,7 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
         stored::write_file(file, text.as_bytes())?;
     }
     let all = Summary {
+        catalog: &tournament.catalog,
         asked: &asked,
         store: &store,
         rows: args.rows.unwrap_or(rows as f64),
@@ -250,6 +251,7 @@ impl Tournament<'_> {
 
 /// What is told at the end.
 struct Summary<'a> {
+    catalog: &'a Catalog,
     asked: &'a Asked,
     store: &'a Path,
     rows: f64,
@@ -294,7 +296,8 @@ impl Summary<'_> {
                 min_encode: None,
                 rows: Some(self.rows),
             };
-            let answer = recommend(records, &question);
+            let mut answer = recommend(records, &question);
+            name_picks(&mut answer, self.catalog);
             write_recommendation(&answer, style(), out).into_diagnostic()?;
             write_reproduction(&answer, style(), out).into_diagnostic()?;
         }

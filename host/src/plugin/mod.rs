@@ -4,6 +4,7 @@
 //! object file, then described by a child process. [`load`] runs in the children.
 
 pub mod discover;
+pub mod elsewhere;
 pub mod load;
 pub mod needs;
 pub mod remembered;

@@ -97,7 +97,7 @@ impl Picture {
 }
 
 /// Bands of more methods than this would be fog.
-const BANDS: usize = 12;
+const BANDS: usize = 6;
 /// Below this, the axes of pictures do not tell values apart any more.
 const LEAST: f64 = 1e-10;
 
@@ -194,7 +194,9 @@ fn against(
         lines.iter_mut().flat_map(|line| &mut line.marks).for_each(|mark| mark.half = None);
     }
     let bound = bound_line(input, first, x, y, &points, &y_axis);
-    let banded = lines.iter().flat_map(|line| &line.marks).any(|mark| mark.half.is_some());
+    let along = |line: &Line| line.marks.iter().filter(|mark| mark.on_line).count() > 1;
+    let banded =
+        lines.iter().any(|line| along(line) && line.marks.iter().any(|m| m.half.is_some()));
     let mut notes = vec!["lines join the best of each method"];
     if banded {
         notes.push("bands are 95 % intervals");
@@ -274,7 +276,7 @@ fn reranked(
     }
     let first = best.values().next()?.0.first();
     let mut left_out = 0;
-    let lines: Vec<Line> = best
+    let mut lines: Vec<Line> = best
         .iter()
         .map(|(id, (of, _))| {
             let mut marks: Vec<Mark> = Vec::new();
@@ -308,6 +310,9 @@ fn reranked(
         .collect();
     if lines.is_empty() {
         return None;
+    }
+    if lines.len() > BANDS {
+        lines.iter_mut().flat_map(|line| &mut line.marks).for_each(|mark| mark.half = None);
     }
     let values = || lines.iter().flat_map(|line| &line.marks).map(|mark| mark.y);
     let log = !request.linear && spans(&mut values(), 10.0);

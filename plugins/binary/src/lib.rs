@@ -170,7 +170,14 @@ impl Quantizer for Binary {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("binary,rotation,scorer,search");
+        .tags(
+            "binary,rotation,scorer,search,\
+             pgvector=\"binary_quantize\" if rate=0 rotation=none levels=1 center=none,\
+             Qdrant=\"binary, one_bit\" if rate=0 rotation=none levels=1 center=none,\
+             Qdrant=\"binary, one_and_half_bits\" if rate=0 rotation=none levels=1.5 center=mean,\
+             Qdrant=\"binary, two_bits\" if rate=0 rotation=none levels=2 center=mean,\
+             FAISS=\"ITQ,LSH\" if rate=0 rotation=itq levels=1 center=mean",
+        );
 
     fn create(params: BinaryParams, space: Space) -> Result<Self, Error> {
         let BinaryParams { rate, levels, .. } = params;

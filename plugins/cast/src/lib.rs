@@ -90,7 +90,17 @@ impl Quantizer for Cast {
         .paper("IEEE 754-2019; Micikevicius et al., OCP 8-bit Floating Point Specification, 2023")
         .authors("vq-host authors")
         .license("MIT OR Apache-2.0")
-        .tags("scalar,baseline");
+        .tags(
+            "scalar,baseline,\
+             FAISS=\"Flat\" if type=f32,\
+             pgvector=\"vector\" if type=f32,\
+             FAISS=\"SQfp16\" if type=f16,\
+             pgvector=\"halfvec\" if type=f16,\
+             Milvus=\"FLOAT16_VECTOR\" if type=f16,\
+             Qdrant=\"datatype float16\" if type=f16,\
+             FAISS=\"SQbf16\" if type=bf16,\
+             Milvus=\"BFLOAT16_VECTOR\" if type=bf16",
+        );
 
     fn create(params: CastParams, space: Space) -> Result<Self, Error> {
         Ok(Cast { format: params.r#type, dim: space.dim, largest: 0.0 })

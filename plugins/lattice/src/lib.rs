@@ -45,7 +45,7 @@ params! {
     /// Parameters of [`LatticeCode`].
     pub struct LatticeParams {
         /// Lattice that blocks of 1 (z), 4 (d4) or 8 (e8) dimensions are coded in.
-        lattice: Kind = Kind::E8, grid = [Kind::Z, Kind::D4, Kind::E8];
+        lattice: Kind = Kind::E8, grid = [Kind::E8, Kind::D4, Kind::Z];
         /// Bits per dimension.
         bits: u32 = 4, min = 1, max = 8, grid = [2, 4];
         /// Factor on the learned step; below 1 rounds finer and cuts tails, above 1 the reverse.
@@ -308,7 +308,13 @@ impl Quantizer for LatticeCode {
     }
 
     fn rate_axes(_: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        vec![("bits", rate::whole_bits(bits_per_dim, 8))]
+        let mut axes = vec![("bits", rate::whole_bits(bits_per_dim, 8))];
+        // With one bit most points lie outside of the code, and rounder cells gain nothing.
+        if bits_per_dim < 2.0 {
+            let kinds = [Kind::Z, Kind::D4, Kind::E8];
+            axes.push(("lattice", kinds.map(Kind::into_value).to_vec()));
+        }
+        axes
     }
 }
 

@@ -144,7 +144,12 @@ impl Quantizer for Lvq {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("scalar,rotation,scorer,search");
+        .tags(
+            "scalar,rotation,scorer,search,\
+             SVS=\"LVQ{bits}\" if rate=0 bits=4|8 residual=0 rotation=none,\
+             SVS=\"LVQ{bits}x{residual}\" if rate=0 bits=4|8 residual=4|8 rotation=none,\
+             SVS=\"nearest is LVQ{rate}\" if rate=4|8 residual=0 rotation=none",
+        );
 
     fn create(params: LvqParams, space: Space) -> Result<Self, Error> {
         let LvqParams { rate, bits, residual, scalars, .. } = params;

@@ -53,7 +53,7 @@ impl Quantizer for Opq {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("product,codebook,k-means,rotation,scorer");
+        .tags("product,codebook,k-means,rotation,scorer,FAISS=\"OPQ{m},PQ{m}x{bits}\"");
 
     fn create(params: OpqParams, space: Space) -> Result<Self, Error> {
         let OpqParams { m, bits, rounds, iterations, points_per_centroid } = params;

@@ -72,7 +72,17 @@ impl Quantizer for Osq {
         .paper("Trent et al., OptimizedScalarQuantizer, Apache Lucene 14078, 2024")
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("scalar,rotation,scorer,search");
+        .tags(
+            "scalar,rotation,scorer,search,\
+             Elasticsearch=\"bbq_flat, bbq_hnsw\" if rate=0 bits=1,\
+             Elasticsearch=\"nearest is bbq_flat, bbq_hnsw\" if rate=1,\
+             Lucene=\"Lucene104ScalarQuantizedVectorsFormat SINGLE_BIT_QUERY_NIBBLE\" if rate=0 bits=1,\
+             Lucene=\"Lucene104ScalarQuantizedVectorsFormat DIBIT_QUERY_NIBBLE\" if rate=0 bits=2,\
+             Lucene=\"Lucene104ScalarQuantizedVectorsFormat PACKED_NIBBLE\" if rate=0 bits=4,\
+             Lucene=\"Lucene104ScalarQuantizedVectorsFormat SEVEN_BIT\" if rate=0 bits=7,\
+             Lucene=\"Lucene104ScalarQuantizedVectorsFormat UNSIGNED_BYTE\" if rate=0 bits=8,\
+             Lucene=\"nearest is Lucene104ScalarQuantizedVectorsFormat, {rate} bits\" if rate=1|2|4|8",
+        );
 
     fn create(params: OsqParams, space: Space) -> Result<Self, Error> {
         let corrected = space.metric != Metric::Ip || params.center == Centring::Mean;

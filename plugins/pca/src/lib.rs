@@ -149,7 +149,11 @@ impl Quantizer for Pca {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("pca,truncation,baseline,scorer");
+        .tags(
+            "pca,truncation,baseline,scorer,\
+             FAISS=\"PCA{kept},SQfp16\" if rate=0 basis=pca tail=none scalars=f16,\
+             FAISS=\"PCA{kept},Flat\" if rate=0 basis=pca tail=none scalars=f32",
+        );
 
     fn create(params: PcaParams, space: Space) -> Result<Self, Error> {
         let PcaParams { rate, kept, tail, scalars, .. } = params;

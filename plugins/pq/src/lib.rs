@@ -43,7 +43,7 @@ impl Quantizer for Pq {
         .paper("Jégou, Douze, Schmid, Product Quantization for Nearest Neighbor Search, 2011")
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("product,codebook,k-means,scorer");
+        .tags("product,codebook,k-means,scorer,FAISS=\"PQ{m}x{bits}\",Milvus=\"IVF_PQ m={m} nbits={bits}\"");
 
     fn create(params: Split, space: Space) -> Result<Self, Error> {
         let Split { m, bits, iterations, points_per_centroid } = params;

@@ -77,7 +77,13 @@ impl Quantizer for Rabitq {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("rotation,scalar,unbiased,bounds,scorer,search");
+        .tags(
+            "rotation,scalar,unbiased,bounds,scorer,search,\
+             FAISS=\"RaBitQ\" if rate=0 bits=1,\
+             Milvus=\"IVF_RABITQ\" if rate=0 bits=1,\
+             FAISS=\"nearest is RaBitQ\" if rate=1,\
+             Milvus=\"nearest is IVF_RABITQ\" if rate=1",
+        );
 
     fn create(params: RabitqParams, space: Space) -> Result<Self, Error> {
         let size = (params.rate, params.bits);

@@ -56,7 +56,7 @@ impl Quantizer for Rq {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("additive,residual,codebook,k-means,beam-search,scorer");
+        .tags("additive,residual,codebook,k-means,beam-search,scorer,FAISS=\"RQ{layers}x{bits}\"");
 
     fn create(params: RqParams, space: Space) -> Result<Self, Error> {
         let RqParams { layers, bits, beam, iterations, points_per_centroid } = params;

@@ -40,7 +40,12 @@ impl Quantizer for Sq {
         .paper("Max, Quantizing for minimum distortion, 1960; Lloyd, Least squares quantization in PCM, 1982")
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("scalar");
+        .tags(
+            "scalar,\
+             FAISS=\"SQ{bits}\" if bits=4|6|8 levels=uniform fit=range range=dimension trim=0,\
+             Milvus=\"IVF_SQ8\" if bits=8 levels=uniform fit=range range=dimension trim=0,\
+             Qdrant=\"nearest is scalar, type int8 (7 bits)\" if bits=7|8 levels=uniform range=global",
+        );
 
     fn create(params: SqParams, space: Space) -> Result<Self, Error> {
         let SqParams { bits, range, levels, fit, trim } = params;

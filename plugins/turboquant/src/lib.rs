@@ -103,7 +103,11 @@ impl Quantizer for Turboquant {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("rotation,scalar,scorer,search");
+        .tags(
+            "rotation,scalar,scorer,search,\
+             Qdrant=\"turbo, bits{bits}\" if rate=0 bits=1|2|4 variant=mse,\
+             Qdrant=\"nearest is turbo, bits{rate}\" if rate=1|2|4 variant=mse",
+        );
 
     fn create(params: TurboParams, space: Space) -> Result<Self, Error> {
         let TurboParams { rate, bits, variant, scale, scalars, .. } = params;

@@ -9,22 +9,25 @@
  * @typedef {{id: string, family: string, builds: Build[]}} Method
  * @typedef {{run_id: string, started_at: string, host_version: string, sweep_name: string, sweep_text: string, cpu_model: string | null,
  *   cpu_features: string[], cores: number, memory_bytes: number | null, os: string, environment: Record<string, string>}} Run
- * @typedef {{key: string[], run: number[], space: number[], method: number[], label: string[], params: Record<string, unknown>[],
+ * @typedef {{key: string[], run: (number | null)[], space: number[], method: number[], label: string[], params: Record<string, unknown>[],
  *   seed: string[], outcome: string[], error: (string | null)[], marks: string[], notices: string[][], configuration: number[]}} Cells
  * @typedef {{store: string, host_version: string, metrics: Metric[], spaces: Space[], methods: Method[], runs: Run[], cells: Cells,
  *   values: Record<string, (number | null)[]>, errors: Record<string, (number | null)[]>,
  *   query_errors: Record<string, (number | null)[]>, marks: Record<string, string>}} Data
  * @typedef {{id: number, cells: number[], space: number, method: number, label: string, marks: string, text: string}} Configuration
  * @typedef {{c: Configuration, x: number, y: number, px: number, py: number, front: boolean}} Point
+ * @typedef {{x: [number, number], y: [number, number]}} Zoom In the units of the axes.
  * @typedef {{space: number, x: string, y: string, logX: boolean, logY: boolean, lines: string, bands: boolean, filter: string,
- *   off: Set<number>, pins: number[], sort: string, columns: string[] | null, all: boolean, recall: string, target: number,
+ *   off: Set<number>, pins: number[], zoom: Zoom | null, sort: string, columns: string[] | null, all: boolean, recall: string, target: number,
  *   theme: string}} State
  */
 
 const SIZE = "bits_per_dim with model";
 const SHAPES = 7;
 const COLOURS = 8;
-const ROWS = 50;
+/** Lines of more methods than this are drawn thin. */
+const MANY = 12;
+const ROWS = 30;
 const PINS = 8;
 
 /** @type {Data} */
@@ -47,7 +50,7 @@ cells.key.forEach((_, i) => {
 });
 /** What the filter looks at, for each cell. */
 const cellTexts = cells.key.map((key, i) =>
-  [spaces[cells.space[i]].name, methods[cells.method[i]].id, cells.label[i], cells.outcome[i], "seed=" + cells.seed[i], key, JSON.stringify(cells.params[i])].join(" ").toLowerCase());
+  [data.runs[cells.run[i] ?? -1]?.sweep_name ?? "", data.runs[cells.run[i] ?? -1]?.run_id ?? "", spaces[cells.space[i]].name, methods[cells.method[i]].id, cells.label[i], cells.outcome[i], "seed=" + cells.seed[i], key, JSON.stringify(cells.params[i])].join(" ").toLowerCase());
 
 // ---- numbers
 
@@ -170,10 +173,28 @@ const measured = metrics.filter((metric) => data.values[metric.name]?.some((v) =
 const firstMeasured = (...names) => names.find((name) => measured.includes(name)) ?? measured[0] ?? "";
 const recalls = measured.filter((name) => /^recall@\d+/.test(name));
 const headline = firstMeasured("recall@10", ...recalls.filter((name) => /^recall@\d+$/.test(name)).reverse(), "relative_error");
+/** Whether a metric is easier to read on a log scale: no share, all values above 0, and the largest many times the least.
+ * @param {string} name @param {number} space @param {number} times */
+function wide(name, space, times) {
+  const metric = known.get(name);
+  if (!metric || (metric.unit === "" && metric.better === "higher")) return false;
+  let [least, most] = [Infinity, 0];
+  for (const c of configurations) {
+    const v = c.space === space ? meansOf(name)[c.id] : NaN;
+    if (v < 0) return false;
+    if (v > 0) { least = Math.min(least, v); most = Math.max(most, v); }
+  }
+  return most > times * least;
+}
+/** The scales that suit the metrics of `state`. */
+function usualScales() {
+  state.logX = wide(state.x, state.space, 4);
+  state.logY = wide(state.y, state.space, 30);
+}
 /** @returns {State} */
 const initial = () => ({
   space: Math.max(0, spaces.findIndex((_, s) => configurations.some((c) => c.space === s && isOk(c)))),
-  x: firstMeasured("bits_per_dim"), y: headline, logX: true, logY: false, lines: "front", bands: false, filter: "", off: new Set(), pins: [], sort: "",
+  x: firstMeasured("bits_per_dim"), y: headline, logX: false, logY: false, lines: "front", bands: false, filter: "", off: new Set(), pins: [], zoom: null, sort: "",
   columns: null, all: false, recall: recalls.includes(headline) ? headline : recalls[0] ?? "", target: 0.9, theme: "auto",
 });
 let state = initial();
@@ -196,6 +217,7 @@ function readAddress() {
   text("d", (v) => { const at = spaces.findIndex((_, s) => spaceName(s) === v); if (at >= 0) state.space = at; });
   text("x", (v) => { state.x = metric(v, state.x); });
   text("y", (v) => { state.y = metric(v, state.y); });
+  usualScales();
   text("lx", (v) => { state.logX = v === "1"; });
   text("ly", (v) => { state.logY = v === "1"; });
   text("lines", (v) => { if (["front", "all", "none"].includes(v)) state.lines = v; });
@@ -205,6 +227,10 @@ function readAddress() {
   text("pin", (v) => {
     const starts = v.split(",").filter(Boolean);
     state.pins = starts.map((start) => configurations.findIndex((c) => c.cells.some((i) => cells.key[i].startsWith(start)))).filter((c) => c >= 0).slice(0, PINS);
+  });
+  text("zoom", (v) => {
+    const [x0, x1, y0, y1, ...rest] = v.split(",").map(Number);
+    if (x0 < x1 && y0 < y1 && !rest.length) state.zoom = { x: [x0, x1], y: [y0, y1] };
   });
   text("sort", (v) => { state.sort = v; });
   text("cols", (v) => { state.columns = v.split(",").filter((name) => measured.includes(name)); });
@@ -220,13 +246,14 @@ function writeAddress() {
   set("d", spaceName(state.space), spaceName(usual.space));
   set("x", state.x, usual.x);
   set("y", state.y, usual.y);
-  set("lx", String(Number(state.logX)), String(Number(usual.logX)));
-  set("ly", String(Number(state.logY)), String(Number(usual.logY)));
+  set("lx", String(Number(state.logX)), String(Number(wide(state.x, state.space, 4))));
+  set("ly", String(Number(state.logY)), String(Number(wide(state.y, state.space, 30))));
   set("lines", state.lines, usual.lines);
   set("bands", String(Number(state.bands)), "0");
   set("q", state.filter, "");
   set("off", [...state.off].map((m) => methods[m].id).join(","), "");
   set("pin", state.pins.map((c) => cells.key[configurations[c].cells[0]].slice(0, 12)).join(","), "");
+  if (state.zoom) to.set("zoom", [...state.zoom.x, ...state.zoom.y].map((v) => Number(v.toPrecision(5))).join(","));
   set("sort", state.sort, "");
   if (state.columns) to.set("cols", state.columns.join(","));
   set("all", String(Number(state.all)), "0");
@@ -265,6 +292,8 @@ function cellFilter() {
 /** @type {Point[]} */
 let points = [];
 let walked = -1;
+/** From pixels of the chart to the units of its axes. @type {{x: (px: number) => number, y: (py: number) => number}} */
+let unscaled = { x: Number, y: Number };
 
 /** Corners of the shapes, in units of their size; the circle has none. */
 const CORNERS = [
@@ -376,8 +405,9 @@ function chartSvg(width, withLegend) {
   }
   const bands = state.bands ? points.map((p) => ({ x: half(state.x, p.c), y: half(state.y, p.c) })) : [];
   const height = Math.round(Math.min(560, Math.max(300, width * 0.56)));
-  const dx = domain(points.map((p) => p.x), state.logX);
-  const dy = domain(points.flatMap((p, i) => {
+  const zoom = state.zoom && (!state.logX || state.zoom.x[0] > 0) && (!state.logY || state.zoom.y[0] > 0) ? state.zoom : null;
+  const dx = zoom ? { low: zoom.x[0], high: zoom.x[1] } : domain(points.map((p) => p.x), state.logX);
+  const dy = zoom ? { low: zoom.y[0], high: zoom.y[1] } : domain(points.flatMap((p, i) => {
     const h = bands[i]?.y;
     return h && (!state.logY || p.y > h) ? [p.y - h, p.y + h] : [p.y];
   }), state.logY);
@@ -390,6 +420,12 @@ function chartSvg(width, withLegend) {
     log ? Math.log(v / d.low) / Math.log(d.high / d.low) : (v - d.low) / (d.high - d.low);
   const toX = (/** @type {number} */ v) => left + scale(v, dx, state.logX) * (width - left - right);
   const toY = (/** @type {number} */ v) => height - bottom - scale(v, dy, state.logY) * (height - top - bottom);
+  const back = (/** @type {number} */ share, /** @type {{low: number, high: number}} */ d, /** @type {boolean} */ log) =>
+    log ? d.low * (d.high / d.low) ** share : d.low + share * (d.high - d.low);
+  unscaled = {
+    x: (px) => back((px - left) / (width - left - right), dx, state.logX),
+    y: (py) => back((height - bottom - py) / (height - top - bottom), dy, state.logY),
+  };
   for (const p of points) { p.px = toX(p.x); p.py = toY(p.y); }
 
   let out = "";
@@ -418,6 +454,10 @@ function chartSvg(width, withLegend) {
 
   const bound = boundLine().filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y) && (!state.logX || x > 0) && (!state.logY || y > 0));
   if (bound.length > 1 && points.length) out += `<path class="bound" d="M${bound.map(([x, y]) => `${toX(x).toFixed(1)} ${toY(y).toFixed(1)}`).join("L")}"/>`;
+
+  const [target, inX, inY] = [state.target, state.target > dx.low && state.target < dx.high, state.target > dy.low && state.target < dy.high];
+  if (points.length && state.y === state.recall && inY) out += `<path class="target" d="M${left} ${toY(target).toFixed(1)}H${width - right}"/>`;
+  if (points.length && state.x === state.recall && inX) out += `<path class="target" d="M${toX(target).toFixed(1)} ${top}V${height - bottom}"/>`;
 
   /** @type {Map<number, Point[]>} */
   const byMethod = new Map();
@@ -458,12 +498,15 @@ function chartSvg(width, withLegend) {
   }
   for (const [look, d] of [...looks].sort((a, b) => Number(b[0].startsWith("off")) - Number(a[0].startsWith("off")))) out += `<path class="point ${look}" d="${d}"/>`;
   out += "</g>";
+  const all = points.length;
+  // What lies outside is neither found by the pointer nor walked to.
+  if (zoom) points = points.filter((p) => p.x >= dx.low && p.x <= dx.high && p.y >= dy.low && p.y <= dy.high);
   for (const id of state.pins) {
     const p = points.find((q) => q.c.id === id);
     if (p) out += `<circle class="ring" cx="${p.px.toFixed(1)}" cy="${p.py.toFixed(1)}" r="8.5"/>`;
   }
   out += `<circle id="hover" class="ring" r="8" visibility="hidden"/>`;
-  if (!points.length) out += `<text x="${width / 2}" y="${height / 2}" text-anchor="middle">nothing to draw: no cell shown here has both numbers</text>`;
+  if (!points.length) out += `<text x="${width / 2}" y="${height / 2}" text-anchor="middle">${all ? "nothing here: the view is of a part without any" : "nothing to draw: no cell shown here has both numbers"}</text>`;
   let full = height;
   if (withLegend) {
     let [x, y] = [10, height + 14];
@@ -483,10 +526,13 @@ function chartSvg(width, withLegend) {
   if (bound.length > 1 && points.length) notes.push("dotted: the fewest bits for a Gaussian of this data's covariance");
   if (points.some((p) => !mayLead(p.c))) notes.push("hollow: unproven or of unknown size, never among the best");
   if (state.bands) notes.push("bars: 95 % intervals over queries and seeds, where they are known");
+  if (points.length && [state.x, state.y].includes(state.recall)) notes.push(`fine line: ${state.recall} of ${state.target}`);
+  if (zoom) notes.push(`a part: ${all - points.length} outside it`);
   if (hidden) notes.push(`${hidden} not shown: not above 0 on a log scale`);
   if (unmeasured) notes.push(`${unmeasured} not shown: not measured in both`);
   element("chart-notes").textContent = notes.join(" · ");
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${full}" role="img" aria-label="${escaped(`${axisName(state.y)} against ${axisName(state.x)}, ${points.length} configurations`)}">${out}</svg>`;
+  element("whole").hidden = !zoom;
+  return `<svg xmlns="http://www.w3.org/2000/svg"${byMethod.size > MANY ? ' class="many"' : ""} viewBox="0 0 ${width} ${full}" role="img" aria-label="${escaped(`${axisName(state.y)} against ${axisName(state.x)}, ${points.length} configurations`)}">${out}</svg>`;
 }
 /** @returns {[number, number][]} */
 function boundLine() {
@@ -508,6 +554,8 @@ function drawChart() {
   hideTip();
   walked = -1;
   element("chart-heading").textContent = measured.length === 0 ? `Nothing was measured on ${spaceName(state.space)}` : `${state.y} against ${state.x} on ${spaceName(state.space)}`;
+  const { n, dim, queries, metric } = spaces[state.space];
+  element("chart-about").textContent = `${n.toLocaleString("en")} vectors × ${dim} dimensions, ${queries.toLocaleString("en")} queries, ${metric}`;
   document.documentElement.dataset.shown = String(points.length);
   document.documentElement.dataset.drawMs = (performance.now() - before).toFixed(1);
 }
@@ -564,9 +612,7 @@ function hideTip() {
 }
 /** @param {PointerEvent | MouseEvent} event @returns {Point | null} */
 function nearest(event) {
-  const box = element("chart").getBoundingClientRect();
-  const zoom = chartWidth() / box.width;
-  const [x, y] = [(event.clientX - box.left) * zoom, (event.clientY - box.top) * zoom];
+  const [x, y] = placeOf(event);
   let best = null;
   let least = 28 * 28;
   for (const p of points) {
@@ -615,11 +661,11 @@ const families = new Map(/** @type {[string, number[]][]} */ ([]));
 methods.forEach((method, m) => families.set(method.family, [...(families.get(method.family) ?? []), m]));
 function drawLegend() {
   const here = new Set(configurations.filter((c) => c.space === state.space && isOk(c)).map((c) => c.method));
-  let out = "";
+  let out = here.size > 2 ? '<button type="button" data-every="on">all</button><button type="button" data-every="off">none</button>' : "";
   for (const [family, all] of families) {
     const these = all.filter((m) => here.has(m));
     if (these.length > 1) out += `<button type="button" class="family" data-family="${escaped(family)}" aria-pressed="${these.some((m) => !state.off.has(m))}">${escaped(family)}: all ${these.length}</button>`;
-    for (const m of these) out += `<button type="button" data-method="${m}" aria-pressed="${!state.off.has(m)}">${symbol(m)}${escaped(methods[m].id)}</button>`;
+    for (const m of these) out += `<button type="button" data-method="${m}" aria-pressed="${!state.off.has(m)}" title="double click, or with Shift: only this one">${symbol(m)}${escaped(methods[m].id)}</button>`;
   }
   const legend = element("legend");
   // As long as the methods are the same, only what is pressed changes.
@@ -627,7 +673,8 @@ function drawLegend() {
   const names = [...here].sort((a, b) => a - b).join(",");
   if (legend.dataset.of === names && buttons.length) {
     for (const button of buttons) {
-      const { method, family } = button.dataset;
+      const { method, family, every } = button.dataset;
+      if (every !== undefined) continue;
       const on = method !== undefined ? !state.off.has(Number(method)) : (families.get(family ?? "") ?? []).some((m) => here.has(m) && !state.off.has(m));
       button.setAttribute("aria-pressed", String(on));
     }
@@ -640,6 +687,7 @@ function drawLegend() {
 // ---- table of cells
 
 let rowsShown = ROWS;
+const shares = new Set(metrics.filter((metric) => metric.unit === "" && metric.better === "higher").map((metric) => metric.name));
 const usualColumns = () => [...new Set([state.x, state.y, SIZE, "relative_error", headline, "compress_vectors_per_s", "fit_s"])].filter((name) => measured.includes(name));
 const columns = () => state.columns ?? usualColumns();
 /** @param {string} text */
@@ -701,7 +749,9 @@ function drawTable() {
     for (const name of names) {
       const value = data.values[name]?.[i];
       const error = data.errors[name]?.[i];
-      body += value === null || value === undefined ? `<td class="n">–</td>` : `<td class="n"${error ? ` title="standard error ${written(name, error)}"` : ""}>${written(name, value)}</td>`;
+      // Shares have a bar: its length is read faster than digits.
+      const bar = shares.has(name) && value !== null && value >= 0 && value <= 1 ? ` style="--share:${(100 * value).toFixed(1)}%"` : "";
+      body += value === null || value === undefined ? `<td class="n">–</td>` : `<td class="n"${bar}${error ? ` title="standard error ${written(name, error)}"` : ""}>${written(name, value)}</td>`;
     }
     body += `<td><span class="key" title="${cells.key[i]}">${cells.key[i].slice(0, 12)}</span></td></tr>`;
   }
@@ -765,7 +815,7 @@ function drawFixed() {
     `<tr><td>${symbol(at)} ${escaped(m.id)}</td><td>${escaped(b.version)}</td><td>${escaped(b.file)}</td><td>${escaped(b.sdk)}</td><td>${escaped(b.abi)}</td><td class="wide">${key(b.plugin_digest)}</td><td class="wide">${key(b.needs_digest)}</td></tr>`)).join("") + "</tbody>";
   element("metrics").innerHTML = heads(["metric", "unit", "better", "meaning"]) + "<tbody>" + metrics.filter((m) => measured.includes(m.name)).map((m) =>
     `<tr><td>${escaped(m.name)}</td><td>${escaped(m.unit)}</td><td>${{ higher: "higher", lower: "lower", near: `near ${m.ideal}`, neither: "" }[m.better]}</td><td>${escaped(m.meaning)}</td></tr>`).join("") + "</tbody>";
-  const cellsOf = new Map(/** @type {[number, number][]} */ ([]));
+  const cellsOf = new Map(/** @type {[number | null, number][]} */ ([]));
   for (const run of cells.run) cellsOf.set(run, (cellsOf.get(run) ?? 0) + 1);
   element("runs").innerHTML = data.runs.map((run, at) => {
     const facts = /** @type {[string, string][]} */ ([
@@ -776,7 +826,7 @@ function drawFixed() {
     return `<h3>Run <span class="key">${escaped(run.run_id)}</span></h3><dl>${facts.map(([n, v]) => `<dt>${n}</dt><dd>${escaped(v)}</dd>`).join("")}</dl><details><summary>sweep ${escaped(run.sweep_name)}</summary><pre tabindex="0">${escaped(run.sweep_text)}</pre></details>`;
   }).join("") || "<p>The store has no description of its runs.</p>";
   const ok = cells.outcome.filter((outcome) => outcome === "ok").length;
-  element("about").textContent = `${cells.key.length} cells, ${ok} of them ok · ${spaces.length} data ${spaces.length === 1 ? "set" : "sets"} · ${methods.length} ${methods.length === 1 ? "method" : "methods"} · from the store ${data.store}`;
+  element("about").textContent = `${cells.key.length} ${cells.key.length === 1 ? "cell" : "cells"}, ${ok} of them ok · ${spaces.length} data ${spaces.length === 1 ? "set" : "sets"} · ${methods.length} ${methods.length === 1 ? "method" : "methods"} · from the store ${data.store}`;
   element("made").textContent = `Made by vq-host ${data.host_version} from the store alone. Each number belongs to the record of its key: vq-host results ${data.store} --format json.`;
 }
 
@@ -821,19 +871,27 @@ function on(id, event, change, what) {
   element(id).addEventListener(event, () => { change(); draw(what); });
 }
 const measure = { chart: true, table: true, columns: true };
-on("space", "change", () => { state.space = Number(select("space").value); }, everything);
-on("x", "change", () => { state.x = select("x").value; }, measure);
-on("y", "change", () => { state.y = select("y").value; }, measure);
+/** Other numbers have other scales, and no part of the former ones. */
+function otherNumbers() {
+  usualScales();
+  state.zoom = null;
+  input("log-x").checked = state.logX;
+  input("log-y").checked = state.logY;
+}
+on("space", "change", () => { state.space = Number(select("space").value); otherNumbers(); }, everything);
+on("x", "change", () => { state.x = select("x").value; otherNumbers(); }, measure);
+on("y", "change", () => { state.y = select("y").value; otherNumbers(); }, measure);
 on("log-x", "change", () => { state.logX = input("log-x").checked; }, { chart: true });
 on("log-y", "change", () => { state.logY = input("log-y").checked; }, { chart: true });
+on("whole", "click", () => { state.zoom = null; chart.focus(); }, { chart: true });
 on("lines", "change", () => { state.lines = select("lines").value; }, { chart: true });
 on("bands", "change", () => { state.bands = input("bands").checked; }, { chart: true });
 on("filter", "input", () => { state.filter = input("filter").value; rowsShown = ROWS; }, { chart: true, table: true, failures: true });
 on("all-spaces", "change", () => { state.all = input("all-spaces").checked; }, { table: true });
-on("answer-metric", "change", () => { state.recall = select("answer-metric").value; }, { answer: true });
-on("answer-target", "input", () => { const t = Number(input("answer-target").value); if (t >= 0 && t <= 1) state.target = t; }, { answer: true });
+on("answer-metric", "change", () => { state.recall = select("answer-metric").value; }, { answer: true, chart: true });
+on("answer-target", "input", () => { const t = Number(input("answer-target").value); if (t >= 0 && t <= 1) state.target = t; }, { answer: true, chart: true });
 on("more", "click", () => { rowsShown = Infinity; }, { table: true });
-on("reset", "click", () => { const { theme } = state; state = { ...initial(), theme }; setControls(); }, everything);
+on("reset", "click", () => { const { theme } = state; state = { ...initial(), theme }; usualScales(); setControls(); }, everything);
 on("theme", "click", () => { state.theme = { auto: "light", light: "dark", dark: "auto" }[state.theme] ?? "auto"; setTheme(); }, {});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", setTheme);
 element("column-list").addEventListener("change", (event) => {
@@ -846,11 +904,23 @@ element("column-list").addEventListener("change", (event) => {
 element("legend").addEventListener("click", (event) => {
   const button = event.target instanceof Element ? event.target.closest("button") : null;
   if (!button) return;
-  const { method, family } = button.dataset;
-  const these = method !== undefined ? [Number(method)] : families.get(family ?? "") ?? [];
-  const off = button.getAttribute("aria-pressed") === "true";
+  const { method, family, every } = button.dataset;
+  if (method !== undefined && event.shiftKey) return only(Number(method));
+  const these = every !== undefined ? methods.map((_, m) => m) : method !== undefined ? [Number(method)] : families.get(family ?? "") ?? [];
+  const off = every !== undefined ? every === "off" : button.getAttribute("aria-pressed") === "true";
   for (const m of these) { if (off) state.off.add(m); else state.off.delete(m); }
   draw({ chart: true, table: true, legend: true, failures: true });
+});
+/** Shows one method alone, or all where it is alone already. @param {number} method */
+function only(method) {
+  const alone = !state.off.has(method) && state.off.size === methods.length - 1;
+  state.off = new Set(alone ? [] : methods.keys());
+  state.off.delete(method);
+  draw({ chart: true, table: true, legend: true, failures: true });
+}
+element("legend").addEventListener("dblclick", (event) => {
+  const method = event.target instanceof Element ? /** @type {HTMLElement | null} */ (event.target.closest("[data-method]"))?.dataset.method : undefined;
+  if (method !== undefined) only(Number(method));
 });
 for (const id of ["cells", "answer", "pin-table"]) {
   element(id).addEventListener("click", (event) => {
@@ -868,14 +938,63 @@ for (const id of ["cells", "answer", "pin-table"]) {
   });
 }
 const chart = element("chart");
+/** Where a part began to be drawn out, in pixels of the chart; a finger scrolls instead. @type {[number, number] | null} */
+let from = null;
+let drawnOut = false;
+/** @param {MouseEvent} event @returns {[number, number]} */
+function placeOf(event) {
+  const box = chart.getBoundingClientRect();
+  const zoom = chartWidth() / box.width;
+  return [(event.clientX - box.left) * zoom, (event.clientY - box.top) * zoom];
+}
+chart.addEventListener("pointerdown", (event) => {
+  drawnOut = false;
+  if (event.button === 0 && event.pointerType !== "touch") from = placeOf(event);
+});
+addEventListener("pointerup", (event) => {
+  const [start, end] = [from, placeOf(event)];
+  from = null;
+  document.getElementById("part")?.remove();
+  if (!start || !drawnOut) return;
+  const x = [unscaled.x(start[0]), unscaled.x(end[0])].sort((a, b) => a - b);
+  const y = [unscaled.y(start[1]), unscaled.y(end[1])].sort((a, b) => a - b);
+  if (x[0] < x[1] && y[0] < y[1]) state.zoom = { x: [x[0], x[1]], y: [y[0], y[1]] };
+  draw({ chart: true });
+});
+/** @param {PointerEvent} event */
+function drawPart(event) {
+  const [[x0, y0], [x1, y1]] = [from ?? [0, 0], placeOf(event)];
+  drawnOut ||= Math.abs(x1 - x0) > 8 && Math.abs(y1 - y0) > 8;
+  if (!drawnOut) return;
+  hideTip();
+  let part = document.getElementById("part");
+  if (!part) {
+    chart.querySelector("svg")?.insertAdjacentHTML("beforeend", '<rect id="part" class="ring"/>');
+    part = document.getElementById("part");
+  }
+  for (const [name, value] of [["x", Math.min(x0, x1)], ["y", Math.min(y0, y1)], ["width", Math.abs(x1 - x0)], ["height", Math.abs(y1 - y0)]]) part?.setAttribute(String(name), Number(value).toFixed(1));
+}
+/** Shows a part about a place, or more than now. @param {number} times @param {Point | undefined} p */
+function magnify(times, p) {
+  const box = chart.querySelector("svg")?.viewBox.baseVal ?? new DOMRect(0, 0, 1, 1);
+  const [cx, cy] = p ? [p.px, p.py] : [box.width / 2, box.height / 2];
+  const [w, h] = [box.width / 2 / times, box.height / 2 / times];
+  const kept = p?.c.id;
+  state.zoom = { x: [unscaled.x(cx - w), unscaled.x(cx + w)], y: [unscaled.y(cy + h), unscaled.y(cy - h)] };
+  draw({ chart: true });
+  walked = [...points].sort((a, b) => a.px - b.px || b.py - a.py).findIndex((q) => q.c.id === kept);
+}
 chart.addEventListener("pointermove", (event) => {
+  if (from) { drawPart(event); if (drawnOut) return; }
   const p = nearest(event);
   if (p) showTip(p);
   else hideTip();
 });
 chart.addEventListener("pointerleave", hideTip);
 chart.addEventListener("blur", hideTip);
+chart.addEventListener("dblclick", () => { state.zoom = null; draw({ chart: true }); });
 chart.addEventListener("click", (event) => {
+  if (drawnOut) return;
   const p = nearest(event);
   if (p) togglePin(p.c.id);
 });
@@ -893,6 +1012,10 @@ chart.addEventListener("keydown", (event) => {
     togglePin(id);
     walked = at;
     element("live").textContent = state.pins.includes(id) ? "pinned" : "no longer pinned";
+  } else if (event.key === "+" || event.key === "-") magnify(event.key === "+" ? 2 : 0.5, order[walked]);
+  else if (event.key === "0") {
+    state.zoom = null;
+    draw({ chart: true });
   } else if (event.key === "Escape") {
     state.pins = [];
     draw({ chart: true, table: true, pins: true });
@@ -924,7 +1047,7 @@ function standalone() {
   const paper = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [name, value] of [["width", w], ["height", h], ["fill", getComputedStyle(document.body).backgroundColor]]) paper.setAttribute(name, value);
   svg.prepend(paper);
-  for (const node of svg.querySelectorAll("[class]")) node.removeAttribute("class");
+  for (const node of [svg, ...svg.querySelectorAll("[class]")]) node.removeAttribute("class");
   const text = new XMLSerializer().serializeToString(svg);
   points = kept;
   drawChart();
@@ -970,11 +1093,22 @@ new ResizeObserver(() => {
   if (Math.abs(chart.clientWidth - drawnWidth) > 1) { drawnWidth = chart.clientWidth; drawChart(); }
 }).observe(chart);
 
+/** What a metric is about, by its unit. @param {string} name */
+const groupOf = (name) => {
+  const unit = known.get(name)?.unit ?? "";
+  if (unit === "bits" || unit === "bytes" || name.startsWith("ratio")) return "size and memory";
+  return unit === "s" || unit.endsWith("/s") ? "time and speed" : /recall|ndcg|rank_|distance_ratio|sos|kendall|spearman/.test(name) ? "search" : "error";
+};
 /** @param {string[]} names */
 const options = (names) => names.map((name) => `<option value="${escaped(name)}">${escaped(name)}</option>`).join("");
+/** @param {string[]} names */
+const grouped = (names) => ["size and memory", "search", "error", "time and speed"].map((group) => {
+  const these = names.filter((name) => groupOf(name) === group);
+  return these.length ? `<optgroup label="${group}">${options(these)}</optgroup>` : "";
+}).join("");
 select("space").innerHTML = spaces.map((_, s) => `<option value="${s}">${escaped(spaceName(s))}</option>`).join("");
-select("x").innerHTML = options(measured);
-select("y").innerHTML = options(measured);
+select("x").innerHTML = grouped(measured);
+select("y").innerHTML = grouped(measured);
 select("answer-metric").innerHTML = options(recalls);
 if (cells.key.length === 0) element("about").textContent = `The store ${data.store} has no cells yet.`;
 else {

@@ -32,6 +32,11 @@ const GREY: &str = "#4a525c";
 const SIZE: (f64, f64) = (860.0, 520.0);
 /// Legends with more entries stand below, in columns.
 const BESIDE: usize = 14;
+/// Of more methods the lines are thin, and of more configurations the marks are small.
+const MANY_LINES: usize = 12;
+const MANY_MARKS: usize = 600;
+/// Wider axes have labels at 1, 2 and 5 of each decade.
+const MOST_OCTAVES: f64 = 9.5;
 /// Pixels of a PNG for each of the drawing.
 const DENSITY: f32 = 2.0;
 
@@ -42,6 +47,14 @@ pub(super) struct Axis {
     pub(super) label: String,
     /// Whether equal ratios take equal room.
     pub(super) log: bool,
+}
+
+impl Axis {
+    /// Its label and its scale.
+    fn told(&self) -> String {
+        let scale = if self.log { ", log" } else { "" };
+        format!("{}{scale}", self.label)
+    }
 }
 
 /// A configuration.
@@ -93,10 +106,18 @@ impl Drawing {
     }
 
     fn scene(&self) -> Scene {
+        let marks = || self.lines.iter().flat_map(|line| &line.marks);
+        let ends = range(&self.x, marks().map(|mark| mark.x));
+        // Rates are powers of two, and so are the labels of an axis of few of them.
+        let octaves =
+            ends.filter(|(low, high)| (1.5..=MOST_OCTAVES).contains(&(high / low).log2()));
+        let across = |x: f64| if octaves.is_some() { x.log2() } else { x };
         let mut plots: Vec<Plot> = Vec::new();
         let mut legend: Vec<LegendEntry> = Vec::new();
         if let Some((name, points)) = &self.bound {
-            let line = LinePlot::new().with_data(points.iter().copied()).with_color(GREY);
+            let line = LinePlot::new()
+                .with_data(points.iter().map(|(x, y)| (across(*x), *y)))
+                .with_color(GREY);
             plots.push(line.with_stroke_width(1.6).with_dotted().into());
             legend.push(LegendEntry {
                 label: name.clone(),
@@ -114,9 +135,9 @@ impl Drawing {
                 let dashes =
                     DASHES[(line.style + line.style / COLOURS.len()) % DASHES.len()].clone();
                 let mut path = LinePlot::new()
-                    .with_data(along.iter().map(|mark| (mark.x, mark.y)))
+                    .with_data(along.iter().map(|mark| (across(mark.x), mark.y)))
                     .with_color(color)
-                    .with_stroke_width(1.8)
+                    .with_stroke_width(if self.lines.len() > MANY_LINES { 1.0 } else { 1.8 })
                     .with_line_style(dashes);
                 if along.iter().any(|mark| mark.half.is_some()) {
                     let half = |mark: &Mark| mark.half.unwrap_or(0.0);
@@ -125,14 +146,15 @@ impl Drawing {
                 }
                 plots.push(path.into());
             }
-            for (on_line, size) in [(false, 3.4), (true, 4.6)] {
+            let scale = if marks().count() > MANY_MARKS { 0.7 } else { 1.0 };
+            for (on_line, size) in [(false, 3.4 * scale), (true, 4.6 * scale)] {
                 let these: Vec<&Mark> =
                     line.marks.iter().filter(|mark| mark.on_line == on_line).collect();
                 if these.is_empty() {
                     continue;
                 }
                 let marks = ScatterPlot::new()
-                    .with_data(these.iter().map(|mark| (mark.x, mark.y)))
+                    .with_data(these.iter().map(|mark| (across(mark.x), mark.y)))
                     .with_color(if on_line { color.to_owned() } else { pale(color) })
                     .with_marker(marker)
                     .with_size(size)
@@ -160,8 +182,8 @@ impl Drawing {
             .with_title_size(15)
             .with_subtitle(&self.subtitle)
             .with_subtitle_wrap(120)
-            .with_x_label(&self.x.label)
-            .with_y_label(&self.y.label)
+            .with_x_label(self.x.told())
+            .with_y_label(self.y.told())
             .with_legend_entries(legend)
             .with_legend_position(match beside {
                 true => LegendPosition::OutsideRightTop,
@@ -169,9 +191,8 @@ impl Drawing {
             })
             .with_legend_box(false);
         // Whole decades would leave half of a picture empty.
-        let marks = || self.lines.iter().flat_map(|line| &line.marks);
-        if let Some((low, high)) = range(&self.x, marks().map(|mark| mark.x)) {
-            layout = layout.with_x_axis_min(low).with_x_axis_max(high);
+        if let Some((low, high)) = ends {
+            layout = layout.with_x_axis_min(across(low)).with_x_axis_max(across(high));
         }
         if let Some((low, high)) = range(&self.y, marks().map(|mark| mark.y)) {
             layout = layout.with_y_axis_min(low).with_y_axis_max(high);
@@ -181,7 +202,9 @@ impl Drawing {
                 continue;
             }
             let format = TickFormat::Custom(Arc::new(tick));
+            let power = TickFormat::Custom(Arc::new(|power: f64| tick(power.exp2())));
             layout = match is_x {
+                true if octaves.is_some() => layout.with_x_tick_step(1.0).with_x_tick_format(power),
                 true => layout.with_log_x().with_x_tick_format(format),
                 false => layout.with_log_y().with_y_tick_format(format),
             };

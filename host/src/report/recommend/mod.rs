@@ -130,6 +130,22 @@ pub struct Pick {
     pub fit_s: Option<f64>,
     /// What becomes of its recall as rows are added; none where it was measured at one size.
     pub growth: Option<Growth>,
+    /// What it is called in other systems, a system and a name each; nothing until it is named.
+    pub elsewhere: Vec<(String, String)>,
+}
+
+impl Recommendation {
+    /// Names every pick by what `names` says of it.
+    pub fn name(&mut self, names: impl Fn(&Pick) -> Vec<(String, String)>) {
+        let answers = self.datasets.iter_mut().chain(&mut self.across);
+        let picks = answers.flat_map(|answer| {
+            let Answer { smallest, runner_up, closest, smallest_when_grown, .. } = answer;
+            [smallest, runner_up, closest, smallest_when_grown]
+        });
+        for pick in picks.flatten() {
+            pick.elsewhere = names(pick);
+        }
+    }
 }
 
 impl Answer {
@@ -383,6 +399,7 @@ fn pick(
         compress_vectors_per_s: configuration.mean("compress_vectors_per_s"),
         fit_s: configuration.mean("fit_s"),
         growth,
+        elsewhere: Vec::new(),
     })
 }
 

@@ -97,6 +97,7 @@ fn write_answer(
         notes.extend(how_sure(pick, answer, question));
         notes.extend(grown(pick, question));
     }
+    notes.extend(rows.iter().filter_map(|(_, pick)| elsewhere(pick)));
     notes.extend(Marks::legend(&rows.iter().map(|(_, pick)| pick.marks).collect::<Vec<_>>()));
     notes.extend(left_out(answer, question));
     for note in notes {
@@ -168,6 +169,14 @@ fn write_picks(
         table.push(Column::number(&head, cells(&grown)));
     }
     table::write(&table, 3, style, out).map(drop)
+}
+
+/// What it is called in other systems.
+fn elsewhere(pick: &Pick) -> Option<String> {
+    let names = pick.elsewhere.iter();
+    let names: Vec<String> = names.map(|(system, name)| format!("{name} ({system})")).collect();
+    let Pick { method, label, .. } = pick;
+    (!names.is_empty()).then(|| plain(&format!("{method} {label} elsewhere: {}", names.join("; "))))
 }
 
 /// What it costs.
