@@ -4,7 +4,10 @@
 //! (`0+8, 1+9, …`, then `0+4, …`). Every path keeps this order and never fuses the multiplication
 //! with the addition, so a wider register changes the speed and nothing else.
 
-const LANES: usize = 16;
+use crate::Path;
+
+/// Accumulators.
+pub(crate) const LANES: usize = 16;
 
 /// The inner product of `a` and `b`, both (d).
 ///
@@ -28,6 +31,34 @@ pub fn l2_sq(a: &[f32], b: &[f32]) -> f64 {
 #[must_use]
 pub fn norm_sq(a: &[f32]) -> f64 {
     dot(a, a)
+}
+
+/// [`dot`]`(a, b)` and [`norm_sq`]`(b)`, both (d), in one pass.
+///
+/// # Panics
+/// When the lengths differ.
+#[must_use]
+pub fn dot_and_norm_sq(a: &[f32], b: &[f32]) -> (f64, f64) {
+    assert_eq!(a.len(), b.len(), "vectors of different lengths");
+    Path::fastest().run(
+        #[inline(always)]
+        || {
+            let (mut inner, mut length_sq) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+            let (a, a_tail) = a.as_chunks::<LANES>();
+            let (b, b_tail) = b.as_chunks::<LANES>();
+            for (a, b) in a.iter().zip(b) {
+                for lane in 0..LANES {
+                    inner[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+                    length_sq[lane] += f64::from(b[lane]) * f64::from(b[lane]);
+                }
+            }
+            for (lane, (a, b)) in a_tail.iter().zip(b_tail).enumerate() {
+                inner[lane] += f64::from(*a) * f64::from(*b);
+                length_sq[lane] += f64::from(*b) * f64::from(*b);
+            }
+            (added(inner), added(length_sq))
+        },
+    )
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +113,12 @@ fn accumulate(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     for ((sum, &a), &b) in sums.iter_mut().zip(a_tail).zip(b_tail) {
         *sum += term(f64::from(a), f64::from(b));
     }
+    added(sums)
+}
+
+/// The sum of the accumulators.
+#[inline(always)]
+pub(crate) fn added(mut sums: [f64; LANES]) -> f64 {
     for half in [8, 4, 2, 1] {
         for lane in 0..half {
             sums[lane] += sums[lane + half];
@@ -109,6 +146,9 @@ mod tests {
                     prop_assert_eq!(avx2.to_bits(), expected);
                 }
             }
+            let (inner, length_sq) = dot_and_norm_sq(&a, &b);
+            prop_assert_eq!(inner.to_bits(), dot(&a, &b).to_bits());
+            prop_assert_eq!(length_sq.to_bits(), norm_sq(&b).to_bits());
         }
     }
 

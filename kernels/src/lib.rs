@@ -20,8 +20,11 @@
 //! | [`pca`] | principal directions |
 //! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
+//! | [`signs`] | codes of one bit, and products with them |
+//! | [`levels`] | levels by their indices |
 //! | [`half`] | f16 and bf16 |
 //! | [`int16`] | scores in integers of 16 bits, with a bound of their error |
+//! | [`int8`] | products of many codes with many vectors in 8 bits, and the candidates they leave |
 //! | [`rotation`] | random rotations, dense and by Walsh–Hadamard transforms |
 //! | [`cache`] | values dropped from the processor's caches |
 //! | [`path`] | one loop, compiled for every instruction set |
@@ -34,8 +37,10 @@ pub mod distance;
 pub mod draw;
 pub mod half;
 pub mod int16;
+pub mod int8;
 pub mod kmeans;
 pub mod knn;
+pub mod levels;
 pub mod lookup;
 pub mod moments;
 pub mod nearest;
@@ -45,6 +50,7 @@ pub mod path;
 pub mod pca;
 mod pruning;
 pub mod rotation;
+pub mod signs;
 pub mod top_k;
 
 pub use centre::Centre;

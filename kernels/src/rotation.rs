@@ -19,7 +19,7 @@
 mod avx512;
 
 use nalgebra::DMatrix;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -171,13 +171,35 @@ impl Rotation {
                 x,
                 to,
                 #[inline(always)]
-                |path, row| {
-                    for (round, factors) in factors.iter().enumerate() {
-                        row.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
-                        path.butterflies(&mut row[transformed(factors.len(), round)]);
-                    }
-                },
+                |path, row| path.rounds(factors, row),
             ),
+        }
+    }
+
+    /// As [`apply`](Self::apply), of the rows (n, d) themselves.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn apply_in_place(&self, mut rows: ArrayViewMut2<'_, f32>) {
+        assert_eq!(rows.ncols(), self.dim, "shape of the vectors");
+        match &self.kind {
+            Kind::Dense { .. } => self.apply(rows.to_owned().view(), rows),
+            Kind::Hadamard { factors } => {
+                let path = Path::fastest();
+                for mut row in rows.outer_iter_mut() {
+                    if let Some(row) = row.as_slice_mut() {
+                        path.run(
+                            #[inline(always)]
+                            || path.rounds(factors, row),
+                        );
+                    } else {
+                        self.apply(
+                            row.to_owned().insert_axis(Axis(0)).view(),
+                            row.insert_axis(Axis(0)),
+                        );
+                    }
+                }
+            }
         }
     }
 
@@ -220,6 +242,35 @@ pub fn walsh_hadamard(x: &mut [f32]) {
 }
 
 impl Path {
+    /// All rounds of a Hadamard rotation of `row`. To be called within [`run`](Self::run).
+    #[inline(always)]
+    fn rounds(self, factors: &[Vec<f32>], row: &mut [f32]) {
+        for (round, factors) in factors.iter().enumerate() {
+            let within = transformed(factors.len(), round);
+            for outside in [0..within.start, within.end..factors.len()] {
+                let factors = &factors[outside.clone()];
+                row[outside].iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+            }
+            self.turn(&mut row[within.clone()], &factors[within]);
+        }
+    }
+
+    /// The butterflies of the products with `factors`. To be called within [`run`](Self::run).
+    #[inline(always)]
+    fn turn(self, x: &mut [f32], factors: &[f32]) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 | Set::Vbmi if x.len() >= LANES => {
+                // SAFETY: these sets exist only where AVX-512 F was detected.
+                unsafe { avx512::turn(x.as_chunks_mut().0, factors.as_chunks().0) }
+            }
+            _ => {
+                x.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+                butterflies(x);
+            }
+        }
+    }
+
     /// To be called within [`run`](Self::run).
     #[inline(always)]
     fn butterflies(self, x: &mut [f32]) {

@@ -125,7 +125,7 @@ impl Affine {
         };
         let sums = (self.layout.scanned_bytes(), self.layout.sums(levels));
         let sum: f64 = query.z[..self.coded()].iter().map(|z| f64::from(*z)).sum();
-        Scan { query, sums, offset: Some(sum as f32), beside: None, metric, bounds: false }
+        Scan { query, sums, offset: Some(sum as f32), beside: None, metric, columns: 3 }
     }
 }
 

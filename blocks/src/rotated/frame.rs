@@ -3,10 +3,10 @@
 use crate::scan::Tables;
 use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, aview1};
 use rayon::prelude::*;
-use vq_kernels::Centre;
 use vq_kernels::distance::{dot, norm_sq};
 use vq_kernels::moments::{mean, mean_and_deviation};
 use vq_kernels::rotation::Rotation;
+use vq_kernels::{Centre, Path};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Error, Metric, choices};
 
@@ -112,18 +112,31 @@ impl Frame {
     pub fn apply(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
         let mut z = Array2::zeros(x.dim());
         let blocks = z.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
-        blocks.zip(x.axis_chunks_iter(Axis(0), BLOCK)).for_each(|(z, x)| {
-            let mut centred = Array2::zeros(x.dim());
-            let x = x.as_standard_layout();
-            for (x, mut to) in x.outer_iter().zip(centred.outer_iter_mut()) {
-                if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
-                    self.centre.apply(x, to);
-                    to.iter_mut().for_each(|to| *to = bounded(*to));
-                }
-            }
-            self.turned.apply(centred.view(), z);
-        });
+        blocks.zip(x.axis_chunks_iter(Axis(0), BLOCK)).for_each(|(z, x)| self.write(x, z));
         z
+    }
+
+    /// Writes z of the rows `x` into `z`, both (n, d); as [`apply`](Self::apply) on one thread.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn write(&self, x: ArrayView2<'_, f32>, mut z: ArrayViewMut2<'_, f32>) {
+        assert_eq!(x.dim(), z.dim(), "shape of the rows");
+        let x = x.as_standard_layout();
+        let Centre { scale, shift } = &self.centre;
+        for (x, mut to) in x.outer_iter().zip(z.outer_iter_mut()) {
+            if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
+                Path::fastest().run(
+                    #[inline(always)]
+                    || {
+                        for ((to, x), shift) in to.iter_mut().zip(x).zip(shift) {
+                            *to = bounded(x * scale - shift);
+                        }
+                    },
+                );
+            }
+        }
+        self.turned.apply_in_place(z);
     }
 
     /// Writes `x = c + scale·Pᵀ·y / s` for each row of `y` (n, d), one of `scales` (n) each, into `x` (n,
@@ -268,20 +281,21 @@ impl Turned {
 
     /// One row `x`, (d).
     fn turn(&self, x: &[f32]) -> Vec<f32> {
-        let mut z = Array2::zeros((1, x.len()));
-        self.apply(aview1(x).insert_axis(Axis(0)), z.view_mut());
+        let mut z = aview1(x).insert_axis(Axis(0)).to_owned();
+        self.apply_in_place(z.view_mut());
         z.into_raw_vec_and_offset().0
     }
 
-    fn apply(&self, x: ArrayView2<'_, f32>, mut to: ArrayViewMut2<'_, f32>) {
+    fn apply_in_place(&self, mut rows: ArrayViewMut2<'_, f32>) {
         match self {
             Turned::Drawn(_, _, Some(rotation)) | Turned::Learned(rotation) => {
-                rotation.apply(x, to);
+                rotation.apply_in_place(rows);
             }
-            Turned::Drawn(_, _, None) => to.assign(&x),
+            Turned::Drawn(_, _, None) => (),
             Turned::Sorted(order) => {
-                for (x, mut to) in x.outer_iter().zip(to.outer_iter_mut()) {
-                    to.iter_mut().zip(order).for_each(|(to, from)| *to = x[*from]);
+                for mut row in rows.outer_iter_mut() {
+                    let x = row.to_owned();
+                    row.iter_mut().zip(order).for_each(|(to, from)| *to = x[*from]);
                 }
             }
         }
@@ -355,9 +369,9 @@ pub struct Query {
     pub z: Vec<f32>,
     /// ‖z‖.
     pub norm: f64,
-    constant: f64,
-    of_norm: f64,
-    of_inner: f64,
+    pub(super) constant: f64,
+    pub(super) of_norm: f64,
+    pub(super) of_inner: f64,
     unit: f64,
 }
 

@@ -3,10 +3,10 @@
 use super::levels::Cells;
 use super::{Basis, Format, Frame, Layout, Query, Run, Sums};
 use crate::contiguous;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
-use vq_kernels::distance::{dot, norm_sq};
-use vq_kernels::{Path, TopK};
+use vq_kernels::distance::{dot_and_norm_sq, norm_sq};
+use vq_kernels::{Path, TopK, levels, signs};
 use vq_plugin_api::{Error, Metric, choices};
 
 choices! {
@@ -57,6 +57,29 @@ pub struct Stored {
     pub miss: f64,
     /// The row is zero where others are of unit length.
     zero: bool,
+}
+
+/// Rows that are turned at a time.
+const TURNED: usize = 64;
+
+/// Levels −l and l for all coordinates that have bits.
+#[derive(Clone, Copy)]
+struct Signs {
+    level: f32,
+    /// ‖y‖².
+    length_sq: f64,
+}
+
+/// Indices and levels of one row, both (d).
+struct RowScratch {
+    values: Vec<u16>,
+    y: Vec<f32>,
+}
+
+impl RowScratch {
+    fn new(dim: usize) -> Self {
+        RowScratch { values: vec![0; dim], y: vec![0.0; dim] }
+    }
 }
 
 /// A row as ‖r‖, maybe ρ, and an index of a level for each coordinate of r = P·(x − c).
@@ -115,21 +138,27 @@ impl Grid {
         mut choose: impl FnMut(&[f32], f64, &mut [u16]),
         mut beside: impl FnMut(&[f32], &[f32], &mut [u8]),
     ) -> Result<(), Error> {
-        let mut values = vec![0; self.dim];
-        let mut y = vec![0.0; self.dim];
-        let z = frame.apply(x);
-        for ((x, z), code) in x.outer_iter().zip(z.outer_iter()).zip(codes.outer_iter_mut()) {
-            let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
-            let (code, rest) = code.split_at_mut(self.layout.code_bytes());
-            let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
-            let norm = norm_sq(z).sqrt();
-            self.encode_row((z, norm), zero, &mut choose, (&mut values, &mut y), code);
-            if !rest.is_empty() {
-                // As it will be read: what lies beside makes up for the rounding of the norm.
-                let stored = self.read(code, &mut values, &mut y);
-                let plain = self.factor(Scale::Plain, stored, 1.0) as f32;
-                y.iter_mut().for_each(|y| *y *= plain);
-                beside(z, &y, rest);
+        let (mut row, signs) = (RowScratch::new(self.dim), self.signs());
+        // Few rows at a time, which stay in the caches from one step to the next.
+        let mut turned = Array2::zeros((TURNED.min(x.nrows()), self.dim));
+        let blocks = x.axis_chunks_iter(Axis(0), TURNED);
+        for (x, mut codes) in blocks.zip(codes.axis_chunks_iter_mut(Axis(0), TURNED)) {
+            let mut z = turned.slice_axis_mut(Axis(0), Slice::from(..x.nrows()));
+            frame.write(x, z.view_mut());
+            for ((x, z), code) in x.outer_iter().zip(z.outer_iter()).zip(codes.outer_iter_mut()) {
+                let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
+                let (code, rest) = code.split_at_mut(self.layout.code_bytes());
+                let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
+                let norm = norm_sq(z).sqrt();
+                self.encode_row((z, norm, norm), (signs, zero), &mut choose, &mut row, code);
+                if !rest.is_empty() {
+                    // As it will be read: what lies beside makes up for the rounding of the norm.
+                    let RowScratch { values, y } = &mut row;
+                    let stored = self.read(code, values, y);
+                    let plain = self.factor(Scale::Plain, stored, 1.0) as f32;
+                    y.iter_mut().for_each(|y| *y *= plain);
+                    beside(z, y, rest);
+                }
             }
         }
         Ok(())
@@ -148,47 +177,67 @@ impl Grid {
         mut codes: ArrayViewMut2<'_, u8>,
         mut choose: impl FnMut(&[f32], f64, &mut [u16]),
     ) -> Result<(), Error> {
-        let (mut values, mut y) = (vec![0; self.dim], vec![0.0; self.dim]);
+        let (mut row, signs) = (RowScratch::new(self.dim), self.signs());
         let (z, norms) = basis.apply(x);
         let rows = x.outer_iter().zip(z.outer_iter().zip(norms));
         for ((x, (z, norm_sq)), code) in rows.zip(codes.outer_iter_mut()) {
             let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
             let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
-            let row = (z, norm_sq.sqrt());
-            self.encode_row(row, zero, &mut choose, (&mut values, &mut y), code);
+            let of = (z, norm_sq.sqrt(), self::norm_sq(z).sqrt());
+            self.encode_row(of, (signs, zero), &mut choose, &mut row, code);
         }
         Ok(())
     }
 
-    /// Writes the `code` of the coordinates z of a row of norm `norm`; `zero` marks it.
+    /// The level l where all that is stored of a row are signs, of levels −l and l.
+    fn signs(&self) -> Option<Signs> {
+        let [(run, levels)] = &self.runs[..] else { return None };
+        let [low, level] = levels[..] else { return None };
+        (low == -level).then(|| {
+            let mut y = vec![0.0; self.dim];
+            y[run.range()].fill(level);
+            Signs { level, length_sq: norm_sq(&y) }
+        })
+    }
+
+    /// Writes the `code` of the coordinates z, of norm `inside`, of a row of norm `norm`; `zero` marks it. Of
+    /// levels that are `signs` the nearest has the sign of the coordinate, the upper one for 0, and the direction
+    /// of the nearest is the nearest direction: no need to `choose`.
     fn encode_row(
         &self,
-        (z, norm): (&[f32], f64),
-        zero: bool,
+        (z, norm, inside): (&[f32], f64, f64),
+        (signs, zero): (Option<Signs>, bool),
         choose: &mut impl FnMut(&[f32], f64, &mut [u16]),
-        (values, y): (&mut [u16], &mut [f32]),
+        RowScratch { values, y }: &mut RowScratch,
         code: &mut [u8],
     ) {
-        values.fill(0);
+        let (bits, rest) = code.split_at_mut(self.layout.value_bytes());
+        let (inner, length_sq) = match signs {
+            Some(Signs { level, length_sq }) if inside > 0.0 => {
+                let inner = signs::encode(&z[self.runs[0].0.range()], level, bits);
+                (inner, length_sq)
+            }
+            _ => {
+                values.fill(0);
+                if inside > 0.0 {
+                    choose(z, inside, values);
+                }
+                self.layout.write_values(values, bits);
+                self.levels(values, y);
+                dot_and_norm_sq(z, y)
+            }
+        };
         let mut scalars = [0.0; 2];
         if norm > 0.0 {
-            let inside = norm_sq(z).sqrt();
-            if inside > 0.0 {
-                choose(z, inside, values);
-            }
-            self.levels(values, y);
-            let (inner, length_sq) = (dot(z, y), norm_sq(y));
             let cosine_sq = inner * inner / (norm * norm * length_sq);
             // Not above 1 but for rounding; no number where no level differs from 0.
             let miss = if inner > 0.0 { (1.0 - cosine_sq).max(0.0) } else { 1.0 };
             scalars = [norm as f32, miss as f32];
-        } else {
-            self.levels(values, y);
         }
         if zero {
             scalars[0] = -scalars[0];
         }
-        self.layout.write(values, &scalars[..if self.angle { 2 } else { 1 }], code);
+        self.layout.write_scalars(&scalars[..if self.angle { 2 } else { 1 }], rest);
     }
 
     /// As [`decode`](Self::decode), for a grid of the coordinates of a basis.
@@ -268,16 +317,7 @@ impl Grid {
         let coded = self.runs.last().map_or(0, |(run, _)| run.range().end);
         y[coded..].fill(0.0);
         for (run, levels) in &self.runs {
-            let (values, y) = (&values[run.range()], &mut y[run.range()]);
-            Path::fastest().run(
-                #[inline(always)]
-                || {
-                    let last = levels.len() - 1;
-                    for (y, value) in y.iter_mut().zip(values) {
-                        *y = levels[usize::from(*value) & last];
-                    }
-                },
-            );
+            levels::decode(levels, &values[run.range()], &mut y[run.range()]);
         }
     }
 
@@ -305,12 +345,12 @@ impl Grid {
     /// Bytes per code of what [`pack`](Self::pack) makes; with `bounds` those for bounds, too.
     #[must_use]
     pub fn packed_bytes(&self, bounds: bool) -> usize {
-        self.layout.scanned_bytes() + 4 * (2 + usize::from(bounds))
+        self.layout.scanned_bytes() + 4 * (3 + usize::from(bounds))
     }
 
     /// Packs a block `codes` (n, code_bytes) into `packed` for a [`Scan`]: indices, then for each code the
-    /// factor, the squared norm, and with `deviations` the half-width of a bound for queries of norm 1, which
-    /// is that many times ‖r‖·√((1 − ρ²)/ρ²).
+    /// factor, the squared norm, with `deviations` the half-width of a bound for queries of norm 1, which is that
+    /// many times ‖r‖·√((1 − ρ²)/ρ²), and factor·‖y‖.
     ///
     /// # Panics
     /// When the shapes disagree.
@@ -373,6 +413,8 @@ impl Grid {
                 let off = if miss < 1.0 { deviations * (miss / (1.0 - miss)).sqrt() } else { 1.0 };
                 columns[2 * n + i] = ((off * norm) as f32).to_le_bytes();
             }
+            let width = (factor * length_sq.sqrt()) as f32;
+            columns[(2 + usize::from(bounds)) * n + i] = width.to_le_bytes();
         });
     }
 
@@ -384,7 +426,7 @@ impl Grid {
             self.runs[run].1[usize::from(v)] * query.z[t]
         };
         let sums = (self.layout.scanned_bytes(), self.layout.sums(levels));
-        Scan { query, sums, offset: None, beside: None, metric, bounds }
+        Scan { query, sums, offset: None, beside: None, metric, columns: 3 + usize::from(bounds) }
     }
 }
 
@@ -399,7 +441,8 @@ pub struct Scan {
     pub(super) offset: Option<f32>,
     pub(super) beside: Option<(usize, Sums)>,
     pub(super) metric: Metric,
-    pub(super) bounds: bool,
+    /// Numbers of a code behind its indices.
+    pub(super) columns: usize,
 }
 
 /// Codes whose estimates are computed at a time; a multiple of what is interleaved.
@@ -467,7 +510,7 @@ impl Scan {
         bounds: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
-        let columns = 2 + usize::from(self.bounds) + usize::from(self.offset.is_some());
+        let columns = self.columns;
         let (bytes, sums) = &self.sums;
         let (indices, rest) = packed.split_at(n * bytes);
         let (numbers, rest) = rest.split_at(n * columns * 4);
@@ -523,11 +566,22 @@ pub trait ByGrid {
     /// As the method says.
     fn pack_block(&self, codes: ArrayView2<'_, u8>, packed: &mut [u8]) -> Result<(), Error>;
 
-    /// The scan for the query `q` (d).
+    /// The query `q` (d) in the coordinates of the codes.
     ///
     /// # Errors
     /// As the method says.
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error>;
+    fn query(&self, q: &[f32]) -> Result<Query, Error>;
+
+    /// The scan for a query.
+    ///
+    /// # Errors
+    /// As the method says.
+    fn scan(&self, query: Query) -> Result<Scan, Error>;
+
+    /// The grid that packed the codes, where they alone make the estimates.
+    fn grid(&self) -> Option<&Grid> {
+        None
+    }
 }
 
 /// Implements [`Scorer`](vq_plugin_api::Scorer) and [`Search`](vq_plugin_api::Search) for a method that is
@@ -559,7 +613,8 @@ macro_rules! scan_by_grid {
                 query: $crate::vq_plugin_api::ndarray::ArrayView1<'_, f32>,
                 _: &$crate::vq_plugin_api::Context<'_>,
             ) -> ::std::result::Result<$crate::rotated::Scan, $crate::vq_plugin_api::Error> {
-                $crate::rotated::ByGrid::scan(self, &query.to_vec())
+                let query = $crate::rotated::ByGrid::query(self, &query.to_vec())?;
+                $crate::rotated::ByGrid::scan(self, query)
             }
 
             fn score(
@@ -597,11 +652,7 @@ macro_rules! scan_by_grid {
                 hits: $crate::vq_plugin_api::Hits<'_>,
                 _: &$crate::vq_plugin_api::Context<'_>,
             ) -> ::std::result::Result<(), $crate::vq_plugin_api::Error> {
-                let k = hits.k();
-                hits.fill_each(queries, |query| {
-                    let scan = $crate::rotated::ByGrid::scan(self, &query.to_vec())?;
-                    ::std::result::Result::Ok(scan.top_k(codes.bytes, codes.n, k))
-                })
+                $crate::rotated::search(self, queries, codes, hits)
             }
         }
     };

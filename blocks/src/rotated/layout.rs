@@ -62,11 +62,11 @@ impl Run {
     }
 
     /// Bits of each in a scan: the least that divide 8, for what shares a byte is looked up at once.
-    fn scanned_bits(self) -> u32 {
+    pub(super) fn scanned_bits(self) -> u32 {
         if self.bits > 8 { self.bits } else { self.bits.next_power_of_two() }
     }
 
-    fn scanned_bytes(self) -> usize {
+    pub(super) fn scanned_bytes(self) -> usize {
         packed_bytes(self.count, self.scanned_bits())
     }
 
@@ -196,12 +196,23 @@ impl Layout {
             "numbers of a code"
         );
         assert_eq!(code.len(), self.code_bytes(), "length of a code");
-        let mut rest = code;
+        let (bits, rest) = code.split_at_mut(self.value_bytes());
+        self.write_values(values, bits);
+        self.write_scalars(scalars, rest);
+    }
+
+    /// Writes the beginning of a code.
+    pub(super) fn write_values(&self, values: &[u16], bits: &mut [u8]) {
+        let mut rest = bits;
         for run in self.stored() {
             let (bytes, after) = rest.split_at_mut(run.bytes());
             pack(&values[run.range()], run.bits, bytes);
             rest = after;
         }
+    }
+
+    /// Writes the end of a code.
+    pub(super) fn write_scalars(&self, scalars: &[f32], mut rest: &mut [u8]) {
         for (scalar, format) in scalars.iter().zip(&self.scalars) {
             let (bytes, after) = rest.split_at_mut(format.bytes());
             let scalar = if scalar.is_nan() { 0.0 } else { scalar.clamp(f32::MIN, f32::MAX) };
@@ -384,7 +395,7 @@ impl Layout {
         self.runs.iter().copied().filter(|run| run.bits > 0)
     }
 
-    fn value_bytes(&self) -> usize {
+    pub(super) fn value_bytes(&self) -> usize {
         self.runs.iter().map(|run| run.bytes()).sum()
     }
 }

@@ -21,6 +21,7 @@ mod frame;
 mod grid;
 mod layout;
 pub mod levels;
+mod search;
 pub mod sweep;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,3 +31,4 @@ pub use basis::Basis;
 pub use frame::{Centring, Frame, Query, Turn};
 pub use grid::{ByGrid, Grid, NormOf, Scalars, Scale, Scan, Stored};
 pub use layout::{Format, Layout, Run, Sums};
+pub use search::search;

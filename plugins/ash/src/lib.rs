@@ -11,7 +11,7 @@ mod train;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_blocks::rotated::sweep::Sweep;
 use vq_blocks::rotated::{
-    Basis, ByGrid, Centring, Frame, Grid, NormOf, Scalars, Scale, Scan, levels,
+    Basis, ByGrid, Centring, Frame, Grid, NormOf, Query, Scalars, Scale, Scan, levels,
 };
 use vq_blocks::{rate, scan_by_grid};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
@@ -215,13 +215,20 @@ impl ByGrid for Ash {
         Ok(())
     }
 
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error> {
+    fn query(&self, q: &[f32]) -> Result<Query, Error> {
         let (basis, metric) = (self.basis()?, self.space.metric);
-        let query = match self.params.scale {
+        Ok(match self.params.scale {
             Factor::Nearest => basis.query(q, metric),
             _ => basis.estimator(q, metric),
-        };
-        Ok(self.grid.scan(query, metric, false))
+        })
+    }
+
+    fn scan(&self, query: Query) -> Result<Scan, Error> {
+        Ok(self.grid.scan(query, self.space.metric, false))
+    }
+
+    fn grid(&self) -> Option<&Grid> {
+        Some(&self.grid)
     }
 }
 

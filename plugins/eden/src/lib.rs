@@ -9,7 +9,9 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_blocks::rotated::levels::{self, Cells};
-use vq_blocks::rotated::{ByGrid, Centring, Frame, Grid, NormOf, Scalars, Scale, Scan, Turn};
+use vq_blocks::rotated::{
+    ByGrid, Centring, Frame, Grid, NormOf, Query, Scalars, Scale, Scan, Turn,
+};
 use vq_blocks::{rate, scan_by_grid};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
@@ -153,13 +155,20 @@ impl ByGrid for Eden {
         Ok(())
     }
 
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error> {
+    fn query(&self, q: &[f32]) -> Result<Query, Error> {
         let (frame, metric) = (self.frame()?, self.space.metric);
-        let query = match self.params.scale {
+        Ok(match self.params.scale {
             Factor::Unbiased => frame.estimator(q, metric),
             Factor::Biased => frame.query(q, metric),
-        };
-        Ok(self.grid.scan(query, metric, false))
+        })
+    }
+
+    fn scan(&self, query: Query) -> Result<Scan, Error> {
+        Ok(self.grid.scan(query, self.space.metric, false))
+    }
+
+    fn grid(&self) -> Option<&Grid> {
+        Some(&self.grid)
     }
 }
 

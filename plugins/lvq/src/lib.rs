@@ -10,7 +10,9 @@ mod residual;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use residual::Residual;
-use vq_blocks::rotated::{Affine, ByGrid, Centring, Format, Frame, Layout, Scalars, Scan, Turn};
+use vq_blocks::rotated::{
+    Affine, ByGrid, Centring, Format, Frame, Layout, Query, Scalars, Scan, Turn,
+};
 use vq_blocks::{contiguous, rate, scan_by_grid};
 use vq_kernels::Path;
 use vq_kernels::distance::norm_sq;
@@ -267,11 +269,13 @@ impl ByGrid for Lvq {
         Ok(())
     }
 
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error> {
-        let metric = self.space.metric;
-        let query = self.frame()?.query(q, metric);
+    fn query(&self, q: &[f32]) -> Result<Query, Error> {
+        Ok(self.frame()?.query(q, self.space.metric))
+    }
+
+    fn scan(&self, query: Query) -> Result<Scan, Error> {
         let beside = self.residual.as_ref().map(|residual| residual.sums(&query.z));
-        let scan = self.affine.scan(query, metric);
+        let scan = self.affine.scan(query, self.space.metric);
         Ok(match beside {
             Some((bytes, sums)) => scan.and(bytes, sums),
             None => scan,

@@ -10,7 +10,9 @@ mod interval;
 
 use interval::{Fitter, Interval, points};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use vq_blocks::rotated::{Affine, ByGrid, Centring, Format, Frame, Layout, Scalars, Scan, Turn};
+use vq_blocks::rotated::{
+    Affine, ByGrid, Centring, Format, Frame, Layout, Query, Scalars, Scan, Turn,
+};
 use vq_blocks::{contiguous, rate, scan_by_grid};
 use vq_kernels::distance::{dot, norm_sq};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
@@ -191,7 +193,7 @@ impl ByGrid for Osq {
         Ok(())
     }
 
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error> {
+    fn query(&self, q: &[f32]) -> Result<Query, Error> {
         let (frame, metric) = (self.frame()?, self.space.metric);
         let mut query = match metric {
             Metric::Ip => frame.centred_product(q),
@@ -201,7 +203,11 @@ impl ByGrid for Osq {
             let OsqParams { query_bits, lambda, .. } = self.params;
             query.z = Fitter::uniform(q.len(), query_bits, lambda).rounded(&query.z);
         }
-        Ok(self.affine.scan(query, metric))
+        Ok(query)
+    }
+
+    fn scan(&self, query: Query) -> Result<Scan, Error> {
+        Ok(self.affine.scan(query, self.space.metric))
     }
 }
 

@@ -11,7 +11,7 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_blocks::rotated::sweep::{Fast, Sweep};
 use vq_blocks::rotated::{
-    ByGrid, Centring, Frame, Grid, NormOf, Scalars, Scale, Scan, Turn, levels,
+    ByGrid, Centring, Frame, Grid, NormOf, Query, Scalars, Scale, Scan, Turn, levels,
 };
 use vq_blocks::{rate, scan_by_grid};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
@@ -169,9 +169,16 @@ impl ByGrid for Rabitq {
         Ok(())
     }
 
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error> {
-        let metric = self.space.metric;
-        Ok(self.grid.scan(self.frame()?.estimator(q, metric), metric, true))
+    fn query(&self, q: &[f32]) -> Result<Query, Error> {
+        Ok(self.frame()?.estimator(q, self.space.metric))
+    }
+
+    fn scan(&self, query: Query) -> Result<Scan, Error> {
+        Ok(self.grid.scan(query, self.space.metric, true))
+    }
+
+    fn grid(&self) -> Option<&Grid> {
+        Some(&self.grid)
     }
 }
 

@@ -14,7 +14,9 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 pub use sketch::Kind;
 use sketch::Sketch;
 use vq_blocks::rotated::levels::Cells;
-use vq_blocks::rotated::{ByGrid, Centring, Frame, Grid, NormOf, Scalars, Scale, Scan, Turn};
+use vq_blocks::rotated::{
+    ByGrid, Centring, Frame, Grid, NormOf, Query, Scalars, Scale, Scan, Turn,
+};
 use vq_blocks::{rate, scan_by_grid};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
@@ -239,16 +241,22 @@ impl ByGrid for Turboquant {
         Ok(())
     }
 
-    fn scan(&self, q: &[f32]) -> Result<Scan, Error> {
-        let Fitted { frame, sketch, .. } = self.fitted()?;
-        let metric = self.space.metric;
+    fn query(&self, q: &[f32]) -> Result<Query, Error> {
+        let (frame, metric) = (&self.fitted()?.frame, self.space.metric);
         // Estimates of `mse` without a scale are the values of decoded rows; the others are of the row.
-        let query = match (self.params.scale, self.params.variant) {
+        Ok(match (self.params.scale, self.params.variant) {
             (Factor::None, Variant::Mse) => frame.query(q, metric),
             _ => frame.estimator(q, metric),
-        };
-        let beside = sketch.as_ref().map(|sketch| sketch.sums(&query.z));
-        let scan = self.grid.scan(query, metric, false);
+        })
+    }
+
+    fn grid(&self) -> Option<&Grid> {
+        (self.params.variant == Variant::Mse).then_some(&self.grid)
+    }
+
+    fn scan(&self, query: Query) -> Result<Scan, Error> {
+        let beside = self.fitted()?.sketch.as_ref().map(|sketch| sketch.sums(&query.z));
+        let scan = self.grid.scan(query, self.space.metric, false);
         Ok(match beside {
             Some((bytes, sums)) => scan.and(bytes, sums),
             None => scan,
