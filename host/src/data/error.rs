@@ -297,7 +297,7 @@ impl DataError {
             }
             Self::NoTables { .. } => "name the file alone",
             Self::Foreign { .. } => {
-                "see that the file is whole and that its extension names its format"
+                "see that the file is whole, of the format that its extension names, and which table of it is meant"
             }
             Self::NoReader { .. } => "if that lasts, write the vectors as .npy or .fbin",
             Self::Inflated { .. } => "write the file again: what it announces is not in it",
