@@ -72,7 +72,8 @@ const RUN_EXAMPLES: &str = "Examples:
   vq-host run sweeps.toml
   vq-host run sweeps.toml --only METHOD --jobs 2
   vq-host run sweeps.toml --rerun failed
-  vq-host run --data FILE.fbin
+  vq-host run --data FILE.parquet
+  vq-host run --data 'shards/*.parquet' --limit 100000
   vq-host run --data FILE.fbin --metric cosine --recall 0.9 --rows 30e6
   vq-host run --data FILE.fbin --method METHOD --param NAME=8,16,32";
 
@@ -203,8 +204,8 @@ pub(crate) struct Selection {
     /// The sweep file
     #[arg(value_name = "SWEEP", required_unless_present = "data")]
     pub(crate) sweep: Option<PathBuf>,
-    /// Measure on this file instead of a sweep: every method found, or one with --method, and
-    /// then repeatable
+    /// Measure on this file, folder of files or quoted pattern instead of a sweep: every method
+    /// found, or one with --method, and then repeatable
     #[arg(long, value_name = "FILE", conflicts_with = "sweep")]
     pub(crate) data: Vec<PathBuf>,
     /// Queries for --data; without it 500 rows are held out, or a tenth of a small file

@@ -52,7 +52,7 @@ pub struct Inspection {
     pub nearly_constant: u64,
     /// Rows that the numbers below are from.
     pub sampled: u64,
-    /// (Σλ)² / Σλ² of the covariance's eigenvalues λ.
+    /// (Σλ)² / Σλ² of the covariance's eigenvalues λ, estimated from pairs of sampled rows.
     pub effective_dim: f64,
     /// Mean distance of two rows over the mean distance of a row to its nearest one; `None` where
     /// these are equal rows.
@@ -172,11 +172,13 @@ impl Spread {
             return Self { effective_dim: 0.0, contrast: None, hubness: 0.0 };
         };
         let centred = rows.mapv(f64::from) - &mean;
-        // The smaller of the two products has the same eigenvalues, but for zeros.
         let products = centred.dot(&centred.t());
         let norms: Array1<f64> = products.diag().to_owned();
-        let (trace, squares) = (norms.sum(), products.iter().map(|x| x * x).sum::<f64>());
-        let effective_dim = if squares > 0.0 { trace * trace / squares } else { 0.0 };
+        // Products of a row with itself would make the sample's size seem a dimension.
+        let of_pairs = products.iter().map(|x| x * x).sum::<f64>() - norms.dot(&norms);
+        let (trace, squares) = (norms.sum() / n as f64, of_pairs / (n * (n - 1)) as f64);
+        let most = rows.ncols() as f64;
+        let effective_dim = if squares > 0.0 { (trace * trace / squares).min(most) } else { 0.0 };
         let mut times = vec![0.0_f64; n];
         let (mut all, mut nearest) = (0.0, 0.0);
         let mut others: Vec<(f64, usize)> = Vec::with_capacity(n);

@@ -166,6 +166,21 @@ fn rows_that_are_no_matrix_are_named() {
 }
 
 #[test]
+fn a_file_that_asks_for_a_terabyte_ends_its_own_process_alone() {
+    let place = Place::new();
+    let mut bytes = fs::read(files().join("f4.feather")).unwrap();
+    // A compressed buffer begins with the length of what is in it.
+    let length = (ROWS * DIM * 4) as u64;
+    let words = bytes.as_chunks_mut::<8>().0;
+    let place_of = words.iter().position(|word| u64::from_le_bytes(*word) == length).unwrap();
+    words[place_of] = (1_u64 << 40).to_le_bytes();
+    fs::write(place.path("bomb.feather"), bytes).unwrap();
+    let error = place.rows("bomb.feather", None).unwrap_err();
+    let words = "the process that reads it ran out of memory, within the limit of 2.0 GiB";
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
 fn shards_are_one_data_set_in_the_order_of_their_names() {
     let place = Place::new();
     fs::create_dir(place.path("shards")).unwrap();

@@ -4,6 +4,7 @@
 //! host itself never opens one: a child with limits looks at it ([`look`]) or sends its rows as
 //! f32 ([`send`]), and `confined` is the host's side of both.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -69,7 +70,7 @@ pub(super) enum ForeignError {
     Parser(String),
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error(transparent)]
+    #[error("{}", with_cause(.0))]
     Part(#[from] DataError),
     #[error("has no {kind} of vectors{}", listed(found))]
     None { kind: &'static str, found: Vec<String> },
@@ -97,6 +98,11 @@ impl ForeignError {
     pub(super) fn parser(error: impl ToString) -> Self {
         Self::Parser(error.to_string())
     }
+}
+
+/// An error and what lies under it.
+fn with_cause(of: &DataError) -> String {
+    of.source().map_or_else(|| of.to_string(), |under| format!("{of}: {under}"))
 }
 
 fn joined(names: &[String]) -> String {
