@@ -213,3 +213,21 @@ fn split_outside_brackets(text: &str) -> Vec<&str> {
     pieces.push(&text[start..]);
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_called_by_its_beginning_or_its_folder() {
+        for (path, name) in [
+            ("a/glove.hdf5", "glove"),
+            ("a/shards", "shards"),
+            ("a/shards/*.parquet", "shards"),
+            ("a/shards/train-*-of-?.parquet", "train"),
+            ("*.npy", "*"),
+        ] {
+            assert_eq!(data_name(Path::new(path)), name, "{path}");
+        }
+    }
+}
