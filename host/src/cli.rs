@@ -64,7 +64,7 @@ pub(crate) enum Verb {
     /// Say which code reaches a recall with the fewest bits, what it costs and how sure that is
     #[command(after_help = RECOMMEND_EXAMPLES)]
     Recommend(RecommendArgs),
-    /// Look after prepared data
+    /// Look at files of vectors, convert them, look after prepared data
     Data(DataArgs),
 }
 
@@ -72,7 +72,8 @@ const RUN_EXAMPLES: &str = "Examples:
   vq-host run sweeps.toml
   vq-host run sweeps.toml --only METHOD --jobs 2
   vq-host run sweeps.toml --rerun failed
-  vq-host run --data FILE.fbin
+  vq-host run --data FILE.parquet
+  vq-host run --data 'shards/*.parquet' --limit 100000
   vq-host run --data FILE.fbin --metric cosine --recall 0.9 --rows 30e6
   vq-host run --data FILE.fbin --method METHOD --param NAME=8,16,32";
 
@@ -173,6 +174,16 @@ const CACHE_EXAMPLES: &str = "Examples:
 Prepared data can be made again, except from a source that is gone.
 What a running vq-host uses stays.";
 
+const INSPECT_EXAMPLES: &str = "Examples:
+  vq-host data inspect vectors.parquet
+  vq-host data inspect glove-100-angular.hdf5 --table test
+  vq-host data inspect 'shards/train-*.parquet' --format json | jq '.[0].rows'";
+
+const CONVERT_EXAMPLES: &str = "Examples:
+  vq-host data convert vectors.parquet vectors.fbin
+  vq-host data convert shards/ all.npy
+  vq-host data convert glove-100-angular.hdf5 queries.fbin --table test";
+
 /// Where plugins and prepared data are.
 #[derive(Debug, Args)]
 pub(crate) struct Places {
@@ -193,8 +204,8 @@ pub(crate) struct Selection {
     /// The sweep file
     #[arg(value_name = "SWEEP", required_unless_present = "data")]
     pub(crate) sweep: Option<PathBuf>,
-    /// Measure on this file instead of a sweep: every method found, or one with --method, and
-    /// then repeatable
+    /// Measure on this file, folder of files or quoted pattern instead of a sweep: every method
+    /// found, or one with --method, and then repeatable
     #[arg(long, value_name = "FILE", conflicts_with = "sweep")]
     pub(crate) data: Vec<PathBuf>,
     /// Queries for --data; without it 500 rows are held out, or a tenth of a small file
@@ -584,6 +595,41 @@ pub(crate) enum DataVerb {
     /// Show what prepared data is kept, where, and how large it is; or clear it
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
+    /// Read files of vectors and say what is in them, and what to know before choosing a method
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
+    /// Write vectors of any format as one .npy or .fbin file of f32
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A file, a folder of files or a pattern of names in quotes; each is a data set
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The table or column, where a file has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// A file, a folder of files or a pattern of names in quotes
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// The file to write: .npy or .fbin
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+    /// The table or column, where a file has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// Take only the first rows
+    #[arg(long, value_name = "ROWS", value_parser = at_least_one)]
+    pub(crate) limit: Option<usize>,
 }
 
 #[derive(Debug, Args)]

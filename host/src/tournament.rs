@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cost::{Cost, Costs, Work};
+use crate::data::{is_source, may_have_queries};
 use crate::plan::Cell;
 use crate::plugin::config_json;
 use crate::record::{Record, canonical_json};
-use crate::sweep::{method_table, toml_string};
+use crate::sweep::{data_name, method_table, toml_string};
 
 /// Of every configuration the first; of the finalists all.
 pub const SEEDS: [u64; 3] = [42, 43, 44];
@@ -120,8 +121,7 @@ fn entrant(method: &str, params: &serde_json::Value) -> Entrant {
 impl Asked {
     /// What data sets are called: the file's stem.
     pub fn name(&self) -> String {
-        let stem = self.data.file_stem().unwrap_or(self.data.as_os_str());
-        stem.to_string_lossy().replace(char::is_control, " ")
+        data_name(&self.data)
     }
 
     /// The name of the data that the probe takes.
@@ -165,6 +165,8 @@ impl Asked {
         let _ = writeln!(text, "base = {}", toml_string(&self.data.to_string_lossy()));
         let _ = match &self.queries {
             Some(path) => writeln!(text, "queries = {}", toml_string(&path.to_string_lossy())),
+            // Its own, where it has some.
+            None if may_have_queries(&self.data) => Ok(()),
             None => writeln!(text, "queries = {{ hold_out = {queries} }}"),
         };
         text + rest
@@ -439,7 +441,16 @@ pub fn for_file(text: &str, data: &[&Path], file: &Path) -> std::io::Result<Stri
         _ => std::env::current_dir()?,
     };
     for path in data {
-        let absolute = path.canonicalize()?;
+        // The names that a pattern stands for are in its folder.
+        let absolute =
+            path.canonicalize().or_else(|error| match (path.parent(), path.file_name()) {
+                (Some(folder), Some(pattern)) if is_source(path) => {
+                    let folder =
+                        if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                    Ok(folder.canonicalize()?.join(pattern))
+                }
+                _ => Err(error),
+            })?;
         let place = absolute.strip_prefix(&folder).unwrap_or(&absolute);
         let (old, new) = (toml_string(&path.to_string_lossy()), place.to_string_lossy());
         text = text.replace(&format!(" = {old}\n"), &format!(" = {}\n", toml_string(&new)));

@@ -1,7 +1,9 @@
-//! `vq-host data`: what is kept of prepared data.
+//! `vq-host data`: what is in files of vectors, and what is kept of prepared data.
 
 use super::advised::advised;
-use super::{cache_dir, counted, say, style};
+use super::display::Display;
+use super::interrupt::CANCEL;
+use super::{COULD_NOT_START, cache_dir, counted, say, style};
 use crate::cli::{self, DataVerb};
 use bytesize::ByteSize;
 use miette::{IntoDiagnostic, miette};
@@ -9,8 +11,9 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use vq_host::data::{self, DataError, Kept};
+use vq_host::data::{self, DataError, Inspection, Kept};
 use vq_host::output;
 use vq_host::report::fit;
 use vq_host::report::results::Format;
@@ -24,7 +27,145 @@ const DAY: u64 = 24 * 60 * 60;
 pub(super) fn data(args: &cli::DataArgs) -> miette::Result<ExitCode> {
     match &args.verb {
         DataVerb::Cache(args) => cache(args),
+        DataVerb::Inspect(args) => inspect(args),
+        DataVerb::Convert(args) => convert(args),
     }
+}
+
+/// Each file for itself: that one cannot be read keeps nobody from the others.
+fn inspect(args: &cli::InspectArgs) -> miette::Result<ExitCode> {
+    if args.format == Format::Csv {
+        return Err(miette!("data inspect has no CSV form; use --format table or json"));
+    }
+    let mut out = say::out();
+    let (mut all, mut code) = (Vec::new(), ExitCode::SUCCESS);
+    for (i, file) in args.files.iter().enumerate() {
+        let display = Display::only_bars();
+        let name = file.display().to_string();
+        let found = data::inspect(file, args.table.as_deref(), &|progress| {
+            display.preparing(&name, progress);
+            !CANCEL.load(Ordering::SeqCst)
+        });
+        display.prepared();
+        drop(display);
+        match found {
+            Ok(found) if args.format == Format::Json => {
+                let mut found = serde_json::to_value(&found).into_diagnostic()?;
+                found["file"] = name.into();
+                all.push(found);
+            }
+            Ok(found) => {
+                let gap = if i > 0 { "\n" } else { "" };
+                writeln!(out, "{gap}{name}").into_diagnostic()?;
+                for line in told_of(&found) {
+                    writeln!(out, "  {line}").into_diagnostic()?;
+                }
+            }
+            Err(DataError::Interrupted) => return Err(miette!("interrupted")),
+            Err(error) => {
+                out.flush().into_diagnostic()?;
+                let help = error.remedy();
+                say::error(&advised(error, help));
+                code = ExitCode::from(COULD_NOT_START);
+            }
+        }
+    }
+    if args.format == Format::Json {
+        output::write(&all, &mut out).into_diagnostic()?;
+    }
+    out.flush().into_diagnostic()?;
+    Ok(code)
+}
+
+/// The facts, and in one sentence each what they mean.
+fn told_of(of: &Inspection) -> Vec<String> {
+    let table = of.table.as_ref().map_or_else(String::new, |name| format!(", `{name}`"));
+    let files = if of.files > 1 { format!(", {} files", of.files) } else { String::new() };
+    let size = ByteSize::b(of.bytes);
+    let mut lines = vec![format!(
+        "{} × {} of {}: {}{table}{files}, {size}",
+        of.rows, of.dim, of.element, of.format
+    )];
+    if let Some(table) = &of.queries {
+        lines.push(format!("`{table}` are its queries: they are taken where none are named"));
+    }
+    if let Some(table) = &of.learn {
+        lines.push(format!("`{table}` are its training rows: they are taken where none are named"));
+    }
+    if let Some(distance) = &of.distance {
+        lines.push(format!("it is meant to be searched by {distance} distance"));
+    }
+    let [least, mean, most] = of.norm;
+    let unit = (least - 1.0).abs() < 1e-3 && (most - 1.0).abs() < 1e-3;
+    lines.push(format!(
+        "length {least:.4} to {most:.4}, mean {mean:.4}: {}",
+        match unit {
+            true => "all of unit length, so l2, ip and cosine have the same neighbours",
+            false => "l2, ip and cosine have different neighbours, so choose the metric with care",
+        }
+    ));
+    let some = |lines: &mut Vec<String>, count: u64, of: &str, meaning: &str| {
+        if count > 0 {
+            lines.push(format!("{count} {of}: {meaning}"));
+        }
+    };
+    let rows = |what: &str| format!("of {} rows {what}", of.rows);
+    some(&mut lines, of.not_finite, &rows("have a NaN or an infinity"), "a run refuses them");
+    some(&mut lines, of.zero, &rows("are zero"), "they have no direction, so cosine says nothing");
+    let repeated = rows("repeat an earlier one");
+    some(&mut lines, of.duplicates, &repeated, "equal neighbours are told apart by nothing");
+    let constant = format!("of {} dimensions are nearly constant", of.dim);
+    some(&mut lines, of.nearly_constant, &constant, "bits spent on them are lost");
+    lines.push(format!(
+        "effective dimension {:.1} of {}: {}",
+        of.effective_dim,
+        of.dim,
+        match of.effective_dim < of.dim as f64 / 4.0 {
+            true => "few directions hold most of it, so a method that looks for them gains",
+            false => "it spreads over many directions, so turning it to the main ones gains little",
+        }
+    ));
+    if let Some(contrast) = of.contrast {
+        lines.push(format!(
+            "distance contrast {contrast:.2}: {}",
+            match contrast < 1.5 {
+                true => "the nearest row is little nearer than any, so recall needs many bits",
+                false => "the nearest rows stand out, so few bits find them",
+            }
+        ));
+    }
+    lines.push(format!(
+        "hubness {:.2}: {}",
+        of.hubness,
+        match of.hubness > 1.5 {
+            true => "some rows are neighbours of very many others",
+            false => "no row is a neighbour of very many others",
+        }
+    ));
+    if of.sampled < of.rows {
+        lines.push(format!("the last three are of {} rows, evenly spaced", of.sampled));
+    }
+    lines
+}
+
+fn convert(args: &cli::ConvertArgs) -> miette::Result<ExitCode> {
+    let display = Display::only_bars();
+    let name = args.to.display().to_string();
+    let converted =
+        data::convert(&args.from, args.table.as_deref(), args.limit, &args.to, &|progress| {
+            display.preparing(&name, progress);
+            !CANCEL.load(Ordering::SeqCst)
+        });
+    display.prepared();
+    drop(display);
+    let (rows, dim) = converted.map_err(|error| {
+        let help = error.remedy();
+        advised(error, help)
+    })?;
+    let mut out = say::out();
+    writeln!(out, "wrote {rows} × {dim} to {name}").into_diagnostic()?;
+    out.flush().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn cache(args: &cli::CacheArgs) -> miette::Result<ExitCode> {

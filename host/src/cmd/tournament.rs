@@ -143,10 +143,10 @@ fn asked(args: &cli::RunArgs) -> miette::Result<Asked> {
     })
 }
 
-/// Rows of the file and of the file of queries; none of files that cannot be read, which is told
-/// when the probe is planned.
+/// Rows of the file, and queries that are a file or the file's own; none of files that cannot be
+/// read, which is told when the probe is planned.
 fn counts(asked: &Asked) -> (usize, Option<usize>) {
-    let rows = |path: &Path, limit| {
+    let look = |path: &Path, limit| {
         let spec = DatasetSpec {
             name: String::new(),
             source: Source::File(path.to_owned()),
@@ -156,9 +156,14 @@ fn counts(asked: &Asked) -> (usize, Option<usize>) {
             thin: None,
             metric: vq_host::data::Metric::L2,
         };
-        Headers::read(&spec).map_or(0, |headers| headers.rows_used())
+        Headers::read(&spec).ok()
     };
-    (rows(&asked.data, asked.limit), asked.queries.as_deref().map(|path| rows(path, None)))
+    let base = look(&asked.data, asked.limit);
+    let queries = match &asked.queries {
+        Some(path) => Some(look(path, None).map_or(0, |headers| headers.rows_used())),
+        None => base.as_ref().and_then(Headers::queries_apart),
+    };
+    (base.map_or(0, |headers| headers.rows_used()), queries)
 }
 
 fn field_line(asked: &Asked, size: &Size) -> String {

@@ -72,6 +72,8 @@ pub(super) enum Origin {
         digest: String,
         format: String,
     },
+    /// The rows of one behind those of the other.
+    Files(Vec<Origin>),
     Synthetic(Synthetic),
 }
 

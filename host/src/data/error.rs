@@ -40,10 +40,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The extension names no format we read.
-    #[error(
-        "{path}: unknown extension `{extension}`; supported are {}; hdf5 and parquet are not supported yet",
-        extensions()
-    )]
+    #[error("{path}: unknown extension `{extension}`; supported are {}", extensions())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -59,6 +56,68 @@ pub enum DataError {
         table: String,
         /// What the file is taken for.
         extension: &'static str,
+    },
+    /// A file that a child parses is not what its format says, or has not what is asked of it.
+    #[error("{path}: {reason}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No child to parse it.
+    #[error("{path}: no confined process can read it: {reason}")]
+    NoReader {
+        /// The file.
+        path: PathBuf,
+        /// What the host could not do.
+        reason: String,
+    },
+    /// Many more values than its bytes could hold.
+    #[error("{path}: {rows}×{dim} in {found} bytes: no vectors are packed so small")]
+    Inflated {
+        /// The file.
+        path: PathBuf,
+        /// Rows it announces.
+        rows: u64,
+        /// Dimensions it announces.
+        dim: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// A file cannot be written in a format that its name says.
+    #[error("{path}: `.{extension}` is not written; .npy and .fbin are")]
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// Its extension, possibly empty.
+        extension: String,
+    },
+    /// A folder, or a pattern, without a file of vectors.
+    #[error("{path}: no file of vectors there; read are {}", extensions())]
+    NoShards {
+        /// The folder or the pattern.
+        path: PathBuf,
+    },
+    /// Files of several formats where one dataset was expected.
+    #[error("{path}: files of several formats, as {first} and {second}")]
+    SeveralFormats {
+        /// The folder or the pattern.
+        path: PathBuf,
+        /// Name of a file.
+        first: String,
+        /// Name of one of another format.
+        second: String,
+    },
+    /// A part of a dataset with rows of another dimension than the part before it.
+    #[error("{path}: {found} dimensions, the files before it have {expected}")]
+    ShardDim {
+        /// The file.
+        path: PathBuf,
+        /// Dimensions of the others.
+        expected: usize,
+        /// Dimensions of this one.
+        found: usize,
     },
     /// Not even a header.
     #[error("{path} is empty")]
@@ -236,7 +295,17 @@ impl DataError {
             Self::Length { .. } => {
                 "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
             }
-            Self::NoTables { .. } => "name the file alone: no format that is read has tables yet",
+            Self::NoTables { .. } => "name the file alone",
+            Self::Foreign { .. } => {
+                "see that the file is whole, of the format that its extension names, and which table of it is meant"
+            }
+            Self::NoReader { .. } => "if that lasts, write the vectors as .npy or .fbin",
+            Self::Inflated { .. } => "write the file again: what it announces is not in it",
+            Self::NoShards { .. } => {
+                "name a folder of files of one format, or a pattern as in 'shards/*.parquet'"
+            }
+            Self::SeveralFormats { .. } => "say which with a pattern, as in 'shards/*.parquet'",
+            Self::ShardDim { .. } => "the files of a dataset must come from the same space",
             Self::EmptyFile { .. } => "write or copy it again",
             Self::Header { .. } | Self::Ragged { .. } => {
                 "check that the extension names the file's real format"

@@ -9,34 +9,42 @@
 //! position instead of through a memory map, because mapped pages count into the resident memory
 //! that a cell reports, and a file truncated under a map kills its reader.
 //!
-//! `format` reads the files people have · `synthetic` makes rows · `reader` is either, block by
+//! `format` reads the files people have · `shards` says which files are meant · `synthetic` makes rows · `reader` is either, block by
 //! block · `rows` is the one format that everything else sees · `cache` says where they lie,
 //! `unfinished` what is being made · `inventory` what is kept · `identity` knows whether a source
 //! is still what it was · `prepare` ties these together · `equal` counts rows that are the same ·
-//! `spectrum` and `truth` are computed from prepared rows.
+//! `spectrum` and `truth` are computed from prepared rows · `inspect` and `convert` are for people who
+//! look at a source before anything is prepared.
 
 mod cache;
+mod convert;
 mod equal;
 mod error;
 mod format;
 mod identity;
+mod inspect;
 mod inventory;
 mod prepare;
 mod reader;
 mod rows;
+mod shards;
 mod spectrum;
 mod synthetic;
 mod truth;
 mod unfinished;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::record::DatasetInfo;
 pub use crate::record::Facts;
 
+pub use convert::convert;
 pub use error::DataError;
+pub use format::foreign::{Parts, Shape};
+pub(crate) use format::foreign::{look, send};
+pub use inspect::{Inspection, inspect};
 pub use inventory::{Cleared, Kept, clear, inventory};
 pub use prepare::{
     Blame, Headers, OnPrepare, PrepareError, PreparedRows, divided, is_prepared, prepare,
@@ -73,8 +81,11 @@ pub struct DatasetSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// A file; its extension says the format.
+    /// A file, whose extension says the format, or as one: the files of a folder, or those that a
+    /// pattern matches, in the order of their names.
     File(PathBuf),
+    /// Several of these as one.
+    Files(Vec<PathBuf>),
     /// One of the tables of a file, for formats that have several.
     Table {
         /// The file; its extension says the format.
@@ -92,8 +103,9 @@ pub enum Source {
 pub enum Queries {
     /// This many distinct random rows leave the source and become the queries.
     HoldOut(usize),
-    /// As many, or a tenth of the source's rows (at least one) where that is less: a default, which
-    /// a small file need not meet.
+    /// The source's own where it has such beside its base. Elsewhere as many held out, or a tenth of
+    /// the source's rows (at least one) where that is less: a default, which a small file need not
+    /// meet.
     HoldOutUpTo(usize),
     /// A file of its own.
     File(PathBuf),
@@ -245,6 +257,16 @@ impl Prepared {
             facts: Some(self.facts),
         }
     }
+}
+
+/// Whether files stand behind `path`: itself, those of a folder, or those that a pattern matches.
+pub fn is_source(path: &Path) -> bool {
+    shards::are_there(path)
+}
+
+/// Whether a file may have queries of its own beside its base, by its format.
+pub fn may_have_queries(path: &Path) -> bool {
+    matches!(format::format_of(path), Some("hdf5" | "h5"))
 }
 
 /// Rows of a block when walking data of `dim` dimensions: about 4 MiB, and always

@@ -7,68 +7,159 @@ use ndarray::Array2;
 
 use super::cache::canonical;
 use super::error::io;
-use super::format::SourceFile;
+use super::format::foreign::Parts;
+use super::format::{SourceFile, Walk};
 use super::rows::{RowSink, normalise};
+use super::shards::files;
 use super::synthetic::Generator;
 use super::{DataError, OnProgress, Progress, Synthetic, block_rows};
 
 /// Where rows come from, checked.
 #[derive(Debug)]
 pub(super) enum Reader {
-    File {
-        file: SourceFile,
-        /// Without links.
-        path: PathBuf,
-        /// As the user calls it.
-        written: PathBuf,
+    Files {
+        /// At least one; the rows of one come behind those of the other.
+        shards: Vec<Shard>,
+        /// For people.
+        called: String,
     },
     Synthetic(Generator),
 }
 
+/// A file of a dataset.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) file: SourceFile,
+    /// Without links.
+    pub(super) path: PathBuf,
+    /// As the user calls it.
+    pub(super) written: PathBuf,
+}
+
 impl Reader {
+    /// A file, a folder of files or a pattern of their names.
     pub(super) fn open(written: &Path, table: Option<&str>) -> Result<Self, DataError> {
-        let path = canonical(written)?;
-        let written = std::path::absolute(written).map_err(io("find", written))?;
-        Ok(Self::File { file: SourceFile::open(&written, table)?, path, written })
+        Self::open_all(std::slice::from_ref(&written.to_path_buf()), table)
+    }
+
+    /// Several of these as one dataset.
+    pub(super) fn open_all(written: &[PathBuf], table: Option<&str>) -> Result<Self, DataError> {
+        let mut names = Vec::new();
+        for written in written {
+            for file in files(written)? {
+                names.push(std::path::absolute(&file).map_err(io("find", &file))?);
+            }
+        }
+        let paths = names.iter().map(|name| canonical(name)).collect::<Result<Vec<_>, _>>()?;
+        let opened = SourceFile::open_all(&names, table)?;
+        let called = match (names.as_slice(), written) {
+            ([name], _) => name.display().to_string(),
+            (_, [written]) => written.display().to_string(),
+            ([first, others @ ..], _) => format!("{} and {} more", first.display(), others.len()),
+            ([], _) => String::new(),
+        };
+        let mut shards: Vec<Shard> = Vec::with_capacity(names.len());
+        for ((file, path), written) in opened.into_iter().zip(paths).zip(names) {
+            if let Some(first) = shards.first()
+                && first.file.dim != file.dim
+            {
+                let (expected, found) = (first.file.dim, file.dim);
+                return Err(DataError::ShardDim { path: written, expected, found });
+            }
+            shards.push(Shard { file, path, written });
+        }
+        Ok(Self::Files { shards, called })
     }
 
     pub(super) fn synthetic(of: &Synthetic) -> Result<Self, DataError> {
         Generator::new(of).map(Self::Synthetic)
     }
 
-    /// Whether `path` is this file.
-    pub(super) fn is_called(&self, called: &Path) -> bool {
+    fn shards(&self) -> &[Shard] {
         match self {
-            Self::File { path, written, .. } => called == path || called == written,
-            Self::Synthetic(_) => false,
+            Self::Files { shards, .. } => shards,
+            Self::Synthetic(_) => &[],
         }
     }
 
+    /// Whether `path` is one of its files.
+    pub(super) fn is_called(&self, called: &Path) -> bool {
+        self.shards().iter().any(|shard| called == shard.path || called == shard.written)
+    }
+
+    /// The file, if it is one.
     pub(super) fn path(&self) -> Option<&Path> {
-        match self {
-            Self::File { path, .. } => Some(path),
-            Self::Synthetic(_) => None,
+        match self.shards() {
+            [shard] => Some(&shard.path),
+            _ => None,
         }
+    }
+
+    /// Whether a file of `other`, or a table of it, is one of its own.
+    pub(super) fn shares_a_file_with(&self, other: &Self) -> bool {
+        let same = |a: &Shard, b: &Shard| a.path == b.path && a.file.layout() == b.file.layout();
+        self.shards().iter().any(|shard| other.shards().iter().any(|of| same(shard, of)))
+    }
+
+    /// What lies in its one file beside its rows, and belongs to them.
+    pub(super) fn parts(&self) -> Option<(&Path, &Parts)> {
+        match self.shards() {
+            [shard] => Some((&shard.written, shard.file.parts()?)),
+            _ => None,
+        }
+    }
+
+    /// What its files are, for people.
+    pub(super) fn described(&self) -> Described {
+        let shards = self.shards();
+        let of = |what: fn(&SourceFile) -> String| {
+            shards.first().map(|shard| what(&shard.file)).unwrap_or_default()
+        };
+        Described {
+            format: of(|file| file.extension.to_owned()),
+            table: shards.first().and_then(|shard| shard.file.table()).map(str::to_owned),
+            element: of(|file| file.element().to_owned()),
+            files: shards.len(),
+            bytes: shards.iter().map(|shard| shard.file.bytes(shard.file.rows)).sum(),
+            parts: self.parts().map(|(_, parts)| parts.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Through its first `rows` rows.
+    pub(super) fn way(&self, rows: usize) -> Way<'_> {
+        Way { to_come: Box::new(self.within(rows)), here: None, dim: self.dim() }
+    }
+
+    /// The files that the first `rows` rows are in, and how many of each.
+    pub(super) fn within(&self, rows: usize) -> impl Iterator<Item = (&Shard, usize)> {
+        let mut left = rows;
+        self.shards().iter().map_while(move |shard| {
+            let here = left.min(shard.file.rows);
+            left -= here;
+            (here > 0).then_some((shard, here))
+        })
     }
 
     pub(super) fn rows(&self) -> usize {
         match self {
-            Self::File { file, .. } => file.rows,
+            Self::Files { shards, .. } => {
+                shards.iter().fold(0, |rows, shard| rows.saturating_add(shard.file.rows))
+            }
             Self::Synthetic(generator) => generator.rows,
         }
     }
 
     pub(super) fn dim(&self) -> usize {
         match self {
-            Self::File { file, .. } => file.dim,
+            Self::Files { shards, .. } => shards.first().map_or(0, |shard| shard.file.dim),
             Self::Synthetic(generator) => generator.dim,
         }
     }
 
     /// A sink for all of the rows as they are: the file itself if it can serve.
     pub(super) fn sink(&self, folder: &Path, unchanged: bool) -> Result<RowSink, DataError> {
-        if let Self::File { file, .. } = self
-            && let (true, Some(offset)) = (unchanged, file.raw_f32_offset())
+        if let [shard] = self.shards()
+            && let (true, Some(offset)) = (unchanged, shard.file.raw_f32_offset())
         {
             return Ok(RowSink::in_place(offset, self.dim()));
         }
@@ -87,6 +178,7 @@ impl Reader {
     ) -> Result<(), DataError> {
         let step = block_rows(self.dim());
         let mut block = Array2::zeros((step.min(rows), self.dim()));
+        let mut way = self.way(rows);
         for first in (0..rows).step_by(step) {
             let count = step.min(rows - first);
             if count < block.nrows() {
@@ -94,7 +186,7 @@ impl Reader {
             }
             let values = block.as_slice_mut().expect("a block is row-major");
             match self {
-                Self::File { file, .. } => file.read(first, values)?,
+                Self::Files { .. } => way.take(values)?,
                 Self::Synthetic(generator) => generator.read(first, values),
             }
             if unit {
@@ -107,10 +199,62 @@ impl Reader {
     }
 }
 
+/// What the files of a dataset are.
+pub(super) struct Described {
+    pub(super) format: String,
+    pub(super) table: Option<String>,
+    pub(super) element: String,
+    pub(super) files: usize,
+    pub(super) bytes: u64,
+    pub(super) parts: Parts,
+}
+
+/// A way through the first rows of several files, one behind the other.
+pub(super) struct Way<'a> {
+    to_come: Box<dyn Iterator<Item = (&'a Shard, usize)> + 'a>,
+    /// The file that is being read, and how many rows of it are left.
+    here: Option<(Walk<'a>, usize)>,
+    dim: usize,
+}
+
+impl Way<'_> {
+    /// Fills `out`, whole rows and no more than are left; none may have a value that is not finite.
+    fn take(&mut self, out: &mut [f32]) -> Result<(), DataError> {
+        self.fill(out, true)
+    }
+
+    /// As [`take`](Self::take), whatever the values are.
+    pub(super) fn take_any(&mut self, out: &mut [f32]) -> Result<(), DataError> {
+        self.fill(out, false)
+    }
+
+    fn fill(&mut self, mut out: &mut [f32], finite: bool) -> Result<(), DataError> {
+        while !out.is_empty() {
+            let (mut walk, left) = match self.here.take() {
+                Some(here) => here,
+                None => {
+                    let (shard, rows) = self.to_come.next().expect("no more rows than there are");
+                    (shard.file.start(rows)?, rows)
+                }
+            };
+            let now = left.min(out.len() / self.dim);
+            let (values, others) = out.split_at_mut(now * self.dim);
+            walk.take(values, finite)?;
+            out = others;
+            if now == left {
+                walk.finish()?;
+            } else {
+                self.here = Some((walk, left - now));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { written, .. } => write!(f, "{}", written.display()),
+            Self::Files { called, .. } => f.write_str(called),
             Self::Synthetic(generator) => write!(f, "synthetic {}", generator.kind().name()),
         }
     }

@@ -4,7 +4,7 @@
 use super::Value;
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What stands for the file's name where the sweep comes from arguments.
 pub const COMMAND_LINE: &str = "command line";
@@ -29,6 +29,28 @@ pub struct RunArguments {
     pub params: Vec<String>,
     /// `--store FILE`
     pub store: Option<PathBuf>,
+}
+
+/// A file may be called what no data set can be.
+fn plain(name: &OsStr) -> String {
+    name.to_string_lossy().replace(char::is_control, " ")
+}
+
+/// What a data set is called that was given by its path alone: the stem of its name; of a pattern,
+/// what stands before the first wildcard, or its folder's name.
+pub fn data_name(data: &Path) -> String {
+    let stem = plain(data.file_stem().unwrap_or(data.as_os_str()));
+    if !stem.contains(['*', '?', '[']) || data.exists() {
+        return stem;
+    }
+    let before = stem.split(['*', '?', '[']).next().unwrap_or_default();
+    let before = before.trim_end_matches(['-', '_', '.']);
+    let folder = data.parent().and_then(Path::file_name).map(plain);
+    match folder {
+        _ if !before.is_empty() => before.to_owned(),
+        Some(folder) => folder,
+        None => stem,
+    }
 }
 
 /// The sweep that the arguments ask for, as the text of a sweep file whose paths are relative to
@@ -69,9 +91,7 @@ pub fn from_arguments(arguments: &RunArguments) -> String {
     }
     let mut names: Vec<String> = Vec::new();
     for data in &arguments.data {
-        // A file may be called what no data set can be.
-        let plain = |name: &OsStr| name.to_string_lossy().replace(char::is_control, " ");
-        let stem = plain(data.file_stem().unwrap_or(data.as_os_str()));
+        let stem = data_name(data);
         // Two files of one stem, in different folders or formats, are told apart by their paths.
         let name = if names.contains(&stem) { plain(data.as_os_str()) } else { stem };
         line("\n[[dataset]]\nname", &toml_string(&name));
@@ -192,4 +212,22 @@ fn split_outside_brackets(text: &str) -> Vec<&str> {
     }
     pieces.push(&text[start..]);
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_called_by_its_beginning_or_its_folder() {
+        for (path, name) in [
+            ("a/glove.hdf5", "glove"),
+            ("a/shards", "shards"),
+            ("a/shards/*.parquet", "shards"),
+            ("a/shards/train-*-of-?.parquet", "train"),
+            ("*.npy", "*"),
+        ] {
+            assert_eq!(data_name(Path::new(path)), name, "{path}");
+        }
+    }
 }

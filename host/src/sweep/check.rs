@@ -14,9 +14,15 @@ use super::error::{SweepError, SweepProblem, SweepSource};
 use super::{
     ALL_METHODS, Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire,
 };
-use crate::data::{DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train};
+use crate::data::{
+    DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train, is_source,
+    may_have_queries,
+};
 use crate::metric::Family;
 use crate::suggest::nearest_name;
+
+/// Queries of a file that may have its own, and has none.
+const HELD_OUT: usize = 500;
 
 const METRICS: &[(&str, Metric)] =
     &[("l2", Metric::L2), ("ip", Metric::Ip), ("cosine", Metric::Cosine)];
@@ -205,30 +211,14 @@ impl Check<'_> {
             }
             (None, None) => return Err(self.refuse(table, SweepProblem::NoSource)),
         };
-        let written = self.required(
-            &table,
-            dataset.queries.as_ref(),
-            "queries",
-            "queries = { hold_out = 500 }",
-        )?;
-        let queries_span = written.span();
-        let queries = match written.get_ref() {
-            wire::PathOr::Path(path) => Queries::File(self.file(written.span(), path)?),
-            wire::PathOr::Table(rows) => {
-                let hold_out = self.required(
-                    &queries_span,
-                    rows.hold_out.as_ref(),
-                    "hold_out",
-                    "hold_out = 500",
-                )?;
-                let rows = self.integer("hold_out", hold_out, 1)?;
-                if self.source.name() == COMMAND_LINE {
-                    // A default there.
-                    Queries::HoldOutUpTo(rows)
-                } else {
-                    self.leaves_a_base(&source, limit, hold_out.span(), rows)?;
-                    Queries::HoldOut(rows)
-                }
+        let (queries, queries_span) = match (&dataset.queries, &source) {
+            (None, Source::File(path)) if may_have_queries(path) => {
+                (Queries::HoldOutUpTo(HELD_OUT), source_span.clone())
+            }
+            (written, _) => {
+                let example = "queries = { hold_out = 500 }";
+                let written = self.required(&table, written.as_ref(), "queries", example)?;
+                (self.queries(written, &source, limit)?, written.span())
             }
         };
         let train = match dataset.train.as_ref().map(|train| (train.span(), train.get_ref())) {
@@ -329,13 +319,45 @@ impl Check<'_> {
         Ok(all)
     }
 
-    fn base(&self, written: &Spanned<wire::PathOr<wire::InTable>>) -> Result<Source, SweepError> {
+    fn queries(
+        &self,
+        written: &Spanned<wire::PathOr<wire::HoldOut>>,
+        source: &Source,
+        limit: Option<usize>,
+    ) -> Result<Queries, SweepError> {
+        let span = written.span();
+        let rows = match written.get_ref() {
+            wire::PathOr::Path(path) => return Ok(Queries::File(self.file(span, path)?)),
+            wire::PathOr::Table(rows) => rows,
+        };
+        let hold_out = rows.hold_out.as_ref();
+        let hold_out = self.required(&span, hold_out, "hold_out", "hold_out = 500")?;
+        let rows = self.integer("hold_out", hold_out, 1)?;
+        if self.source.name() == COMMAND_LINE {
+            // A default there.
+            return Ok(Queries::HoldOutUpTo(rows));
+        }
+        self.leaves_a_base(source, limit, hold_out.span(), rows)?;
+        Ok(Queries::HoldOut(rows))
+    }
+
+    fn base(&self, written: &Spanned<wire::Base>) -> Result<Source, SweepError> {
         let span = written.span();
         Ok(match written.get_ref() {
-            wire::PathOr::Path(path) => Source::File(self.file(span, path)?),
-            wire::PathOr::Table(of) => {
+            wire::Base::File(path) => Source::File(self.file(span, path)?),
+            wire::Base::Files(paths) => {
+                if paths.is_empty() {
+                    return Err(
+                        self.refuse(span, SweepProblem::EmptyList { key: "base".to_owned() })
+                    );
+                }
+                let all = paths.iter().map(|path| self.file(span.clone(), path));
+                Source::Files(all.collect::<Result<_, _>>()?)
+            }
+            wire::Base::InTable(of) => {
                 let file = self.required(&span, of.file.as_ref(), "file", "file = \"a.hdf5\"")?;
-                let table = of.table.as_ref();
+                // Whatever the format calls it, it is one thing.
+                let table = of.table.as_ref().or(of.column.as_ref());
                 let table = self.required(&span, table, "table", "table = \"train\"")?;
                 Source::Table {
                     file: self.file(file.span(), file.get_ref())?,
@@ -371,7 +393,7 @@ impl Check<'_> {
     ) -> Result<(), SweepError> {
         let generated = match source {
             Source::Synthetic(synthetic) => synthetic.n,
-            Source::File(_) | Source::Table { .. } => usize::MAX,
+            Source::File(_) | Source::Files(_) | Source::Table { .. } => usize::MAX,
         };
         let rows = generated.min(limit.unwrap_or(usize::MAX));
         if hold_out >= rows {
@@ -656,6 +678,7 @@ impl Check<'_> {
         let path = self.base_dir.join(written);
         match fs::metadata(&path) {
             Ok(found) if found.is_file() => Ok(path),
+            _ if is_source(&path) => Ok(path),
             Ok(_) => Err(self.refuse(span, SweepProblem::NotAFile { path })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let command_line = self.source.name() == COMMAND_LINE;

@@ -26,7 +26,7 @@ mod error;
 mod wire;
 
 pub use arguments::{
-    COMMAND_LINE, RunArguments, from_arguments, method_table, parameter, toml_string,
+    COMMAND_LINE, RunArguments, data_name, from_arguments, method_table, parameter, toml_string,
 };
 pub use error::{SweepError, SweepProblem, SweepSource};
 pub use vq_plugin_api::Value;

@@ -58,7 +58,7 @@ pub(super) struct Run {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Dataset {
     pub(super) name: Option<Spanned<String>>,
-    pub(super) base: Option<Spanned<PathOr<InTable>>>,
+    pub(super) base: Option<Spanned<Base>>,
     pub(super) synthetic: Option<Spanned<Synthetic>>,
     pub(super) queries: Option<Spanned<PathOr<HoldOut>>>,
     pub(super) train: Option<Spanned<PathOr<Sample>>>,
@@ -68,12 +68,13 @@ pub(super) struct Dataset {
     pub(super) truth_of: Option<Spanned<String>>,
 }
 
-/// `{ file = "a.hdf5", table = "train" }`
+/// `{ file = "a.hdf5", table = "train" }`, `{ file = "a.parquet", column = "emb" }`
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InTable {
     pub(super) file: Option<Spanned<String>>,
     pub(super) table: Option<Spanned<String>>,
+    pub(super) column: Option<Spanned<String>>,
 }
 
 /// `synthetic = { kind, n, dim, seed }`
@@ -206,7 +207,7 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// A path, or a table that says more: which rows, or which table of a file.
+/// A path, or a table that says which rows.
 #[derive(Debug)]
 pub(super) enum PathOr<T> {
     Path(String),
@@ -230,6 +231,41 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for PathOr<T> {
             }
         }
         deserializer.deserialize_any(StringOrTable(PhantomData))
+    }
+}
+
+/// A path, several that are one dataset, or a table of a file.
+#[derive(Debug)]
+pub(super) enum Base {
+    File(String),
+    Files(Vec<String>),
+    InTable(InTable),
+}
+
+impl<'de> Deserialize<'de> for Base {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyBase;
+        impl<'de> Visitor<'de> for AnyBase {
+            type Value = Base;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, a list of paths or a table")
+            }
+            fn visit_str<E>(self, path: &str) -> Result<Self::Value, E> {
+                Ok(Base::File(path.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = list.next_element()? {
+                    paths.push(path);
+                }
+                Ok(Base::Files(paths))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                InTable::deserialize(MapAccessDeserializer::new(map)).map(Base::InTable)
+            }
+        }
+        deserializer.deserialize_any(AnyBase)
     }
 }
 

@@ -5,7 +5,7 @@
 //! which has, the parent hears how it is held, how far its call says it is, and what it logs.
 
 use super::fault::HostFault;
-use crate::data::Prepared;
+use crate::data::{Prepared, Shape};
 use crate::metric::Family;
 use crate::plugin::{Digests, LibraryDescription};
 use crate::record::{MetricValue, Outcome, QueryRecalls, Sandbox};
@@ -47,6 +47,21 @@ pub enum Job {
     Engine(Box<Engine>),
     /// Measure one cell, with the engines' help.
     Referee(Box<Measurement>),
+    /// Look at files of vectors, or send the rows of one; no library is opened.
+    Read(Reading),
+}
+
+/// Files that a child parses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reading {
+    /// All of one format.
+    pub files: Vec<PathBuf>,
+    /// Which one: lower case, without the dot.
+    pub extension: String,
+    /// The table or column; `None`: the one that is found.
+    pub table: Option<String>,
+    /// How many rows to send; `None`: none, but to tell what there is.
+    pub rows: Option<u64>,
 }
 
 /// Which of a cell's children.
@@ -218,6 +233,10 @@ pub enum Answer {
     Printed(Option<Print>),
     /// Of [`Job::Referee`].
     Measured(Measured),
+    /// Of [`Job::Read`] without rows: one for each file, up to the first that cannot be read.
+    Looked(Vec<Result<Shape, String>>),
+    /// Of [`Job::Read`]: all rows were sent.
+    Sent,
     /// An engine ended before its time: how, its parent sees.
     Ended(Role),
     /// It has to be done again, by one engine.

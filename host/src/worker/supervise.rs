@@ -15,6 +15,7 @@ use crate::plugin::Digests;
 use crate::record::{Outcome, Sandbox};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -137,6 +138,20 @@ pub fn run(
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Result<Ended, HostFault> {
+    run_lending(library, digests, job, Vec::new(), limits, cancel, on_progress)
+}
+
+/// As [`run`], for a child that gets what is `lent`. A job without a library is about a file, whose
+/// path stands in its place.
+pub(super) fn run_lending(
+    library: &Path,
+    digests: Option<Digests>,
+    job: Job,
+    lent: Vec<OwnedFd>,
+    limits: &Limits,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&str, f32),
+) -> Result<Ended, HostFault> {
     let started = Instant::now();
     let _under_way = UnderWay::begin();
     // After the line above: who cancels and then sees that nothing is under way may rely on it.
@@ -145,7 +160,7 @@ pub fn run(
     }
     let (events, inbox) = mpsc::sync_channel(lines::waiting(longest(&job)));
     let asked = Asked { library, digests: digests.as_ref(), limits, events: &events };
-    let child = asked.start(0, None, job, Vec::new())?;
+    let child = asked.start(0, None, job, lent)?;
     let kept = machine::keep();
     let watched = Watched { limits, container: Container::look(), kept, cancel, started };
     let end = watched.watch(vec![child], &inbox, on_progress)?;

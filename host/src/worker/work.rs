@@ -8,6 +8,7 @@ use super::lines::GRID_BYTES;
 use super::protocol::{
     Answer, CheckFinding, CheckedMethod, Job, Made, Message, Order, Stage, Step,
 };
+use super::read;
 use super::reporter::{Failure, Reporter};
 use super::sandbox::{self, Room};
 use crate::data::Prepared;
@@ -78,7 +79,7 @@ fn begin(
     let unable = |reason: String| HostFault::Begin { reason };
     confine(order).map_err(|e| unable(format!("its limits cannot be set: {e}")))?;
     let needs = match &order.job {
-        Job::Referee(_) => Needs::default(),
+        Job::Referee(_) | Job::Read(_) => Needs::default(),
         _ => Needs::of(&order.library),
     };
     let held = match order.sandbox {
@@ -105,6 +106,10 @@ fn begin(
             let lent = <[OwnedFd; 8]>::try_from(lent);
             let lent = lent.map_err(|_| unable("it was lent too little".into()))?;
             measure::measure(cell, lent, candidates, reporter).map(Answer::Measured).map(Some)
+        }
+        Job::Read(reading) => {
+            reporter.send(&confined);
+            read::read(reading, lent, reporter).map(Some)
         }
         _ => {
             reporter.send(&confined);
@@ -164,6 +169,7 @@ fn room(order: &Order) -> Room {
         // What it writes is the codes.
         Job::Referee(cell) => (sandbox::Role::Referee, files(&cell.data), cell.threads, None),
         Job::Engine(of) => engine(of.threads),
+        Job::Read(of) => (sandbox::Role::Engine, of.files.clone(), 1, Some(order.file_bytes)),
         _ => engine(1),
     };
     let (scratch, memory) = (order.scratch.clone(), order.memory);
@@ -226,7 +232,7 @@ fn answer(order: &Order, loaded: &Loaded, reporter: &Arc<Reporter>) -> Result<An
             let hear = heard_by(reporter);
             Ok(Answer::Printed(conformance::print(find(loaded, method)?, fixed, hear)))
         }
-        Job::Engine(_) | Job::Referee(_) => Err(Failure::failed("not a question")),
+        Job::Engine(_) | Job::Referee(_) | Job::Read(_) => Err(Failure::failed("not a question")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Data that is small, odd, replaced or damaged, and a cache without room.
 
-use crate::fixture::{Ended, Site, shipped};
+use crate::fixture::{Ended, Site, shipped, workspace};
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -345,4 +345,60 @@ fn the_cache_is_shown_and_cleared() {
     prints(&vq(&["data", "cache", "--clear"]), ": 4 folders");
     prints(&vq(&["data", "cache"]), "0 entries");
     site.vq(&["run", "s.toml"]).expect_code(0).says("nothing to run");
+}
+
+#[test]
+fn run_takes_files_of_any_format_by_their_names_alone() {
+    let site = Site::with(&[shipped()["cast"].clone()]);
+    let files = workspace().join("host/tests/foreign/files");
+    fs::create_dir(site.path("shards")).expect("a folder");
+    for name in ["f4.parquet", "f8.parquet"] {
+        fs::copy(files.join(name), site.path("shards").join(name)).expect("a copy");
+    }
+    let file = |name: &str| files.join(name).display().to_string();
+    for (data, rows, queries) in [
+        ("shards".to_owned(), 22, 2),
+        ("shards/*.parquet".to_owned(), 22, 2),
+        (file("f4.feather"), 11, 1),
+        (file("f8.arrow"), 11, 1),
+        (file("f4.npz"), 11, 1),
+        (file("f4.safetensors"), 11, 1),
+        (file("f4.hdf5"), 12, 3),
+        (file("f2.h5"), 12, 3),
+        (file("names.csv"), 11, 1),
+        (file("objects.jsonl"), 11, 1),
+    ] {
+        let store = format!("{}.db", data.replace('/', "_"));
+        let asked = ["run", "--data", &data, "--method", "cast", "--param", "type=f32"];
+        let ended = site.vq(&[&asked[..], &["--store", &store]].concat()).expect_code(0);
+        let records = site.records_of(&store);
+        let found = (records[0].dataset.n, records[0].dataset.queries);
+        assert_eq!(found, (rows, queries), "{data}: {}", ended.stderr);
+        let recall = records[0].metrics.iter().find(|of| of.name() == "recall@10");
+        assert_eq!(recall.expect("one").value(), 1.0, "{data}");
+    }
+    let told = site.vq(&["run", "--data", &file("f2.h5"), "--method", "cast"]).expect_code(0);
+    told.says("the queries are the file's own, `test`")
+        .says("the training rows are the file's own, `learn`")
+        .says("its file says that its distance is angular, and it is measured by l2");
+    let several = ["run", "--data", &file("several.parquet"), "--method", "cast"];
+    site.vq(&several).expect_code(1).says("has several columns of vectors (`first`, `second`)");
+    site.write(
+        "column.toml",
+        &format!(
+            "[[dataset]]\nname = \"d\"\nbase = {{ file = {:?}, column = \"second\" }}\n\
+             queries = {{ hold_out = 2 }}\n{QUICK}{LOSSLESS}",
+            file("several.parquet")
+        ),
+    );
+    site.vq(&["run", "column.toml"]).expect_code(0);
+    site.write(
+        "list.toml",
+        &format!(
+            "[[dataset]]\nname = \"d\"\nbase = [\"shards/f8.parquet\", {:?}]\n\
+             queries = \"shards/f4*\"\n{QUICK}{LOSSLESS}",
+            file("f4.npz")
+        ),
+    );
+    prints(&site.vq(&["run", "list.toml"]).expect_code(0), "d  24 × 5, 12 queries, l2");
 }

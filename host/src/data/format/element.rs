@@ -1,7 +1,7 @@
 //! Numbers of a file as f32.
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 /// The type of a file's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,7 @@ pub(super) enum Element {
     F64,
     F32,
     F16,
+    Bf16,
     U8,
     I8,
 }
@@ -18,8 +19,20 @@ impl Element {
         match self {
             Self::F64 => 8,
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
             Self::U8 | Self::I8 => 1,
+        }
+    }
+
+    /// As numpy calls it; the one that it does not know as its users do.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f8",
+            Self::F32 => "f4",
+            Self::F16 => "f2",
+            Self::Bf16 => "bf16",
+            Self::U8 => "u1",
+            Self::I8 => "i1",
         }
     }
 
@@ -54,6 +67,7 @@ impl Element {
                     halves.convert_to_f32_slice(out);
                 }
             }
+            Self::Bf16 => each(bytes, big, out, |raw| bf16::from_le_bytes(raw).to_f32()),
             Self::U8 => each(bytes, big, out, |[raw]| f32::from(raw)),
             Self::I8 => each(bytes, big, out, |raw| f32::from(i8::from_le_bytes(raw))),
         }

@@ -6,6 +6,18 @@
 //! | `.fvecs` `.bvecs` | each row: i32 d, then d values (f32, u8); little-endian | `fvecs` |
 //! | `.npy` | numpy: f2, f4, f8, i1, u1 of either byte order, C order, two axes | `npy` |
 //!
+//! Others are parsed by libraries, in a child that is confined (`foreign` is its side, `confined`
+//! the host's):
+//!
+//! | extension | what of it | in |
+//! |---|---|---|
+//! | `.parquet` | a column of lists of f2, f4, f8, i1, u1 | `parquet` |
+//! | `.arrow` `.feather` `.ipc` | the same, of any kind of list, file or stream | `arrow` |
+//! | `.npz` | one of its matrices, stored or deflated | `npz` |
+//! | `.hdf5` `.h5` | one of its matrices of f2, f4, f8, i1, u1; layouts of ann-benchmarks and VIBE | `hdf5` |
+//! | `.csv` `.tsv` `.jsonl` `.ndjson` | numbers, a row a line | `text` |
+//! | `.safetensors` | one of its matrices: F64, F32, F16, BF16, U8, I8 | `safetensors` |
+//!
 //! A link's own name says the format, since what it leads to is often named by its digest; if
 //! that says nothing, the next name on the way to the file does.
 //!
@@ -13,23 +25,32 @@
 //! header can never ask for more memory than the file has bytes. Values are
 //! converted to f32 (f8 is rounded; u8 and i8 keep their integer values).
 
+mod arrow;
+mod confined;
 mod element;
 mod fbin;
+pub(super) mod foreign;
 mod fvecs;
+mod hdf5;
 mod npy;
+mod npz;
+mod parquet;
+mod safetensors;
 mod strided;
 #[cfg(test)]
 mod testing;
+mod text;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use self::strided::Layout;
-pub(super) use self::strided::SourceFile;
+use self::confined::{Coming, Confined};
+use self::foreign::{FOREIGN, Parts};
+use self::strided::{Layout, Strided, check_finite};
 use super::DataError;
 use super::error::io;
 
-/// A format that is read.
+/// A format whose rows lie at fixed strides.
 struct Format {
     /// Lower case, without the dot.
     extensions: &'static [&'static str],
@@ -49,27 +70,37 @@ struct Opened<'a> {
     extension: &'a str,
 }
 
+/// How a file is read.
+enum Reads {
+    Plain(&'static Format),
+    Confined,
+}
+
 /// `.fbin, .u8bin and .npy`: what is read, for messages.
 pub(super) fn extensions() -> String {
-    let all: Vec<String> =
-        FORMATS.iter().flat_map(|of| of.extensions).map(|name| format!(".{name}")).collect();
+    let plain = FORMATS.iter().flat_map(|of| of.extensions);
+    let foreign = FOREIGN.iter().flat_map(|of| of.extensions);
+    let all: Vec<String> = plain.chain(foreign).map(|name| format!(".{name}")).collect();
     match all.split_last() {
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
         None => String::new(),
     }
 }
 
-impl Format {
-    fn of(path: &Path) -> Option<(&'static Self, &'static str)> {
+impl Reads {
+    fn of(path: &Path) -> Option<(Self, &'static str)> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        FORMATS.iter().find_map(|format| {
-            let name = format.extensions.iter().find(|name| **name == extension)?;
-            Some((format, *name))
-        })
+        let called =
+            |names: &[&'static str]| names.iter().find(|name| **name == extension).copied();
+        let plain = FORMATS
+            .iter()
+            .find_map(|format| Some((Self::Plain(format), called(format.extensions)?)));
+        let foreign = || FOREIGN.iter().find_map(|format| called(format.extensions));
+        plain.or_else(|| Some((Self::Confined, foreign()?)))
     }
 
     /// The first name that says one, from `path` along its links to the file.
-    fn along(path: &Path) -> Option<(&'static Self, &'static str)> {
+    fn along(path: &Path) -> Option<(Self, &'static str)> {
         let mut path = path.to_path_buf();
         // As many links as the system follows.
         for _ in 0..40 {
@@ -83,31 +114,190 @@ impl Format {
     }
 }
 
+/// The format that the name of a file says, lower case and without the dot.
+pub(super) fn format_of(path: &Path) -> Option<&'static str> {
+    Reads::along(path).map(|(_, extension)| extension)
+}
+
+/// A checked file of `rows`×`dim` values.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    pub(super) rows: usize,
+    pub(super) dim: usize,
+    /// Lower case, without the dot.
+    pub(super) extension: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Plain(Strided),
+    Confined(Confined),
+}
+
 impl SourceFile {
     /// Opens `path` by its name and checks its size against its header. Of a file with several
-    /// tables, `table` is the one; no format has any yet.
+    /// tables, `table` is the one.
+    #[cfg(test)]
     pub(super) fn open(path: &Path, table: Option<&str>) -> Result<Self, DataError> {
-        // Asked first: opening a pipe would wait for a writer.
-        let about = path.metadata().map_err(io("open", path))?;
-        if !about.is_file() {
-            return Err(DataError::NotAFile { path: path.into() });
-        }
-        let Some((format, extension)) = Format::along(path) else {
-            let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-            return Err(DataError::UnknownFormat { path: path.into(), extension });
+        let mut one = Self::open_all(&[path.to_path_buf()], table)?;
+        Ok(one.swap_remove(0))
+    }
+
+    /// Opens each of `paths`; what a child has to look at, one looks at together.
+    pub(super) fn open_all(paths: &[PathBuf], table: Option<&str>) -> Result<Vec<Self>, DataError> {
+        let mut all = Vec::with_capacity(paths.len());
+        let mut foreign: Vec<(PathBuf, u64)> = Vec::new();
+        let mut of = "";
+        let look = |some: &mut Vec<(PathBuf, u64)>,
+                    extension: &'static str,
+                    all: &mut Vec<Self>|
+         -> Result<(), DataError> {
+            let (paths, bytes): (Vec<_>, Vec<_>) = some.drain(..).unzip();
+            if !paths.is_empty() {
+                let files = Confined::open(&paths, &bytes, extension, table)?;
+                all.extend(
+                    files.into_iter().map(|file| Self::new(extension, Kind::Confined(file))),
+                );
+            }
+            Ok(())
         };
-        if let Some(table) = table {
-            let (path, table) = (path.into(), table.into());
-            return Err(DataError::NoTables { path, table, extension });
+        for path in paths {
+            // Asked first: opening a pipe would wait for a writer.
+            let about = path.metadata().map_err(io("open", path))?;
+            if !about.is_file() {
+                return Err(DataError::NotAFile { path: path.into() });
+            }
+            let Some((reads, extension)) = Reads::along(path) else {
+                let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(DataError::UnknownFormat { path: path.into(), extension });
+            };
+            let length = about.len();
+            if length == 0 {
+                return Err(DataError::EmptyFile { path: path.into() });
+            }
+            if extension != of {
+                look(&mut foreign, of, &mut all)?;
+                of = extension;
+            }
+            match reads {
+                Reads::Confined => foreign.push((path.clone(), length)),
+                Reads::Plain(format) => {
+                    if let Some(table) = table {
+                        let (path, table) = (path.into(), table.into());
+                        return Err(DataError::NoTables { path, table, extension });
+                    }
+                    let file = File::open(path).map_err(io("open", path))?;
+                    let opened = Opened { file, path, length, extension };
+                    let layout = (format.header)(&opened)?;
+                    let file = Strided::validate(opened.file, path, length, &layout)?;
+                    all.push(Self::new(extension, Kind::Plain(file)));
+                }
+            }
         }
-        let file = File::open(path).map_err(io("open", path))?;
-        let length = about.len();
-        if length == 0 {
-            return Err(DataError::EmptyFile { path: path.into() });
+        look(&mut foreign, of, &mut all)?;
+        Ok(all)
+    }
+
+    fn new(extension: &'static str, kind: Kind) -> Self {
+        let (rows, dim) = match &kind {
+            Kind::Plain(file) => (file.rows, file.dim),
+            Kind::Confined(file) => (file.rows, file.dim),
+        };
+        Self { rows, dim, extension, kind }
+    }
+
+    /// Bytes of the file that the first `rows` rows are told by.
+    pub(super) fn bytes(&self, rows: usize) -> u64 {
+        match &self.kind {
+            Kind::Plain(file) => file.bytes(rows),
+            Kind::Confined(file) => file.bytes(),
         }
-        let opened = Opened { file, path, length, extension };
-        let layout = (format.header)(&opened)?;
-        Self::validate(opened.file, path, length, &layout)
+    }
+
+    /// How the bytes are read: with them, it says all of what the rows are.
+    pub(super) fn layout(&self) -> String {
+        match &self.kind {
+            Kind::Plain(file) => file.layout(),
+            Kind::Confined(file) => file.layout(),
+        }
+    }
+
+    /// Bytes before the first row if the file is what [`RowFile`](crate::data::RowFile) reads.
+    pub(super) fn raw_f32_offset(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Plain(file) => file.raw_f32_offset(),
+            Kind::Confined(_) => None,
+        }
+    }
+
+    /// The table or column that its rows are, where its format has such.
+    pub(super) fn table(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Confined(file) => Some(file.table()).filter(|table| !table.is_empty()),
+        }
+    }
+
+    /// The type of its numbers, as numpy calls it.
+    pub(super) fn element(&self) -> &str {
+        match &self.kind {
+            Kind::Plain(file) => file.element().name(),
+            Kind::Confined(file) => file.element(),
+        }
+    }
+
+    /// What lies beside its rows, and belongs to them.
+    pub(super) fn parts(&self) -> Option<&Parts> {
+        match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Confined(file) => Some(file.parts()),
+        }
+    }
+
+    /// The first `rows` rows, in their order.
+    pub(super) fn start(&self, rows: usize) -> Result<Walk<'_>, DataError> {
+        let coming = match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Confined(file) => Some(file.start(rows)?),
+        };
+        Ok(Walk { file: self, next: 0, coming })
+    }
+}
+
+/// A way through a file.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    file: &'a SourceFile,
+    next: usize,
+    coming: Option<Coming>,
+}
+
+impl Walk<'_> {
+    /// Fills `out`, whole rows, with those that come next; where `finite`, a value that is not is
+    /// refused.
+    pub(super) fn take(&mut self, out: &mut [f32], finite: bool) -> Result<(), DataError> {
+        let dim = self.file.dim;
+        match (&self.file.kind, &mut self.coming) {
+            (Kind::Plain(file), _) => file.read(self.next, out, finite)?,
+            (Kind::Confined(file), Some(coming)) => {
+                coming.take(file, out)?;
+                for (row, values) in out.chunks_exact(dim).enumerate().filter(|_| finite) {
+                    check_finite(file.path(), (self.next + row) as u64, values)?;
+                }
+            }
+            (Kind::Confined(_), None) => unreachable!("a walk begins with its child"),
+        }
+        self.next += out.len() / dim;
+        Ok(())
+    }
+
+    /// To be called when all rows are taken.
+    pub(super) fn finish(self) -> Result<(), DataError> {
+        match (&self.file.kind, self.coming) {
+            (Kind::Confined(file), Some(coming)) => coming.finish(file),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -137,7 +327,7 @@ mod tests {
             assert_eq!((file.rows, file.dim), (2, 3), "{name}");
             assert_eq!(read(&name, &content).unwrap(), VALUES, "{name}");
             let mut second = [0.0; 3];
-            file.read(1, &mut second).unwrap();
+            file.read(1, &mut second, true).unwrap();
             assert_eq!(second, VALUES[3..], "{name}");
         }
     }
@@ -240,10 +430,9 @@ mod tests {
 
     #[test]
     fn an_unknown_extension_lists_the_known_ones() {
-        for name in ["a.hdf5", "a.parquet", "a"] {
+        for name in ["a.txt", "a"] {
             let error = open(name, &[]).unwrap_err().to_string();
-            assert!(error.contains(".fbin, .u8bin") && error.contains(".npy"));
-            assert!(error.contains("hdf5 and parquet are not supported yet"));
+            assert!(error.contains(".fbin, .u8bin") && error.contains(".parquet"));
         }
     }
 
@@ -265,7 +454,7 @@ mod tests {
         let file = SourceFile::open(&path, None).unwrap();
         assert_eq!((file.rows, file.dim), (20_000, 100));
         let mut values = vec![0.0; file.rows * file.dim];
-        file.read(0, &mut values).unwrap();
+        file.start(file.rows).unwrap().take(&mut values, true).unwrap();
         // "the" begins with -0.038194.
         assert_eq!(values[0], f16::from_f32(-0.038194).to_f32());
         assert!(values.chunks(100).all(|row| row.iter().any(|x| *x != 0.0)));

@@ -1,6 +1,7 @@
 //! `.npy`, numpy's own: f2, f4, f8, i1, u1 of either byte order, C order, two axes.
 
 use std::io::Read;
+use std::path::Path;
 
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 
@@ -15,7 +16,11 @@ const HEADER_BYTES: u64 = 1 << 14;
 pub(super) const FORMAT: Format = Format { extensions: &["npy"], header };
 
 fn header(of: &Opened<'_>) -> Result<Layout, DataError> {
-    let &Opened { ref file, path, .. } = of;
+    parse(&of.file, of.path)
+}
+
+/// What `file`, which begins where it stands and is called `path`, says of itself.
+pub(super) fn parse(file: impl Read, path: &Path) -> Result<Layout, DataError> {
     let bad = |reason: &str| DataError::Header { path: path.into(), reason: reason.into() };
     let mut head = Vec::new();
     file.take(HEADER_BYTES).read_to_end(&mut head).map_err(io("read", path))?;

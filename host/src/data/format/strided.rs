@@ -12,6 +12,7 @@ use crate::data::{DataError, MAX_DIM};
 pub(super) const CHUNK_BYTES: usize = 1 << 16;
 
 /// What a header says of the rows behind it.
+#[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) rows: u64,
     pub(super) dim: u64,
@@ -23,20 +24,33 @@ pub(super) struct Layout {
     pub(super) prefixed: bool,
 }
 
+impl Layout {
+    /// Bytes of a row, its prefix included.
+    fn row_bytes(&self) -> u128 {
+        u128::from(self.dim) * self.element.bytes() as u128 + if self.prefixed { 4 } else { 0 }
+    }
+
+    /// Bytes of all that it says, header included.
+    pub(super) fn bytes(&self) -> u128 {
+        let rows = u128::from(self.rows).saturating_mul(self.row_bytes());
+        rows.saturating_add(u128::from(self.offset))
+    }
+}
+
 /// A checked file of `rows`×`dim` values.
 #[derive(Debug)]
-pub(in crate::data) struct SourceFile {
+pub(super) struct Strided {
     file: File,
     path: PathBuf,
-    pub(in crate::data) rows: usize,
-    pub(in crate::data) dim: usize,
+    pub(super) rows: usize,
+    pub(super) dim: usize,
     element: Element,
     big_endian: bool,
     offset: u64,
     prefixed: bool,
 }
 
-impl SourceFile {
+impl Strided {
     /// Holds what a header says against the `found` bytes of its file.
     pub(super) fn validate(
         file: File,
@@ -49,10 +63,7 @@ impl SourceFile {
             let path = path.into();
             return Err(DataError::Empty { path, rows, dim });
         }
-        let row_bytes =
-            u128::from(dim) * header.element.bytes() as u128 + if header.prefixed { 4 } else { 0 };
-        let expected =
-            u128::from(rows).saturating_mul(row_bytes).saturating_add(u128::from(header.offset));
+        let expected = header.bytes();
         if expected != u128::from(found) {
             return Err(DataError::Length { path: path.into(), rows, dim, expected, found });
         }
@@ -73,25 +84,36 @@ impl SourceFile {
     }
 
     /// Bytes up to the end of the first `rows` rows.
-    pub(in crate::data) fn bytes(&self, rows: usize) -> u64 {
+    pub(super) fn bytes(&self, rows: usize) -> u64 {
         let prefix = if self.prefixed { 4 } else { 0 };
         self.offset + rows as u64 * (prefix + self.dim * self.element.bytes()) as u64
     }
 
+    /// The type of its numbers.
+    pub(super) fn element(&self) -> Element {
+        self.element
+    }
+
     /// How the bytes are read: with them, it says all of what the rows are.
-    pub(in crate::data) fn layout(&self) -> String {
+    pub(super) fn layout(&self) -> String {
         let Self { element, big_endian, offset, prefixed, dim, .. } = self;
         format!("{element:?} big={big_endian} offset={offset} prefixed={prefixed} dim={dim}")
     }
 
     /// Bytes before the first row if the file is what [`RowFile`](crate::data::RowFile) reads.
-    pub(in crate::data) fn raw_f32_offset(&self) -> Option<u64> {
+    pub(super) fn raw_f32_offset(&self) -> Option<u64> {
         let raw = self.element == Element::F32 && !self.big_endian && !self.prefixed;
         raw.then_some(self.offset)
     }
 
-    /// Fills `out`, whole rows, with the rows from `first` on.
-    pub(in crate::data) fn read(&self, first: usize, out: &mut [f32]) -> Result<(), DataError> {
+    /// Fills `out`, whole rows, with the rows from `first` on; where `finite`, a value that is not is
+    /// refused.
+    pub(super) fn read(
+        &self,
+        first: usize,
+        out: &mut [f32],
+        finite: bool,
+    ) -> Result<(), DataError> {
         let prefix = if self.prefixed { 4 } else { 0 };
         let row_bytes = prefix + self.dim * self.element.bytes();
         let rows_at_once = (CHUNK_BYTES / row_bytes).max(1);
@@ -111,7 +133,9 @@ impl SourceFile {
                     self.check_prefix(row, i32::from_le_bytes(*head))?;
                 }
                 self.element.convert(bytes, self.big_endian, values);
-                self.check_finite(row, values)?;
+                if finite {
+                    check_finite(&self.path, row, values)?;
+                }
                 row += 1;
             }
         }
@@ -129,13 +153,14 @@ impl SourceFile {
             found: found.into(),
         })
     }
+}
 
-    fn check_finite(&self, row: u64, values: &[f32]) -> Result<(), DataError> {
-        // Without an early exit the loop has no branch and vectorises.
-        if !values.iter().fold(false, |bad, x| bad | !x.is_finite()) {
-            return Ok(());
-        }
-        let column = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
-        Err(DataError::NonFinite { path: self.path.clone(), row, column, value: values[column] })
+/// Refuses a row of the file at `path` with a value that is not finite.
+pub(super) fn check_finite(path: &Path, row: u64, values: &[f32]) -> Result<(), DataError> {
+    // Without an early exit the loop has no branch and vectorises.
+    if !values.iter().fold(false, |bad, x| bad | !x.is_finite()) {
+        return Ok(());
     }
+    let column = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    Err(DataError::NonFinite { path: path.into(), row, column, value: values[column] })
 }

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use half::f16;
+use half::{bf16, f16};
 
-use super::SourceFile;
 use super::element::Element;
+use super::strided::Strided;
+use super::{Kind, SourceFile};
 use crate::data::DataError;
 
 pub(super) const VALUES: [f32; 6] = [1.0, 2.0, 3.0, 100.0, 0.0, 7.0];
@@ -17,6 +18,7 @@ pub(super) fn numbers(element: Element, big: bool) -> Vec<u8> {
             let mut raw = match element {
                 Element::F64 => f64::from(x).to_le_bytes().to_vec(),
                 Element::F32 => x.to_le_bytes().to_vec(),
+                Element::Bf16 => bf16::from_f32(x).to_le_bytes().to_vec(),
                 Element::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
                 Element::U8 => vec![x as u8],
                 Element::I8 => (x as i8).to_le_bytes().to_vec(),
@@ -78,16 +80,19 @@ pub(super) fn every_format() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-pub(super) fn open(name: &str, content: &[u8]) -> Result<SourceFile, DataError> {
+pub(super) fn open(name: &str, content: &[u8]) -> Result<Strided, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
-    SourceFile::open(&path, None)
+    match SourceFile::open(&path, None)?.kind {
+        Kind::Plain(file) => Ok(file),
+        Kind::Confined(file) => panic!("{file:?} has a header of ours"),
+    }
 }
 
 pub(super) fn read(name: &str, content: &[u8]) -> Result<Vec<f32>, DataError> {
     let file = open(name, content)?;
     let mut out = vec![f32::NAN; file.rows * file.dim];
-    file.read(0, &mut out)?;
+    file.read(0, &mut out, true)?;
     Ok(out)
 }

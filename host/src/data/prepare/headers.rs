@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::blame::{Blame, PrepareError, about};
+use crate::data::format::foreign::Parts;
 use crate::data::reader::Reader;
 use crate::data::{DataError, DatasetSpec, Metric, Queries, Source, Train};
 
@@ -46,6 +47,11 @@ impl Headers {
         self.rows
     }
 
+    /// Queries that are not held out, where there are such.
+    pub fn queries_apart(&self) -> Option<usize> {
+        self.queries.as_ref().map(Reader::rows)
+    }
+
     /// Dimensions of every row.
     pub fn dim(&self) -> usize {
         self.base.dim()
@@ -77,6 +83,7 @@ impl Headers {
         let base = match &spec.source {
             Source::File(path) => Reader::open(path, None),
             Source::Table { file, table } => Reader::open(file, Some(table)),
+            Source::Files(paths) => Reader::open_all(paths, None),
             Source::Synthetic(synthetic) => Reader::synthetic(synthetic),
         };
         let base = base.map_err(about(Blame::Base))?;
@@ -85,16 +92,38 @@ impl Headers {
             return Err(about(Blame::Base)(DataError::Zero { what: "limit" }));
         }
         if u32::try_from(rows).is_err() {
-            let what = match &spec.source {
-                Source::File(path) | Source::Table { file: path, .. } => path.display().to_string(),
-                Source::Synthetic(_) => "synthetic data".into(),
+            let what = match &base {
+                Reader::Files { called, .. } => called.clone(),
+                Reader::Synthetic(_) => "synthetic data".into(),
             };
             let rows = rows as u64;
             return Err(about(Blame::Base)(DataError::TooManyRows { what, rows }));
         }
         let mut notes = Vec::new();
+        // Only what nobody asked for otherwise is taken from the file.
+        let parts = base.parts().filter(|_| matches!(spec.source, Source::File(_)));
+        let own_queries = parts
+            .and_then(|(path, parts)| Some((path, parts.queries.as_deref()?)))
+            .filter(|_| matches!(spec.queries, Queries::HoldOutUpTo(_)));
+        let own_train = parts
+            .and_then(|(path, parts)| Some((path, parts.learn.as_deref()?)))
+            .filter(|_| matches!(spec.train, Train::Reserved(None)));
+        for (own, what) in [(own_queries, "queries"), (own_train, "training rows")] {
+            if let Some((_, table)) = own {
+                notes.push(format!("the {what} are the file's own, `{table}`"));
+            }
+        }
+        if let Some((_, Parts { distance: Some(distance), .. })) = parts
+            && metric_of(distance).is_some_and(|of| of != spec.metric)
+        {
+            notes.push(format!(
+                "its file says that its distance is {distance}, and it is measured by {}",
+                spec.metric.name()
+            ));
+        }
         let held_out = match spec.queries {
             Queries::File(_) => None,
+            Queries::HoldOutUpTo(_) if own_queries.is_some() => None,
             Queries::HoldOut(count) => Some(count),
             Queries::HoldOutUpTo(most) => {
                 let count = most.min((rows / SHARE_HELD_OUT).max(1));
@@ -115,22 +144,26 @@ impl Headers {
             }
             _ => {}
         }
-        let file = |part, name, path: &Path| {
-            same_dim(name, path, base.dim()).map(Some).map_err(about(part))
+        let file = |part, name, path: &Path, table| {
+            same_dim(name, path, table, base.dim()).map(Some).map_err(about(part))
         };
-        let queries = match &spec.queries {
-            Queries::File(path) => file(Blame::Queries, "queries", path)?,
-            Queries::HoldOut(_) | Queries::HoldOutUpTo(_) => None,
+        let queries = match (&spec.queries, own_queries) {
+            (Queries::File(path), _) => file(Blame::Queries, "queries", path, None)?,
+            (_, Some((path, table))) => file(Blame::Queries, "queries", path, Some(table))?,
+            (Queries::HoldOut(_) | Queries::HoldOutUpTo(_), None) => None,
         };
         let train = match &spec.train {
-            Train::File(path) => file(Blame::Train, "train", path)?,
+            Train::File(path) => file(Blame::Train, "train", path, None)?,
             Train::Sample(0) | Train::Reserved(Some(0)) => {
                 return Err(about(Blame::Train)(DataError::Zero { what: "sample" }));
             }
-            Train::Base | Train::Sample(_) | Train::Reserved(_) => None,
+            Train::Base | Train::Sample(_) | Train::Reserved(_) => match own_train {
+                Some((path, table)) => file(Blame::Train, "train", path, Some(table))?,
+                None => None,
+            },
         };
         let mut reserved = 0;
-        if let Train::Reserved(_) = spec.train {
+        if let (Train::Reserved(_), None) = (&spec.train, &train) {
             reserved = divided(rows, held_out.unwrap_or(0)).1;
             if reserved == 0 {
                 notes.push(format!(
@@ -151,8 +184,23 @@ pub fn divided(rows: usize, held_out: usize) -> (usize, usize) {
     (left - reserved, reserved)
 }
 
-fn same_dim(part: &'static str, path: &Path, expected: usize) -> Result<Reader, DataError> {
-    let reader = Reader::open(path, None)?;
+/// The metric that a file means by its `distance`, if it is one of ours.
+fn metric_of(distance: &str) -> Option<Metric> {
+    Some(match distance {
+        "angular" | "cosine" => Metric::Cosine,
+        "euclidean" | "l2" => Metric::L2,
+        "ip" | "dot" => Metric::Ip,
+        _ => return None,
+    })
+}
+
+fn same_dim(
+    part: &'static str,
+    path: &Path,
+    table: Option<&str>,
+    expected: usize,
+) -> Result<Reader, DataError> {
+    let reader = Reader::open(path, table)?;
     if reader.dim() != expected {
         return Err(DataError::DimMismatch {
             part,

@@ -48,7 +48,9 @@ pub fn prepare(
 }
 
 /// [`DataError::Interrupted`] once nobody wants to go on.
-fn interruptible(progress: OnPrepare<'_>) -> impl Fn(Progress) -> Result<(), DataError> + Sync {
+pub(super) fn interruptible(
+    progress: OnPrepare<'_>,
+) -> impl Fn(Progress) -> Result<(), DataError> + Sync {
     move |now| if progress(now) { Ok(()) } else { Err(DataError::Interrupted) }
 }
 

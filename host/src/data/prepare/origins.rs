@@ -6,7 +6,7 @@ use super::blame::{Blame, PrepareError, about};
 use super::headers::Headers;
 use crate::data::cache::{Origin, contents};
 use crate::data::identity::Sources;
-use crate::data::reader::Reader;
+use crate::data::reader::{Reader, Shard};
 use crate::data::{DataError, OnProgress, Progress, Source, Synthetic};
 
 /// What the rows come from, told by contents.
@@ -24,23 +24,29 @@ impl Origins {
         progress: OnProgress<'_>,
     ) -> Result<Self, PrepareError> {
         let mut watched = Vec::new();
-        let mut of = |reader: &Reader, rows: usize, stage| match reader {
-            Reader::Synthetic(_) => Ok(None),
-            Reader::File { file, path, written } => {
-                let (bytes, total) = (file.bytes(rows), rows as u64);
+        let mut of = |reader: &Reader, rows: usize, stage| {
+            let mut files = Vec::new();
+            let mut behind = 0;
+            for (shard, here) in reader.within(rows) {
+                let Shard { file, path, written } = shard;
+                let bytes = file.bytes(here);
                 let report = |read: u64| {
-                    let done = (u128::from(total) * u128::from(read) / u128::from(bytes)) as u64;
-                    progress(Progress { stage, done, total })
+                    let done = (here as u128 * u128::from(read) / u128::from(bytes)) as u64;
+                    progress(Progress { stage, done: behind + done, total: rows as u64 })
                 };
                 let seen = contents(cache, path, bytes, &report)?;
-                let digest = seen.digest.clone();
+                files.push(Origin::File { digest: seen.digest.clone(), format: file.layout() });
+                behind += here as u64;
                 // A link may be made to lead elsewhere.
                 if written != path {
                     watched.push(seen.called(written));
                 }
                 watched.push(seen);
-                Ok(Some(Origin::File { digest, format: file.layout() }))
             }
+            Ok(match files.len() {
+                0 | 1 => files.pop(),
+                _ => Some(Origin::Files(files)),
+            })
         };
         let file = of(&headers.base, headers.rows, "digest base").map_err(about(Blame::Base))?;
         let base = match (file, &headers.spec.source) {
@@ -48,8 +54,9 @@ impl Origins {
                 Origin::Synthetic(Synthetic { n: headers.rows, ..synthetic.clone() })
             }
             (Some(file), _) => file,
-            (None, Source::File(path) | Source::Table { file: path, .. }) => {
-                return Err(about(Blame::Base)(DataError::NotAFile { path: path.clone() }));
+            (None, _) => {
+                let path = headers.base.to_string().into();
+                return Err(about(Blame::Base)(DataError::NoShards { path }));
             }
         };
         let mut of = |reader: &Option<Reader>, stage, blame| match reader {

@@ -193,7 +193,7 @@ impl PreparedRows {
         // A file of training rows may be what the base was taken from, also under another name.
         let train_apart = match (&headers.train, &origins.train) {
             (Some(file), Some(from)) => {
-                file.path() != headers.base.path()
+                !file.shares_a_file_with(&headers.base)
                     && *from != origins.base
                     && *train_digest != digests.rows.digest
             }

@@ -1,0 +1,199 @@
+//! `.arrow`, `.feather` (version 2): Arrow IPC, as a file or as a stream; a column of lists of
+//! numbers, of fixed size or not.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int8Type, UInt8Type};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
+use arrow_ipc::reader::{FileReader, StreamReader};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+
+use super::foreign::{Content, Foreign, ForeignError, Parts, Shape, Sink, choose};
+
+pub(super) const FORMAT: Foreign = Foreign { extensions: &["arrow", "feather", "ipc"], open };
+
+const KIND: &str = "column";
+/// What a file begins with that is not a stream.
+const MAGIC: &[u8; 6] = b"ARROW1";
+
+struct Table {
+    file: File,
+    column: usize,
+    shape: Shape,
+}
+
+impl From<ArrowError> for ForeignError {
+    fn from(error: ArrowError) -> Self {
+        Self::parser(error)
+    }
+}
+
+fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignError> {
+    let file = File::open(path)?;
+    let (schema, _) = batches(&file, None)?;
+    let lists: Vec<(usize, Result<&'static str, String>)> = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .filter_map(|(i, field)| Some((i, element(field.data_type())?)))
+        // What is asked for by name may be no vectors, and is told so.
+        .filter(|(_, of)| wanted.is_some() || of.is_ok())
+        .collect();
+    if lists.is_empty() {
+        let found = schema.fields().iter().map(|field| field.name().clone()).collect();
+        return Err(ForeignError::None { kind: "column of lists", found });
+    }
+    let names = lists.iter().map(|(i, _)| schema.field(*i).name().clone()).collect();
+    let (column, element) = lists[choose(KIND, names, wanted)?].clone();
+    let table = schema.field(column).name().clone();
+    let element = element.map_err(|found| ForeignError::Element { table: table.clone(), found })?;
+    let (mut rows, mut dim) = (0, 0);
+    // Rows are not counted anywhere but in the batches.
+    for batch in batches(&file, Some(column))?.1 {
+        let batch = batch?;
+        if rows == 0 && batch.num_rows() > 0 {
+            dim = first_row(batch.column(0));
+        }
+        rows += batch.num_rows() as u64;
+    }
+    let shape = Shape { table, rows, dim, element: element.to_owned(), parts: Parts::default() };
+    Ok(Box::new(Table { file, column, shape }))
+}
+
+type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + 'a>;
+
+/// The schema, and all batches of one column; of every one for `None`.
+fn batches(file: &File, column: Option<usize>) -> Result<(SchemaRef, Batches<'_>), ForeignError> {
+    let mut reader = BufReader::new(file);
+    reader.rewind()?;
+    let mut magic = [0; MAGIC.len()];
+    let is_file = reader.read_exact(&mut magic).is_ok() && magic == *MAGIC;
+    reader.rewind()?;
+    let columns = column.map(|column| vec![column]);
+    // The schema that a reader tells is the one of its projection.
+    let (schema, all): (_, Batches<'_>) = if is_file {
+        let reader = FileReader::try_new(reader, columns)?;
+        (reader.schema(), Box::new(reader))
+    } else {
+        let reader = StreamReader::try_new(reader, columns)?;
+        (reader.schema(), Box::new(reader))
+    };
+    Ok((schema, all))
+}
+
+/// The type of a list's numbers, or what they are instead; `None` for what is no list.
+fn element(of: &DataType) -> Option<Result<&'static str, String>> {
+    let (DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _)) =
+        of
+    else {
+        return None;
+    };
+    Some(match field.data_type() {
+        DataType::Float16 => Ok("f2"),
+        DataType::Float32 => Ok("f4"),
+        DataType::Float64 => Ok("f8"),
+        DataType::Int8 => Ok("i1"),
+        DataType::UInt8 => Ok("u1"),
+        other => Err(other.to_string()),
+    })
+}
+
+fn first_row(lists: &ArrayRef) -> u64 {
+    match lists.data_type() {
+        DataType::List(_) => u64::try_from(lists.as_list::<i32>().value_length(0)).unwrap_or(0),
+        DataType::LargeList(_) => {
+            u64::try_from(lists.as_list::<i64>().value_length(0)).unwrap_or(0)
+        }
+        _ => u64::try_from(lists.as_fixed_size_list().value_length()).unwrap_or(0),
+    }
+}
+
+/// The numbers of `lists`, each of which has `dim` of them; `before` is the first one's row.
+fn numbers(lists: &ArrayRef, dim: u64, before: u64) -> Result<ArrayRef, ForeignError> {
+    if let Some(row) = (0..lists.len()).find(|row| lists.is_null(*row)) {
+        return Err(ForeignError::Null { row: before + row as u64 });
+    }
+    fn even(offsets: impl Iterator<Item = u64>, dim: u64, before: u64) -> Result<(), ForeignError> {
+        let offsets: Vec<u64> = offsets.collect();
+        let lengths = offsets.windows(2).map(|of| of[1].saturating_sub(of[0]));
+        match lengths.enumerate().find(|(_, found)| *found != dim) {
+            Some((row, found)) => {
+                Err(ForeignError::Ragged { row: before + row as u64, expected: dim, found })
+            }
+            None => Ok(()),
+        }
+    }
+    let (values, from) = match lists.data_type() {
+        DataType::List(_) => {
+            let lists = lists.as_list::<i32>();
+            let offsets = lists.value_offsets();
+            even(offsets.iter().map(|of| u64::try_from(*of).unwrap_or(0)), dim, before)?;
+            (lists.values(), usize::try_from(offsets[0]).unwrap_or(0))
+        }
+        DataType::LargeList(_) => {
+            let lists = lists.as_list::<i64>();
+            let offsets = lists.value_offsets();
+            even(offsets.iter().map(|of| u64::try_from(*of).unwrap_or(0)), dim, before)?;
+            (lists.values(), usize::try_from(offsets[0]).unwrap_or(0))
+        }
+        _ => {
+            let lists = lists.as_fixed_size_list();
+            let found = u64::try_from(lists.value_length()).unwrap_or(0);
+            if found != dim {
+                return Err(ForeignError::Ragged { row: before, expected: dim, found });
+            }
+            (lists.values(), 0)
+        }
+    };
+    let count = lists.len() * dim as usize;
+    if from.checked_add(count).is_none_or(|end| end > values.len()) {
+        return Err(ForeignError::parser("its lists end behind their values"));
+    }
+    let values = values.slice(from, count);
+    match (0..values.len()).find(|at| values.null_count() > 0 && values.is_null(*at)) {
+        Some(at) => Err(ForeignError::Null { row: before + at as u64 / dim }),
+        None => Ok(values),
+    }
+}
+
+fn as_f32<T: ArrowPrimitiveType>(values: &ArrayRef, number: impl Fn(T::Native) -> f32) -> Vec<f32> {
+    values.as_primitive::<T>().values().iter().map(|x| number(*x)).collect()
+}
+
+impl Content for Table {
+    fn shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn send(&mut self, rows: u64, sink: Sink<'_>) -> Result<(), ForeignError> {
+        let (mut done, dim) = (0, self.shape.dim);
+        for batch in batches(&self.file, Some(self.column))?.1 {
+            let batch = batch?;
+            let wanted = (batch.num_rows() as u64).min(rows - done) as usize;
+            if wanted == 0 {
+                continue;
+            }
+            let values = numbers(&batch.column(0).slice(0, wanted), dim, done)?;
+            let values = match values.data_type() {
+                DataType::Float16 => as_f32::<Float16Type>(&values, |x| x.to_f32()),
+                DataType::Float32 => as_f32::<Float32Type>(&values, |x| x),
+                DataType::Float64 => as_f32::<Float64Type>(&values, |x| x as f32),
+                DataType::Int8 => as_f32::<Int8Type>(&values, f32::from),
+                DataType::UInt8 => as_f32::<UInt8Type>(&values, f32::from),
+                other => {
+                    let table = self.shape.table.clone();
+                    return Err(ForeignError::Element { table, found: other.to_string() });
+                }
+            };
+            sink(&values)?;
+            done += wanted as u64;
+            if done == rows {
+                return Ok(());
+            }
+        }
+        Err(ForeignError::Rows { expected: rows, found: done })
+    }
+}

@@ -1,0 +1,132 @@
+//! `.hdf5`, `.h5`: one of its matrices; `train` and `test` are base and queries in the layout of
+//! ann-benchmarks, and `learn` the training rows in that of VIBE.
+
+use std::path::Path;
+
+use hdf5_pure::{AttrValue, Dataset, Datatype, DatatypeByteOrder, Error, File};
+
+use super::element::Element;
+use super::foreign::{Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose};
+
+pub(super) const FORMAT: Foreign = Foreign { extensions: &["hdf5", "h5"], open };
+
+const KIND: &str = "table";
+
+struct Table {
+    dataset: Dataset,
+    shape: Shape,
+    element: Element,
+    big_endian: bool,
+}
+
+impl From<Error> for ForeignError {
+    fn from(error: Error) -> Self {
+        Self::parser(error)
+    }
+}
+
+fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignError> {
+    let file = File::open_streaming(path)?;
+    let all = file.root().datasets()?;
+    let table = match wanted {
+        // It may lie in a group.
+        Some(wanted) if wanted.contains('/') => wanted.to_owned(),
+        _ => {
+            let is_matrix = |name: &&String| {
+                let dataset = file.dataset(name);
+                dataset.is_ok_and(|of| {
+                    of.shape().is_ok_and(|shape| shape.len() == 2)
+                        && of.datatype().is_ok_and(|of| element(&of).is_some())
+                })
+            };
+            // What is asked for by name may be no matrix, and is told so.
+            let found: Vec<String> =
+                all.iter().filter(|name| wanted.is_some() || is_matrix(name)).cloned().collect();
+            if found.is_empty() {
+                return Err(ForeignError::None { kind: KIND, found: all });
+            }
+            let at = choose(KIND, found.clone(), wanted)?;
+            found[at].clone()
+        }
+    };
+    let dataset = file.dataset(&table)?;
+    let shape = dataset.shape()?;
+    let &[rows, dim] = shape.as_slice() else {
+        return Err(ForeignError::NoMatrix { table, shape });
+    };
+    let of = dataset.datatype()?;
+    let Some((element, big_endian)) = element(&of) else {
+        return Err(ForeignError::Element { table, found: dataset.dtype()?.to_string() });
+    };
+    let has = |name: &str| all.iter().any(|of| of == name).then(|| name.to_owned());
+    let parts = if table == "train" {
+        Parts { queries: has("test"), learn: has("learn"), distance: distance(&file) }
+    } else {
+        Parts::default()
+    };
+    let shape = Shape { table, rows, dim, element: element.name().to_owned(), parts };
+    Ok(Box::new(Table { dataset, shape, element, big_endian }))
+}
+
+/// What the file says of the distance that its neighbours are by.
+fn distance(file: &File) -> Option<String> {
+    match file.root().attrs().ok()?.remove("distance")? {
+        AttrValue::String(text)
+        | AttrValue::AsciiString(text)
+        | AttrValue::VarLenString(text)
+        | AttrValue::VarLenAsciiString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The type of the numbers, and whether they are big-endian; `None` for what is not read.
+fn element(of: &Datatype) -> Option<(Element, bool)> {
+    let (element, order) = match of {
+        Datatype::FloatingPoint { size, byte_order, layout } => {
+            let element = match (*size, layout.exponent_size) {
+                (8, 11) => Element::F64,
+                (4, 8) => Element::F32,
+                (2, 5) => Element::F16,
+                (2, 8) => Element::Bf16,
+                _ => return None,
+            };
+            (element, byte_order)
+        }
+        Datatype::FixedPoint { size: 1, byte_order, layout } => {
+            (if layout.signed { Element::I8 } else { Element::U8 }, byte_order)
+        }
+        _ => return None,
+    };
+    match order {
+        DatatypeByteOrder::LittleEndian => Some((element, false)),
+        DatatypeByteOrder::BigEndian => Some((element, true)),
+        _ => None,
+    }
+}
+
+impl Content for Table {
+    fn shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn send(&mut self, rows: u64, sink: Sink<'_>) -> Result<(), ForeignError> {
+        let dim = self.shape.dim as usize;
+        let at_once = (SENT_VALUES / dim.max(1)).max(1) as u64;
+        let mut values = Vec::new();
+        let mut done = 0;
+        while done < rows {
+            let count = at_once.min(rows - done);
+            let bytes = self.dataset.read_raw_rows(done, count)?;
+            values.resize(count as usize * dim, 0.0);
+            if bytes.len() != values.len() * self.element.bytes() {
+                let row_bytes = (dim * self.element.bytes()).max(1);
+                let found = done + (bytes.len() / row_bytes) as u64;
+                return Err(ForeignError::Rows { expected: self.shape.rows, found });
+            }
+            self.element.convert(&bytes, self.big_endian, &mut values);
+            sink(&values)?;
+            done += count;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! `.csv`, `.tsv`: a row of numbers a line, under a line of names or none; `.jsonl`, `.ndjson`: an
+//! array of numbers a line, or an object with one. Rows are counted by reading all of them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::foreign::{Content, Foreign, ForeignError, Shape, Sink, choose};
+use crate::data::MAX_DIM;
+
+pub(super) const DELIMITED: Foreign = Foreign { extensions: &["csv", "tsv"], open: open_delimited };
+pub(super) const LINES: Foreign = Foreign { extensions: &["jsonl", "ndjson"], open: open_lines };
+
+const KIND: &str = "column";
+/// Bytes of a line: the widest row, with more digits than a number needs.
+const LONGEST: u64 = MAX_DIM as u64 * 32;
+
+/// How a line is read.
+enum Style {
+    Delimited {
+        delimiter: u8,
+        names: bool,
+    },
+    /// The field of an object; of none where lines are arrays.
+    Json {
+        field: Option<String>,
+    },
+}
+
+struct Table {
+    lines: Lines,
+    style: Style,
+    shape: Shape,
+}
+
+fn open_delimited(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignError> {
+    if let Some(wanted) = wanted {
+        let (wanted, found) = (wanted.to_owned(), Vec::new());
+        return Err(ForeignError::NoSuch { kind: KIND, wanted, found });
+    }
+    let mut lines = Lines::open(path)?;
+    let first = lines.next()?.unwrap_or_default();
+    let count = |delimiter| first.iter().filter(|byte| **byte == delimiter).count();
+    let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|of| count(*of)).unwrap_or(b',');
+    let mut values = Vec::new();
+    let names = delimited(&first, delimiter, &mut values).is_err();
+    Table::of(lines, Style::Delimited { delimiter, names })
+}
+
+fn open_lines(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignError> {
+    let mut lines = Lines::open(path)?;
+    let first = lines.next()?.unwrap_or_default();
+    let parsed: Value = serde_json::from_slice(&first)
+        .map_err(|error| ForeignError::Parser(format!("line 1 is no JSON: {error}")))?;
+    let field = match parsed {
+        Value::Object(fields) => {
+            let lists = fields.iter().filter(|(_, of)| {
+                of.as_array().is_some_and(|of| !of.is_empty() && of.iter().all(Value::is_number))
+            });
+            let names: Vec<String> = lists.map(|(name, _)| name.clone()).collect();
+            if names.is_empty() {
+                let found = fields.keys().cloned().collect();
+                return Err(ForeignError::None { kind: "list of numbers", found });
+            }
+            let at = choose(KIND, names.clone(), wanted)?;
+            Some(names[at].clone())
+        }
+        _ => None,
+    };
+    Table::of(lines, Style::Json { field })
+}
+
+impl Table {
+    fn of(mut lines: Lines, style: Style) -> Result<Box<dyn Content>, ForeignError> {
+        lines.rewind()?;
+        let table = match &style {
+            Style::Json { field } => field.clone().unwrap_or_default(),
+            Style::Delimited { .. } => String::new(),
+        };
+        let shape = Shape {
+            table,
+            rows: 0,
+            dim: 0,
+            element: "text".to_owned(),
+            parts: super::foreign::Parts::default(),
+        };
+        let mut table = Self { lines, style, shape };
+        let (mut rows, mut dim) = (0, 0);
+        table.walk(u64::MAX, &mut |values| {
+            rows += 1;
+            dim = values.len() as u64;
+            Ok(())
+        })?;
+        (table.shape.rows, table.shape.dim) = (rows, dim);
+        Ok(Box::new(table))
+    }
+
+    /// Hands over `rows` rows, one at a time, or as many as there are.
+    fn walk(&mut self, rows: u64, sink: Sink<'_>) -> Result<u64, ForeignError> {
+        self.lines.rewind()?;
+        if matches!(self.style, Style::Delimited { names: true, .. }) {
+            self.lines.next()?;
+        }
+        let (mut done, mut dim, mut values) = (0, None, Vec::new());
+        while done < rows {
+            let Some(line) = self.lines.next()? else { break };
+            values.clear();
+            match &self.style {
+                Style::Delimited { delimiter, .. } => delimited(&line, *delimiter, &mut values),
+                Style::Json { field } => json(&line, field.as_deref(), &mut values),
+            }
+            .map_err(|how| ForeignError::Parser(format!("line {}: {how}", self.lines.number)))?;
+            let expected = *dim.get_or_insert(values.len() as u64);
+            let found = values.len() as u64;
+            if found != expected {
+                return Err(ForeignError::Ragged { row: done, expected, found });
+            }
+            sink(&values)?;
+            done += 1;
+        }
+        Ok(done)
+    }
+}
+
+impl Content for Table {
+    fn shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn send(&mut self, rows: u64, sink: Sink<'_>) -> Result<(), ForeignError> {
+        let found = self.walk(rows, sink)?;
+        if found < rows {
+            return Err(ForeignError::Rows { expected: rows, found });
+        }
+        Ok(())
+    }
+}
+
+fn delimited(line: &[u8], delimiter: u8, values: &mut Vec<f32>) -> Result<(), String> {
+    for (i, field) in line.split(|byte| *byte == delimiter).enumerate() {
+        let text = String::from_utf8_lossy(field);
+        let text = text.trim().trim_matches('"');
+        // Through f64, as every other number of a text.
+        let number: f64 = text.parse().map_err(|_| {
+            let text: String = text.chars().take(40).collect();
+            format!("`{text}` in column {} is no number", i + 1)
+        })?;
+        values.push(number as f32);
+    }
+    Ok(())
+}
+
+fn json(line: &[u8], field: Option<&str>, values: &mut Vec<f32>) -> Result<(), String> {
+    let parsed: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let list = match field {
+        Some(name) => parsed.get(name),
+        None => Some(&parsed),
+    };
+    let list = list.and_then(Value::as_array).ok_or_else(|| match field {
+        Some(name) => format!("`{name}` is no list of numbers"),
+        None => "it is no list of numbers".to_owned(),
+    })?;
+    for (i, number) in list.iter().enumerate() {
+        let number = number.as_f64().ok_or_else(|| format!("value {} is no number", i + 1))?;
+        values.push(number as f32);
+    }
+    Ok(())
+}
+
+/// The lines of a file that are not blank.
+struct Lines {
+    reader: BufReader<File>,
+    /// Of the last one, from 1.
+    number: u64,
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Self, ForeignError> {
+        Ok(Self { reader: BufReader::with_capacity(1 << 18, File::open(path)?), number: 0 })
+    }
+
+    fn rewind(&mut self) -> Result<(), ForeignError> {
+        self.number = 0;
+        Ok(self.reader.rewind()?)
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, ForeignError> {
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut self.reader).take(LONGEST).read_until(b'\n', &mut line)?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if line.last() != Some(&b'\n') && read as u64 == LONGEST {
+                let number = self.number;
+                let how = format!("line {number} has more than {LONGEST} bytes");
+                return Err(ForeignError::Parser(how));
+            }
+            if self.number == 1 {
+                // What some editors put before a text.
+                line = line.strip_prefix(b"\xef\xbb\xbf").map_or(line.clone(), <[u8]>::to_vec);
+            }
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                return Ok(Some(text.to_vec()));
+            }
+        }
+    }
+}
