@@ -27,6 +27,7 @@ mod rows;
 mod spectrum;
 mod synthetic;
 mod truth;
+mod turn;
 mod unfinished;
 
 use std::path::PathBuf;

@@ -32,7 +32,7 @@ impl Origins {
                     let done = (u128::from(total) * u128::from(read) / u128::from(bytes)) as u64;
                     progress(Progress { stage, done, total })
                 };
-                let seen = contents(cache, path, bytes, &report)?;
+                let seen = contents(cache, path, bytes, &report, progress)?;
                 let digest = seen.digest.clone();
                 // A link may be made to lead elsewhere.
                 if written != path {
