@@ -59,7 +59,9 @@ pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
         // Named when the cells were planned. Also where nothing is left to run: what is damaged
         // may be a run's description, or a record of another sweep.
         if !store.is_large().into_diagnostic()? || !planned.damage.is_empty() {
-            store.discard_damaged().map_err(|error| advised_if_full(error.is_full_disk(), error))?;
+            store
+                .discard_damaged()
+                .map_err(|error| advised_if_full(error.is_full_disk(), error))?;
         }
         planned.rename(store).map_err(|error| advised_if_full(error.is_full_disk(), error))?;
     }

@@ -140,6 +140,9 @@ impl Partition {
     }
 
     /// Whether it has the cell at position `at` of all, which is called `name`.
+    ///
+    /// # Panics
+    /// When `name` is not made of 16 hexadecimal digits.
     pub fn has(&self, at: usize, name: &str) -> bool {
         match self {
             Self::Hash(share) => {

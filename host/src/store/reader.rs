@@ -165,10 +165,13 @@ impl Reader {
 
     pub(super) fn some(&self, which: Which<'_>) -> Result<Contents, ReadError> {
         let mut contents = Contents::default();
-        self.scanning(|connection, visit| scan_some(connection, which, visit), |found| {
-            contents.add(found, |_| true);
-            Ok::<(), ReadError>(())
-        })?;
+        self.scanning(
+            |connection, visit| scan_some(connection, which, visit),
+            |found| {
+                contents.add(found, |_| true);
+                Ok::<(), ReadError>(())
+            },
+        )?;
         contents.sort();
         Ok(contents)
     }

@@ -18,7 +18,8 @@ fn twenty_cells() -> Site {
 }
 
 fn contents(site: &Site, store: &str) -> Contents {
-    Store::open_read_only(site.path(store)).unwrap().contents(&Filter::default()).unwrap()
+    let store = Store::open_read_only(site.path(store)).expect("a store");
+    store.contents(&Filter::default()).expect("readable records")
 }
 
 /// What a record says of quality: everything but when, where and how fast.

@@ -17,11 +17,11 @@ const SBATCH: &str = "#!/bin/bash\necho \"$*\" >> \"$(dirname \"$0\")/told\"\nec
 fn nine_cells(submit: &str) -> Site {
     let site = Site::shipped();
     site.write("s.toml", &(sweep("[1]", METHODS) + submit));
-    fs::create_dir(site.path("bin")).unwrap();
+    fs::create_dir(site.path("bin")).expect("a folder for the scheduler");
     for (name, script) in [("sbatch", SBATCH), ("squeue", "#!/bin/bash\n")] {
         site.write(&format!("bin/{name}"), script);
         let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(site.path("bin").join(name), executable).unwrap();
+        fs::set_permissions(site.path("bin").join(name), executable).expect("a file of ours");
     }
     site
 }
@@ -35,7 +35,7 @@ fn vq(site: &Site, arguments: &[&str]) -> Command {
 }
 
 fn said(command: &mut Command) -> (i32, String, String) {
-    let ended = command.output().unwrap();
+    let ended = command.output().expect("a shell or vq-host");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (ended.status.code().unwrap_or(-1), text(&ended.stdout), text(&ended.stderr))
 }
@@ -71,8 +71,8 @@ fn merge(site: &Site, folder: &str) {
 }
 
 fn stores(site: &Site, folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(site.path(folder).join("stores")).unwrap();
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let entries = fs::read_dir(site.path(folder).join("stores")).expect("a folder of stores");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
 }
 
 #[test]
