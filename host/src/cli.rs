@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use vq_host::plan::Partition;
 use vq_host::record::Outcome;
 use vq_host::report::export::ExportFormat;
 use vq_host::report::results::{Format, Sort};
@@ -61,6 +62,12 @@ pub(crate) enum Verb {
     /// Write a store's records for other programs: Parquet, CSV, JSON Lines, Markdown
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
+    /// Share a sweep out among the nodes of a cluster: a job array, and a merge after it
+    #[command(after_help = SUBMIT_EXAMPLES)]
+    Submit(SubmitArgs),
+    /// Put several stores into one: of each cell and machine the best record
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Say which code reaches a recall with the fewest bits, what it costs and how sure that is
     #[command(after_help = RECOMMEND_EXAMPLES)]
     Recommend(RecommendArgs),
@@ -72,6 +79,7 @@ const RUN_EXAMPLES: &str = "Examples:
   vq-host run sweeps.toml
   vq-host run sweeps.toml --only METHOD --jobs 2
   vq-host run sweeps.toml --rerun failed
+  vq-host run sweeps.toml --partition hash:3/16
   vq-host run --data FILE.parquet
   vq-host run --data 'shards/*.parquet' --limit 100000
   vq-host run --data FILE.fbin --metric cosine --recall 0.9 --rows 30e6
@@ -157,6 +165,37 @@ const EXPORT_EXAMPLES: &str = "Examples:
 
 Each row has the key of its record.";
 
+const SUBMIT_EXAMPLES: &str = "Examples:
+  vq-host submit sweeps.toml --dry-run
+  vq-host submit sweeps.toml --tasks 64 --time 2h --cpus 8 --exclusive --watch
+  vq-host submit sweeps.toml --print | head -n -1 | parallel
+
+What the store has is not submitted again. [submit] in the sweep says the same
+as the options, which win. Scripts, logs and the stores of all attempts are in
+a folder beside the store, NAME.submit/1 for the first submission.
+
+Exit codes:
+  0              submitted; with --watch: all cells are ok
+  1              could not be submitted
+  2              wrong usage
+  3              --watch: some cells failed or are missing
+  129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM; jobs go on";
+
+const MERGE_EXAMPLES: &str = "Examples:
+  vq-host merge results/all.db results/all.hash-*-of-16.db
+  vq-host merge results/all.db node1.db node2.db
+
+What OUT has already counts as well. The order of the stores changes nothing,
+nor does merging them again. A record that went well wins over one that did
+not, then the later one. Of a damaged store what can be read is taken over.
+
+Exit codes:
+  0              merged
+  1              could not merge: OUT is as it was
+  2              wrong usage
+  3              merged, and something is damaged, or two machines disagree
+  129, 130, 143  ended by SIGHUP, Ctrl-C, SIGTERM";
+
 const RECOMMEND_EXAMPLES: &str = "Examples:
   vq-host recommend results/first-look.db
   vq-host recommend results/first-look.db --recall 0.9 --rerank 4
@@ -226,6 +265,10 @@ pub(crate) struct Selection {
     /// Only cells whose title (data set, method, configuration, seed) contains TEXT; repeatable
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Vec<String>,
+    /// Only one part of all cells, into a store of its own: hash:3/16 (a cell's part never changes),
+    /// slice:3/16 (equally many each) or list:FILE (those that it names)
+    #[arg(long, value_name = "PART", conflicts_with = "data")]
+    pub(crate) partition: Option<Partition>,
     /// Also measure again what ended so: failed (anything but ok), or one outcome such as timeout
     #[arg(long, value_name = "WHAT", value_parser = parse_rerun)]
     pub(crate) rerun: Option<Rerun>,
@@ -456,6 +499,70 @@ fn share(text: &str) -> Result<f64, String> {
     let share = number.trim().parse::<f64>().ok().map(|number| unit * number);
     let share = share.filter(|share| (0.0..1.0).contains(share));
     share.ok_or_else(|| "expected a share from 0 to below 1, such as 1% or 0.01".into())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// The scheduler
+    #[arg(long, value_name = "ENGINE", default_value = "slurm")]
+    pub(crate) engine: Engine,
+    /// Tasks at most, each about as long by the records of the store; default: 64
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) tasks: Option<usize>,
+    /// The account that pays
+    #[arg(long, value_name = "NAME")]
+    pub(crate) account: Option<String>,
+    /// The scheduler's queue, which Slurm calls a partition
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<String>,
+    /// Time limit per task, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) time: Option<std::time::Duration>,
+    /// Memory per task, such as 16GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<bytesize::ByteSize>,
+    /// Processors per task
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) cpus: Option<usize>,
+    /// GPUs per task
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) gpus: Option<usize>,
+    /// An environment module to load first; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) module: Vec<String>,
+    /// Ask for whole nodes, so that nothing else slows what is timed
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+    /// Where each node keeps prepared data; default: $VQ_CACHE_DIR, else a folder in $TMPDIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) node_cache: Option<PathBuf>,
+    /// Show the scripts and the cells of each task; write and submit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print one command a task, and last the merge, for any other scheduler; submit nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Tell how far it is until all jobs have ended
+    #[arg(long, conflicts_with_all = ["dry_run", "print"])]
+    pub(crate) watch: bool,
+}
+
+/// A scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    Slurm,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The store to merge into; made if there is none
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// The stores to take over, which stay as they are
+    #[arg(value_name = "IN", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

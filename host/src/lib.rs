@@ -15,6 +15,7 @@ pub mod report;
 pub mod schedule;
 pub mod session;
 pub mod store;
+pub mod submit;
 pub mod suggest;
 pub mod sweep;
 pub mod tournament;

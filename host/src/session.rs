@@ -11,7 +11,7 @@
 //! Each step refuses what it can before the next one costs more. A grid that is impossible is
 //! refused before any row is read, and no neighbour is sought for a cell that will not run.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +23,12 @@ use vq_plugin_api::handle::Proposal;
 use crate::data::{self, Blame, DataError, Facts, Headers, PrepareError, Prepared, PreparedRows};
 use crate::metric::Family;
 use crate::metric::retrieval::RANK_DEPTH;
-use crate::plan::{self, Cell, DataShape, Grids, Plan, PlanError};
+use crate::plan::{self, Cell, DataShape, Grids, Partition, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
-use crate::record::{Done, Filter, Outcome, Record, RunInfo};
+use crate::record::{Done, Outcome, Record, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
-use crate::store::{ReadError, Store, WriteError};
+use crate::store::{Damage, Finished, ReadError, Reader, Store, WriteError};
 use crate::sweep::{self, Dataset, Sweep};
 use crate::worker::ask::ExpandError;
 use crate::worker::fault::HostFault;
@@ -40,6 +40,8 @@ use crate::worker::supervise::Limits;
 pub struct Selection {
     /// Only cells whose title contains one of these; all if there is none.
     pub only: Vec<String>,
+    /// Which part of all cells; all of them if there is none.
+    pub partition: Option<Partition>,
     /// Which of the recorded cells are measured again.
     pub rerun: Option<Rerun>,
     /// All of the recorded cells are.
@@ -90,6 +92,9 @@ pub enum SessionError {
         /// Why not.
         source: Box<DataError>,
     },
+    /// What is recorded cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
     /// A plugin was replaced since it was found.
     #[error(transparent)]
     Replaced(ExpandError),
@@ -119,11 +124,39 @@ pub struct Session {
     sweep: Sweep,
     catalog: Catalog,
     cache: PathBuf,
-    done: HashMap<String, Done>,
+    recorded: Recorded,
+}
+
+/// What a store has.
+#[derive(Debug)]
+pub enum Recorded {
+    /// All of it, by key.
+    All(HashMap<String, Done>),
+    /// More than is read before it is known which cells there are.
+    Large(Reader),
+}
+
+impl From<HashMap<String, Done>> for Recorded {
+    fn from(all: HashMap<String, Done>) -> Self {
+        Self::All(all)
+    }
+}
+
+impl Recorded {
+    /// What it has of `cells`, and what of that is damaged.
+    fn of(self, cells: &[Cell]) -> Result<Finished, ReadError> {
+        match self {
+            Self::All(outcomes) => Ok(Finished { outcomes, damage: Vec::new() }),
+            Self::Large(store) => {
+                let keys: Vec<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
+                store.finished_of(&keys)
+            }
+        }
+    }
 }
 
 impl Session {
-    /// `done` is what the store has, by key; `cache` is where prepared data is kept.
+    /// `recorded` is what the store has; `cache` is where prepared data is kept.
     ///
     /// # Errors
     /// What [`plan::choose`] refuses.
@@ -131,10 +164,10 @@ impl Session {
         sweep: Sweep,
         catalog: Catalog,
         cache: PathBuf,
-        done: HashMap<String, Done>,
+        recorded: impl Into<Recorded>,
     ) -> Result<Self, PlanError> {
         plan::choose(&sweep, &catalog)?;
-        Ok(Self { sweep, catalog, cache, done })
+        Ok(Self { sweep, catalog, cache, recorded: recorded.into() })
     }
 
     /// The sweep.
@@ -145,27 +178,34 @@ impl Session {
     /// Whether rows are prepared, and cells are recorded: whether all may be done already.
     pub fn may_be_done(&self) -> bool {
         let prepared = |of: &Dataset| data::is_prepared(&of.spec, &self.cache);
-        !self.done.is_empty() && self.sweep.datasets.iter().all(prepared)
+        let any = match &self.recorded {
+            Recorded::All(done) => !done.is_empty(),
+            Recorded::Large(_) => true,
+        };
+        any && self.sweep.datasets.iter().all(prepared)
     }
 
-    /// Plans all cells and selects some of them. Rows are read once the grids are known to be
-    /// possible; exact neighbours are not sought.
+    /// Plans all cells of the data sets that the selected ones are of, and selects these. Rows of
+    /// no other data set are read, and none before the grids are known to be possible; exact
+    /// neighbours are not sought.
     ///
     /// # Errors
     /// The first thing that cannot be, at its place in the sweep where it has one.
     pub fn plan(self, selection: &Selection, on: &Callbacks<'_>) -> Result<Planned, SessionError> {
         let headers = self.headers()?;
-        let grids = self.grids(&headers, on)?;
+        let mut grids = self.grids(&headers, on)?;
         self.selects_some(&grids, &selection.only)?;
-        let rows = self.rows(headers, on)?;
-        let facts = rows.iter().map(|rows| known_facts(&self.sweep, rows, on)).collect();
-        let Self { sweep, done, .. } = self;
-        let digests: Vec<&str> = rows.iter().map(|rows| rows.digest.as_str()).collect();
-        let plan = grids.into_plan(&sweep, &digests);
-        let selected = (0..plan.cells.len())
-            .filter(|i| is_selected(&plan.cells[*i].title(), &selection.only))
+        let wanted = self.wanted(&mut grids, selection);
+        let rows = self.rows(headers, &wanted.datasets, on)?;
+        let facts = rows
+            .iter()
+            .filter_map(|(at, rows)| Some((*at, known_facts(&self.sweep, rows, on)?)))
             .collect();
-        Ok(Planned { sweep, rows, facts, plan, selected, done, selection: selection.clone() })
+        let Self { sweep, recorded, .. } = self;
+        let plan = grids.into_plan(&sweep, &digests(&sweep, &rows));
+        let Finished { outcomes: done, damage } = recorded.of(&plan.cells)?;
+        let (selected, selection) = (wanted.cells, selection.clone());
+        Ok(Planned { sweep, rows, facts, plan, selected, done, damage, selection })
     }
 
     fn headers(&self) -> Result<Vec<Headers>, SessionError> {
@@ -229,22 +269,52 @@ impl Session {
         })
     }
 
+    /// Selects among the cells of `grids`, and leaves those of other data sets out of it.
+    fn wanted(&self, grids: &mut Grids, selection: &Selection) -> Wanted {
+        let Self { sweep, .. } = self;
+        let Selection { only, partition, .. } = selection;
+        let mut selected = Vec::new();
+        let mut at = 0;
+        for of in &grids.candidates {
+            for seed in &sweep.seeds {
+                let is_in = |part: &Partition| part.has(at, &of.name(*seed));
+                let wanted =
+                    is_selected(&of.title(*seed), only) && partition.as_ref().is_none_or(is_in);
+                selected.push((of.dataset, wanted));
+                at += 1;
+            }
+        }
+        let measured: BTreeSet<usize> =
+            selected.iter().filter(|(_, wanted)| *wanted).map(|(dataset, _)| *dataset).collect();
+        let judges = measured.iter().filter_map(|at| sweep.truth_of(*at));
+        grids.candidates.retain(|of| measured.contains(&of.dataset));
+        let known = selected.iter().filter(|(dataset, _)| measured.contains(dataset));
+        let cells =
+            known.enumerate().filter(|(_, (_, wanted))| *wanted).map(|(at, _)| at).collect();
+        Wanted { cells, datasets: judges.chain(measured.iter().copied()).collect() }
+    }
+
+    /// Prepares the rows of the `wanted` data sets.
     fn rows(
         &self,
         headers: Vec<Headers>,
+        wanted: &BTreeSet<usize>,
         on: &Callbacks<'_>,
-    ) -> Result<Vec<PreparedRows>, SessionError> {
+    ) -> Result<BTreeMap<usize, PreparedRows>, SessionError> {
         let Self { sweep, cache, .. } = self;
-        let mut all: Vec<PreparedRows> = Vec::with_capacity(headers.len());
-        for (dataset, headers) in sweep.datasets.iter().zip(headers) {
+        let mut all: BTreeMap<usize, PreparedRows> = BTreeMap::new();
+        for (at, (dataset, headers)) in sweep.datasets.iter().zip(headers).enumerate() {
+            if !wanted.contains(&at) {
+                continue;
+            }
             let name = &dataset.spec.name;
             let rows = headers
                 .rows(cache, &telling(name, on))
                 .map_err(|error| refused(sweep, dataset, error))?;
             rows.notices.iter().for_each(|text| (on.note)(name, text));
             // Of several sizes the first says what they share.
-            let first = sweep.datasets.iter().find(|of| of.written_name == dataset.written_name);
-            if first.is_some_and(|first| first.spec.name == *name) {
+            let written = |at: &usize| &sweep.datasets[*at].written_name;
+            if !all.keys().any(|earlier| *written(earlier) == dataset.written_name) {
                 rows.notes.iter().for_each(|text| (on.note)(name, text));
             }
             let n = rows.base.rows;
@@ -267,13 +337,14 @@ impl Session {
                 );
                 (on.note)(name, &text);
             }
-            all.push(rows);
+            all.insert(at, rows);
         }
         for (at, dataset) in sweep.datasets.iter().enumerate() {
             let Some((other, name)) = sweep.truth_of(at).zip(dataset.truth_of.as_ref()) else {
                 continue;
             };
-            let [here, there] = [at, other].map(|at| (all[at].base.rows, all[at].queries.rows));
+            let [Some(here), Some(there)] = [at, other].map(|at| all.get(&at)) else { continue };
+            let [here, there] = [here, there].map(|of| (of.base.rows, of.queries.rows));
             if here != there {
                 let (of, by) = (&dataset.spec.name, name.get_ref());
                 return Err(PlanError::at(
@@ -292,6 +363,21 @@ impl Session {
         }
         Ok(all)
     }
+}
+
+/// What is asked of all cells.
+struct Wanted {
+    /// Positions among the cells of `datasets`.
+    cells: Vec<usize>,
+    /// Those with selected cells, and whose neighbours are the true ones of these.
+    datasets: BTreeSet<usize>,
+}
+
+/// The digests of the data sets in the order of the sweep; nothing for what is not prepared, and
+/// has no cells then.
+fn digests<'a>(sweep: &Sweep, rows: &'a BTreeMap<usize, PreparedRows>) -> Vec<&'a str> {
+    let digest = |at| rows.get(&at).map_or("", |rows| rows.digest.as_str());
+    (0..sweep.datasets.len()).map(digest).collect()
 }
 
 /// Whether all of some rows of a file have unit length, as far as f16 would keep it.
@@ -376,17 +462,19 @@ fn advice(sweep: &Sweep, dataset: &Dataset, error: &DataError) -> Option<String>
 pub struct Planned {
     /// The sweep.
     pub sweep: Sweep,
-    /// Its data sets, without neighbours.
-    pub rows: Vec<PreparedRows>,
+    /// Those of its data sets that selected cells are of, by position, without neighbours.
+    pub rows: BTreeMap<usize, PreparedRows>,
     /// What is peculiar about each of them, where it was counted by an earlier run: some of it is
     /// counted while neighbours are sought.
-    pub facts: Vec<Option<Facts>>,
-    /// All cells and skips.
+    pub facts: BTreeMap<usize, Facts>,
+    /// All cells of these data sets, and all skips.
     pub plan: Plan,
     /// Positions of the selected cells.
     selected: Vec<usize>,
     /// What is recorded already, of all cells.
     done: HashMap<String, Done>,
+    /// What is damaged of a store that is too large to be verified whole.
+    pub damage: Vec<Damage>,
     selection: Selection,
 }
 
@@ -454,7 +542,7 @@ impl Planned {
     /// The names of data sets with the same contents: of each, the first that has them and itself.
     pub fn same_contents(&self) -> Vec<(&str, &str)> {
         // Those with other neighbours are measured for themselves.
-        let own = (0..).zip(&self.rows).filter(|(at, _)| self.sweep.truth_of(*at).is_none());
+        let own = self.rows.iter().filter(|(at, _)| self.sweep.truth_of(**at).is_none());
         plan::same_contents(own.map(|(_, rows)| (rows.name(), rows.digest.as_str())))
     }
 
@@ -512,7 +600,7 @@ impl Planned {
 
     /// What is measured of `cell`: also what its record has, which the new one replaces.
     fn evaluation(&self, cell: &Cell) -> Evaluation {
-        let digests: Vec<&str> = self.rows.iter().map(|rows| rows.digest.as_str()).collect();
+        let digests = digests(&self.sweep, &self.rows);
         let mut evaluation = plan::evaluation(&self.sweep, cell.dataset, &digests);
         let known = self.done.get(&cell.key).map_or(&[][..], |done| &done.metrics);
         evaluation.metrics = Family::ALL
@@ -534,10 +622,8 @@ impl Planned {
         // while they are sought is.
         let wanted: HashSet<usize> = measured.iter().copied().chain(judges).collect();
         let mut ready = BTreeMap::new();
-        for (i, (dataset, rows)) in self.sweep.datasets.iter().zip(&self.rows).enumerate() {
-            if !wanted.contains(&i) {
-                continue;
-            }
+        for (&i, rows) in self.rows.iter().filter(|(i, _)| wanted.contains(i)) {
+            let dataset = &self.sweep.datasets[i];
             let name = rows.name();
             let prepared = rows
                 .clone()
@@ -545,7 +631,7 @@ impl Planned {
                 .map_err(|error| refused(&self.sweep, dataset, error))?;
             let notices = prepared.notices.iter().skip(rows.notices.len());
             // What an earlier run counted was told when the cells were planned.
-            let told = if self.facts[i].is_some() { usize::MAX } else { rows.notes.len() };
+            let told = if self.facts.contains_key(&i) { usize::MAX } else { rows.notes.len() };
             let notes = prepared.notes.iter().skip(told);
             notices.chain(notes).for_each(|text| (on.note)(name, text));
             ready.insert(i, prepared);
@@ -570,7 +656,8 @@ impl Planned {
             return Ok(());
         }
         let names = names(&self.plan.cells);
-        let mut renamed = store.contents(&Filter::default())?.records;
+        let keys: Vec<&str> = names.keys().copied().collect();
+        let mut renamed = store.of_cells(&keys)?.records;
         // A record of two names keeps the one that it has.
         renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {
             Some(names @ [first, ..]) if !names.contains(&record.dataset.name.as_str()) => {
@@ -618,7 +705,7 @@ impl Planned {
         let run = RunInfo::begin(&self.sweep.name, self.sweep.source.text());
         let write = |error: WriteError| RunError::Event(error.into());
         store.begin_run(&run).map_err(write)?;
-        for rows in &self.rows {
+        for rows in self.rows.values() {
             store.insert_spectrum(&rows.digest, &rows.spectrum).map_err(write)?;
         }
         let before = match self.selection.force {
@@ -666,10 +753,9 @@ impl Ready {
 
 /// The records that measuring `cells` again will replace, by their keys.
 fn earlier(store: &Store, cells: &[&Cell]) -> Result<HashMap<String, Record>, ReadError> {
-    let wanted: HashSet<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
-    let records = store.contents(&Filter::default())?.records;
-    let keyed = records.into_iter().map(|record| (record.key.clone(), record));
-    Ok(keyed.filter(|(key, _)| wanted.contains(key.as_str())).collect())
+    let keys: Vec<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
+    let records = store.of_cells(&keys)?.records;
+    Ok(records.into_iter().map(|record| (record.key.clone(), record)).collect())
 }
 
 /// By key, the names that the sweep gives the data sets of its cells.

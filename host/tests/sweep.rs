@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
+use vq_host::submit::SubmitOptions;
 use vq_host::sweep::Sweep;
 
 /// As a terminal of 100 columns without colour shows it, causes included.
@@ -56,6 +58,19 @@ fn the_full_sweep_is_read_without_complaint() {
         Ok(sweep) => sweep,
         Err(error) => panic!("{:?}", miette::Report::new(error)),
     };
+    let submit = SubmitOptions {
+        tasks: Some(16),
+        account: Some("lab".to_owned()),
+        queue: Some("long".to_owned()),
+        time: Some(Duration::from_secs(7200)),
+        memory: Some(16 << 30),
+        cpus: Some(8),
+        gpus: Some(1),
+        modules: vec!["gcc/13".to_owned()],
+        exclusive: true,
+        cache: Some(PathBuf::from("/scratch/vq")),
+    };
+    assert_eq!(sweep.submit, submit);
     let axes: Vec<_> = sweep
         .methods
         .iter()

@@ -11,7 +11,7 @@ pub(super) fn export(args: &cli::ExportArgs) -> miette::Result<ExitCode> {
     if args.format.is_binary() && args.output.is_none() && std::io::stdout().is_terminal() {
         return Err(miette!(help = "add -o FILE", "a Parquet file is nothing for a terminal"));
     }
-    let selected = stored::select(&args.stored)?;
+    let selected = stored::select_of_each_machine(&args.stored)?;
     let mut bytes = Vec::new();
     export::export(&selected.records, &args.columns, args.format, &mut bytes).into_diagnostic()?;
     match &args.output {

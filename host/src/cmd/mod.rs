@@ -7,6 +7,7 @@ mod data;
 mod display;
 mod export;
 pub(crate) mod interrupt;
+mod merge;
 mod methods;
 mod new;
 mod plan;
@@ -17,6 +18,7 @@ mod results;
 mod run;
 pub(crate) mod say;
 mod stored;
+mod submit;
 mod tournament;
 
 use crate::cli::{Places, Verb};
@@ -52,6 +54,8 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Plot(args) => plot::plot(&args),
         Verb::Report(args) => report::report(&args),
         Verb::Export(args) => export::export(&args),
+        Verb::Submit(args) => submit::submit(&args),
+        Verb::Merge(args) => merge::merge(&args),
         Verb::Recommend(args) => recommend::recommend(&args),
         Verb::Data(args) => data::data(&args),
     }

@@ -14,18 +14,18 @@ use std::time::Duration;
 use vq_host::cost::{Costs, Work};
 use vq_host::data::PreparedRows;
 use vq_host::output;
-use vq_host::plan::{Cell, Skip};
+use vq_host::plan::{Cell, Partition, Skip};
 use vq_host::plugin::Found;
-use vq_host::record::{Done, Filter, Record};
+use vq_host::record::Record;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
-use vq_host::session::{self, Callbacks, Planned, Session, SessionError, State};
+use vq_host::session::{self, Callbacks, Planned, Recorded, Session, SessionError, State};
 use vq_host::store::{Damage, OpenError, Store};
 use vq_host::sweep::{self, ALL_METHODS, RunArguments, Sweep};
 use vq_host::tournament;
 use vq_host::worker::ask;
 
-fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
+pub(super) fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
     let mut sweep = match &selection.sweep {
         Some(path) => Sweep::load(path)?,
         None => {
@@ -47,6 +47,11 @@ fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
     };
     if let Some(store) = &selection.store {
         sweep.run.store.clone_from(store);
+    } else if let Some(suffix) = selection.partition.as_ref().and_then(Partition::suffix) {
+        // Parts run at once, and a store has one writer.
+        let stem = sweep.run.store.file_stem().unwrap_or_default().to_string_lossy();
+        let name = format!("{stem}.{suffix}.db");
+        sweep.run.store.set_file_name(name);
     }
     Ok(sweep)
 }
@@ -60,25 +65,33 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
     Ok(Session::new(sweep, catalog, cache, done)?)
 }
 
-/// The outcomes that the store of `sweep` has, by key.
-pub(super) fn done(sweep: &Sweep) -> miette::Result<HashMap<String, Done>> {
-    Ok(match Store::open_read_only(&sweep.run.store) {
-        Err(OpenError::Missing { .. }) => HashMap::new(),
-        opened => {
-            let finished = opened.into_diagnostic()?.finished().into_diagnostic()?;
-            for line in Damage::lines(&finished.damage) {
-                let store = sweep.run.store.display();
-                say::warning(&format!("{store}: {line}; a damaged record counts as not done"));
-            }
-            finished.outcomes
-        }
-    })
+/// What the store of `sweep` has.
+pub(super) fn done(sweep: &Sweep) -> miette::Result<Recorded> {
+    let store = &sweep.run.store;
+    let reader = match Store::open_read_only(store) {
+        Err(OpenError::Missing { .. }) => return Ok(HashMap::new().into()),
+        opened => opened.into_diagnostic()?,
+    };
+    if reader.is_large().into_diagnostic()? {
+        return Ok(Recorded::Large(reader));
+    }
+    let finished = reader.finished().into_diagnostic()?;
+    warn_of(&finished.damage, store);
+    Ok(finished.outcomes.into())
+}
+
+fn warn_of(damage: &[Damage], store: &Path) {
+    for line in Damage::lines(damage) {
+        let store = store.display();
+        say::warning(&format!("{store}: {line}; a damaged record counts as not done"));
+    }
 }
 
 /// Which of its cells.
 fn cells(selection: &Selection) -> session::Selection {
-    let Selection { only, rerun, force, .. } = selection;
-    session::Selection { only: only.clone(), rerun: *rerun, force: *force }
+    let Selection { only, partition, rerun, force, .. } = selection;
+    let (only, partition) = (only.clone(), partition.clone());
+    session::Selection { only, partition, rerun: *rerun, force: *force }
 }
 
 /// Calls `act` with what a session needs of a terminal and of plugins; `display` shows how far data
@@ -106,6 +119,7 @@ pub(super) fn prepare(
     display: &Display,
 ) -> miette::Result<Planned> {
     let planned = with_callbacks(selection, display, |on| session.plan(&cells(selection), on))?;
+    warn_of(&planned.damage, planned.store());
     for (first, second) in planned.same_contents() {
         say::note(&format!(
             "{second} is the same data as {first}: each of their cells is measured once"
@@ -122,18 +136,21 @@ pub(super) fn plan(args: &cli::PlanArgs) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the store of the plan has, if there is one.
-fn recorded(planned: &Planned) -> miette::Result<Vec<Record>> {
+/// So many records tell what cells take.
+const TELLING: usize = 5_000;
+
+/// What the store of the plan has, if there is one; of many records the newest.
+pub(super) fn recorded(planned: &Planned) -> miette::Result<Vec<Record>> {
     match Store::open_read_only(planned.store()) {
         Err(OpenError::Missing { .. }) => Ok(Vec::new()),
         opened => {
             let reader = opened.into_diagnostic()?;
-            Ok(reader.contents(&Filter::default()).into_diagnostic()?.records)
+            Ok(reader.newest(TELLING).into_diagnostic()?.records)
         }
     }
 }
 
-fn work(rows: &PreparedRows) -> Work {
+pub(super) fn work(rows: &PreparedRows) -> Work {
     Work { rows: rows.base.rows, queries: rows.queries.rows, train: rows.train.rows }
 }
 
@@ -156,7 +173,7 @@ fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> 
             counted(known, "cell")
         ));
     }
-    let rows_of = |cell: &Cell| &planned.rows[cell.dataset];
+    let rows_of = |cell: &Cell| &planned.rows[&cell.dataset];
     let codes = to_run()
         .filter_map(|(cell, _)| Some(cell.code_bytes? as u64 * rows_of(cell).base.rows as u64))
         .max();
@@ -191,7 +208,7 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
         .zip(&states)
         .map(|(cell, state)| {
             let known = state.runs() && costs.knows(&cell.method.id);
-            known.then(|| costs.expected(&cell.method.id, &work(&planned.rows[cell.dataset])))
+            known.then(|| costs.expected(&cell.method.id, &work(&planned.rows[&cell.dataset])))
         })
         .collect();
     match format {
@@ -203,8 +220,8 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
                 .map(|((cell, state), expected)| {
                     output::cell(
                         cell,
-                        &planned.rows[cell.dataset],
-                        planned.facts[cell.dataset],
+                        &planned.rows[&cell.dataset],
+                        planned.facts.get(&cell.dataset).copied(),
                         &state.to_string(),
                         *expected,
                     )

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
-use vq_host::record::Filter;
+use vq_host::report::one_of_each;
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
 use vq_host::schedule::{RunError, RunEvent};
@@ -58,13 +58,18 @@ pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
     if let Ok(store) = &mut store {
         // Named when the cells were planned. Also where nothing is left to run: what is damaged
         // may be a run's description, or a record of another sweep.
-        store.discard_damaged().map_err(|error| advised_if_full(error.is_full_disk(), error))?;
+        if !store.is_large().into_diagnostic()? || !planned.damage.is_empty() {
+            store
+                .discard_damaged()
+                .map_err(|error| advised_if_full(error.is_full_disk(), error))?;
+        }
         planned.rename(store).map_err(|error| advised_if_full(error.is_full_disk(), error))?;
     }
     if ready.is_empty() {
         display.say(&format!(
             "{} done in {}; nothing to run",
             match planned.cells().len() {
+                0 => "no cell falls into this part; what it has is".to_owned(),
                 1 => "the 1 cell is".to_owned(),
                 n => format!("all {n} cells are"),
             },
@@ -166,8 +171,9 @@ pub(super) fn opening(error: OpenError) -> miette::Report {
 /// Ends with the best trade-offs of the selected cells, and says by the exit code how it went.
 fn report(args: &cli::RunArgs, planned: &Planned) -> miette::Result<ExitCode> {
     let store = Store::open_read_only(planned.store()).into_diagnostic()?;
-    let contents = store.contents(&Filter::default()).into_diagnostic()?;
-    let records = planned.records_of_cells(contents.records);
+    let keys: Vec<&str> = planned.cells().map(|cell| cell.key.as_str()).collect();
+    let contents = store.of_cells(&keys).into_diagnostic()?;
+    let records = planned.records_of_cells(one_of_each(contents.records, &contents.runs));
     let mut out = say::out();
     match args.format {
         // Ended before anything was measured.

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use vq_host::record::{Filter, Record};
+use vq_host::record::{Filter, Record, RunInfo};
+use vq_host::report::one_of_each;
 use vq_host::store::{Contents, Damage, Reader, Store};
 use vq_host::suggest;
 use vq_host::sweep::Sweep;
@@ -16,11 +17,20 @@ use vq_host::sweep::Sweep;
 pub(super) struct Selected {
     pub(super) reader: Reader,
     pub(super) records: Vec<Record>,
+    runs: Vec<RunInfo>,
     damage: Vec<Damage>,
 }
 
-/// Reads what `args` select; a data set or method of which there is no record is an error.
+/// Reads what `args` select, of each cell one record; a data set or method of which there is no
+/// record is an error.
 pub(super) fn select(args: &cli::Stored) -> miette::Result<Selected> {
+    let mut selected = select_of_each_machine(args)?;
+    selected.records = one_of_each(selected.records, &selected.runs);
+    Ok(selected)
+}
+
+/// As [`select`], with the records of each machine.
+pub(super) fn select_of_each_machine(args: &cli::Stored) -> miette::Result<Selected> {
     let store = match &args.store {
         Some(store) => store.clone(),
         None => store_of_default_sweep()?,
@@ -34,8 +44,36 @@ pub(super) fn select(args: &cli::Stored) -> miette::Result<Selected> {
     let (datasets, methods) = reader.names().into_diagnostic()?;
     known("data set", &args.dataset, &datasets, &store)?;
     known("method", &args.method, &methods, &store)?;
-    let Contents { records, damage } = reader.contents(&filter).into_diagnostic()?;
-    Ok(Selected { reader, records, damage })
+    let Contents { records, runs, damage } = reader.contents(&filter).into_diagnostic()?;
+    Ok(Selected { reader, records, runs, damage })
+}
+
+/// As [`select`], at most so many records, the newest; with how many there are where these are not
+/// all.
+pub(super) fn select_newest(
+    args: &cli::Stored,
+    most: usize,
+) -> miette::Result<(Selected, Option<usize>)> {
+    let is_all = args.dataset.is_empty() && args.method.is_empty() && args.outcome.is_empty();
+    let store = match &args.store {
+        Some(store) => store.clone(),
+        None => store_of_default_sweep()?,
+    };
+    let reader = open(&store)?;
+    let mut there = reader.counted().into_diagnostic()?;
+    let mut selected = if is_all && reader.is_large().into_diagnostic()? {
+        let Contents { records, runs, damage } = reader.newest(most).into_diagnostic()?;
+        let records = one_of_each(records, &runs);
+        Selected { reader, records, runs, damage }
+    } else {
+        let selected = select(args)?;
+        there = selected.records.len();
+        selected
+    };
+    let cut = selected.records.len().saturating_sub(most);
+    selected.records.drain(..cut);
+    let all_are_there = there <= most;
+    Ok((selected, (!all_are_there).then_some(there)))
 }
 
 /// Reads the records of the data sets of these families, at all their sizes; of all where none is
@@ -46,14 +84,21 @@ pub(super) fn families(store: Option<&Path>, wanted: &[String]) -> miette::Resul
         None => store_of_default_sweep()?,
     };
     let reader = open(&store)?;
-    let Contents { mut records, damage } = reader.contents(&Filter::default()).into_diagnostic()?;
+    let (datasets, _) = reader.names().into_diagnostic()?;
+    let mut filter = Filter::default();
+    if reader.is_large().into_diagnostic()? && !wanted.is_empty() {
+        let may_be = |name: &&String| wanted.iter().any(|of| name.starts_with(of.as_str()));
+        filter.datasets = datasets.iter().filter(may_be).cloned().collect();
+    }
+    let Contents { mut records, runs, damage } = reader.contents(&filter).into_diagnostic()?;
     let there: BTreeSet<&str> = records.iter().map(|record| record.dataset.family()).collect();
     let there: Vec<String> = there.into_iter().map(str::to_owned).collect();
     known("data set", wanted, &there, &store)?;
     records.retain(|record| {
         wanted.is_empty() || wanted.iter().any(|name| name == record.dataset.family())
     });
-    Ok(Selected { reader, records, damage })
+    let records = one_of_each(records, &runs);
+    Ok(Selected { reader, records, runs, damage })
 }
 
 /// Opens the store at `path`, which has to be there.

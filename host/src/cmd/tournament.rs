@@ -16,6 +16,7 @@ use vq_host::data::{DatasetSpec, Headers, Queries, Source, Train};
 use vq_host::plan::Cell;
 use vq_host::plugin::Catalog;
 use vq_host::record::{Filter, Outcome, Record};
+use vq_host::report::one_of_each;
 use vq_host::report::recommend::{Question, recommend, write_recommendation, write_reproduction};
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::session::{Planned, Session};
@@ -187,7 +188,8 @@ fn interrupted() -> Option<ExitCode> {
 
 fn all_records(store: &Path) -> miette::Result<Vec<Record>> {
     let reader = Store::open_read_only(store).into_diagnostic()?;
-    Ok(reader.contents(&Filter::default()).into_diagnostic()?.records)
+    let contents = reader.contents(&Filter::default()).into_diagnostic()?;
+    Ok(one_of_each(contents.records, &contents.runs))
 }
 
 struct Tournament<'a> {

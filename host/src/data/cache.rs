@@ -10,14 +10,16 @@
 //! <cache>/truth/<key>/k101         key: BLAKE3 of the contents of base and queries, metric
 //! <cache>/sources/<key>.json       what a source was when its contents were last read
 //! <cache>/.preparing-*             being filled (see `unfinished`)
+//! <cache>/.turn-<key>              who makes an entry (see `turn`)
 //! ```
 //!
 //! Base, queries and training rows are separate entries: a change of one leaves the others as they
 //! are. Keys contain no paths and no times, so a source that was touched, copied or moved is still
 //! found.
 //!
-//! An entry is filled in a temporary folder and renamed into place, so it is complete or absent. If
-//! two processes prepare the same entry, the second uses the first one's. An entry is verified by
+//! An entry is filled in a temporary folder and renamed into place, so it is complete or absent. Of
+//! several processes that want the same entry one makes it, and the others wait for it; where the
+//! file system has no locks each makes it and the first one's is used. An entry is verified by
 //! digest before it is used; a very large one is verified while it is read. A damaged entry is made
 //! again. Whoever uses an entry holds a shared lock on it.
 
@@ -32,8 +34,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{cache_io, io};
 use super::identity::{OnRead, Seen, Sources};
 use super::rows::Part;
+use super::turn::Turn;
 use super::unfinished::Unfinished;
-use super::{DataError, RowFile, Synthetic};
+use super::{DataError, OnProgress, RowFile, Synthetic};
 
 /// Changes whenever equal recipes would give other files.
 const LAYOUT: u32 = 3;
@@ -227,6 +230,8 @@ pub(super) struct Cache<'a> {
     pub(super) sources: &'a Sources,
     /// Whether what is missing is made; where not, it is [`DataError::NotPrepared`].
     pub(super) makes: bool,
+    /// Hears that another process makes what is wanted, and says how long to wait for it.
+    pub(super) progress: OnProgress<'a>,
     /// What was not as it should be.
     pub(super) notices: Vec<String>,
 }
@@ -248,6 +253,15 @@ impl Cache<'_> {
         let folder = all.join(&key[..16]);
         match Entry::load(&folder, &key) {
             Ok(entry) => return Ok(entry),
+            Err(Unusable::Absent | Unusable::Damaged(_)) if self.makes => {}
+            Err(Unusable::Unreadable(error)) => return Err(error),
+            Err(Unusable::Absent | Unusable::Damaged(_)) => return Err(DataError::NotPrepared),
+        }
+        fs::create_dir_all(&all).map_err(cache_io("create", &all))?;
+        let _turn = Turn::take(&self.folder, &key[..16], self.progress)?;
+        // Somebody else may have made it meanwhile.
+        match Entry::load(&folder, &key) {
+            Ok(entry) => return Ok(entry),
             Err(Unusable::Absent) => {}
             Err(Unusable::Unreadable(error)) => return Err(error),
             Err(Unusable::Damaged(how)) => self.notices.push(format!(
@@ -255,8 +269,6 @@ impl Cache<'_> {
                 folder.display()
             )),
         }
-        self.may_make()?;
-        fs::create_dir_all(&all).map_err(cache_io("create", &all))?;
         let place = Unfinished::new(&self.folder)?;
         let manifest = fill(&key, place.path())?;
         self.sources.unchanged_so_far()?;
@@ -282,21 +294,29 @@ impl Cache<'_> {
 }
 
 /// The first `bytes` bytes of the file at `path`, which are only read if they may have changed
-/// since they were read last; `report` hears how many are.
+/// since they were read last; `report` hears how many are, `wait` that another process reads them.
 pub(super) fn contents(
     cache: &Path,
     path: &Path,
     bytes: u64,
     report: OnRead<'_>,
+    wait: OnProgress<'_>,
 ) -> Result<Seen, DataError> {
     let name = blake3::hash(format!("{bytes} {}", path.display()).as_bytes()).to_hex();
     let folder = cache.join(SOURCES);
     let place = folder.join(format!("{}.json", &name[..16]));
-    let known = fs::read(&place).ok().and_then(|text| serde_json::from_slice::<Seen>(&text).ok());
-    if let Some(known) = known
-        && known.is_of(path, bytes)
-        && known.is_fresh().is_ok_and(|fresh| fresh)
-    {
+    let known = || {
+        let known = serde_json::from_slice::<Seen>(&fs::read(&place).ok()?).ok()?;
+        let usable = known.is_of(path, bytes) && known.is_fresh().is_ok_and(|fresh| fresh);
+        usable.then_some(known)
+    };
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    // Reading a large file from eight processes at once would be slower than from one. A cache that
+    // is only readable does without.
+    let _turn = Turn::take(cache, &name[..16], wait).ok();
+    if let Some(known) = known() {
         return Ok(known);
     }
     let seen = Seen::read(path, bytes, report)?;

@@ -31,6 +31,7 @@ mod shards;
 mod spectrum;
 mod synthetic;
 mod truth;
+mod turn;
 mod unfinished;
 
 use std::path::{Path, PathBuf};

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use super::DataError;
 use super::error::cache_io;
+use super::{DataError, turn};
 
 pub(super) const UNFINISHED: &str = ".preparing-";
 const OWNER: &str = "owner";
@@ -80,6 +80,7 @@ fn machine() -> String {
 
 /// Removes what killed processes left behind; failing to is no failure.
 pub(super) fn remove_abandoned(cache: &Path) {
+    turn::remove_left(cache);
     let Ok(entries) = fs::read_dir(cache) else {
         return;
     };

@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use serde_json::{Value, json};
 use vq_plugin_api::params::Config;
 
+use super::partition::cell_name;
 use crate::plugin::config_json;
 use crate::record::{CellKeyParts, MethodInfo, cell_key};
 use crate::sweep::Sweep;
@@ -69,6 +70,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// The name of its cell with this seed; see [`Cell::name`].
+    pub fn name(&self, seed: u64) -> String {
+        let Self { dataset_name, method, config, second, .. } = self;
+        cell_name(dataset_name, &method.id, config, second.as_ref(), seed)
+    }
+
     /// The title of its cell with this seed; see [`Cell::title`].
     pub fn title(&self, seed: u64) -> String {
         title(&self.dataset_name, &self.method.id, &self.label, seed)
@@ -174,6 +181,13 @@ impl Cell {
         [Some(&self.method), self.second.as_ref().map(|second| &second.method)]
             .into_iter()
             .flatten()
+    }
+
+    /// What it is called before its data is read, by which [parts](super::Partition) of a sweep are
+    /// made: 16 hexadecimal digits over data set, method, parameters and seed.
+    pub fn name(&self) -> String {
+        let Self { dataset_name, method, config, second, seed, .. } = self;
+        cell_name(dataset_name, &method.id, config, second.as_ref(), *seed)
     }
 
     /// How people and `--only` call it: `glove zlattice scale=0.5 seed=42`.

@@ -12,6 +12,7 @@ mod cells;
 mod choose;
 mod error;
 mod grids;
+mod partition;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use cells::{Candidate, Cell, Grids, Plan, Second, Skip, evaluation, same_con
 pub use choose::{Choice, Chosen, choose};
 pub use error::PlanError;
 pub use grids::{Asked, assemble, requests};
+pub use partition::{Partition, PartitionError, Share};
 
 /// What planning has to know of a data set: its header says it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,36 +8,39 @@ use crate::record::Record;
 ///
 /// Times and memory may differ. A metric that one of the two lacks says nothing.
 pub fn quality_changed(before: &Record, after: &Record) -> Option<String> {
-    let promised = after.method.deterministic == Some(true);
-    let compared = promised && before.outcome.is_ok() && after.outcome.is_ok();
-    let differs = |name: &str, value: f64| {
-        let is_quality = crate::metric::info(name).is_some()
-            && !matches!(known(name).unit, "s")
-            && !known(name).unit.ends_with("/s")
-            && !name.ends_with("peak_rss_bytes");
-        let before = before.value(name).filter(|_| is_quality && compared)?;
-        (before != value).then_some((before, value))
-    };
-    let mut changed = after.metrics.iter().filter_map(|metric| {
-        differs(metric.name(), metric.value()).map(|values| (metric.name(), values))
-    });
-    let (name, (was, is)) = changed.next()?;
+    let mut changed = differs(before, after, 0.0);
+    let (name, was, is) = changed.next()?;
     let more = match changed.count() {
         0 => String::new(),
         n => format!(" and {n} more"),
     };
-    let [was, is] = [was, is].map(|value| number::metric(name, value));
-    // Where they differ in later digits only.
-    let [was, is] = if was == is {
-        [before.value(name)?, after.value(name)?].map(|value| value.to_string())
-    } else {
-        [was, is]
-    };
+    let [was, is] = number::both(name, was, is);
     let run = &before.run_id;
     Some(format!(
         "its quality changed though the method is deterministic: {name} is {is} and was {was}{more} \
          (run {run})"
     ))
+}
+
+/// Name and both values of each metric of quality, of a method that promises equal codes, that
+/// differs by more than this share.
+pub(super) fn differs<'a>(
+    before: &'a Record,
+    after: &'a Record,
+    tolerance: f64,
+) -> impl Iterator<Item = (&'a str, f64, f64)> {
+    let promised = after.method.deterministic == Some(true);
+    let compared = promised && before.outcome.is_ok() && after.outcome.is_ok();
+    after.metrics.iter().filter(move |_| compared).filter_map(move |metric| {
+        let (name, is) = (metric.name(), metric.value());
+        let is_quality = crate::metric::info(name).is_some()
+            && !matches!(known(name).unit, "s")
+            && !known(name).unit.ends_with("/s")
+            && !name.ends_with("peak_rss_bytes");
+        let was = before.value(name).filter(|_| is_quality)?;
+        let same = was == is || (was - is).abs() <= tolerance * was.abs().max(is.abs());
+        (!same).then_some((name, was, is))
+    })
 }
 
 #[cfg(test)]

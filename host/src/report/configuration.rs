@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::machines::is_elsewhere;
 use super::marks::Marks;
 use crate::record::{Proof, Record, canonical_json, deciding};
 
@@ -124,6 +125,7 @@ impl<'a> Configuration<'a> {
             unproven: any(|record| matches!(record.proof, Some(Proof::Unproven { .. }))),
             unweighed: learns && self.model_bits().is_none(),
             learned_from_base: any(|record| record.learned_from_base() == Some(true)),
+            elsewhere: any(is_elsewhere),
             tied: false,
         }
     }

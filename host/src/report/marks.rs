@@ -11,6 +11,8 @@ pub struct Marks {
     pub unweighed: bool,
     /// It learned from rows that it is measured on.
     pub learned_from_base: bool,
+    /// Its times are of another machine than most.
+    pub elsewhere: bool,
     /// Another one of no larger size is as good, as far as the queries can tell.
     pub tied: bool,
 }
@@ -19,10 +21,11 @@ pub struct Marks {
 pub(super) type Sign = (&'static str, fn(Marks) -> bool, &'static str);
 
 /// The sign of each mark and what it means.
-pub(super) const SIGNS: [Sign; 4] = [
+pub(super) const SIGNS: [Sign; 5] = [
     ("?", |of| of.unproven, "unproven: the numbers may come from elsewhere than the stored bytes"),
     ("~", |of| of.unweighed, "learned a model of unknown size"),
     ("*", |of| of.learned_from_base, "learned from rows that it is measured on"),
+    ("@", |of| of.elsewhere, "measured on another machine than most: its times do not compare"),
     ("=", |of| of.tied, "tied in recall with a code of no larger size"),
 ];
 

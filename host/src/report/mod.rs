@@ -9,6 +9,7 @@ pub mod compare;
 mod configuration;
 pub mod export;
 mod failures;
+mod machines;
 mod marks;
 mod notices;
 mod number;
@@ -22,6 +23,7 @@ mod text;
 pub mod tradeoffs;
 
 pub use changes::quality_changed;
+pub use machines::{disagreements, one_of_each};
 pub use marks::Marks;
 pub(crate) use text::moves;
 pub use text::{columns, fit, fit_middle, plain, plain_lines, title};

@@ -16,6 +16,12 @@ pub(super) fn metric(name: &str, value: f64) -> String {
     }
 }
 
+/// Two values of a metric that differ, in as few characters as show it.
+pub(super) fn both(name: &str, first: f64, second: f64) -> [String; 2] {
+    let short = [first, second].map(|value| metric(name, value));
+    if short[0] == short[1] { [first, second].map(|value| value.to_string()) } else { short }
+}
+
 /// Seconds, without the unit: `0.0012`, `1.43`, `32.5`, `1204`.
 pub(super) fn seconds(value: f64) -> String {
     match value.abs() {

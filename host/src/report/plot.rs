@@ -201,6 +201,11 @@ fn against(
     if banded {
         notes.push("bands are 95 % intervals");
     }
+    let elsewhere = points.iter().filter(|(of, ..)| is_of_another_machine(of, [x, y])).count();
+    let elsewhere = match elsewhere {
+        0 => String::new(),
+        n => format!("; {n} of another machine than most are off the lines"),
+    };
     let left_out = all - points.len();
     let left_out = match left_out {
         0 => String::new(),
@@ -211,7 +216,7 @@ fn against(
         name: file_name(&[&name, y, x]),
         drawing: Drawing {
             title: format!("{y} against {x} on {name}"),
-            subtitle: format!("{}; {}{left_out}", about(input, first), notes.join("; ")),
+            subtitle: format!("{}; {}{elsewhere}{left_out}", about(input, first), notes.join("; ")),
             x: x_axis,
             y: y_axis,
             lines,
@@ -220,12 +225,20 @@ fn against(
     })
 }
 
+/// Whether one of these metrics is a time, and that of `of` does not compare with most.
+fn is_of_another_machine(of: &Configuration<'_>, metrics: [&str; 2]) -> bool {
+    let unit = |name| known(name).unit;
+    of.marks().elsewhere
+        && metrics.iter().any(|name| unit(name) == "s" || unit(name).ends_with("/s"))
+}
+
 /// A method's marks.
 fn line(style: usize, points: &[&(&Configuration<'_>, f64, f64)], x: &str, y: &str) -> Line {
     let ranked: Vec<(f64, Option<f64>)> = points
         .iter()
         .map(|(of, a, b)| {
-            let quality = quality(y, *b).filter(|_| of.marks().may_lead());
+            let leads = of.marks().may_lead() && !is_of_another_machine(of, [x, y]);
+            let quality = quality(y, *b).filter(|_| leads);
             (quality_or_zero(x, *a), quality)
         })
         .collect();
@@ -235,7 +248,7 @@ fn line(style: usize, points: &[&(&Configuration<'_>, f64, f64)], x: &str, y: &s
         x: *a,
         y: *b,
         half: half(of, y),
-        on_line,
+        on_line: on_line && !is_of_another_machine(of, [x, y]),
         tells: format!(
             "{} {}: {x} {}, {y} {}, key {}",
             plain(&of.first().method.id),
@@ -464,7 +477,8 @@ fn file_name(parts: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::record::tests::sample;
-    use crate::record::{MetricValue, Outcome};
+    use crate::record::{MetricValue, Outcome, RunInfo};
+    use crate::report::one_of_each;
 
     fn made(records: &[Record], request: &PlotRequest) -> Vec<Picture> {
         let mut methods: Vec<String> =
@@ -551,6 +565,32 @@ mod tests {
         // Queries: √(0.03² + 0.04²) / 2 = 0.025. Seeds: 0.05.
         let expected = 1.96 * 0.025_f64.hypot(0.05);
         assert!((mark.half.unwrap() - expected).abs() < 1e-12, "{mark:?}");
+    }
+
+    #[test]
+    fn a_speed_of_another_machine_is_off_the_lines() {
+        let records = [("x", 1.0, "one"), ("y", 2.0, "one"), ("z", 4.0, "two")];
+        let records = records.map(|(label, bits, run)| {
+            let mut record = point("a", label, bits, 0.5);
+            record.run_id = run.to_owned();
+            record.metrics.push(MetricValue::new("compress_vectors_per_s", 1e6 / bits).unwrap());
+            record
+        });
+        let run = |id: &str| RunInfo {
+            run_id: id.to_owned(),
+            cpu_model: Some(id.to_owned()),
+            ..RunInfo::begin("s", "")
+        };
+        let records = one_of_each(records.to_vec(), &[run("one"), run("two")]);
+        let picture = |y: &str| {
+            let request = PlotRequest { y: vec![y.to_owned()], ..PlotRequest::default() };
+            made(&records, &request).remove(0).drawing
+        };
+        let speed = picture("compress_vectors_per_s");
+        assert_eq!(speed.lines[0].marks.iter().filter(|mark| mark.on_line).count(), 1);
+        assert!(!speed.lines[0].marks[2].on_line);
+        assert!(speed.subtitle.contains("1 of another machine than most"), "{}", speed.subtitle);
+        assert!(!picture("recall@10").subtitle.contains("another machine"));
     }
 
     #[test]

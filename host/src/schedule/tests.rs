@@ -35,7 +35,7 @@ impl Place {
             cancel: &AtomicBool::new(false),
         };
         let planned = session.plan(&Selection::default(), &on).unwrap();
-        let data = planned.rows[0].clone().with_neighbours(5, &|_| true).unwrap();
+        let data = planned.rows[&0].clone().with_neighbours(5, &|_| true).unwrap();
         Self { folder, planned, data }
     }
 

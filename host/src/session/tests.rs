@@ -115,9 +115,9 @@ fn a_plan_reads_rows_and_seeks_no_neighbour() {
     let planned = desk.plan(BOTH).unwrap();
     assert_eq!(planned.to_run().len(), 2);
     assert_eq!((desk.kept("rows"), desk.kept("truth")), (1, 0));
-    assert_eq!(planned.facts, [None], "some of them are counted with neighbours");
+    assert!(planned.facts.is_empty(), "some of them are counted with neighbours");
     desk.neighbours(&planned);
-    let facts = desk.plan(BOTH).unwrap().facts[0].expect("counted by now");
+    let facts = desk.plan(BOTH).unwrap().facts[&0];
     assert!(facts.synthetic && facts.queries_in_base == 0);
 }
 
@@ -133,7 +133,7 @@ fn neighbours_are_sought_for_data_sets_with_cells_to_run_alone() {
     let ready = desk.neighbours(&left);
     assert_eq!((ready.0.len(), desk.kept("truth")), (1, 1));
     assert_eq!(ready.0[&1].name, "other");
-    assert_eq!(ready.0[&1].digest, left.rows[1].digest);
+    assert_eq!(ready.0[&1].digest, left.rows[&1].digest);
     // All done: none at all.
     let all = done(&planned, &[0, 1, 2, 3], Outcome::Ok);
     let nothing = desk.plan_with(TWO, all, &Selection::default()).unwrap();
@@ -273,4 +273,51 @@ fn a_plan_without_cells_to_run_stores_no_run() {
     let mut store = Store::open(desk.folder.path().join("s.db")).unwrap();
     planned.rename(&mut store).unwrap();
     assert!(store.runs().unwrap().is_empty());
+}
+
+fn part(text: &str) -> Selection {
+    Selection { partition: Some(text.parse().unwrap()), ..Selection::default() }
+}
+
+#[test]
+fn parts_have_every_cell_once_and_one_by_hash_stays_as_cells_are_added() {
+    let desk = Desk::new();
+    let titles = |sweep: &str, selection: &Selection| -> Vec<String> {
+        let planned = desk.plan_with(sweep, HashMap::new(), selection).unwrap();
+        planned.cells().map(Cell::title).collect()
+    };
+    let all = titles(TWO, &Selection::default());
+    for kind in ["hash", "slice"] {
+        let mut parts: Vec<String> =
+            (1..=3).flat_map(|i| titles(TWO, &part(&format!("{kind}:{i}/3")))).collect();
+        parts.sort();
+        let mut all = all.clone();
+        all.sort();
+        assert_eq!(parts, all, "{kind}");
+    }
+    for i in 1..=3 {
+        let hashed = part(&format!("hash:{i}/3"));
+        let fewer = titles(BOTH, &hashed);
+        let more = titles(TWO, &hashed);
+        assert!(fewer.iter().all(|title| more.contains(title)), "{fewer:?} in {more:?}");
+    }
+}
+
+#[test]
+fn a_part_prepares_the_data_of_its_cells_alone() {
+    let desk = Desk::new();
+    let whole = desk.plan(TWO).unwrap();
+    let other = Desk::new();
+    let sliced = other.plan_with(TWO, HashMap::new(), &part("slice:3/4")).unwrap();
+    assert_eq!(
+        sliced.cells().map(Cell::title).collect::<Vec<_>>(),
+        ["other zlattice bits=4 seed=42"]
+    );
+    assert_eq!((desk.kept("rows"), other.kept("rows")), (2, 1));
+    assert_eq!(sliced.cells().next().unwrap().key, whole.cells().nth(2).unwrap().key);
+    assert_eq!(other.neighbours(&sliced).0.len(), 1);
+    // More parts than cells: nothing to do is no error, and takes no data.
+    let nothing = Desk::new();
+    let none = nothing.plan_with(TWO, HashMap::new(), &part("slice:5/5")).unwrap();
+    assert!(none.cells().len() == 0 && nothing.kept("rows") == 0);
 }

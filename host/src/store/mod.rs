@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! stored_runs     one row per call of `run`: sweep, version, machine
-//! stored_cells    one row per cell, the last record of it
-//! stored_metrics  one row per cell and metric: value, min, max, standard error
-//! stored_recalls  one row per cell and k: what each query found
+//! stored_cells    one row per cell and machine, the last record of it
+//! stored_metrics  one row per record and metric: value, min, max, standard error
+//! stored_recalls  one row per record and k: what each query found
 //! stored_spectra  the eigenvalues of each data set
 //! stored_texts    what many cells say, once; stored_names the same for metrics
 //! stored_tally    how many there are, and the sum of their checksums
@@ -31,6 +31,7 @@ mod merge;
 mod reader;
 mod reason;
 mod row;
+mod salvage;
 mod scan;
 mod schema;
 mod seal;
@@ -46,6 +47,8 @@ pub use self::writer::Store;
 
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod large;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! A store that is read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::{is_corruption, open_error};
 use super::files::{beside, set_writable};
-use super::scan::{Damage, Found, most, scan, sound_and_damaged};
+use super::scan::{Damage, Found, Which, most, scan, scan_some, sound_and_damaged};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, migrate};
 use super::spectra::Spectrum;
 use super::{OpenError, ReadError, Reason, reason};
-use crate::record::{Done, Filter, Record, RunInfo, cell_key};
+use crate::record::{Done, Filter, Outcome, Record, RunInfo, cell_key};
 
 /// How long to wait for another process that is inside a transaction of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,8 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a store holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
-    /// The records that are what was written, in the order they started; metrics sorted by name.
+    /// The records that are what was written, in the order they started; metrics sorted by name. Of
+    /// a cell there is one for each machine that measured it.
     pub records: Vec<Record>,
+    /// Every run that is what was written, in the order they started.
+    pub runs: Vec<RunInfo>,
     /// What is not.
     pub damage: Vec<Damage>,
 }
@@ -31,10 +34,52 @@ pub struct Contents {
 /// The cells of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// How each recorded cell ended. A cell whose record is damaged is not among them.
+    /// How each recorded cell ended, on the machine where it went best. A cell whose record is damaged is not among them.
     pub outcomes: HashMap<String, Done>,
     /// What is damaged.
     pub damage: Vec<Damage>,
+}
+
+impl Contents {
+    fn add(&mut self, found: Found, wants: impl Fn(&Record) -> bool) {
+        match found {
+            Found::Record(record) if wants(&record) => self.records.push(record),
+            Found::Run(run) => self.runs.push(run),
+            Found::Record(_) | Found::Spectrum(_) => {}
+            Found::Damage(damage, _) => self.damage.push(damage),
+        }
+    }
+
+    fn sort(&mut self) {
+        self.records.sort_by(|a, b| {
+            (&a.started_at, &a.key, &a.run_id).cmp(&(&b.started_at, &b.key, &b.run_id))
+        });
+        self.runs.sort_by(|a, b| (&a.started_at, &a.run_id).cmp(&(&b.started_at, &b.run_id)));
+    }
+}
+
+impl Finished {
+    fn add(&mut self, record: &Record) {
+        let done = Done::from(record);
+        let rank =
+            |of: &Done| (of.outcome.is_ok(), of.outcome != Outcome::Cancelled, of.metrics.len());
+        let best = self.outcomes.entry(record.key.clone()).or_insert_with(|| done.clone());
+        if rank(&done) > rank(best) {
+            *best = done;
+        }
+    }
+}
+
+/// What ends a scan early.
+enum Failed<E> {
+    Read(rusqlite::Error),
+    Visit(E),
+}
+
+impl<E> From<rusqlite::Error> for Failed<E> {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Read(error)
+    }
 }
 
 /// A store that is read; it takes no lock and sees whole records only.
@@ -59,15 +104,76 @@ impl Reader {
         self.scan(|found| {
             match found {
                 Found::Run(_) | Found::Spectrum(_) => {}
-                Found::Record(record) => {
-                    let done = Done::from(&record);
-                    finished.outcomes.insert(record.key, done);
-                }
+                Found::Record(record) => finished.add(&record),
                 Found::Damage(damage, _) => finished.damage.push(damage),
             }
             Ok::<(), ReadError>(())
         })?;
         Ok(finished)
+    }
+
+    /// Whether it has so many records that only what is wanted of it is read, and verified.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn is_large(&self) -> Result<bool, ReadError> {
+        schema::is_large(&self.connection).map_err(|source| self.read_error(&source))
+    }
+
+    /// How many records it counts.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn counted(&self) -> Result<usize, ReadError> {
+        let sql = "SELECT cells FROM stored_tally";
+        let cells = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        cells
+            .map(|cells| usize::try_from(cells).unwrap_or(0))
+            .map_err(|source| self.read_error(&source))
+    }
+
+    /// As [`Reader::finished`], of the cells with these keys.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn finished_of(&self, keys: &[&str]) -> Result<Finished, ReadError> {
+        let Contents { records, damage, .. } = self.of_cells(keys)?;
+        let mut finished = Finished { damage, ..Finished::default() };
+        records.iter().for_each(|record| finished.add(record));
+        Ok(finished)
+    }
+
+    /// The records of the cells with these keys, and all runs.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn of_cells(&self, keys: &[&str]) -> Result<Contents, ReadError> {
+        if self.is_large()? {
+            return self.some(Which::Of(keys));
+        }
+        let wanted: HashSet<&str> = keys.iter().copied().collect();
+        self.contents_where(|record| wanted.contains(record.key.as_str()))
+    }
+
+    /// The last records that were written, at most so many.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn newest(&self, most: usize) -> Result<Contents, ReadError> {
+        self.some(Which::Newest(most))
+    }
+
+    pub(super) fn some(&self, which: Which<'_>) -> Result<Contents, ReadError> {
+        let mut contents = Contents::default();
+        self.scanning(
+            |connection, visit| scan_some(connection, which, visit),
+            |found| {
+                contents.add(found, |_| true);
+                Ok::<(), ReadError>(())
+            },
+        )?;
+        contents.sort();
+        Ok(contents)
     }
 
     /// The names of the data sets and the ids of the methods that there are records of, sorted.
@@ -91,7 +197,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`]; [`ReadError::Damaged`] when anything in the store is.
     pub fn records(&self, filter: &Filter) -> Result<Vec<Record>, ReadError> {
-        let Contents { records, damage } = self.contents(filter)?;
+        let Contents { records, damage, .. } = self.contents(filter)?;
         let more = damage.len().saturating_sub(1);
         match damage.into_iter().next() {
             Some(damage) => Err(ReadError::Damaged { path: self.path.clone(), damage, more }),
@@ -99,21 +205,28 @@ impl Reader {
         }
     }
 
-    /// As [`Reader::records`], but what is damaged is left out and named, whatever the filter.
+    /// As [`Reader::records`], but what is damaged is left out and named: whatever the filter, unless
+    /// the store is [large](Reader::is_large).
     ///
     /// # Errors
     /// [`ReadError`].
     pub fn contents(&self, filter: &Filter) -> Result<Contents, ReadError> {
+        match *filter != Filter::default() && self.is_large()? {
+            true => self.some(Which::Wanted(filter)),
+            false => self.contents_where(|record| filter.wants(record)),
+        }
+    }
+
+    pub(super) fn contents_where(
+        &self,
+        wants: impl Fn(&Record) -> bool,
+    ) -> Result<Contents, ReadError> {
         let mut contents = Contents::default();
         self.scan(|found| {
-            match found {
-                Found::Record(record) if filter.wants(&record) => contents.records.push(record),
-                Found::Record(_) | Found::Run(_) | Found::Spectrum(_) => {}
-                Found::Damage(damage, _) => contents.damage.push(damage),
-            }
+            contents.add(found, &wants);
             Ok::<(), ReadError>(())
         })?;
-        contents.records.sort_by(|a, b| (&a.started_at, &a.key).cmp(&(&b.started_at, &b.key)));
+        contents.sort();
         Ok(contents)
     }
 
@@ -217,24 +330,25 @@ impl Reader {
     /// Shows `visit` everything as it is at one moment.
     pub(super) fn scan<E: From<ReadError>>(
         &self,
+        visit: impl FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.scanning(|connection, visit| scan(connection, visit), visit)
+    }
+
+    /// Shows `visit` what `scan` finds at one moment.
+    fn scanning<E: From<ReadError>>(
+        &self,
+        scan: impl FnOnce(
+            &Connection,
+            &mut dyn FnMut(Found) -> Result<(), Failed<E>>,
+        ) -> Result<(), Failed<E>>,
         mut visit: impl FnMut(Found) -> Result<(), E>,
     ) -> Result<(), E> {
-        /// Either's error.
-        enum Failed<E> {
-            Read(rusqlite::Error),
-            Visit(E),
-        }
-        impl<E> From<rusqlite::Error> for Failed<E> {
-            fn from(error: rusqlite::Error) -> Self {
-                Self::Read(error)
-            }
-        }
         let read = || -> Result<(), Failed<E>> {
             // Ends without a trace when it is dropped.
             let _moment = self.connection.unchecked_transaction()?;
-            scan(&self.connection, |found| visit(found).map_err(Failed::Visit))
+            scan(&self.connection, &mut |found| visit(found).map_err(Failed::Visit))
         };
-        let mut read = read;
         read().map_err(|failed| match failed {
             Failed::Read(source) => self.read_error(&source).into(),
             Failed::Visit(error) => error,
@@ -333,7 +447,7 @@ impl Reader {
         open_error(&self.path, Some(&self.connection), source)
     }
 
-    fn read_error(&self, source: &rusqlite::Error) -> ReadError {
+    pub(super) fn read_error(&self, source: &rusqlite::Error) -> ReadError {
         let path = self.path.clone();
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {

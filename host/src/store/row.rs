@@ -36,8 +36,11 @@ const INSERT_CELL: &str = "INSERT INTO stored_cells (key, run, dataset, dataset_
 pub(super) struct Known {
     /// The row of each run, by its id.
     pub(super) runs: HashMap<String, i64>,
-    /// The row of each cell, by its key.
-    pub(super) cells: HashMap<String, i64>,
+    /// The machine of each run, by its row: a position among `names_of_machines`.
+    machines: HashMap<i64, usize>,
+    names_of_machines: Vec<String>,
+    /// The row of each record, by the key of its cell and its machine.
+    cells: HashMap<(String, usize), i64>,
     /// The metrics that `results` has columns for.
     pub(super) names: BTreeMap<String, i64>,
     texts: HashMap<String, i64>,
@@ -61,12 +64,59 @@ impl Known {
             known.retain(|_, id| times[id] == 1);
             Ok(known)
         };
-        Ok(Self {
+        let mut known = Self {
             runs: read("SELECT run_id, id FROM stored_runs")?,
-            cells: read("SELECT key, id FROM stored_cells")?,
+            machines: HashMap::new(),
+            names_of_machines: Vec::new(),
+            cells: HashMap::new(),
             names: read("SELECT name, id FROM stored_names")?.into_iter().collect(),
             texts: read("SELECT text, id FROM stored_texts")?,
-        })
+        };
+        let mut statement = connection.prepare("SELECT * FROM stored_runs ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            // A run that says nothing is of no machine, as one without a row.
+            if let (Ok(id), Ok(run)) = (row.get("id"), read_run(row)) {
+                known.is_on(id, run.machine());
+            }
+        }
+        let mut statement = connection.prepare("SELECT key, id, run FROM stored_cells")?;
+        let mut rows = statement.query([])?;
+        let mut times: HashMap<i64, usize> = HashMap::new();
+        while let Some(row) = rows.next()? {
+            if let (Ok(key), Ok(id), Ok(run)) = (row.get(0), row.get(1), row.get(2)) {
+                let machine = known.machine(run);
+                known.cells.insert((key, machine), id);
+                *times.entry(id).or_default() += 1;
+            }
+        }
+        known.cells.retain(|_, id| times[id] == 1);
+        Ok(known)
+    }
+
+    /// Notes that the run in row `run` was on `machine`.
+    fn is_on(&mut self, run: i64, machine: String) {
+        let known = self.names_of_machines.iter().position(|name| *name == machine);
+        let at = known.unwrap_or_else(|| {
+            self.names_of_machines.push(machine);
+            self.names_of_machines.len() - 1
+        });
+        self.machines.insert(run, at);
+    }
+
+    /// The machine of the run in row `run`: all of which nothing is known are one.
+    fn machine(&self, run: i64) -> usize {
+        self.machines.get(&run).copied().unwrap_or(usize::MAX)
+    }
+
+    /// The row of the record of the cell `key` on the machine of the run in row `run`.
+    pub(super) fn cell(&self, key: &str, run: i64) -> Option<i64> {
+        self.cells.get(&(key.to_owned(), self.machine(run))).copied()
+    }
+
+    /// How many records there are.
+    pub(super) fn records(&self) -> usize {
+        self.cells.len()
     }
 
     pub(super) fn text(&mut self, connection: &Connection, text: &str) -> rusqlite::Result<i64> {
@@ -115,19 +165,22 @@ pub(super) fn insert_run(
         canonical_json(&serde_json::json!(run.environment)),
         checksum,
     ])?;
-    known.runs.insert(run.run_id.clone(), connection.last_insert_rowid());
+    let row = connection.last_insert_rowid();
+    known.runs.insert(run.run_id.clone(), row);
+    known.is_on(row, run.machine());
     add_to_tally(connection, 1, 0, checksum)
 }
 
-/// Puts `record` of the run in row `run` in the place of an earlier record of its cell.
+/// Puts `record` of the run in row `run` in the place of an earlier record of its cell on the same
+/// machine.
 pub(super) fn insert_record(
     connection: &Connection,
     known: &mut Known,
     run: i64,
     record: &Record,
 ) -> rusqlite::Result<()> {
-    if let Some(earlier) = known.cells.get(&record.key) {
-        remove_cell(connection, *earlier)?;
+    if let Some(earlier) = known.cell(&record.key, run) {
+        remove_cell(connection, earlier)?;
     }
     let Record { dataset, method, timing, .. } = record;
     let checksum = seal::of_record(record);
@@ -189,7 +242,7 @@ pub(super) fn insert_record(
         ":notices": notices,
     })?;
     let cell = connection.last_insert_rowid();
-    known.cells.insert(record.key.clone(), cell);
+    known.cells.insert((record.key.clone(), known.machine(run)), cell);
     let mut metrics = Vec::with_capacity(record.metrics.len());
     for metric in &record.metrics {
         metrics.push((known.name(connection, metric.name())?, metric));

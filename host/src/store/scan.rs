@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use rusqlite::{Connection, ErrorCode, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, Row, Statement, params, params_from_iter};
 
 use super::row::{
     METRICS_OF_CELL, RECALLS_OF_CELL, Texts, read_cell, read_metric, read_recalls, read_run,
 };
 use super::seal;
 use super::spectra::{self, Spectrum};
-use crate::record::{MetricValue, Record, RunInfo};
+use crate::record::{Filter, MetricValue, Record, RunInfo};
 
 /// A part of a store that is not what was written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +81,38 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
     connection: &Connection,
     mut visit: impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (mut runs, mut cells, mut sum) = (0i64, 0i64, 0i64);
-    let mut broken = false;
+    let (runs, mut sum, mut broken) = scan_runs(connection, &mut visit)?;
+    let mut cells = 0i64;
+    let mut reading = Reading::new(connection)?;
+    let mut statement = connection.prepare("SELECT * FROM stored_cells ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let checksum = row.get("checksum").unwrap_or(0);
+        (cells, sum) = (cells + 1, sum.wrapping_add(checksum));
+        let found = reading.record(row)?;
+        broken |= matches!(found, Found::Damage(..));
+        visit(found)?;
+    }
+    spectra::scan(connection, &reading.texts, &mut visit)?;
+    let told: (i64, i64, i64) =
+        connection.query_row("SELECT runs, cells, checksum FROM stored_tally", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    // A damaged row may have a damaged checksum, with which no sum can be right.
+    let missing = (runs, cells) != (told.0, told.1) || (sum != told.2 && !broken);
+    if missing {
+        visit(Found::Damage(Damage::Rows, None))?;
+    }
+    Ok(())
+}
+
+/// Shows `visit` every run; how many there are, the sum of their checksums, and whether any is
+/// damaged.
+fn scan_runs<E: From<rusqlite::Error>>(
+    connection: &Connection,
+    visit: &mut impl FnMut(Found) -> Result<(), E>,
+) -> Result<(i64, i64, bool), E> {
+    let (mut runs, mut sum, mut broken) = (0i64, 0i64, false);
     let mut statement = connection.prepare("SELECT * FROM stored_runs ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -96,18 +127,99 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
             }
         }
     }
-    let texts = Texts::load(connection)?;
-    let mut statement = connection.prepare("SELECT * FROM stored_cells ORDER BY id")?;
-    let mut metrics = connection.prepare(METRICS_OF_CELL)?;
-    let mut recalls = connection.prepare(RECALLS_OF_CELL)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    Ok((runs, sum, broken))
+}
+
+/// Which records are read of a store that is too large to be read whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which<'a> {
+    /// Those that it wants.
+    Wanted(&'a Filter),
+    /// Those of the cells with these keys.
+    Of(&'a [&'a str]),
+    /// The last so many that were written.
+    Newest(usize),
+}
+
+impl Which<'_> {
+    /// The statement that finds them, with what is to be put into it each time that it is run.
+    pub(super) fn query(&self) -> (String, Vec<Vec<Value>>) {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let all = "SELECT * FROM stored_cells";
+        match self {
+            Self::Of(keys) => {
+                (format!("{all} WHERE key = ?"), keys.iter().map(|key| vec![text(key)]).collect())
+            }
+            Self::Newest(most) => {
+                let most = i64::try_from(*most).unwrap_or(i64::MAX);
+                (format!("{all} ORDER BY id DESC LIMIT ?"), vec![vec![Value::Integer(most)]])
+            }
+            Self::Wanted(Filter { datasets, methods, outcomes }) => {
+                let mut conditions = vec!["TRUE".to_owned()];
+                let mut values = Vec::new();
+                for (column, names) in [("dataset", datasets), ("method", methods)] {
+                    if !names.is_empty() {
+                        let places = vec!["?"; names.len()].join(", ");
+                        conditions.push(format!(
+                            "{column} IN (SELECT id FROM stored_texts WHERE text IN ({places}))"
+                        ));
+                        values.extend(names.iter().map(|name| text(name)));
+                    }
+                }
+                if !outcomes.is_empty() {
+                    let places = vec!["?"; outcomes.len()].join(", ");
+                    conditions.push(format!("outcome IN ({places})"));
+                    values.extend(outcomes.iter().map(|outcome| text(outcome.as_str())));
+                }
+                (format!("{all} WHERE {}", conditions.join(" AND ")), vec![values])
+            }
+        }
+    }
+}
+
+/// As [`scan`], but of some records only: what else there is is not read, and not verified.
+pub(super) fn scan_some<E: From<rusqlite::Error>>(
+    connection: &Connection,
+    which: Which<'_>,
+    mut visit: impl FnMut(Found) -> Result<(), E>,
+) -> Result<(), E> {
+    scan_runs(connection, &mut visit)?;
+    let mut reading = Reading::new(connection)?;
+    let (sql, times) = which.query();
+    let mut statement = connection.prepare(&sql)?;
+    for values in times {
+        let mut rows = statement.query(params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            visit(reading.record(row)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// What reading records takes.
+struct Reading<'c> {
+    texts: Texts,
+    metrics: Statement<'c>,
+    recalls: Statement<'c>,
+}
+
+impl<'c> Reading<'c> {
+    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            texts: Texts::load(connection)?,
+            metrics: connection.prepare(METRICS_OF_CELL)?,
+            recalls: connection.prepare(RECALLS_OF_CELL)?,
+        })
+    }
+
+    /// The record in a row of `stored_cells`, or that it is damaged.
+    fn record(&mut self, row: &Row<'_>) -> rusqlite::Result<Found> {
+        let Self { texts, metrics, recalls } = self;
         let checksum = row.get("checksum").unwrap_or(0);
-        (cells, sum) = (cells + 1, sum.wrapping_add(checksum));
-        let record = read_cell(row, &texts).and_then(|mut record| {
+        let record = read_cell(row, texts).and_then(|mut record| {
             let id: i64 = row.get("id")?;
             record.metrics = metrics
-                .query_map([id], |row| read_metric(row, &texts))?
+                .query_map([id], |row| read_metric(row, texts))?
                 .collect::<rusqlite::Result<_>>()?;
             record.recalls =
                 recalls.query_map([id], read_recalls)?.collect::<rusqlite::Result<_>>()?;
@@ -115,29 +227,14 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
             Ok(record)
         });
         match record {
-            Ok(record) if seal::of_record(&record) == checksum => visit(Found::Record(record))?,
-            Err(error) if !is_damage(&error) => return Err(error.into()),
+            Ok(record) if seal::of_record(&record) == checksum => Ok(Found::Record(record)),
+            Err(error) if !is_damage(&error) => Err(error),
             _ => {
-                broken = true;
-                let key = lossy(row, "key");
-                visit(Found::Damage(
-                    Damage::Record { key, title: title(row, &texts) },
-                    row.get("id").ok(),
-                ))?;
+                let damage = Damage::Record { key: lossy(row, "key"), title: title(row, texts) };
+                Ok(Found::Damage(damage, row.get("id").ok()))
             }
         }
     }
-    spectra::scan(connection, &texts, &mut visit)?;
-    let told: (i64, i64, i64) =
-        connection.query_row("SELECT runs, cells, checksum FROM stored_tally", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
-    // A damaged row may have a damaged checksum, with which no sum can be right.
-    let missing = (runs, cells) != (told.0, told.1) || (sum != told.2 && !broken);
-    if missing {
-        visit(Found::Damage(Damage::Rows, None))?;
-    }
-    Ok(())
 }
 
 /// How many records the tally has that a damaged page no longer shows.
@@ -255,7 +352,19 @@ fn describe_anew(connection: &Connection, row: i64) -> rusqlite::Result<()> {
     let run_id: String =
         connection
             .query_row("SELECT run_id FROM stored_runs WHERE id = ?1", [row], |row| row.get(0))?;
-    let run = RunInfo {
+    let run = undescribed(run_id);
+    connection.execute(
+        "UPDATE stored_runs SET started_at = '', host_version = '', sweep_name = '(damaged)', \
+         sweep_text = '', cpu_model = NULL, cpu_features = '', cores = 0, memory_bytes = NULL, \
+         os = '', environment = '{}', checksum = ?2 WHERE id = ?1",
+        params![row, seal::of_run(&run)],
+    )?;
+    Ok(())
+}
+
+/// A run of which nothing is known.
+pub(super) fn undescribed(run_id: String) -> RunInfo {
+    RunInfo {
         started_at: String::new(),
         host_version: String::new(),
         sweep_name: "(damaged)".to_owned(),
@@ -267,14 +376,7 @@ fn describe_anew(connection: &Connection, row: i64) -> rusqlite::Result<()> {
         os: String::new(),
         environment: std::collections::BTreeMap::new(),
         run_id,
-    };
-    connection.execute(
-        "UPDATE stored_runs SET started_at = '', host_version = '', sweep_name = '(damaged)', \
-         sweep_text = '', cpu_model = NULL, cpu_features = '', cores = 0, memory_bytes = NULL, \
-         os = '', environment = '{}', checksum = ?2 WHERE id = ?1",
-        params![row, seal::of_run(&run)],
-    )?;
-    Ok(())
+    }
 }
 
 /// True for what a damaged file may cause; the rest is the system's.

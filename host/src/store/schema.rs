@@ -279,7 +279,31 @@ pub(super) fn prepare_for_writing(
         // What the old tables held is free now. A disk too full for it costs nothing but space.
         let _ = connection.execute_batch("VACUUM");
     }
+    // A store of which nobody knows how many records it has is found damaged later.
+    let _ = index_if_large(connection);
     Ok(())
+}
+
+/// So many records are read whole and verified whole, whatever is wanted of them. A store with more
+/// has indexes, and only what is wanted of it is read and verified.
+pub(super) const LARGE: i64 = 5_000;
+
+/// What finds records of a large store. A small one has none: an index is a second copy, which can
+/// disagree with the first.
+const INDEXES: &str = "
+    CREATE INDEX IF NOT EXISTS stored_cells_by_key ON stored_cells (key, run);
+    CREATE INDEX IF NOT EXISTS stored_cells_by_dataset ON stored_cells (dataset, method);
+    CREATE INDEX IF NOT EXISTS stored_cells_by_method ON stored_cells (method);
+";
+
+/// Whether a store has more than [`LARGE`] records.
+pub(super) fn is_large(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT cells > ?1 FROM stored_tally", [LARGE], |row| row.get(0))
+}
+
+/// Gives a large store its indexes.
+pub(super) fn index_if_large(connection: &Connection) -> rusqlite::Result<()> {
+    if is_large(connection)? { connection.execute_batch(INDEXES) } else { Ok(()) }
 }
 
 /// Brings the schema from version `found` to ours, in one transaction.

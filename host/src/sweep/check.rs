@@ -19,6 +19,7 @@ use crate::data::{
     may_have_queries,
 };
 use crate::metric::Family;
+use crate::submit::SubmitOptions;
 use crate::suggest::nearest_name;
 
 /// Queries of a file that may have its own, and has none.
@@ -62,6 +63,7 @@ pub(super) fn check(
         None => Vec::new(),
     };
     let run = check.run(&file.run, &name)?;
+    let submit = check.submit(&file.submit)?;
     let evaluate = check.evaluate(&file.evaluate)?;
 
     let mut datasets: Vec<Dataset> = Vec::new();
@@ -90,7 +92,7 @@ pub(super) fn check(
     if methods.is_empty() {
         return Err(check.no_table("method"));
     }
-    Ok(Sweep { source, name, seeds, bits_per_dim, run, datasets, evaluate, methods })
+    Ok(Sweep { source, name, seeds, bits_per_dim, run, submit, datasets, evaluate, methods })
 }
 
 /// What every check needs: what to point at, and where files are.
@@ -109,21 +111,50 @@ impl Check<'_> {
         self.refuse(end..end, SweepProblem::NoTable { table })
     }
 
+    fn duration(&self, written: &Spanned<String>) -> Result<Duration, SweepError> {
+        let duration = humantime::parse_duration(written.get_ref());
+        let rule = "write a duration such as \"90s\", \"10min\" or \"1h 30min\"";
+        self.readable("a duration", rule, written, duration.ok())
+    }
+
+    fn size(&self, written: &Spanned<String>) -> Result<u64, SweepError> {
+        let size = written.get_ref().parse::<ByteSize>();
+        let rule = "write a size such as \"8GiB\" or \"500MB\"";
+        self.readable("a size", rule, written, size.ok()).map(|size| size.as_u64())
+    }
+
+    fn submit(&self, submit: &wire::Submit) -> Result<SubmitOptions, SweepError> {
+        let name = |what, written: &Option<Spanned<String>>| {
+            written.as_ref().map(|written| self.name(what, written)).transpose()
+        };
+        let modules = match &submit.modules {
+            Some(written) => written.get_ref().as_slice(),
+            None => &[],
+        };
+        Ok(SubmitOptions {
+            tasks: self.at_least("tasks", submit.tasks.as_ref(), 1)?,
+            account: name("an account", &submit.account)?,
+            queue: name("a queue", &submit.queue)?,
+            time: submit.time.as_ref().map(|written| self.duration(written)).transpose()?,
+            memory: submit.memory.as_ref().map(|written| self.size(written)).transpose()?,
+            cpus: self.at_least("cpus", submit.cpus.as_ref(), 1)?,
+            gpus: self.at_least("gpus", submit.gpus.as_ref(), 1)?,
+            modules: modules
+                .iter()
+                .map(|written| self.name("a module", written))
+                .collect::<Result<_, _>>()?,
+            exclusive: submit.exclusive.unwrap_or(false),
+            cache: name("a path", &submit.cache)?.map(PathBuf::from),
+        })
+    }
+
     fn run(&self, run: &wire::Run, name: &str) -> Result<RunOptions, SweepError> {
         let timeout = match &run.timeout {
-            Some(written) => {
-                let timeout = humantime::parse_duration(written.get_ref());
-                let rule = "write a duration such as \"90s\", \"10min\" or \"1h 30min\"";
-                self.readable("a duration", rule, written, timeout.ok())?
-            }
+            Some(written) => self.duration(written)?,
             None => Duration::from_secs(600),
         };
         let size = |written: &Option<_>, default: ByteSize| match written {
-            Some(written) => {
-                let size = Spanned::<String>::get_ref(written).parse::<ByteSize>();
-                let rule = "write a size such as \"8GiB\" or \"500MB\"";
-                self.readable("a size", rule, written, size.ok()).map(|size| size.as_u64())
-            }
+            Some(written) => self.size(written),
             None => Ok(default.as_u64()),
         };
         let memory = size(&run.memory, ByteSize::gib(8))?;

@@ -18,6 +18,7 @@ use toml::Spanned;
 
 use crate::data::DatasetSpec;
 use crate::metric::Family;
+use crate::submit::SubmitOptions;
 
 mod arguments;
 mod axis;
@@ -44,6 +45,8 @@ pub struct Sweep {
     pub bits_per_dim: Vec<Spanned<f64>>,
     /// How cells are run.
     pub run: RunOptions,
+    /// What is asked of a scheduler.
+    pub submit: SubmitOptions,
     /// At least one, names distinct.
     pub datasets: Vec<Dataset>,
     /// What is measured.

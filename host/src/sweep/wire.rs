@@ -24,6 +24,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) run: Run,
     #[serde(default)]
+    pub(super) submit: Submit,
+    #[serde(default)]
     pub(super) dataset: Tables<Dataset>,
     #[serde(default)]
     pub(super) evaluate: Evaluate,
@@ -51,6 +53,22 @@ pub(super) struct Run {
     pub(super) memory: Option<Spanned<String>>,
     pub(super) scratch: Option<Spanned<String>>,
     pub(super) store: Option<Spanned<String>>,
+}
+
+/// `[submit]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Submit {
+    pub(super) tasks: Option<Spanned<i64>>,
+    pub(super) account: Option<Spanned<String>>,
+    pub(super) queue: Option<Spanned<String>>,
+    pub(super) time: Option<Spanned<String>>,
+    pub(super) memory: Option<Spanned<String>>,
+    pub(super) cpus: Option<Spanned<i64>>,
+    pub(super) gpus: Option<Spanned<i64>>,
+    pub(super) modules: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) exclusive: Option<bool>,
+    pub(super) cache: Option<Spanned<String>>,
 }
 
 /// `[[dataset]]`

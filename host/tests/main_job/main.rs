@@ -5,6 +5,7 @@
 #[path = "../fixture/mod.rs"]
 mod fixture;
 
+mod cluster;
 mod damage;
 mod equal;
 mod errors;
@@ -14,4 +15,5 @@ mod plugins;
 mod runs;
 mod sources;
 mod store;
+mod submit;
 mod views;

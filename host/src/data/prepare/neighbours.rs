@@ -72,7 +72,8 @@ impl PreparedRows {
         progress: OnProgress<'_>,
     ) -> Result<truth::Found, PrepareError> {
         let folder = self.cache.clone();
-        let mut kept = Cache { folder, sources: &self.sources, makes, notices: Vec::new() };
+        let mut kept =
+            Cache { folder, sources: &self.sources, makes, progress, notices: Vec::new() };
         let found = (|| {
             let (base, queries) = (self.base.open()?, self.queries.open()?);
             let k = truth_k.min(base.rows());

@@ -34,7 +34,7 @@ impl Origins {
                     let done = (here as u128 * u128::from(read) / u128::from(bytes)) as u64;
                     progress(Progress { stage, done: behind + done, total: rows as u64 })
                 };
-                let seen = contents(cache, path, bytes, &report)?;
+                let seen = contents(cache, path, bytes, &report, progress)?;
                 files.push(Origin::File { digest: seen.digest.clone(), format: file.layout() });
                 behind += here as u64;
                 // A link may be made to lead elsewhere.

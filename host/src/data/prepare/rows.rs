@@ -104,8 +104,13 @@ impl PreparedRows {
         let folder = canonical(cache).map_err(about(Blame::Cache))?;
         remove_abandoned(&folder);
         let origins = Origins::read(headers, &folder, progress)?;
-        let mut kept =
-            Cache { folder: folder.clone(), sources: &origins.watched, makes, notices: Vec::new() };
+        let mut kept = Cache {
+            folder: folder.clone(),
+            sources: &origins.watched,
+            makes,
+            progress,
+            notices: Vec::new(),
+        };
         let unit = spec.metric == Metric::Cosine;
 
         let (held_out, reserved) = (headers.held_out.unwrap_or(0), headers.reserved);

@@ -809,3 +809,36 @@ fn samples_are_uniform() {
     assert!(counts.iter().all(|c| c.abs_diff(5000) < 5 * 61), "{counts:?}");
     assert_eq!(distinct_rows("test", 7, 7), [0, 1, 2, 3, 4, 5, 6]);
 }
+
+#[test]
+fn of_many_that_want_the_same_data_at_once_one_prepares_it() {
+    let place = Place::new();
+    let stages = std::sync::Mutex::new(Vec::new());
+    let digests: HashSet<String> = std::thread::scope(|scope| {
+        let prepare = || {
+            let tell = |now: Progress| {
+                if now.done == now.total && now.total > 0 {
+                    stages.lock().unwrap().push(now.stage);
+                }
+                true
+            };
+            prepare(&place.spec(), 5, &place.path("cache"), &tell).unwrap().digest
+        };
+        let all: Vec<_> = (0..16).map(|_| scope.spawn(prepare)).collect();
+        all.into_iter().map(|of| of.join().unwrap()).collect()
+    });
+    assert_eq!(digests.len(), 1);
+    // As often as by one alone.
+    let together = stages.into_inner().unwrap();
+    let alone = std::sync::Mutex::new(Vec::new());
+    let tell = |now: Progress| {
+        if now.done == now.total && now.total > 0 {
+            alone.lock().unwrap().push(now.stage);
+        }
+        true
+    };
+    prepare(&place.spec(), 5, &place.path("another cache"), &tell).unwrap();
+    let alone = alone.into_inner().unwrap();
+    assert!(alone.contains(&"find neighbours"), "{alone:?}");
+    assert_eq!(together, alone);
+}

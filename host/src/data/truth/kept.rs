@@ -8,6 +8,7 @@ use super::file::{Header, write};
 use super::{TruthFile, exact_neighbours};
 use crate::data::cache::{Cache, TRUTH};
 use crate::data::error::cache_io;
+use crate::data::turn::Turn;
 use crate::data::unfinished::Unfinished;
 use crate::data::{DataError, Metric, OnProgress, Rows};
 
@@ -54,6 +55,10 @@ pub(in crate::data) fn find(
         return Ok(found);
     }
     cache.may_make()?;
+    let _turn = Turn::take(&cache.folder, &key[..16], cache.progress)?;
+    if let Some(found) = stored(&folder, queries.rows(), k, depth, &mut cache.notices)? {
+        return Ok(found);
+    }
     let (truth, identical) = exact_neighbours(base, queries, metric, depth, progress)?;
     cache.sources.unchanged_so_far()?;
     fs::create_dir_all(&folder).map_err(cache_io("create", &folder))?;

@@ -164,7 +164,13 @@ mod tests {
     ) -> (Found, Vec<String>) {
         let sources = Sources::default();
         let folder = folder.to_path_buf();
-        let mut cache = Cache { folder, sources: &sources, makes: true, notices: Vec::new() };
+        let mut cache = Cache {
+            folder,
+            sources: &sources,
+            makes: true,
+            progress: &|_| Ok(()),
+            notices: Vec::new(),
+        };
         let key = "0123456789abcdef";
         let place = Place { cache: &mut cache, key, from: "here" };
         let found = find(base, queries, Metric::L2, k, place, &|_| Ok(())).unwrap();

@@ -239,7 +239,7 @@ fn a_damaged_record_is_named_and_its_cell_is_not_done() {
         .unwrap();
     drop(store);
     let reader = Store::open_read_only(&path).unwrap();
-    let Contents { records: sound, damage } = reader.contents(&Filter::default()).unwrap();
+    let Contents { records: sound, damage, .. } = reader.contents(&Filter::default()).unwrap();
     assert_eq!(sound, records[1..]);
     assert_eq!(Damage::lines(&damage).len(), 1);
     let line = damage[0].to_string();
@@ -260,7 +260,7 @@ fn a_damaged_spectrum_is_named_taken_out_and_costs_no_record() {
     let kept = BTreeMap::from([("data".to_owned(), vec![2.0, 1.0])]);
     assert_eq!(store.spectra().unwrap(), kept, "the first one stays");
     store.connection.execute_batch("UPDATE stored_spectra SET checksum = checksum + 1").unwrap();
-    let Contents { records: sound, damage } = store.contents(&Filter::default()).unwrap();
+    let Contents { records: sound, damage, .. } = store.contents(&Filter::default()).unwrap();
     assert_eq!(sound, records);
     let line = Damage::lines(&damage).join(" ");
     assert_eq!(line, "the eigenvalues of the data data are damaged");
