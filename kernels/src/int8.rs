@@ -9,7 +9,7 @@
 //! not below what the vector asks for. Whoever calls answers for the bound, and asks the candidates for the rest.
 //!
 //! With AVX-512 VBMI and VNNI a code of d coordinates costs a vector d/64 multiplications and half a dozen other
-//! instructions per 16 codes.
+//! instructions per 16 codes. The searches in `examples/peers` measure it.
 
 #![cfg_attr(
     not(target_arch = "x86_64"),

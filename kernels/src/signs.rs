@@ -1,7 +1,7 @@
 //! The signs of a vector as a code, and its product with them: `⟨x, y⟩`, yᵢ = ±l with the sign of xᵢ.
 //!
 //! The sum is that of [`dot`](crate::distance::dot), term by term, so that it does not matter whether y was written
-//! down. What `cargo run --release -p vq-kernels --example speed` measures of it is the 1-bit codes of every method.
+//! down. The rows of 1 bit in `examples/peers` measure it.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;

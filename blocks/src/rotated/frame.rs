@@ -123,16 +123,11 @@ impl Frame {
     pub fn write(&self, x: ArrayView2<'_, f32>, mut z: ArrayViewMut2<'_, f32>) {
         assert_eq!(x.dim(), z.dim(), "shape of the rows");
         let x = x.as_standard_layout();
-        let Centre { scale, shift } = &self.centre;
         for (x, mut to) in x.outer_iter().zip(z.outer_iter_mut()) {
             if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
                 Path::fastest().run(
                     #[inline(always)]
-                    || {
-                        for ((to, x), shift) in to.iter_mut().zip(x).zip(shift) {
-                            *to = bounded(x * scale - shift);
-                        }
-                    },
+                    || centred(&self.centre.shift, self.centre.scale, x, to),
                 );
             }
         }
@@ -326,8 +321,18 @@ pub(super) fn back(centre: &Centre, scale: f32, mut x: ArrayViewMut1<'_, f32>) {
     }
 }
 
+/// `x·scale − shift`, within ±LIMIT. A function, whose arguments are known not to overlap: a closure's would be
+/// read again for each coordinate.
+#[inline(always)]
+fn centred(shift: &[f32], scale: f32, x: &[f32], to: &mut [f32]) {
+    for ((to, x), shift) in to.iter_mut().zip(x).zip(shift) {
+        *to = bounded(x * scale - shift);
+    }
+}
+
 /// `x` within ±LIMIT.
 #[expect(clippy::manual_clamp, reason = "a NaN becomes −LIMIT, where clamp would keep it")]
+#[inline(always)]
 pub(super) fn bounded(x: f32) -> f32 {
     x.max(-LIMIT).min(LIMIT)
 }

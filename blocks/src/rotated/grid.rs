@@ -535,12 +535,7 @@ impl Scan {
         }
         Path::fastest().run(
             #[inline(always)]
-            || {
-                for (estimate, norm_sq) in estimates.iter_mut().zip(column(1)) {
-                    let norm_sq = f64::from(f32::from_le_bytes(*norm_sq));
-                    *estimate = self.query.estimate(f64::from(*estimate), norm_sq);
-                }
-            },
+            || estimate_each(&self.query, column(1), estimates),
         );
         if let Some(bounds) = bounds {
             for (bound, width) in bounds.iter_mut().zip(column(2)) {
@@ -548,6 +543,15 @@ impl Scan {
                 *bound = self.query.half_width(width * self.query.norm);
             }
         }
+    }
+}
+
+/// Estimates from products and squared norms. A function, whose arguments are known not to overlap.
+#[inline(always)]
+fn estimate_each(query: &Query, norms_sq: &[[u8; 4]], estimates: &mut [f32]) {
+    for (estimate, norm_sq) in estimates.iter_mut().zip(norms_sq) {
+        let norm_sq = f64::from(f32::from_le_bytes(*norm_sq));
+        *estimate = query.estimate(f64::from(*estimate), norm_sq);
     }
 }
 

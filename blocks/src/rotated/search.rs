@@ -287,7 +287,7 @@ impl<'a> Filter<'a> {
         k: usize,
     ) -> Vec<(f32, u64)> {
         let least = sought.least(k);
-        sought.found.retain(|(most, _)| !(*most < least));
+        sought.found.retain(|(most, _)| reaches(*most, least));
         let mut top = TopK::new(k.min(n));
         for (_, row) in &sought.found {
             let at = *row as usize;
@@ -334,7 +334,7 @@ impl Sought {
     fn take(&mut self, most: f32, least: f32, row: u32, k: usize) {
         if self.found.len() >= 4 * k + 1024 {
             let least = self.least(k);
-            self.found.retain(|(most, _)| !(*most < least));
+            self.found.retain(|(most, _)| reaches(*most, least));
         }
         self.found.push((most, row));
         if least.is_nan() {
@@ -361,6 +361,12 @@ impl Sought {
             _ => f32::NEG_INFINITY,
         }
     }
+}
+
+/// Whether a code of this bound is not surely below; NaN is not.
+fn reaches(most: f32, least: f32) -> bool {
+    let below = most < least;
+    !below
 }
 
 /// Bits whose order as integers is that of the numbers; twice applied the same bits again.

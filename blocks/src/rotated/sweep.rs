@@ -73,14 +73,19 @@ impl Fast {
             let factor = (t * inverse).min(f32::MAX);
             Path::fastest().run(
                 #[inline(always)]
-                || {
-                    for (to, z) in to.iter_mut().zip(z) {
-                        let cell = (z * factor).floor().max(-half).min(half - 1.0) + half;
-                        *to = cell as i32 as u16;
-                    }
-                },
+                || rounded(z, factor, half, to),
             );
         }
+    }
+}
+
+/// Indices of cells, of which half lie below 0. A function, whose arguments are known not to overlap: a closure's
+/// would be read again for each coordinate.
+#[inline(always)]
+fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
+    for (to, z) in to.iter_mut().zip(z) {
+        let cell = (z * factor).floor().max(-half).min(half - 1.0) + half;
+        *to = cell as i32 as u16;
     }
 }
 
