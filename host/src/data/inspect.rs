@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, ArrayView2, Axis};
 use serde::Serialize;
 
 use super::prepare::{OnPrepare, interruptible};
@@ -117,7 +117,7 @@ pub fn inspect(
                 hasher.update(&(x + 0.0).to_le_bytes());
             }
             seen.insert(hasher.finalize().as_bytes().first_chunk::<8>().copied());
-            if (first + i) % stride == 0 {
+            if (first + i).is_multiple_of(stride) {
                 sample.extend_from_slice(row);
             }
         }
@@ -132,8 +132,7 @@ pub fn inspect(
     let average = variances.iter().sum::<f64>() / dim as f64;
     let nearly = variances.iter().filter(|of| **of <= NEARLY_CONSTANT * average).count();
     let sampled = sample.len() / dim;
-    let sample = Array2::from_shape_vec((sampled, dim), sample).expect("whole rows");
-    let spread = Spread::of(sample.view());
+    let spread = Spread::of(&sample, dim);
     let described = reader.described();
     Ok(Inspection {
         format: described.format,
@@ -166,8 +165,10 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(rows: ArrayView2<'_, f32>) -> Self {
-        let n = rows.nrows();
+    /// Of `rows` (n, dim), one behind the other.
+    fn of(rows: &[f32], dim: usize) -> Self {
+        let n = rows.len() / dim;
+        let rows = ArrayView2::from_shape((n, dim), rows).expect("whole rows");
         let Some(mean) = rows.mapv(f64::from).mean_axis(Axis(0)).filter(|_| n > 1) else {
             return Self { effective_dim: 0.0, contrast: None, hubness: 0.0 };
         };

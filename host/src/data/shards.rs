@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use glob::{MatchOptions, glob_with};
+
 use super::DataError;
 use super::error::io;
 use super::format::format_of;
@@ -18,7 +20,8 @@ pub(super) fn files(written: &Path) -> Result<Vec<PathBuf>, DataError> {
         entries.into_iter().map(|entry| entry.path()).filter(|path| is_shown(path)).collect()
     } else if !written.exists() && is_pattern(written) {
         // One that is no pattern matches nothing.
-        let matched = written.to_str().and_then(|text| glob::glob(text).ok());
+        let shown = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+        let matched = written.to_str().and_then(|text| glob_with(text, shown).ok());
         matched.into_iter().flatten().flatten().collect()
     } else {
         return Ok(vec![written.to_path_buf()]);

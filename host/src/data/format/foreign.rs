@@ -201,7 +201,7 @@ pub(super) fn choose(
         _ => {
             let called =
                 |usual: &&str| found.iter().position(|name| name.eq_ignore_ascii_case(usual));
-            let usual = USUAL.iter().find_map(|usual| called(&usual));
+            let usual = USUAL.iter().find_map(called);
             usual.ok_or(ForeignError::Several { kind, found })
         }
     }
