@@ -27,7 +27,7 @@ fn encode_on(path: Path, x: &[f32], level: f32, code: &mut [u8]) -> f64 {
     let (whole, rest) = code.split_at_mut(2 * lines.len());
     let mut sums = match path.0 {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: these sets exist only where AVX-512 F was detected.
+        // SAFETY: these sets exist only where AVX-512 F and DQ were detected.
         Set::Avx512 | Set::Vbmi => unsafe { avx512::encode(lines, level, whole.as_chunks_mut().0) },
         _ => path.run(
             #[inline(always)]

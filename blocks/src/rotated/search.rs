@@ -21,7 +21,7 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 use vq_kernels::TopK;
 use vq_kernels::int8::{self, CODES, Line, Reach, Terms, Tile, code_at};
-use vq_plugin_api::{Error, Hits, Packed};
+use vq_plugin_api::{Error, Hits, Metric, Packed};
 
 /// Queries that are searched for together, at most.
 const QUERIES: usize = 256;
@@ -34,6 +34,9 @@ const MOST_WANTED: f64 = 1.0 / 16.0;
 
 /// What f32 rounds, at most, relatively.
 const EPSILON: f64 = f32::EPSILON as f64 / 2.0;
+
+/// What f32 rounds, at most, near 0.
+const SUBNORMAL: f64 = 1.5e-45;
 
 /// What [`scan_by_grid!`](crate::scan_by_grid) searches with: the nearest codes of each of `queries` (q, d).
 ///
@@ -113,8 +116,14 @@ impl Weights {
 struct Sought {
     query: Query,
     sign: f64,
+    /// What an estimate has for every code, times the sign.
+    constant: f32,
     /// What an upper bound is above an estimate at most, as a multiple of widths, of factors, and beside.
     error: [f32; 3],
+    /// Bounds leave out too little, or are none in f32: all estimates are computed.
+    all: bool,
+    /// So many codes are held before those that fell below are let go.
+    room: usize,
     /// The lower bounds of the k best so far, in an order that integers have.
     best: BinaryHeap<Reverse<i32>>,
     /// Upper bounds and rows of what may be among the k best.
@@ -141,18 +150,22 @@ impl<'a> Filter<'a> {
         n: usize,
         k: usize,
     ) -> Vec<Vec<(f32, u64)>> {
-        let (indices, columns) = packed.split_at(n * self.grid.layout().scanned_bytes());
-        let columns = Columns { numbers: columns.as_chunks().0, n };
+        assert!(u32::try_from(n).is_ok(), "rows of a block fit 32 bits");
+        let (indices, columns) = Columns::behind(packed, n * self.grid.layout().scanned_bytes(), n);
         let Some(first) = queries.first() else { return Vec::new() };
         // Of distances the least are the best.
         let sign = if first.of_inner < 0.0 { -1.0 } else { 1.0 };
         let of_norm = sign * first.of_norm;
         let (mut vectors, mut reaches, mut sought) = (Vec::new(), Vec::new(), Vec::new());
         for query in queries {
-            let (reach, error) = self.rounded(&query, sign, &mut vectors);
-            reaches.push(reach);
+            let (mut reach, error, all) = self.rounded(&query, sign, &mut vectors);
+            let constant = (sign * query.constant) as f32;
             let (best, found) = (BinaryHeap::with_capacity(k + 1), Vec::new());
-            sought.push(Sought { query, sign, error, best, found });
+            let room = 4 * k + 1024;
+            let of = Sought { query, sign, constant, error, all, room, best, found };
+            reach.least = of.least(k);
+            reaches.push(reach);
+            sought.push(of);
         }
         let width = vectors.len() / sought.len();
         let (mut tile, mut lines) = (Tile::new(), Vec::new());
@@ -184,18 +197,19 @@ impl<'a> Filter<'a> {
                             + of_factor * terms.factor[place]
                             + 32.0 * EPSILON as f32 * terms.constant[place].abs();
                         let least = most - 2.0 * (off + beside);
-                        sought.take(most, least, (first + code_at(place)) as u32, k);
+                        sought.take((most, (first + code_at(place)) as u32), least, k, n);
                     }
                     reach.least = sought.least(k);
                 }
             }
         }
-        let finish = |sought: Sought| self.finish(sought, indices, &columns, n, k);
+        let finish = |sought: Sought| self.finish(sought, packed, n, k);
         sought.into_iter().map(finish).collect()
     }
 
-    /// Appends the integers of a query to `vectors`; answers its numbers and its errors.
-    fn rounded(&self, query: &Query, sign: f64, vectors: &mut Vec<i32>) -> (Reach, [f32; 3]) {
+    /// Appends the integers of a query to `vectors`; answers its numbers, its errors, and whether f32 is too small or
+    /// too coarse for them.
+    fn rounded(&self, query: &Query, sign: f64, vectors: &mut Vec<i32>) -> (Reach, [f32; 3], bool) {
         let largest = |of: &Weights| {
             let z = query.z[of.run.range()].iter();
             of.step * f64::from(z.fold(0.0_f32, |most, z| most.max(z.abs())))
@@ -226,17 +240,27 @@ impl<'a> Filter<'a> {
         let rounding = (query.z.len() as f64 + 16.0) * EPSILON;
         let of_width = 1.0001 * scale * (left_sq.sqrt() + rounding * query.norm);
         // |s·I| and |Σ ẑ·low| are at most ‖ẑ‖·√d times the range of levels.
+        // The last parts of both are what products round that are subnormal.
         let of_factor = 1.0001
             * scale
-            * (length_sq.sqrt() * miss_sq.sqrt() + 32.0 * EPSILON * both * root * 2.0 * most);
-        let beside = 16.0 * EPSILON * query.constant.abs() + 1e-37;
+            * (length_sq.sqrt() * miss_sq.sqrt()
+                + 32.0 * EPSILON * both * root * 2.0 * most
+                + query.z.len() as f64 * SUBNORMAL);
+        let beside = 16.0 * EPSILON * query.constant.abs()
+            + 1e-37
+            + SUBNORMAL * scale * (1.0 + query.norm * (1.0 + root * most));
+        let normal = f64::from(f32::MIN_POSITIVE)..1e37;
+        let all = query.norm > 0.0
+            && !(normal.contains(&(scale * s))
+                && normal.contains(&of_width)
+                && scale * both * root * 2.0 * most < 1e37);
         let reach = Reach {
             of_product: (sign * query.of_inner * s) as f32,
             offset: (sign * query.of_inner * offset + of_factor) as f32,
             of_width: of_width as f32,
             least: f32::NEG_INFINITY,
         };
-        (reach, [of_width as f32, of_factor as f32, beside as f32])
+        (reach, [of_width as f32, of_factor as f32, beside as f32], all)
     }
 
     /// Fills the tile with `count` codes from `first` on.
@@ -278,14 +302,12 @@ impl<'a> Filter<'a> {
     }
 
     /// The estimates of what is left, and the best of them.
-    fn finish(
-        &self,
-        mut sought: Sought,
-        indices: &[u8],
-        columns: &Columns<'_>,
-        n: usize,
-        k: usize,
-    ) -> Vec<(f32, u64)> {
+    fn finish(&self, mut sought: Sought, packed: &[u8], n: usize, k: usize) -> Vec<(f32, u64)> {
+        if sought.all {
+            let metric = if sought.sign < 0.0 { Metric::L2 } else { Metric::Ip };
+            return self.grid.scan(sought.query, metric, self.bounds).top_k(packed, n, k);
+        }
+        let (indices, columns) = Columns::behind(packed, n * self.grid.layout().scanned_bytes(), n);
         let least = sought.least(k);
         sought.found.retain(|(most, _)| reaches(*most, least));
         let mut top = TopK::new(k.min(n));
@@ -330,14 +352,24 @@ impl<'a> Filter<'a> {
 }
 
 impl Sought {
-    /// A code of these bounds.
-    fn take(&mut self, most: f32, least: f32, row: u32, k: usize) {
-        if self.found.len() >= 4 * k + 1024 {
-            let least = self.least(k);
-            self.found.retain(|(most, _)| reaches(*most, least));
+    /// A code of this upper bound, with its row, and of this lower bound; of `n` codes the `k` best are sought.
+    fn take(&mut self, code: (f32, u32), least: f32, k: usize, n: usize) {
+        if self.all {
+            return;
         }
-        self.found.push((most, row));
-        if least.is_nan() {
+        if self.found.len() >= self.room {
+            let bar = self.least(k);
+            self.found.retain(|(most, _)| reaches(*most, bar));
+            self.room = self.room.max(2 * self.found.len());
+            if self.found.len() > n / 16 + 4 * k + 1024 {
+                (self.all, self.found) = (true, Vec::new());
+                return;
+            }
+        }
+        self.found.push(code);
+        // An estimate that is cut off at the ends of f32 may equal one that is worse.
+        let inside = (least + self.constant).abs() < 0.9 * f32::MAX;
+        if !inside {
             return;
         }
         let key = ordered(least);
@@ -351,6 +383,9 @@ impl Sought {
 
     /// Upper bounds below this are not among the best.
     fn least(&self, k: usize) -> f32 {
+        if self.all {
+            return f32::INFINITY;
+        }
         match self.best.peek() {
             Some(Reverse(worst)) if self.best.len() == k => {
                 let [_, _, beside] = self.error;
@@ -381,7 +416,13 @@ struct Columns<'a> {
     n: usize,
 }
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    /// The indices of `n` codes, and what stands behind them.
+    fn behind(packed: &'a [u8], bytes: usize, n: usize) -> (&'a [u8], Self) {
+        let (indices, columns) = packed.split_at(bytes);
+        (indices, Columns { numbers: columns.as_chunks().0, n })
+    }
+
     fn at(&self, column: usize, row: usize) -> f32 {
         f32::from_le_bytes(self.numbers[column * self.n + row])
     }
@@ -400,7 +441,9 @@ impl Columns<'_> {
             let code = code_at(place);
             if code < count {
                 let norm = of_norm * f64::from(self.at(1, first + code));
-                terms.constant[place] = (norm + 16.0 * EPSILON * norm.abs()) as f32;
+                let constant = (norm + 16.0 * EPSILON * norm.abs()) as f32;
+                // What f32 has not bounds nothing.
+                terms.constant[place] = if constant.is_finite() { constant } else { f32::NAN };
                 terms.factor[place] = self.at(0, first + code);
                 terms.width[place] = self.at(reach, first + code);
                 there |= 1 << place;
@@ -416,7 +459,6 @@ mod tests {
     use crate::rotated::{Centring, Frame, NormOf, Scalars, Scale, Turn, levels};
     use ndarray::{Array2, Slice};
     use vq_kernels::Draw;
-    use vq_plugin_api::Metric;
 
     /// `n` rows, some of them equal and one of zeros.
     fn rows(n: usize, d: usize, scale: f32, seed: u64) -> Array2<f32> {
@@ -486,5 +528,78 @@ mod tests {
             }
         }
         assert!(asked > 5000, "{asked}");
+    }
+
+    /// `x` (n, 128) as codes of `bits`, learned from `train`: the `k` nearest of each query are those of all estimates.
+    fn expect_agreement(
+        train: &Array2<f32>,
+        x: &Array2<f32>,
+        q: &Array2<f32>,
+        bits: u32,
+        turn: Turn,
+        k: usize,
+    ) {
+        let n = x.nrows();
+        let size = (0.0, bits);
+        let grid = Grid::new(128, size, (Scalars::F32, true), 0, levels::lloyd_max).unwrap();
+        let frame = Frame::drawn(train.view(), Centring::None, turn, 3).unwrap();
+        let mut codes = Array2::zeros((n, grid.layout().code_bytes()));
+        let cells: Vec<_> = grid.runs().map(|(_, l)| levels::Cells::new(l)).collect();
+        let choose = |z: &[f32], norm: f64, to: &mut [u16]| {
+            grid.nearest(&cells, z, (128_f64.sqrt() / norm) as f32, to);
+        };
+        let leave = |_: &[f32], _: &[f32], _: &mut [u8]| ();
+        grid.encode(&frame, Metric::L2, x.view(), codes.view_mut(), choose, leave).unwrap();
+        let mut packed = vec![0; n * grid.packed_bytes(false)];
+        grid.pack(&frame, Scale::Unbiased, NormOf::Row, None, codes.view(), &mut packed);
+        let filter = Filter::new(&grid, false).unwrap();
+        for metric in [Metric::L2, Metric::Ip] {
+            let queries = || q.outer_iter().map(|q| frame.estimator(&q.to_vec(), metric)).collect();
+            let found = filter.top_k(queries(), &packed, n, k);
+            for (query, found) in Vec::into_iter(queries()).zip(found) {
+                let all = grid.scan(query, metric, false).top_k(&packed, n, k);
+                assert_eq!(found, all, "{metric:?} {k} of {n}");
+            }
+        }
+    }
+
+    fn normal(n: usize, scale: f32, seed: u64) -> Array2<f32> {
+        let mut draw = Draw::new(seed);
+        Array2::from_shape_simple_fn((n, 128), || scale * draw.normal() as f32)
+    }
+
+    #[test]
+    fn what_f32_has_no_number_for_is_not_left_out() {
+        // A row far beyond the others, so that its square has no number but its distance has.
+        let train = normal(640, 1e17, 1);
+        let mut x = train.clone();
+        x.row_mut(500).assign(&normal(1, 2.8e18, 2).row(0));
+        let mut q = normal(3, 2.8e18, 3);
+        q.row_mut(0).assign(&x.row(500).mapv(|v| 1.01 * v));
+        for k in [1, 3] {
+            expect_agreement(&train, &x, &q, 4, Turn::Hadamard, k);
+        }
+        // Rows whose squares are near 0.
+        let (train, x) = (normal(640, 1e-30, 4), normal(640, 1e-16, 5));
+        expect_agreement(&train, &x, &normal(5, 1e-16, 6), 4, Turn::Hadamard, 1);
+        expect_agreement(&x, &x, &normal(5, 1e-22, 7), 4, Turn::Hadamard, 3);
+        // Products that are subnormal.
+        let x = normal(640, 1e17, 8);
+        let mut q = Array2::zeros((1, 128));
+        q[(0, 7)] = 3e-27;
+        expect_agreement(&x, &x, &q, 8, Turn::None, 3);
+    }
+
+    #[test]
+    fn where_bounds_leave_out_nothing_all_estimates_are_computed() {
+        let mut x = normal(4000, 1.0, 1);
+        for i in 1..4000 {
+            let of = x.row(i % 3).to_owned();
+            x.row_mut(i).assign(&of);
+        }
+        let mut q = normal(3, 1.0, 2);
+        q.row_mut(0).fill(0.0);
+        expect_agreement(&x, &x, &q, 4, Turn::Hadamard, 1);
+        expect_agreement(&x, &x, &q, 1, Turn::Hadamard, 20);
     }
 }
