@@ -1,4 +1,4 @@
-//! The library behind the `vq-host` binary: sweep → plan → cells → records → report.
+//! The library behind the `vq-host` program: sweep → plan → cells → records → report.
 //!
 //! [`worker`] holds what runs in child processes and what starts them; `measure` is the referee of
 //! a cell, one of these processes, which has the data and no plugin code.

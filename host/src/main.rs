@@ -1,4 +1,4 @@
-//! The `vq-host` binary: parses, runs one verb, turns errors into messages and exit codes.
+//! The `vq-host` program: parses, runs one verb, turns errors into messages and exit codes.
 
 mod cli;
 mod cmd;

@@ -201,7 +201,7 @@ mod tests {
     fn a_list_names_cells_and_a_line_that_names_none_is_shown() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cells");
-        fs::write(&file, "0123456789abcdef gauss sq bits=4\n\nfedcba9876543210\n").unwrap();
+        fs::write(&file, "0123456789abcdef gauss a bits=4\n\nfedcba9876543210\n").unwrap();
         let list: Partition = format!("list:{}", file.display()).parse().unwrap();
         assert!(list.has(7, "0123456789abcdef") && list.has(0, "fedcba9876543210"));
         assert!(!list.has(0, "0000000000000000"));

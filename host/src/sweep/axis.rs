@@ -1,7 +1,7 @@
 //! Axes: a list is an axis, a value is an axis of one, a range is the list it stands for.
 //!
 //! Ranges are computed in decimal, as written: `{ from = 0.1, to = 0.5, step = 0.1 }` is exactly
-//! 0.1, 0.2, 0.3, 0.4, 0.5, where repeated binary addition would give 0.30000000000000004 and
+//! 0.1, 0.2, 0.3, 0.4, 0.5, where repeated addition of doubles would give 0.30000000000000004 and
 //! with it another cell key.
 
 use std::ops::Range;

@@ -278,8 +278,9 @@ fn the_host_names_no_method() {
             let text = fs::read_to_string(&path).expect("a source");
             for (at, line) in (1..).zip(text.lines()) {
                 let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
-                // `.cast()` of a pointer is Rust's word.
-                if words.any(|w| ids.contains(w)) && !line.contains(".cast(") {
+                // A cast of a pointer or a type is Rust's word.
+                let of_rust = [".cast(", "::cast::"].iter().any(|cast| line.contains(cast));
+                if words.any(|w| ids.contains(w)) && !of_rust {
                     found.push(format!("{}:{at}: {}", path.display(), line.trim()));
                 }
             }
