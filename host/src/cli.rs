@@ -530,7 +530,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) gpus: Option<usize>,
     /// An environment module to load first; repeatable
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "print")]
     pub(crate) module: Vec<String>,
     /// Ask for whole nodes, so that nothing else slows what is timed
     #[arg(long)]

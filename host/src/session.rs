@@ -28,7 +28,7 @@ use crate::plugin::{Catalog, Found};
 use crate::record::{Done, Outcome, Record, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
-use crate::store::{Damage, Finished, ReadError, Reader, Store, WriteError};
+use crate::store::{Contents, Damage, Finished, ReadError, Reader, Store, WriteError};
 use crate::sweep::{self, Dataset, Sweep};
 use crate::worker::ask::ExpandError;
 use crate::worker::fault::HostFault;
@@ -709,7 +709,8 @@ impl Planned {
             store.insert_spectrum(&rows.digest, &rows.spectrum).map_err(write)?;
         }
         let before = match self.selection.force {
-            true => earlier(store, &to_run).map_err(|error| RunError::Event(error.into()))?,
+            true => earlier(store, &to_run, &run.machine())
+                .map_err(|error| RunError::Event(error.into()))?,
             false => HashMap::new(),
         };
         let schedule = Schedule {
@@ -751,10 +752,17 @@ impl Ready {
     }
 }
 
-/// The records that measuring `cells` again will replace, by their keys.
-fn earlier(store: &Store, cells: &[&Cell]) -> Result<HashMap<String, Record>, ReadError> {
+/// The records that measuring `cells` again on `machine` will replace, by their keys.
+fn earlier(
+    store: &Store,
+    cells: &[&Cell],
+    machine: &str,
+) -> Result<HashMap<String, Record>, ReadError> {
     let keys: Vec<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
-    let records = store.of_cells(&keys)?.records;
+    let Contents { mut records, runs, .. } = store.of_cells(&keys)?;
+    let here: HashSet<&str> =
+        runs.iter().filter(|run| run.machine() == machine).map(|run| run.run_id.as_str()).collect();
+    records.retain(|record| here.contains(record.run_id.as_str()));
     Ok(records.into_iter().map(|record| (record.key.clone(), record)).collect())
 }
 

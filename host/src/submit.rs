@@ -124,7 +124,7 @@ impl Scripts {
             let _ = writeln!(script, "#SBATCH {line}");
         };
         ask("--job-name=vq-host".into());
-        ask(format!("--output={}", quoted_for_slurm(&self.folder.join("logs/%a-%A.log"))));
+        ask(format!("--output={}/logs/%a-%A.log", path_for_slurm(&self.folder)));
         ask("--open-mode=append".into());
         ask("--requeue".into());
         // A minute to end in good order: the cells at work are recorded as cancelled.
@@ -169,8 +169,8 @@ impl Scripts {
     /// The script that merges, for Slurm.
     pub fn slurm_merge(&self) -> String {
         let mut script = "#!/bin/bash\n#SBATCH --job-name=vq-host-merge\n".to_owned();
-        let log = quoted_for_slurm(&self.folder.join("logs/merge-%j.log"));
-        let _ = writeln!(script, "#SBATCH --output={log}");
+        let folder = path_for_slurm(&self.folder);
+        let _ = writeln!(script, "#SBATCH --output={folder}/logs/merge-%j.log");
         self.ask_for_account(&mut script);
         script.push_str("set -euo pipefail\n");
         self.load_modules(&mut script);
@@ -181,13 +181,18 @@ impl Scripts {
     /// A command for each task and one that merges, for any other scheduler.
     pub fn commands(&self, tasks: usize) -> Vec<String> {
         let folder = quoted(&self.folder);
+        let directory = quoted(&self.directory);
+        let cache = match &self.options.cache {
+            Some(cache) => format!("VQ_CACHE_DIR={} ", quoted(cache)),
+            None => String::new(),
+        };
         let run = self.run();
         let task = |task| {
             format!(
-                "{run} --partition list:{folder}/tasks/{task}.cells --store {folder}/stores/{task}-0.db"
+                "cd {directory} && {cache}{run} --partition list:{folder}/tasks/{task}.cells --store {folder}/stores/{task}-0.db"
             )
         };
-        (1..=tasks).map(task).chain([self.merge()]).collect()
+        (1..=tasks).map(task).chain([format!("cd {directory} && {}", self.merge())]).collect()
     }
 
     fn run(&self) -> String {
@@ -209,7 +214,7 @@ impl Scripts {
         let SubmitOptions { account, queue, .. } = &self.options;
         for (key, value) in [("account", account), ("partition", queue)] {
             if let Some(value) = value {
-                let _ = writeln!(script, "#SBATCH --{key}={value}");
+                let _ = writeln!(script, "#SBATCH --{key}={}", escaped_for_slurm(value));
             }
         }
     }
@@ -251,9 +256,20 @@ fn quoted(path: &Path) -> String {
 }
 
 /// As a line of `#SBATCH` reads it back.
-fn quoted_for_slurm(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if text.contains(' ') { format!("\"{text}\"") } else { text.into_owned() }
+fn escaped_for_slurm(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if c.is_whitespace() || "\\'\"#".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// As [`escaped_for_slurm`], where a percent sign begins a pattern.
+fn path_for_slurm(path: &Path) -> String {
+    escaped_for_slurm(&path.to_string_lossy()).replace('%', "%%")
 }
 
 #[cfg(test)]
@@ -310,6 +326,7 @@ mod tests {
     fn what_is_asked_of_the_scheduler_stands_at_the_head() {
         let script = scripts().slurm_task();
         for line in [
+            r"#SBATCH --output=/home/a/it\'s/1/logs/%a-%A.log",
             "#SBATCH --account=lab",
             "#SBATCH --partition=long",
             "#SBATCH --time=90",
@@ -325,6 +342,8 @@ mod tests {
         assert!(script.contains(r"own='/home/a/it'\''s/1'/stores/$attempt.db"), "{script}");
         let bare = Scripts { options: SubmitOptions::default(), ..scripts() }.slurm_task();
         assert!(!bare.contains("--account") && !bare.contains("module"), "{bare}");
+        let odd = Path::new(r#"/a b/50%/#1/"c"\d"#);
+        assert_eq!(path_for_slurm(odd), r#"/a\ b/50%%/\#1/\"c\"\\d"#);
     }
 
     #[test]
@@ -336,8 +355,13 @@ mod tests {
             let ended = std::process::Command::new("bash").args(["-n", "-c", &text]).status();
             assert!(ended.unwrap().success(), "{text}");
         }
+        let mut parts = parts;
+        parts.options.cache = Some("/fast disk".into());
         let commands = parts.commands(2);
         assert_eq!(commands.len(), 3);
-        assert!(commands[2].starts_with("'/opt/vq host/vq-host' merge /home/a/results/s.db "));
+        let begins = "cd /home/a && VQ_CACHE_DIR='/fast disk' '/opt/vq host/vq-host' run ";
+        assert!(commands[0].starts_with(begins), "{}", commands[0]);
+        let begins = "cd /home/a && '/opt/vq host/vq-host' merge /home/a/results/s.db ";
+        assert!(commands[2].starts_with(begins), "{}", commands[2]);
     }
 }

@@ -8,7 +8,7 @@ use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::Ordering;
@@ -53,6 +53,7 @@ pub(super) fn submit(args: &cli::SubmitArgs) -> miette::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let options = options(args, &planned.sweep.submit);
+    refuse_control_characters(&options)?;
     let tasks = batches(&cells, options.tasks.unwrap_or(TASKS));
     let folder = all.join(next(&all).to_string());
     let scripts = Scripts {
@@ -131,6 +132,9 @@ fn take_over_earlier(all: &Path, store: &Path) -> miette::Result<()> {
         return Ok(());
     }
     let merged = Store::open(store).map_err(opening)?.merge(&readers).into_diagnostic()?;
+    for (path, damage) in &merged.damage {
+        say::warning(&format!("{}: {damage}; what is sound is taken over", path.display()));
+    }
     let new = merged.records.saturating_sub(merged.before);
     if new > 0 {
         let of = counted(new, "record");
@@ -191,6 +195,18 @@ fn options(args: &cli::SubmitArgs, sweep: &SubmitOptions) -> SubmitOptions {
     }
 }
 
+/// A line of a script would end early.
+fn refuse_control_characters(options: &SubmitOptions) -> miette::Result<()> {
+    let SubmitOptions { account, queue, modules, .. } = options;
+    let named = [("account", account), ("queue", queue)].map(|(name, of)| (name, of.as_slice()));
+    for (name, values) in named.into_iter().chain([("module", modules.as_slice())]) {
+        if let Some(value) = values.iter().find(|value| value.contains(char::is_control)) {
+            return Err(miette!("--{name} has a control character: {value:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// What tasks need of what was typed here, paths from everywhere.
 fn arguments(selection: &cli::Selection) -> miette::Result<Vec<String>> {
     let mut arguments = Vec::new();
@@ -235,10 +251,21 @@ fn write_dry(
 
 fn write_files(scripts: &Scripts, tasks: &[Task]) -> miette::Result<()> {
     let folder = &scripts.folder;
+    let cannot = |path: &Path, error| miette!("cannot create {}: {error}", path.display());
+    if let Some(all) = folder.parent() {
+        fs::create_dir_all(all).map_err(|error| cannot(all, error))?;
+    }
+    fs::create_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => miette!(
+            help = "submit again",
+            "another submission began in {} meanwhile",
+            folder.display()
+        ),
+        _ => cannot(folder, error),
+    })?;
     for name in ["stores", "logs", "tasks"] {
         let path = folder.join(name);
-        fs::create_dir_all(&path)
-            .map_err(|error| miette!("cannot create {}: {error}", path.display()))?;
+        fs::create_dir(&path).map_err(|error| cannot(&path, error))?;
     }
     for (task, number) in tasks.iter().zip(1..) {
         let path = folder.join(format!("tasks/{number}.cells"));

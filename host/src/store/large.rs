@@ -1,5 +1,6 @@
 //! A store with many records: what is wanted of it is found by indexes.
 
+use std::fs;
 use std::time::Instant;
 
 use super::scan::Which;
@@ -103,6 +104,27 @@ fn ten_thousand_records_are_found_by_indexes_and_not_read_whole() {
     again.started_at = "2026-01-01T00:00:00Z".to_owned();
     store.insert(&again).unwrap();
     assert_eq!(store.of_cells(&[again.key.as_str()]).unwrap().records, [again]);
+    drop(store);
+
+    // A key that is another in its row and in its index, each in its own way.
+    let key = records[7_000].key.as_bytes();
+    let mut bytes = fs::read(&path).unwrap();
+    let places: Vec<usize> = (0..bytes.len() - key.len())
+        .filter(|at| bytes[*at] == key[0] && bytes[*at..].starts_with(key))
+        .collect();
+    assert!(places.len() >= 2, "{places:?}");
+    for (i, at) in places.into_iter().enumerate() {
+        bytes[at + i % 8] ^= 1;
+    }
+    fs::write(&path, bytes).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    assert!(!store.check().unwrap().is_empty());
+    assert!(!store.discard_damaged().unwrap().is_empty());
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    assert!(steps(&store, sql)[0].contains("USING INDEX stored_cells_by_key"));
+    store.insert(&records[7_000]).unwrap();
+    let found = store.of_cells(&[records[7_000].key.as_str()]).unwrap().records;
+    assert_eq!(found, records[7_000..=7_000]);
 }
 
 /// `cargo test --release -p vq-host --lib a_million -- --ignored --nocapture`

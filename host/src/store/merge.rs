@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::Connection;
-use rusqlite::backup::Backup;
 
 use super::error::write_error;
 use super::files::beside;
+use super::reader::copy_into;
 use super::row::Known;
 use super::scan::{Found, undescribed};
 use super::schema::{create_results_view, index_if_large, migrate};
 use super::seal;
+use super::spectra;
 use super::writer::Writing;
 use super::{Contents, Damage, MergeError, ReadError, Reader, Store, WriteError};
 use crate::record::{Outcome, Record, RunInfo};
@@ -47,17 +48,20 @@ impl Store {
     /// kill leaves the store as it was. Of a damaged store what can be read is taken over.
     ///
     /// # Errors
-    /// [`MergeError`]; the store is as it was then.
+    /// [`MergeError`]; the store is as it was then. [`WriteError::Corrupted`] when most of its own
+    /// records are damaged or missing: that is one fault in what they share, and not theirs.
     pub fn merge(&mut self, others: &[Reader]) -> Result<Merged, MergeError> {
         let mut salvaged: BTreeMap<usize, Reader> = BTreeMap::new();
         let mut runs: BTreeMap<String, RunInfo> = BTreeMap::new();
         let mut merged = Merged::default();
+        let mut damaged_here = false;
         let stores: Vec<&Reader> = std::iter::once(&self.reader).chain(others).collect();
         for (at, store) in stores.iter().enumerate() {
             let mut see = |found: Found| {
                 match found {
                     Found::Run(run) => take_run(&mut runs, run),
                     Found::Record(_) if at == 0 => merged.before += 1,
+                    Found::Damage(..) if at == 0 => damaged_here = true,
                     Found::Record(_) | Found::Spectrum(_) | Found::Damage(..) => {}
                 }
                 Ok::<(), ReadError>(())
@@ -70,6 +74,10 @@ impl Store {
                 }
                 read => read?,
             }
+        }
+        // One fault in what most records share is not theirs: left out, they would be lost for it.
+        if damaged_here && let Some(detail) = self.too_damaged()? {
+            return Err(WriteError::Corrupted { path: self.reader.path.clone(), detail }.into());
         }
         let mut runs: Vec<RunInfo> = runs.into_values().collect();
         runs.sort_by(|a, b| (&a.started_at, &a.run_id).cmp(&(&b.started_at, &b.run_id)));
@@ -94,9 +102,16 @@ impl Store {
                 let store = salvaged.get(&at).unwrap_or(store);
                 store.scan(|found| {
                     match found {
-                        Found::Run(_) => {}
+                        // One that began since the first reading.
+                        Found::Run(run) => {
+                            writing.begin_run(&run)?;
+                        }
                         Found::Record(record) => writing.insert_if_better(&record)?,
-                        Found::Spectrum(spectrum) => writing.insert_spectrum(&spectrum)?,
+                        Found::Spectrum(spectrum) => {
+                            let Writing { transaction, known, .. } = &mut writing;
+                            spectra::insert_if_greater(transaction, known, &spectrum)
+                                .map_err(|source| writing.failed(&source))?;
+                        }
                         Found::Damage(damage, _) => {
                             merged.damage.push((store.path.clone(), damage));
                         }
@@ -111,11 +126,7 @@ impl Store {
             transaction.commit().map_err(failed)?;
         }
         self.known = None;
-        // Page by page in one transaction.
-        let connection = &mut self.reader.connection;
-        let written = Backup::new(&made, connection)
-            .and_then(|copy| copy.run_to_completion(std::ffi::c_int::MAX, Duration::ZERO, None));
-        match written {
+        match copy_into(&made, &mut self.reader.connection) {
             Ok(()) => Ok(merged),
             Err(source) => Err(write_error(&path, &self.reader.connection, &source).into()),
         }
@@ -354,6 +365,39 @@ mod tests {
         assert!(merged.damage.iter().all(|(store, _)| *store == path) && !merged.damage.is_empty());
         assert!(merged.damage.iter().any(|(_, damage)| matches!(damage, Damage::Record { .. })));
         assert!(merged.damage.iter().any(|(_, damage)| *damage == Damage::Rows), "{merged:?}");
+    }
+
+    #[test]
+    fn of_two_spectra_of_one_data_set_the_same_stays_in_any_order() {
+        let folder = TempDir::new().unwrap();
+        let one = store(folder.path(), "one.db", &[on("B", "run-2")], &[]);
+        let two = folder.path().join("two.db");
+        Store::open(&two).unwrap().insert_spectrum("data", &[5.0]).unwrap();
+        let spectra = |name: &str, inputs: &[&Path]| {
+            let out = folder.path().join(name);
+            merge(&out, inputs);
+            Store::open_read_only(out).unwrap().spectra().unwrap()
+        };
+        let there = spectra("there.db", &[&one, &two]);
+        assert_eq!(there.len(), 1);
+        assert_eq!(there, spectra("back.db", &[&two, &one]));
+    }
+
+    #[test]
+    fn a_store_most_of_which_is_damaged_is_not_merged_into() {
+        let folder = TempDir::new().unwrap();
+        let records: Vec<Record> =
+            (0..6).map(|i| record("run-2", &format!("m={i}"), Outcome::Ok, 1)).collect();
+        let out = store(folder.path(), "out.db", &[on("B", "run-2")], &records);
+        let other = store(folder.path(), "in.db", &[on("B", "run-3")], &[]);
+        let connection = Connection::open(&out).unwrap();
+        connection.execute_batch("UPDATE stored_texts SET text = text || '!'").unwrap();
+        drop(connection);
+        let before = fs::read(&out).unwrap();
+        let other = Store::open_read_only(other).unwrap();
+        let error = Store::open(&out).unwrap().merge(&[other]).unwrap_err();
+        assert!(matches!(error, MergeError::Write(WriteError::Corrupted { .. })), "{error}");
+        assert_eq!(fs::read(&out).unwrap(), before);
     }
 
     #[test]

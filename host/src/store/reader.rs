@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::backup::Backup;
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::error::{is_corruption, open_error};
+use super::error::{is_corruption, open_error, sqlite_error};
 use super::files::{beside, set_writable};
 use super::scan::{Damage, Found, Which, most, scan, scan_some, sound_and_damaged};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, migrate};
@@ -462,12 +462,17 @@ impl Reader {
 /// A copy of a store, page by page.
 pub(super) fn in_memory(connection: &Connection) -> rusqlite::Result<Connection> {
     let mut copy = Connection::open_in_memory()?;
-    Backup::new(connection, &mut copy)?.run_to_completion(
-        std::ffi::c_int::MAX,
-        Duration::from_millis(50),
-        None,
-    )?;
+    copy_into(connection, &mut copy)?;
     Ok(copy)
+}
+
+/// Copies a store over another, page by page in one transaction, whatever stood there. Whoever is in
+/// the way is waited for as in any transaction, and not for ever.
+pub(super) fn copy_into(from: &Connection, to: &mut Connection) -> rusqlite::Result<()> {
+    match Backup::new(from, to)?.step(-1)? {
+        StepResult::Done => Ok(()),
+        _ => Err(sqlite_error(ErrorCode::DatabaseBusy)),
+    }
 }
 
 #[cfg(test)]

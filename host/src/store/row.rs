@@ -30,8 +30,8 @@ const INSERT_CELL: &str = "INSERT INTO stored_cells (key, run, dataset, dataset_
 
 /// What is in the file, as far as writing has to know it.
 ///
-/// There is no index for it in the file: with one writer it is not needed, it would be a third of
-/// the file, and a flipped bit in it would keep the next record from being written.
+/// No index of the file is asked for it: with one writer none is needed, a small store has none, and
+/// a flipped bit in one would put the next record beside that of its cell and not in its place.
 #[derive(Debug)]
 pub(super) struct Known {
     /// The row of each run, by its id.
@@ -80,7 +80,8 @@ impl Known {
                 known.is_on(id, run.machine());
             }
         }
-        let mut statement = connection.prepare("SELECT key, id, run FROM stored_cells")?;
+        let mut statement =
+            connection.prepare("SELECT key, id, run FROM stored_cells NOT INDEXED")?;
         let mut rows = statement.query([])?;
         let mut times: HashMap<i64, usize> = HashMap::new();
         while let Some(row) = rows.next()? {

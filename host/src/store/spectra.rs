@@ -23,12 +23,36 @@ pub(super) fn insert(
     known: &mut Known,
     spectrum: &Spectrum,
 ) -> rusqlite::Result<()> {
+    put(connection, known, spectrum, "NOTHING")
+}
+
+/// Stores `spectrum`, unless there is one of this data whose bytes are greater: of two the same
+/// stays, whichever comes first.
+pub(super) fn insert_if_greater(
+    connection: &Connection,
+    known: &mut Known,
+    spectrum: &Spectrum,
+) -> rusqlite::Result<()> {
+    let greater = "UPDATE SET eigenvalues = excluded.eigenvalues, checksum = excluded.checksum \
+                   WHERE excluded.eigenvalues > stored_spectra.eigenvalues";
+    put(connection, known, spectrum, greater)
+}
+
+fn put(
+    connection: &Connection,
+    known: &mut Known,
+    spectrum: &Spectrum,
+    where_there_is_one: &str,
+) -> rusqlite::Result<()> {
     let Spectrum { dataset_digest, eigenvalues } = spectrum;
     let id = known.text(connection, dataset_digest)?;
     let bytes: Vec<u8> = eigenvalues.iter().flat_map(|value| value.to_le_bytes()).collect();
     let checksum = seal::of_spectrum(dataset_digest, &bytes);
     connection
-        .prepare_cached("INSERT OR IGNORE INTO stored_spectra VALUES (?1, ?2, ?3)")?
+        .prepare_cached(&format!(
+            "INSERT INTO stored_spectra VALUES (?1, ?2, ?3) \
+             ON CONFLICT (dataset_digest) DO {where_there_is_one}"
+        ))?
         .execute(params![id, bytes, checksum])?;
     Ok(())
 }

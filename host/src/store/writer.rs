@@ -5,19 +5,17 @@ use std::fs;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
 use super::error::{sqlite_error, write_error};
 use super::files::is_no_file;
 use super::lock::WriterLock;
 use super::merge::Rank;
-use super::reader::{Reader, in_memory};
+use super::reader::{Reader, copy_into, in_memory};
 use super::row::{Known, insert_record, insert_run};
 use super::scan::{self, most, sound_and_damaged};
-use super::schema::{MIGRATIONS, create_results_view, prepare_for_writing};
+use super::schema::{MIGRATIONS, create_results_view, index_if_large, prepare_for_writing};
 use super::spectra::{self, Spectrum};
 use super::{Damage, OpenError, WriteError, create};
 use crate::record::{MetricValue, QueryRecalls, Record, RunInfo};
@@ -194,11 +192,7 @@ impl Store {
             (Some(rebuilt), damaged) => (rebuilt, damaged),
         };
         self.known = None;
-        // Page by page in one transaction, whatever stood in them.
-        let written = Backup::new(&rebuilt, connection).and_then(|backup| {
-            backup.run_to_completion(std::ffi::c_int::MAX, Duration::ZERO, None)
-        });
-        match written {
+        match copy_into(&rebuilt, connection) {
             Ok(()) => Ok(damaged),
             Err(source) => Err(write_error(path, connection, &source)),
         }
@@ -253,11 +247,19 @@ fn without_damage(
     }
     let rebuild = || -> rusqlite::Result<Connection> {
         let copy = in_memory(connection)?;
+        // An index is a second copy, and a damaged one would be in the way of taking rows out. Its
+        // pages are given back without being read.
+        copy.execute_batch(
+            "PRAGMA writable_schema = ON;
+             DELETE FROM sqlite_schema WHERE type = 'index' AND name LIKE 'stored_cells_by_%';
+             PRAGMA writable_schema = RESET;",
+        )?;
         let taking_out = copy.unchecked_transaction()?;
         scan::discard(&copy, &damaged)?;
         taking_out.commit()?;
         // Rows whose place in their table was damaged get one again.
         copy.execute_batch("VACUUM")?;
+        index_if_large(&copy)?;
         Ok(copy)
     };
     let rebuilt = match rebuild() {
