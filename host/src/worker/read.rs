@@ -4,7 +4,7 @@
 use super::fault::HostFault;
 use super::protocol::{Answer, Job, Reading};
 use super::reporter::{Failure, Reporter};
-use super::supervise::{Ended, Limits, run_lending};
+use super::supervise::{ENDING, Ended, Limits, run_lending};
 use crate::data::{Shape, look, send};
 use crate::record::Outcome;
 use std::any::Any;
@@ -44,6 +44,8 @@ pub(crate) enum ReadError {
     File(usize, String),
     /// The host is.
     Host(HostFault),
+    /// The user wants no more of it.
+    Interrupted,
 }
 
 fn limits(timeout: Duration) -> Limits {
@@ -74,10 +76,9 @@ pub(crate) fn look_at(
             rows: None,
         });
         let mut stage = START.to_owned();
-        let never = AtomicBool::new(false);
         let mut heard = |now: &str, _: f32| now.clone_into(&mut stage);
         let ended =
-            run_lending(&some[0], None, job, Vec::new(), &limits(timeout), &never, &mut heard);
+            run_lending(&some[0], None, job, Vec::new(), &limits(timeout), &ENDING, &mut heard);
         match ended.map_err(ReadError::Host)?.answer {
             Answer::Looked(found) if found.len() <= some.len() => {
                 for (i, shape) in found.into_iter().enumerate() {
@@ -87,6 +88,9 @@ pub(crate) fn look_at(
                     let how = "it was not looked at".to_owned();
                     return Err(ReadError::File(shapes.len(), how));
                 }
+            }
+            Answer::Failed { outcome: Outcome::Cancelled, .. } => {
+                return Err(ReadError::Interrupted);
             }
             answer => {
                 let at = stage.parse::<usize>().unwrap_or(0).min(some.len() - 1);

@@ -35,6 +35,7 @@ pub(super) struct Confined {
 fn fault(paths: &[PathBuf], error: ReadError) -> DataError {
     match error {
         ReadError::File(at, reason) => DataError::Foreign { path: paths[at].clone(), reason },
+        ReadError::Interrupted => DataError::Interrupted,
         ReadError::Host(fault) => {
             DataError::NoReader { path: paths[0].clone(), reason: fault.to_string() }
         }
