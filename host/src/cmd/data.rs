@@ -15,9 +15,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use vq_host::data::{self, DataError, Inspection, Kept};
 use vq_host::output;
-use vq_host::report::fit;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
+use vq_host::report::{fit, plain};
 
 /// Columns that the name of a source gets.
 const NAME: usize = 32;
@@ -56,9 +56,9 @@ fn inspect(args: &cli::InspectArgs) -> miette::Result<ExitCode> {
             }
             Ok(found) => {
                 let gap = if i > 0 { "\n" } else { "" };
-                writeln!(out, "{gap}{name}").into_diagnostic()?;
+                writeln!(out, "{gap}{}", plain(&name)).into_diagnostic()?;
                 for line in told_of(&found) {
-                    writeln!(out, "  {line}").into_diagnostic()?;
+                    writeln!(out, "  {}", plain(&line)).into_diagnostic()?;
                 }
             }
             Err(DataError::Interrupted) => return Err(miette!("interrupted")),
@@ -163,7 +163,7 @@ fn convert(args: &cli::ConvertArgs) -> miette::Result<ExitCode> {
         advised(error, help)
     })?;
     let mut out = say::out();
-    writeln!(out, "wrote {rows} × {dim} to {name}").into_diagnostic()?;
+    writeln!(out, "wrote {rows} × {dim} to {}", plain(&name)).into_diagnostic()?;
     out.flush().into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -46,6 +46,7 @@ pub(super) fn listen() -> miette::Result<()> {
         second.store(true, Ordering::SeqCst);
         CAME.store(signal, Ordering::SeqCst);
         CANCEL.store(true, Ordering::SeqCst);
+        supervise::ENDING.store(true, Ordering::SeqCst);
         if RECORDING.load(Ordering::SeqCst) {
             return;
         }

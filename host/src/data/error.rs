@@ -119,6 +119,16 @@ pub enum DataError {
         /// Dimensions of this one.
         found: usize,
     },
+    /// A part of a dataset whose vectors are of another table than those of the part before it.
+    #[error("{path}: its vectors are `{found}`, those of the files before it `{expected}`")]
+    ShardTable {
+        /// The file.
+        path: PathBuf,
+        /// Table or column of the others.
+        expected: String,
+        /// The one of this file.
+        found: String,
+    },
     /// Not even a header.
     #[error("{path} is empty")]
     EmptyFile {
@@ -306,6 +316,9 @@ impl DataError {
             }
             Self::SeveralFormats { .. } => "say which with a pattern, as in 'shards/*.parquet'",
             Self::ShardDim { .. } => "the files of a dataset must come from the same space",
+            Self::ShardTable { .. } => {
+                "name the file and the column, as in base = { file = \"shards/*.parquet\", column = \"emb\" }"
+            }
             Self::EmptyFile { .. } => "write or copy it again",
             Self::Header { .. } | Self::Ragged { .. } => {
                 "check that the extension names the file's real format"

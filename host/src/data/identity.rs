@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_secs(2);
 /// Bytes after which a reader is told of: what is read in an instant is not.
 const REPORTED: u64 = 1 << 26;
 
-const BEING_PREPARED: &str = "changed while it was being prepared";
+pub(super) const BEING_PREPARED: &str = "changed while it was being prepared";
 pub(super) const SINCE: &str = "changed since it was prepared";
 const GONE: &str = "was removed since it was prepared";
 

@@ -66,6 +66,11 @@ impl Reader {
                 let (expected, found) = (first.file.dim, file.dim);
                 return Err(DataError::ShardDim { path: written, expected, found });
             }
+            let tables = shards.first().and_then(|first| first.file.table()).zip(file.table());
+            if let Some((expected, found)) = tables.filter(|(expected, found)| expected != found) {
+                let (expected, found) = (expected.to_owned(), found.to_owned());
+                return Err(DataError::ShardTable { path: written, expected, found });
+            }
             shards.push(Shard { file, path, written });
         }
         Ok(Self::Files { shards, called })

@@ -1,5 +1,6 @@
 //! Several files as one dataset: a folder, a pattern or a list.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, glob_with};
@@ -22,12 +23,20 @@ pub(super) fn files(written: &Path) -> Result<Vec<PathBuf>, DataError> {
         // One that is no pattern matches nothing.
         let shown = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
         let matched = written.to_str().and_then(|text| glob_with(text, shown).ok());
-        matched.into_iter().flatten().flatten().collect()
+        let matched = matched.into_iter().flatten().collect::<Result<Vec<_>, _>>();
+        matched.map_err(|error| io("list", error.path())(error.into()))?
     } else {
         return Ok(vec![written.to_path_buf()]);
     };
-    found.retain(|path| path.is_file() && format_of(path).is_some());
+    found.retain(|path| format_of(path).is_some() && !path.is_dir());
     found.sort();
+    // One that is left out would make another data set.
+    for path in &found {
+        if path.metadata().map_err(io("open", path))?.is_file() {
+            File::open(path).map_err(io("open", path))?;
+        }
+    }
+    found.retain(|path| path.is_file());
     let Some(first) = found.first() else {
         return Err(DataError::NoShards { path: written.into() });
     };
@@ -78,5 +87,10 @@ mod tests {
             assert!(files(&nothing).is_err() || !are_there(&nothing), "{nothing:?}");
         }
         assert!(matches!(files(&at("sub")).unwrap_err(), DataError::NoShards { .. }));
+        std::os::unix::fs::symlink(at("nowhere"), at("sub/a.parquet")).unwrap();
+        for dangling in [at("sub"), at("sub/*.parquet")] {
+            let error = files(&dangling).unwrap_err().to_string();
+            assert!(error.starts_with("open ") && error.ends_with("a.parquet"), "{error}");
+        }
     }
 }

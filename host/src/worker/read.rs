@@ -4,7 +4,7 @@
 use super::fault::HostFault;
 use super::protocol::{Answer, Job, Reading};
 use super::reporter::{Failure, Reporter};
-use super::supervise::{Ended, Limits, run_lending};
+use super::supervise::{ENDING, Ended, Limits, run_lending};
 use crate::data::{Shape, look, send};
 use crate::record::Outcome;
 use std::any::Any;
@@ -32,6 +32,8 @@ const LOOKED_AT_PER_S: u64 = 8 << 20;
 const AT_ONCE: usize = 256;
 /// Where a child stands before it says so.
 const START: &str = "start";
+/// How often a child that has sent all is looked at, until it ends.
+const LOOK: Duration = Duration::from_millis(1);
 /// A job that is watched while its rows are taken has no time limit of its own.
 const WHILE_TAKEN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -42,11 +44,18 @@ pub(crate) enum ReadError {
     File(usize, String),
     /// The host is.
     Host(HostFault),
+    /// The user wants no more of it.
+    Interrupted,
 }
 
 fn limits(timeout: Duration) -> Limits {
     let (memory, scratch) = (Some(MEMORY), SCRATCH);
     Limits { timeout, own_time: None, memory, threads: 1, scratch, sandbox: true }
+}
+
+/// What a child may take to look at so many bytes.
+fn looked_at_in(bytes: u64) -> Duration {
+    PATIENCE + Duration::from_secs(bytes / LOOKED_AT_PER_S)
 }
 
 /// What is in each of `files`, all of the format that `extension` names and `bytes` together.
@@ -56,7 +65,7 @@ pub(crate) fn look_at(
     table: Option<&str>,
     bytes: u64,
 ) -> Result<Vec<Shape>, ReadError> {
-    let timeout = PATIENCE + Duration::from_secs(bytes / LOOKED_AT_PER_S);
+    let timeout = looked_at_in(bytes);
     let mut shapes = Vec::with_capacity(files.len());
     for some in files.chunks(AT_ONCE) {
         let first = shapes.len();
@@ -67,10 +76,9 @@ pub(crate) fn look_at(
             rows: None,
         });
         let mut stage = START.to_owned();
-        let never = AtomicBool::new(false);
         let mut heard = |now: &str, _: f32| now.clone_into(&mut stage);
         let ended =
-            run_lending(&some[0], None, job, Vec::new(), &limits(timeout), &never, &mut heard);
+            run_lending(&some[0], None, job, Vec::new(), &limits(timeout), &ENDING, &mut heard);
         match ended.map_err(ReadError::Host)?.answer {
             Answer::Looked(found) if found.len() <= some.len() => {
                 for (i, shape) in found.into_iter().enumerate() {
@@ -80,6 +88,9 @@ pub(crate) fn look_at(
                     let how = "it was not looked at".to_owned();
                     return Err(ReadError::File(shapes.len(), how));
                 }
+            }
+            Answer::Failed { outcome: Outcome::Cancelled, .. } => {
+                return Err(ReadError::Interrupted);
             }
             answer => {
                 let at = stage.parse::<usize>().unwrap_or(0).min(some.len() - 1);
@@ -106,22 +117,27 @@ fn how(answer: Answer, stage: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Sending {
     socket: UnixStream,
+    /// What the next byte may take.
+    patience: Duration,
     child: Option<thread::JoinHandle<Result<Ended, HostFault>>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Sending {
-    /// Starts one for the first `rows` rows of `file`.
+    /// Starts one for the first `rows` rows of `file`, which has so many bytes.
     pub(crate) fn start(
         file: PathBuf,
         extension: &str,
         table: &str,
         rows: u64,
+        bytes: u64,
     ) -> Result<Self, ReadError> {
         let begin =
             |error: std::io::Error| ReadError::Host(HostFault::Begin { reason: error.to_string() });
         let (ours, theirs) = UnixStream::pair().map_err(begin)?;
-        ours.set_read_timeout(Some(PATIENCE)).map_err(begin)?;
+        // Files without a header are read to their end before a row comes.
+        let patience = looked_at_in(bytes);
+        ours.set_read_timeout(Some(patience)).map_err(begin)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let job = Job::Read(Reading {
@@ -136,16 +152,25 @@ impl Sending {
             run_lending(&file, None, job, lent, &limits(WHILE_TAKEN), &stopped, &mut |_, _| ())
         };
         let child = thread::Builder::new().spawn(watch).map_err(begin)?;
-        Ok(Self { socket: ours, child: Some(child), stop })
+        Ok(Self { socket: ours, patience, child: Some(child), stop })
     }
 
     /// Fills `bytes` with what comes next.
     pub(crate) fn take(&mut self, mut bytes: &mut [u8]) -> Result<(), ReadError> {
-        let until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + self.patience;
         while !bytes.is_empty() {
             match self.socket.read(bytes) {
                 Ok(0) => return Err(self.why()),
-                Ok(read) => bytes = &mut bytes[read..],
+                Ok(read) => {
+                    bytes = &mut bytes[read..];
+                    if self.patience > PATIENCE {
+                        self.patience = PATIENCE;
+                        until = Instant::now() + PATIENCE;
+                        if self.socket.set_read_timeout(Some(PATIENCE)).is_err() {
+                            return Err(self.late());
+                        }
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(self.late()),
             }
@@ -158,6 +183,18 @@ impl Sending {
 
     /// To be asked when all rows are taken: whether the file was whole.
     pub(crate) fn finish(mut self) -> Result<(), ReadError> {
+        loop {
+            match self.socket.read(&mut [0]) {
+                Ok(0) => break,
+                Ok(_) => {
+                    self.end();
+                    let how = "has more than it announced: it changed, or is damaged".to_owned();
+                    return Err(ReadError::File(0, how));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Err(self.late()),
+            }
+        }
         match self.ended() {
             Ok(Answer::Sent) => Ok(()),
             Ok(answer) => Err(ReadError::File(0, how(answer, START))),
@@ -167,7 +204,7 @@ impl Sending {
 
     fn late(&mut self) -> ReadError {
         self.end();
-        let limit = humantime::format_duration(PATIENCE);
+        let limit = humantime::format_duration(self.patience);
         ReadError::File(0, format!("the process that reads it sent nothing for {limit}"))
     }
 
@@ -181,6 +218,17 @@ impl Sending {
     }
 
     fn ended(&mut self) -> Result<Answer, ReadError> {
+        // It has closed its end, and may still not end.
+        let until = Instant::now() + PATIENCE;
+        while self.child.as_ref().is_some_and(|child| !child.is_finished()) {
+            if Instant::now() > until {
+                self.end();
+                let limit = humantime::format_duration(PATIENCE);
+                let how = format!("the process that reads it did not end for {limit}");
+                return Err(ReadError::File(0, how));
+            }
+            thread::sleep(LOOK);
+        }
         let gone = || HostFault::Begin { reason: "nobody watched it".to_owned() };
         let ended = self.child.take().and_then(|child| child.join().ok());
         ended.ok_or_else(gone).flatten().map(|ended| ended.answer).map_err(ReadError::Host)
@@ -239,4 +287,28 @@ fn guarded<T>(parse: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 fn words(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn more_than_was_announced_is_an_error() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut sending = Sending {
+            socket: ours,
+            patience: PATIENCE + PATIENCE,
+            child: None,
+            stop: Arc::clone(&stop),
+        };
+        theirs.write_all(b"12345").unwrap();
+        sending.take(&mut [0; 4]).unwrap();
+        assert_eq!(sending.patience, PATIENCE, "only the first byte may take longer");
+        let ReadError::File(0, how) = sending.finish().unwrap_err() else { panic!("the host's") };
+        assert_eq!(how, "has more than it announced: it changed, or is damaged");
+        assert!(stop.load(Ordering::SeqCst), "the child is ended");
+    }
 }

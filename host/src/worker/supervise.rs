@@ -107,6 +107,9 @@ pub fn busy() -> bool {
     UNDER_WAY.load(Ordering::SeqCst) > 0
 }
 
+/// Set by a host that was told to end: what is looked at in files is left.
+pub static ENDING: AtomicBool = AtomicBool::new(false);
+
 /// Counts one job for as long as it lives.
 struct UnderWay;
 

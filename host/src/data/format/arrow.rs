@@ -78,10 +78,34 @@ fn batches(file: &File, column: Option<usize>) -> Result<(SchemaRef, Batches<'_>
         let reader = FileReader::try_new(reader, columns)?;
         (reader.schema(), Box::new(reader))
     } else {
+        if is_big_endian(&mut reader)? {
+            return Err(ForeignError::parser("is a big-endian stream; write it little-endian"));
+        }
+        reader.rewind()?;
         let reader = StreamReader::try_new(reader, columns)?;
         (reader.schema(), Box::new(reader))
     };
     Ok((schema, all))
+}
+
+/// Whether a stream says so, of which a reader of files takes care, and one of streams does not.
+fn is_big_endian(stream: &mut impl Read) -> Result<bool, ForeignError> {
+    let mut length = [0; 4];
+    let mut next = |stream: &mut dyn Read| match stream.read_exact(&mut length) {
+        Ok(()) => u32::from_le_bytes(length),
+        Err(_) => 0,
+    };
+    let mut bytes = next(stream);
+    // Streams of before 0.15 begin with the length at once.
+    if bytes == u32::MAX {
+        bytes = next(stream);
+    }
+    let mut message = Vec::new();
+    // A schema of more than 16 MiB is no schema.
+    stream.take(u64::from(bytes).min(1 << 24)).read_to_end(&mut message)?;
+    let message = arrow_ipc::root_as_message(&message);
+    let schema = message.ok().and_then(|message| message.header_as_schema());
+    Ok(schema.is_some_and(|schema| schema.endianness() == arrow_ipc::Endianness::Big))
 }
 
 /// The type of a list's numbers, or what they are instead; `None` for what is no list.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::element::Element;
 use super::foreign::Parts;
 use crate::data::cache::canonical;
+use crate::data::error::io;
 use crate::data::{DataError, MAX_DIM};
 use crate::worker::read::{ReadError, Sending, look_at};
 
@@ -34,6 +35,7 @@ pub(super) struct Confined {
 fn fault(paths: &[PathBuf], error: ReadError) -> DataError {
     match error {
         ReadError::File(at, reason) => DataError::Foreign { path: paths[at].clone(), reason },
+        ReadError::Interrupted => DataError::Interrupted,
         ReadError::Host(fault) => {
             DataError::NoReader { path: paths[0].clone(), reason: fault.to_string() }
         }
@@ -108,7 +110,8 @@ impl Confined {
 
     /// The first `rows` rows.
     pub(super) fn start(&self, rows: usize) -> Result<Coming, DataError> {
-        let sending = Sending::start(self.file.clone(), self.extension, &self.table, rows as u64);
+        let (file, rows) = (self.file.clone(), rows as u64);
+        let sending = Sending::start(file, self.extension, &self.table, rows, self.bytes);
         let sending = sending.map_err(|error| self.fault(error))?;
         Ok(Coming { sending, bytes: vec![0; TAKEN] })
     }
@@ -138,6 +141,12 @@ impl Coming {
 
     /// To be called when all rows are taken.
     pub(super) fn finish(self, of: &Confined) -> Result<(), DataError> {
-        self.sending.finish().map_err(|error| of.fault(error))
+        self.sending.finish().map_err(|error| of.fault(error))?;
+        let now = of.file.metadata().map_err(io("inspect", &of.path))?.len();
+        if now != of.bytes {
+            let how = "changed while it was read";
+            return Err(DataError::Changed { path: of.path.clone(), how });
+        }
+        Ok(())
     }
 }

@@ -231,6 +231,15 @@ impl SourceFile {
         }
     }
 
+    /// Whether the file at `path` is still the one that rows are read from.
+    pub(super) fn is_at(&self, path: &Path) -> std::io::Result<bool> {
+        match &self.kind {
+            Kind::Plain(file) => file.is_at(path),
+            // Opened by its path each time.
+            Kind::Confined(_) => Ok(true),
+        }
+    }
+
     /// The table or column that its rows are, where its format has such.
     pub(super) fn table(&self) -> Option<&str> {
         match &self.kind {

@@ -1,7 +1,8 @@
 //! Files whose rows lie at fixed strides.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::element::Element;
@@ -81,6 +82,12 @@ impl Strided {
             offset: header.offset,
             prefixed: header.prefixed,
         })
+    }
+
+    /// Whether the file at `path` is the one that is open.
+    pub(super) fn is_at(&self, path: &Path) -> std::io::Result<bool> {
+        let (here, there) = (self.file.metadata()?, path.metadata()?);
+        Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
     }
 
     /// Bytes up to the end of the first `rows` rows.

@@ -45,8 +45,23 @@ fn open_delimited(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>,
     let count = |delimiter| first.iter().filter(|byte| **byte == delimiter).count();
     let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|of| count(*of)).unwrap_or(b',');
     let mut values = Vec::new();
-    let names = delimited(&first, delimiter, &mut values).is_err();
+    let unnamed = first.split(|byte| *byte == delimiter).next().is_some_and(is_empty);
+    if unnamed && first.contains(&delimiter) {
+        let how = "line 1: the first column has no name, as that of an index: write the rows without \
+                   it (index=False)";
+        return Err(ForeignError::Parser(how.to_owned()));
+    }
+    let names = delimited(&first, delimiter, &mut values).is_err() || are_positions(&values);
     Table::of(lines, Style::Delimited { delimiter, names })
+}
+
+fn is_empty(field: &[u8]) -> bool {
+    field.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b'"')
+}
+
+/// 0, 1, 2, …: the names that columns get from who gave them none.
+fn are_positions(values: &[f32]) -> bool {
+    values.len() > 2 && values.iter().enumerate().all(|(i, value)| *value == i as f32)
 }
 
 fn open_lines(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignError> {
@@ -207,6 +222,30 @@ impl Lines {
             if !text.is_empty() {
                 return Ok(Some(text.to_vec()));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(text: &str) -> Result<Shape, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, text).unwrap();
+        let table = open_delimited(&path, None);
+        table.map(|of| of.shape()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn positions_are_names_and_an_index_is_refused() {
+        assert_eq!(opened("0,1,2\n5,6,7\n").unwrap().rows, 1);
+        assert_eq!(opened("0,1\n5,6\n").unwrap().rows, 2, "two values may be a row");
+        assert_eq!(opened("0,1,3\n5,6,7\n").unwrap().rows, 2);
+        for index in [",0,1\n0,5,6\n", "\"\";a;b\n1;5;6\n"] {
+            let error = opened(index).unwrap_err();
+            assert!(error.contains("index=False"), "{error}");
         }
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::blame::{Blame, PrepareError, about};
 use super::headers::Headers;
 use crate::data::cache::{Origin, contents};
-use crate::data::identity::Sources;
+use crate::data::error::io;
+use crate::data::identity::{BEING_PREPARED, Sources};
 use crate::data::reader::{Reader, Shard};
 use crate::data::{DataError, OnProgress, Progress, Source, Synthetic};
 
@@ -35,6 +36,10 @@ impl Origins {
                     progress(Progress { stage, done: behind + done, total: rows as u64 })
                 };
                 let seen = contents(cache, path, bytes, &report, progress)?;
+                // The digest is of what is at the path; rows come from what was opened there.
+                if !file.is_at(path).map_err(io("inspect", path))? {
+                    return Err(DataError::Changed { path: path.clone(), how: BEING_PREPARED });
+                }
                 files.push(Origin::File { digest: seen.digest.clone(), format: file.layout() });
                 behind += here as u64;
                 // A link may be made to lead elsewhere.
