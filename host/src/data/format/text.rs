@@ -218,7 +218,8 @@ impl Lines {
                 // What some editors put before a text.
                 line = line.strip_prefix(b"\xef\xbb\xbf").map_or(line.clone(), <[u8]>::to_vec);
             }
-            let text = line.trim_ascii();
+            // A tab before the first field parts it from one that is empty.
+            let text = line.trim_ascii_end();
             if !text.is_empty() {
                 return Ok(Some(text.to_vec()));
             }
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(opened("0,1,2\n5,6,7\n").unwrap().rows, 1);
         assert_eq!(opened("0,1\n5,6\n").unwrap().rows, 2, "two values may be a row");
         assert_eq!(opened("0,1,3\n5,6,7\n").unwrap().rows, 2);
-        for index in [",0,1\n0,5,6\n", "\"\";a;b\n1;5;6\n"] {
+        for index in [",0,1\n0,5,6\n", "\"\";a;b\n1;5;6\n", "\t0\t1\t2\n0\t5\t6\t7\n"] {
             let error = opened(index).unwrap_err();
             assert!(error.contains("index=False"), "{error}");
         }
