@@ -66,7 +66,9 @@ impl Reader {
                 let (expected, found) = (first.file.dim, file.dim);
                 return Err(DataError::ShardDim { path: written, expected, found });
             }
-            let tables = shards.first().and_then(|first| first.file.table()).zip(file.table());
+            // Files of one format name their vectors alike, or give others than was meant.
+            let alike = shards.iter().find(|shard| shard.path.extension() == path.extension());
+            let tables = alike.and_then(|shard| shard.file.table()).zip(file.table());
             if let Some((expected, found)) = tables.filter(|(expected, found)| expected != found) {
                 let (expected, found) = (expected.to_owned(), found.to_owned());
                 return Err(DataError::ShardTable { path: written, expected, found });

@@ -401,4 +401,11 @@ fn run_takes_files_of_any_format_by_their_names_alone() {
         ),
     );
     prints(&site.vq(&["run", "list.toml"]).expect_code(0), "d  24 × 5, 12 queries, l2");
+    // Of one format, what is called differently is something else.
+    let others = site.path("others");
+    fs::create_dir(&others).expect("a folder");
+    fs::copy(files.join("f4.parquet"), others.join("a.parquet")).expect("a copy");
+    fs::copy(files.join("several.parquet"), others.join("b.parquet")).expect("a copy");
+    let other = site.vq(&["run", "--data", "others", "--method", "cast"]).expect_code(1);
+    other.says("has several columns of vectors");
 }
