@@ -105,7 +105,8 @@ fn killed_at(place: &Place, user: Option<u32>, moment: &str) {
         if left.is_empty() {
             break;
         }
-        assert!(killed.elapsed() < Duration::from_secs(1), "{moment}, {user:?}: {left:?}");
+        // Milliseconds on an idle machine; other tests keep this one busy.
+        assert!(killed.elapsed() < Duration::from_secs(10), "{moment}, {user:?}: {left:?}");
         sleep(Duration::from_millis(10));
     }
     assert!(!scratches(place).is_empty(), "{moment}: what is the next command to remove?");
