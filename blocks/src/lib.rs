@@ -23,7 +23,6 @@ pub mod rotated;
 
 pub mod scalar;
 pub mod scan;
-#[cfg(feature = "testing")]
 pub mod testing;
 
 pub use product::Product;

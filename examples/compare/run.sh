@@ -8,9 +8,8 @@ root=$(cd "$here/../.." && pwd)
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 
 echo 'building ours …' >&2
-cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" -p vq-pq -p vq-rq -p vq-sq -p vq-cast
-# Not locked: its lock file follows what our crates depend on.
-cargo build --quiet --release --manifest-path "$here/Cargo.toml"
+cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
+    -p vq-compare -p vq-pq -p vq-rq -p vq-sq -p vq-cast
 
 venv=$CARGO_TARGET_DIR/compare-venv
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then

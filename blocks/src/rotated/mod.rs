@@ -23,7 +23,6 @@ mod layout;
 pub mod levels;
 mod search;
 pub mod sweep;
-#[cfg(feature = "testing")]
 pub mod testing;
 
 pub use affine::Affine;
