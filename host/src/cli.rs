@@ -627,6 +627,9 @@ pub(crate) struct ExportArgs {
 pub(crate) struct ResultsArgs {
     #[command(flatten)]
     pub(crate) stored: Stored,
+    /// Only the record whose key begins so, as pictures, answers and --verbose tell it; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
     /// The metrics that get a column, separated by commas
     #[arg(long, value_name = "METRICS", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,

@@ -49,7 +49,10 @@ const FOR_FIELD: f64 = 0.6;
 const RATES_EACH: f64 = 2.5;
 /// The share of the methods, the cheapest first, for which there is to be time.
 const MOST: f64 = 0.75;
-/// A method of which one cell takes more than this share of the field is left to the end.
+/// The base is thinned where there is no time for one rate of this share of the methods.
+const FEW: f64 = 0.5;
+/// A method of which one cell takes more than this share of the field is left to the end, and given up
+/// where it takes more than this share of all.
 const DEAR: f64 = 0.15;
 /// A recall that misses what is asked by more than this will not reach it with another seed.
 const CLEAR: f64 = 0.02;
@@ -178,7 +181,7 @@ impl Asked {
 
     /// The sweep of the probe. Of a small file it takes all, and is a part of the field.
     pub fn probe(&self, rows: usize) -> String {
-        let head = self.head(&[self.first_rate()], &SEEDS[..1], 0.1 * self.for_cells());
+        let head = self.head(&[self.first_rate()], &SEEDS[..1], 0.05 * self.for_cells());
         let dataset = match rows > PROBED {
             true => self.dataset(&self.probe_name(), QUERIES[0], &format!("limit = {PROBED}\n")),
             false => self.dataset(&self.name(), QUERIES[0], &self.limit()),
@@ -188,7 +191,7 @@ impl Asked {
 
     /// The sweep of the field, of which only some cells will run.
     pub fn field(&self, size: &Size) -> String {
-        let head = self.head(&self.bits, &SEEDS[..1], 0.3 * self.for_cells());
+        let head = self.head(&self.bits, &SEEDS[..1], DEAR * self.for_cells());
         let sizes = size.thinned.map(|rows| format!("sizes = [{rows}]\n")).unwrap_or_default();
         let dataset = self.dataset(&self.name(), size.queries, &self.rest(size, &sizes));
         format!("{head}{dataset}\n[[method]]\nuse = \"*\"\n")
@@ -251,13 +254,14 @@ impl Asked {
         let budget = FOR_FIELD * self.for_cells();
         let rates = RATES_EACH.min(self.bits.len() as f64);
         // The dearest are left to the end, and decide nothing for the others.
-        let fits = |size: &Size| {
+        let takes = |size: &Size, share: f64| {
             let mut each: Vec<f64> =
                 methods.iter().map(|id| costs.expected(id, &size.work())).collect();
             each.sort_by(f64::total_cmp);
-            each.truncate((MOST * each.len() as f64).ceil() as usize);
-            rates * each.iter().sum::<f64>() <= budget
+            each.truncate((share * each.len() as f64).ceil() as usize);
+            each.iter().sum::<f64>()
         };
+        let fits = |size: &Size| rates * takes(size, MOST) <= budget;
         let all = |queries: usize| match given {
             Some(queries) => Size { queries, ..Size::all(rows, 0) },
             None => Size::all(rows, queries.min((rows / 10).max(1))),
@@ -271,7 +275,7 @@ impl Asked {
             size = all(QUERIES[1]);
             size.train = size.train.min(train);
         }
-        while !fits(&size) && size.measured() > LEAST_BASE {
+        while takes(&size, FEW) > budget && size.measured() > LEAST_BASE {
             size.thinned = Some((size.measured() / 2).max(LEAST_BASE));
         }
         size
@@ -523,10 +527,11 @@ mod tests {
         let size = |seconds| asked(seconds).size(50_000, None, &methods, &costs);
         let all = size(10_000);
         assert_eq!((all.base, all.train, all.queries, all.thinned), (24_750, 24_750, 500, None));
-        let (some, little, least) = (size(100), size(30), size(20));
+        let (some, little, less, least) = (size(100), size(30), size(20), size(4));
         assert!(some.train < all.train && some.train >= 2000);
         assert_eq!((some.thinned, some.queries), (None, 500));
         assert_eq!((little.train, little.thinned), (2000, None));
+        assert_eq!((less.queries, less.thinned), (250, None), "fewer configurations, all rows");
         assert!(least.queries == 250 && least.thinned.is_some_and(|rows| rows < 24_875));
         // Queries of a file are what they are.
         let given = asked(20).size(50_000, Some(800), &methods, &costs);

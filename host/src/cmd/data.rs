@@ -3,7 +3,7 @@
 use super::advised::advised;
 use super::display::Display;
 use super::interrupt::CANCEL;
-use super::{COULD_NOT_START, cache_dir, counted, say, style};
+use super::{COULD_NOT_START, cache_dir, counted, on_screen, say, style};
 use crate::cli::{self, DataVerb};
 use bytesize::ByteSize;
 use miette::{IntoDiagnostic, miette};
@@ -58,7 +58,7 @@ fn inspect(args: &cli::InspectArgs) -> miette::Result<ExitCode> {
                 let gap = if i > 0 { "\n" } else { "" };
                 writeln!(out, "{gap}{}", plain(&name)).into_diagnostic()?;
                 for line in told_of(&found) {
-                    writeln!(out, "  {}", plain(&line)).into_diagnostic()?;
+                    writeln!(out, "{}", on_screen(&format!("  {line}"), 4)).into_diagnostic()?;
                 }
             }
             Err(DataError::Interrupted) => return Err(miette!("interrupted")),

@@ -172,6 +172,16 @@ fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> 
             "{} take about {time}{beside}, by records here{rest}",
             counted(known, "cell")
         ));
+        let timeout = planned.sweep.run.timeout;
+        let longer = expected.iter().flatten().filter(|of| **of > timeout.as_secs_f64()).count();
+        if longer > 0 {
+            lines.push(format!(
+                "{} of these {} likely to reach the time limit of {}",
+                counted(longer, "cell"),
+                if longer == 1 { "is" } else { "are" },
+                humantime::format_duration(timeout)
+            ));
+        }
     }
     let rows_of = |cell: &Cell| &planned.rows[&cell.dataset];
     let codes = to_run()
@@ -188,9 +198,20 @@ fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> 
             ByteSize(codes),
             ByteSize(training)
         ));
+        let jobs = planned.sweep.run.jobs as u64;
+        let room = planned.rows.values().next().and_then(PreparedRows::room);
+        if let Some(room) = room.filter(|room| codes * jobs > *room) {
+            lines.push(format!(
+                "that is more than the {} that the cache folder has room for",
+                ByteSize(room)
+            ));
+        }
         let memory = planned.sweep.run.memory;
         if training > memory {
-            lines.push(format!("that is more than the {} that a cell may take", ByteSize(memory)));
+            lines.push(format!(
+                "its training rows alone are more than the {} of memory that it may take",
+                ByteSize(memory)
+            ));
         }
     }
     lines

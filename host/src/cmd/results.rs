@@ -2,13 +2,28 @@
 
 use super::{say, stored, style};
 use crate::cli;
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::process::ExitCode;
+use vq_host::record::Record;
+use vq_host::report::plain;
 use vq_host::report::results::{Request, write_results};
 
 pub(super) fn results(args: &cli::ResultsArgs) -> miette::Result<ExitCode> {
-    let selected = stored::select(&args.stored)?;
+    let mut selected = stored::select(&args.stored)?;
+    let begins = |record: &Record, key: &String| record.key.starts_with(key.as_str());
+    for key in &args.key {
+        if !selected.records.iter().any(|record| begins(record, key)) {
+            return Err(miette!(
+                help = "`vq-host results STORE --verbose` tells all of them",
+                "no record has a key that begins with `{}`",
+                plain(key)
+            ));
+        }
+    }
+    if !args.key.is_empty() {
+        selected.records.retain(|record| args.key.iter().any(|key| begins(record, key)));
+    }
     let request = Request {
         metrics: args.columns.clone(),
         sort: args.sort.clone(),

@@ -17,7 +17,7 @@ use vq_host::plan::Cell;
 use vq_host::plugin::Catalog;
 use vq_host::record::{Filter, Outcome, Record};
 use vq_host::report::one_of_each;
-use vq_host::report::recommend::{Question, recommend, write_recommendation, write_reproduction};
+use vq_host::report::recommend::{Question, recommend, write_recommendation};
 use vq_host::report::results::{Format, Request, write_results};
 use vq_host::session::{Planned, Session};
 use vq_host::store::Store;
@@ -114,6 +114,7 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
         store: &store,
         rows: args.rows.unwrap_or(rows as f64),
         cells: cells.len(),
+        probed: &probed,
         measured: &measured,
         seconds: began.elapsed().as_secs_f64(),
         ran: tournament.cells,
@@ -263,6 +264,7 @@ struct Summary<'a> {
     store: &'a Path,
     rows: f64,
     cells: usize,
+    probed: &'a [Record],
     measured: &'a [Record],
     seconds: f64,
     ran: usize,
@@ -306,7 +308,6 @@ impl Summary<'_> {
             let mut answer = recommend(records, &question);
             name_picks(&mut answer, self.catalog);
             write_recommendation(&answer, style(), out).into_diagnostic()?;
-            write_reproduction(&answer, style(), out).into_diagnostic()?;
         }
         Ok(())
     }
@@ -314,8 +315,9 @@ impl Summary<'_> {
     /// What was measured, what was not, and how to go on.
     fn told(&self) {
         let not_ok: BTreeSet<&str> = self
-            .measured
+            .probed
             .iter()
+            .chain(self.measured)
             .filter(|record| record.outcome == Outcome::Timeout)
             .map(|record| record.method.id.as_str())
             .collect();
@@ -339,6 +341,11 @@ impl Summary<'_> {
         let store = self.store.display();
         say::line(&format!(
             "everything that was measured: vq-host results {store} --dataset {dataset}"
+        ));
+        let (recall, rows) = (self.asked.recall, self.rows);
+        say::line(&format!(
+            "as a sweep, with the keys of its records: vq-host recommend {store} --dataset {dataset} \
+             --recall {recall} --rows {rows} --rerank {RERANK}"
         ));
         if let Some(file) = self.to_go_on {
             say::line(&format!("to go on: vq-host run {}", file.display()));

@@ -571,14 +571,13 @@ impl<'a> Cell<'a> {
         (most, most_k): (usize, usize),
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
-        let order = match (&scored, decoded.order) {
-            (Some(scored), _) => scored.watched.mapv(f64::from),
-            (None, Some(order)) => order,
-            (None, None) => Array2::zeros((0, 0)),
-        };
+        let by_rows = decoded.order.unwrap_or_else(|| Array2::zeros((0, 0)));
+        let by_scorer = scored.as_ref().map(|scored| scored.watched.mapv(f64::from));
         let evaluation = &self.of.evaluation;
         // Columns of neighbours, then of candidates.
-        let (order, of_candidates) = order.view().split_at(Axis(1), self.watched_neighbours());
+        let neighbours = self.watched_neighbours();
+        let at_best = by_scorer.as_ref().unwrap_or(&by_rows).view();
+        let (order, of_candidates) = at_best.split_at(Axis(1), neighbours);
         if evaluation.has(Family::Order) {
             let truth = revisit::left(&self.truth.distances, RANK_DEPTH);
             metrics.add_retrieval(rank_agreement(truth, order, RANK_DEPTH), "")?;
@@ -595,7 +594,12 @@ impl<'a> Cell<'a> {
             by_decoded.map_or(Ok(()), |of| metrics.add_means(of.named(), suffix))?;
         }
         if let Some(candidates) = &self.candidates {
-            return self.judge_second(candidates, of_candidates, metrics);
+            let by = [
+                Some(("", of_candidates)),
+                Some((DECODED, by_rows.view().split_at(Axis(1), neighbours).1)),
+                decoded.symmetric.as_ref().map(|of| (SYMMETRIC, of.view())),
+            ];
+            return self.judge_second(candidates, by.into_iter().flatten(), metrics);
         }
         let depth = self.attended();
         let ranked = match &scored {

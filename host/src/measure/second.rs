@@ -1,8 +1,9 @@
 //! A second code of each row, by another method: it ranks what the first code finds.
 //!
 //! The two are measured one after the other, each by engines of its own. What the first finds is handed
-//! on in a file of the referee's; of the second it is asked how near it thinks these rows are, by its
-//! scorer or by its decompressed rows.
+//! on in a file of the referee's; of the second it is asked how near it thinks these rows are: at its
+//! best, which is by its scorer if it has one, by its decompressed rows, and by these to decompressed
+//! queries.
 
 use super::beyond::{Attended, distinct};
 use super::revisit::Visits;
@@ -34,63 +35,89 @@ pub(super) fn read(file: &File, queries: usize) -> Result<Array2<u32>, Failure> 
     })
 }
 
-/// The true distances of the best k of the first `c` candidates of a query by their estimates, larger is
-/// nearer; of equal ones the lowest row first.
-fn ranked(candidates: &[(u32, f64, f64)], c: usize, k: usize) -> Vec<(u32, f64)> {
-    let mut best = candidates[..c.min(candidates.len())].to_vec();
-    best.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    best.into_iter().take(k).map(|(row, _, distance)| (row, distance)).collect()
+/// The candidates of each query (queries, c).
+pub(super) fn rows(candidates: &Array2<u32>) -> Vec<Vec<u32>> {
+    candidates.rows().into_iter().map(|ids| ids.to_vec()).collect()
+}
+
+/// A candidate of a query.
+#[derive(Clone, Copy)]
+struct Candidate {
+    row: u32,
+    /// Larger is nearer.
+    estimate: f64,
+    /// The true one.
+    distance: f64,
+}
+
+/// The true distances of the first `c` candidates of a query, in the order of their estimates; of equal
+/// ones the lowest row first.
+fn ranked(candidates: &[Candidate], c: usize) -> Vec<f64> {
+    let mut ranked = candidates[..c.min(candidates.len())].to_vec();
+    ranked.sort_by(|a, b| b.estimate.total_cmp(&a.estimate).then(a.row.cmp(&b.row)));
+    ranked.into_iter().map(|of| of.distance).collect()
 }
 
 impl Cell<'_> {
-    /// Recall, and what else is measured of found rows, of the `candidates` (queries, c) ranked by
-    /// `estimates` (queries, c). The plain metrics are of the most candidates that are asked for.
-    pub(super) fn judge_second(
+    /// Recall of the `candidates` (queries, c) ranked by estimates (queries, c), by each kind of which the
+    /// suffix says what it is; and of the plain kind what else is measured of found rows. The plain metrics
+    /// are of the most candidates that are asked for.
+    pub(super) fn judge_second<'e>(
         &self,
         candidates: &Array2<u32>,
-        estimates: ArrayView2<'_, f64>,
+        by: impl Iterator<Item = (&'static str, ArrayView2<'e, f64>)>,
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
         let evaluation = &self.of.evaluation;
-        let rows: Vec<Vec<u32>> = candidates.rows().into_iter().map(|ids| ids.to_vec()).collect();
+        let rows = rows(candidates);
         let measured = if evaluation.has(Family::Distances) { candidates.ncols() } else { 0 };
         let mut visits = [Some(Visits::unknown(&rows, &self.known, measured))];
         self.revisit(&mut visits)?;
         let [visits] = visits;
         let distances = visits.map(Visits::finish).unwrap_or_default();
-        let of_query = |(query, (ids, distances)): (usize, (&Vec<u32>, &Vec<f64>))| {
-            let estimates = estimates.row(query);
-            let both = ids.iter().zip(estimates).zip(distances);
-            both.map(|((id, estimate), distance)| (*id, *estimate, *distance)).collect()
-        };
-        let known: Vec<Vec<(u32, f64, f64)>> =
-            rows.iter().zip(&distances).enumerate().map(of_query).collect();
 
         let base = self.data.base.rows;
         let truth = self.truth.distances.view();
         let factors = distinct(&evaluation.rerank);
         let largest = factors.iter().copied().max().unwrap_or(1);
-        for k in distinct(&evaluation.k).into_iter().filter(|k| *k <= base) {
-            let by = |r: usize| -> (Vec<Vec<u32>>, Vec<Vec<f64>>) {
-                let of_query = |of: &Vec<(u32, f64, f64)>| -> (Vec<u32>, Vec<f64>) {
-                    ranked(of, k.saturating_mul(r), k).into_iter().unzip()
+        let judge = |found: &[Vec<f64>], k: usize, rerank: &[usize]| {
+            retrieval(truth, found, base, &[k], rerank).map_err(Failure::failed)
+        };
+        for (suffix, estimates) in by {
+            let of_query = |(query, (ids, distances)): (usize, (&Vec<u32>, &Vec<f64>))| {
+                let all = ids.iter().zip(estimates.row(query)).zip(distances);
+                let one = |((row, estimate), distance): ((&u32, &f64), &f64)| Candidate {
+                    row: *row,
+                    estimate: *estimate,
+                    distance: *distance,
                 };
-                known.par_iter().map(of_query).unzip()
+                all.map(one).collect()
             };
-            let judge = |found: &[Vec<f64>]| {
-                retrieval(truth, found, base, &[k], &[]).map_err(Failure::failed)
-            };
-            for r in &factors {
-                let recall = judge(&by(*r).1)?.into_iter().find(|of| of.hits.is_some());
-                if let Some(of) = recall {
-                    let name = format!("{}/second={r}", of.name);
-                    metrics.add_retrieval(vec![RetrievalMetric { name, hits: None, ..of }], "")?;
+            let known: Vec<Vec<Candidate>> =
+                rows.iter().zip(&distances).enumerate().map(of_query).collect();
+            for k in distinct(&evaluation.k).into_iter().filter(|k| *k <= base) {
+                let of_first = |r: usize| -> Vec<Vec<f64>> {
+                    known.par_iter().map(|of| ranked(of, k.saturating_mul(r))).collect()
+                };
+                let found = of_first(largest);
+                if !suffix.is_empty() {
+                    let recall = judge(&found, k, &[])?.into_iter().filter(|of| of.hits.is_some());
+                    metrics.add_retrieval(recall.collect(), suffix)?;
+                    continue;
                 }
+                for r in &factors {
+                    let recall = judge(&of_first(*r), k, &[])?;
+                    if let Some(of) = recall.into_iter().find(|of| of.hits.is_some()) {
+                        let name = format!("{}/second={r}", of.name);
+                        let of = RetrievalMetric { name, hits: None, ..of };
+                        metrics.add_retrieval(vec![of], "")?;
+                    }
+                }
+                metrics.add_retrieval(judge(&found, k, &evaluation.rerank)?, "")?;
+                let nothing =
+                    Attended { order: Array2::zeros((0, 0)), ranked: Vec::new(), tau: 0.0 };
+                self.beyond_recall(&[k], &[], &found, &nothing, metrics)?;
             }
-            let (ids, found) = by(largest);
-            metrics.add_retrieval(judge(&found)?, "")?;
-            let nothing = Attended { order: Array2::zeros((0, 0)), ranked: Vec::new(), tau: 0.0 };
-            self.beyond_recall(&[k], &ids, &found, &nothing, metrics)?;
         }
         self.spread_of_recall(metrics)
     }
@@ -110,9 +137,9 @@ mod tests {
 
     #[test]
     fn only_the_first_candidates_are_ranked_and_ties_go_to_the_lowest_row() {
-        let of = [(9, 1.0, 0.1), (4, 3.0, 0.2), (2, 1.0, 0.3), (1, 5.0, 0.4)];
-        assert_eq!(ranked(&of, 3, 3), [(4, 0.2), (2, 0.3), (9, 0.1)]);
-        assert_eq!(ranked(&of, 4, 1), [(1, 0.4)]);
-        assert_eq!(ranked(&of, 9, 2), [(1, 0.4), (4, 0.2)]);
+        let all = [(9, 1.0, 0.1), (4, 3.0, 0.2), (2, 1.0, 0.3), (1, 5.0, 0.4)];
+        let all = all.map(|(row, estimate, distance)| Candidate { row, estimate, distance });
+        assert_eq!(ranked(&all, 3), [0.2, 0.3, 0.1]);
+        assert_eq!(ranked(&all, 9), [0.4, 0.2, 0.3, 0.1]);
     }
 }

@@ -4,7 +4,7 @@ use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::revisit::{Visits, exact};
 use super::timing::{Timed, time, time_streaming};
-use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample};
+use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample, second};
 use crate::data::Metric;
 use crate::metric::{Family, PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
 use crate::worker::exchange::Request;
@@ -20,8 +20,11 @@ pub(super) struct Decoded {
     pub(super) by_raw_scores: Vec<Vec<f64>>,
     /// The same for the decoded queries.
     pub(super) by_decoded: Vec<Vec<u32>>,
-    /// Nearness of the true neighbours by their decoded rows, for methods without a scorer.
+    /// Nearness of the watched rows by what they decode to, for methods without a scorer and for
+    /// second codes.
     pub(super) order: Option<Array2<f64>>,
+    /// Nearness of a first code's candidates to the decoded queries, for second codes.
+    pub(super) symmetric: Option<Array2<f64>>,
     /// Of the sampled query pairs.
     pub(super) true_values: Vec<f64>,
     /// By the decoded rows.
@@ -48,7 +51,9 @@ impl Cell<'_> {
         let mut by_decoded =
             Knn::new(encoded.queries.decoded.view(), metric.into(), most_k, &self.data.mean);
         let watched: Vec<_> = self.watched().rows().into_iter().map(|ids| ids.to_vec()).collect();
-        let mut neighbours = headline.then(|| Visits::new(&watched));
+        let mut neighbours = (headline || self.candidates.is_some()).then(|| Visits::new(&watched));
+        let candidates = self.candidates.as_ref().map(second::rows);
+        let mut mirrored = candidates.map(|rows| Visits::new(&rows));
         let mut reconstruction = Reconstruction::new(&self.data.mean);
         let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
         let first_block = self.walk(decoder, codes, step, |first, raw, decoded| {
@@ -61,6 +66,9 @@ impl Cell<'_> {
             Knn::push_to(&mut [&mut by_raw, &mut by_decoded], first as u32, decoded);
             if let Some(neighbours) = &mut neighbours {
                 neighbours.pass(metric, self.queries.view(), first, decoded)?;
+            }
+            if let Some(mirrored) = &mut mirrored {
+                mirrored.pass(metric, encoded.queries.decoded.view(), first, decoded)?;
             }
             for pair in pairs.in_rows(first, raw.nrows()) {
                 let query = row(self.queries.view(), pair.query as usize)?;
@@ -103,13 +111,14 @@ impl Cell<'_> {
         let ids = |found: &[Found]| -> Vec<Vec<u32>> {
             found.iter().map(|found| found.nearest.iter().map(|n| n.id).collect()).collect()
         };
-        let order = neighbours.map(|found| -nearness(&found.finish()));
+        let near = |found: Option<Visits>| found.map(|found| -nearness(&found.finish()));
+        let (order, symmetric) = (near(neighbours), near(mirrored));
         let (by_raw, by_decoded) = (by_raw.finish(), ids(&by_decoded.finish()));
         let depth = if headline { self.attended() } else { 0 };
         let first = |of: &Found| of.nearest.iter().take(depth).map(|n| -n.distance).collect();
         let by_raw_scores = by_raw.iter().map(first).collect();
         let by_raw = ids(&by_raw);
-        Ok(Decoded { by_raw, by_raw_scores, by_decoded, order, true_values, estimates })
+        Ok(Decoded { by_raw, by_raw_scores, by_decoded, order, symmetric, true_values, estimates })
     }
 
     /// Calls `visit(first, raw, decoded)` for every block of the base, in order; answers the first

@@ -9,11 +9,8 @@ use vq_plugin_api::params::Config;
 use super::partition::cell_name;
 use crate::plugin::config_json;
 use crate::record::{CellKeyParts, MethodInfo, cell_key};
-use crate::sweep::Sweep;
+use crate::sweep::{SECOND, Sweep};
 use crate::worker::protocol::{Evaluation, OtherTruth};
-
-/// The key among a record's parameters that holds the second method and its own.
-pub(super) const SECOND: &str = "second";
 
 /// Another method, which codes each row a second time and ranks what the first finds.
 #[derive(Clone, Debug)]

@@ -8,10 +8,9 @@ use vq_plugin_api::Value;
 use vq_plugin_api::params::{Kind, Param};
 
 use super::PlanError;
-use super::cells::SECOND;
 use crate::plugin::{Catalog, Found, ResolveError};
 use crate::suggest::nearest_name;
-use crate::sweep::{Dataset, MethodUse, Sweep, SweepSource};
+use crate::sweep::{Dataset, MethodUse, SECOND, Sweep, SweepSource};
 
 /// A `[[method]]` with the library that serves it and its axes as values of the right kind.
 #[derive(Clone, Debug)]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// What stands for the file's name where the sweep comes from arguments.
 pub const COMMAND_LINE: &str = "command line";
+/// The key of a `[[method]]`, and among a record's parameters, that holds the second method and its own.
+pub(crate) const SECOND: &str = "second";
 
 /// What `run` takes instead of a sweep file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -157,17 +159,33 @@ pub fn method_table(method: &str, params: &serde_json::Value, beside: &str) -> S
                 let items: Vec<String> = items.iter().map(value).collect();
                 format!("[{}]", items.join(", "))
             }
+            serde_json::Value::Object(entries) => {
+                let entries = entries.iter();
+                let entries: Vec<String> =
+                    entries.map(|(name, of)| format!("{} = {}", key(name), axis(of))).collect();
+                format!("{{ {} }}", entries.join(", "))
+            }
             other => other.to_string(),
+        }
+    }
+    // A list alone is an axis, a list in a list one value.
+    fn axis(of: &serde_json::Value) -> String {
+        match of {
+            serde_json::Value::Array(_) => format!("[{}]", value(of)),
+            _ => value(of),
         }
     }
     let mut text = format!("[[method]]\n{beside}use = {}\n", toml_string(method));
     for (name, of) in params.as_object().into_iter().flatten() {
-        let written = match of {
-            // A list alone is an axis, a list in a list one value.
-            serde_json::Value::Array(_) => format!("[{}]", value(of)),
-            _ => value(of),
+        let _ = match (name.as_str(), of) {
+            // A second code, whose digests a sweep does not say.
+            (SECOND, serde_json::Value::Object(second)) => {
+                let told = ["use", "params"].into_iter();
+                let told = told.filter_map(|key| Some((key.to_owned(), second.get(key)?.clone())));
+                writeln!(text, "{SECOND} = {}", value(&serde_json::Value::Object(told.collect())))
+            }
+            _ => writeln!(text, "params.{} = {}", key(name), axis(of)),
         };
-        let _ = writeln!(text, "params.{} = {written}", key(name));
     }
     text
 }
@@ -217,6 +235,22 @@ fn split_outside_brackets(text: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_with_two_codes_is_a_table_that_can_be_read() {
+        let params = serde_json::json!({
+            "m": 8,
+            "second": {
+                "use": "fine", "version": "1", "plugin": "1f",
+                "params": { "bits": 8, "of": [1, 2], "rest": "no" }
+            }
+        });
+        let text = method_table("coarse", &params, "");
+        let expected = "[[method]]\nuse = \"coarse\"\nparams.m = 8\nsecond = { params = { bits = 8, \
+             of = [[1, 2]], rest = \"no\" }, use = \"fine\" }\n";
+        assert_eq!(text, expected);
+        assert!(text.parse::<toml::Table>().is_ok());
+    }
 
     #[test]
     fn a_pattern_is_called_by_its_beginning_or_its_folder() {

@@ -26,6 +26,7 @@ mod check;
 mod error;
 mod wire;
 
+pub(crate) use arguments::SECOND;
 pub use arguments::{
     COMMAND_LINE, RunArguments, data_name, from_arguments, method_table, parameter, toml_string,
 };

@@ -272,7 +272,16 @@ fn of_two_codes_the_failure_names_the_one_that_failed_and_the_bytes_of_both_are_
     assert!(value(eight, "recall@10") > value("bits=2", "recall@10"));
     assert!(value(eight, "recall@10/second=2") >= value(eight, "recall@10/second=1"));
     assert_eq!(value(eight, "recall@10/second=1"), value("bits=2", "recall@10"));
-    assert!(of(eight).value("recall@10/rerank=2").is_none());
+    // All candidates ranked exactly are what the first code alone gives with re-ranking; fewer of them are
+    // those that the second ranks first.
+    assert_eq!(value(eight, "recall@10/rerank=2"), value("bits=2", "recall@10/rerank=2"));
+    assert_eq!(value(eight, "recall@10/rerank=1"), value(eight, "recall@10"));
+    assert!(value(eight, "recall@10/rerank=2") >= value(eight, "recall@10"));
+    // By rows, and by rows and queries, as a fine second code decodes them.
+    let by = |form: &str| value(eight, &format!("recall@10/{form}"));
+    assert!((by("decoded") - by("symmetric")).abs() < 0.05);
+    assert!(by("decoded") > value("bits=2", "recall@10/decoded"));
+    assert!(of(eight).value("recall@10/search").is_none());
     // All is done, and known to be.
     site.vq(&["run", "s.toml"]).expect_code(3).says("all 5 cells are done");
 }

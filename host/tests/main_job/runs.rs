@@ -310,7 +310,8 @@ fn a_file_alone_is_a_tournament_that_answers_and_can_be_gone_on_with() {
     let more = ["--recall", "0.8", "--rows", "1e6", "--write-sweep", "next.toml"];
     let asked = [&arguments[..], &more].concat();
     let ran = site.vq(&asked).expect_code(0).says("finals: the best").says("to go on");
-    for part in ["smallest", "use = \"sq\"", "1.0 M vectors", "as rows are added"] {
+    assert!(ran.stderr.contains("vq-host recommend results/command-line.db"), "{}", ran.stderr);
+    for part in ["smallest", "1.0 M vectors", "as rows are added"] {
         assert!(ran.stdout.contains(part), "no `{part}` in:\n{}", ran.stdout);
     }
     let records = site.records_of("results/command-line.db");
@@ -334,6 +335,25 @@ fn a_file_alone_is_a_tournament_that_answers_and_can_be_gone_on_with() {
     let answer = site.vq(&[&ask[..], &["--rows", "1e6"]].concat()).expect_code(0);
     assert!(ran.stdout.starts_with(answer.stdout.split("to measure").next().unwrap_or_default()));
     site.vq(&["plan", "--data", "words.fbin"]).expect_code(0);
+}
+
+#[test]
+fn a_plan_names_the_limits_that_its_cells_would_hit() {
+    let site = Site::shipped();
+    let methods = "[[method]]\nuse = \"sq\"\nparams.bits = [4, 8]\n";
+    site.write("s.toml", &sweep("[1]", methods));
+    site.write("t.toml", &sweep("[2]", methods));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let plain = site.vq(&["plan", "t.toml"]).expect_code(0).stdout;
+    assert!(plain.contains("2 cells take about") && !plain.contains("likely"), "{plain}");
+    let tight = ["plan", "t.toml", "--timeout", "1ms", "--memory", "8KiB"];
+    let told = site.vq(&tight).expect_code(0).stdout;
+    for part in [
+        "2 cells of these are likely to reach the time limit of 1ms",
+        "its training rows alone are more than the 8.0 KiB of memory that it may take",
+    ] {
+        assert!(told.contains(part), "no `{part}` in:\n{told}");
+    }
 }
 
 #[test]

@@ -66,6 +66,34 @@ fn every_export_has_all_records_by_their_keys() {
 }
 
 #[test]
+fn a_row_of_the_best_leads_to_its_records_by_their_keys() {
+    let site = site();
+    let shown = site.vq(&["results", "results.db", "--best"]).expect_code(0).stdout;
+    let told = site.vq(&["results", "results.db", "--best", "--verbose"]).expect_code(0).stdout;
+    let records = site.records();
+    let mut of_rows = records.iter().filter(|of| shown.contains(&of.label)).peekable();
+    assert!(of_rows.peek().is_some(), "{shown}");
+    for record in of_rows {
+        assert!(told.contains(&record.key), "no key of {}:\n{told}", record.label);
+        let key = &record.key[..12];
+        let one = site.vq(&["results", "results.db", "--key", key, "--format", "json"]);
+        let found = one.expect_code(0).json();
+        let found = found.as_array().expect("a list");
+        assert_eq!(found.len(), 1, "{key}");
+        assert_eq!(text(&found[0]["key"]), record.key);
+        let value = |name: &str| {
+            let metrics = found[0]["metrics"].as_array().expect("a list").iter();
+            let metric = metrics.clone().find(|metric| metric["name"] == name);
+            metric.and_then(|metric| metric["value"].as_f64())
+        };
+        assert_eq!(value("recall@10"), record.value("recall@10"));
+    }
+    site.vq(&["results", "results.db", "--key", "zz"])
+        .expect_code(1)
+        .says("no record has a key that begins with `zz`");
+}
+
+#[test]
 fn two_runs_with_partly_shared_seeds_show_no_regression() {
     let site = site();
     let others = fs::read_to_string(site.path("s.toml")).expect("a sweep");

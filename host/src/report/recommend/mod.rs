@@ -250,10 +250,11 @@ fn of_family(records: &[&Record], question: &Question) -> (Answer, Vec<Pick>) {
     (answer, picks)
 }
 
-/// The smallest first; of equal sizes, the better.
+/// The smallest first; of sizes that are the same to a hundredth of a bit per dimension, the better.
 fn sort(picks: &mut [Pick]) {
+    let size = |pick: &Pick| (100.0 * pick.rate).round();
     picks.sort_by(|a, b| {
-        (a.rate.total_cmp(&b.rate)).then_with(|| b.at_least.total_cmp(&a.at_least))
+        (size(a).total_cmp(&size(b))).then_with(|| b.at_least.total_cmp(&a.at_least))
     });
 }
 
@@ -403,5 +404,7 @@ fn pick(
     })
 }
 
+#[cfg(test)]
+mod coverage;
 #[cfg(test)]
 mod tests;

@@ -158,6 +158,7 @@ fn sizes() -> Vec<Record> {
             let mut record = code("a", label, bits, misses);
             record.dataset.name = format!("glove@{n}");
             record.dataset.digest = format!("d{n}");
+            record.key = format!("{label} among {n}");
             record.dataset.n = n;
             records.push(record);
         }
@@ -222,4 +223,25 @@ fn the_answer_fits_a_terminal_and_says_what_it_costs() {
     assert!(nothing.contains("nothing reaches it"), "{nothing}");
     assert!(nothing.contains("what it lacks: its recall is not surely 0.999 or more"), "{nothing}");
     assert!(drawn(&[], &question()).contains("nothing to recommend"));
+}
+
+#[test]
+fn every_number_of_an_answer_has_the_keys_of_its_records_beside_it() {
+    let records = sizes();
+    let again = Question { rows: Some(80_000.0), rerank: Some(4), ..question() };
+    let out_of_reach = Question { recall: 0.9999, ..question() };
+    for question in [question(), again, out_of_reach] {
+        let text = drawn(&records, &question);
+        let answer = asked(&records, &question);
+        assert!(!answer.picks().is_empty(), "{question:?}");
+        for (role, pick) in answer.picks() {
+            let points = pick.growth.iter().flat_map(|growth| &growth.points);
+            let keys: Vec<&String> = points.flat_map(|of| &of.keys).chain(&pick.keys).collect();
+            for key in keys {
+                let of = records.iter().find(|record| record.key == *key);
+                assert!(of.is_some_and(|of| of.label == pick.label), "{role}: no record {key}");
+                assert!(text.contains(key.as_str()), "{role}: no {key} in\n{text}");
+            }
+        }
+    }
 }

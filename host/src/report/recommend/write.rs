@@ -31,7 +31,7 @@ pub fn write_recommendation(
 }
 
 /// Writes what leads to the same numbers again: for each pick a `[[method]]` of a sweep, with the
-/// keys of its records.
+/// keys of all records that its numbers are of.
 ///
 /// # Errors
 /// What `out` returns.
@@ -40,16 +40,16 @@ pub fn write_reproduction(
     style: Style,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let picks = of.datasets.iter().flat_map(|answer| [&answer.smallest, &answer.runner_up]);
+    let picks = of.datasets.iter().chain(&of.across).flat_map(Answer::picks);
     let mut written: Vec<String> = Vec::new();
-    for pick in picks.flatten() {
+    for (_, pick) in picks {
         let fragment = fragment(pick);
         if written.contains(&fragment) {
             continue;
         }
         if written.is_empty() {
             let how = "to measure it again, in a sweep beside its [[dataset]]; the keys are of the \
-                       records that say so:";
+                       records that say so (vq-host results --key):";
             writeln!(out, "{}\n", wrapped(how, 0, style.columns()))?;
         }
         writeln!(out, "{fragment}")?;
@@ -61,8 +61,13 @@ pub fn write_reproduction(
 /// A `[[method]]` that is this configuration and no other, with the keys of its records.
 fn fragment(pick: &Pick) -> String {
     let keys = pick.seeds.iter().zip(&pick.keys);
-    let keys: String = keys.map(|(seed, key)| format!("# seed {seed}: {key}\n")).collect();
-    method_table(&pick.method, &pick.params, &keys)
+    let mut told: String = keys.map(|(seed, key)| format!("# seed {seed}: {key}\n")).collect();
+    let points = pick.growth.iter().flat_map(|growth| &growth.points);
+    for point in points.filter(|point| point.keys != pick.keys) {
+        let rows = point.rows;
+        told.extend(point.keys.iter().map(|key| format!("# among {rows} rows: {key}\n")));
+    }
+    method_table(&pick.method, &pick.params, &told)
 }
 
 fn write_answer(
@@ -154,7 +159,10 @@ fn write_picks(
         Column::text("configuration", cells(&|pick| pick.label.clone())),
         Column::number("bits/dim", cells(&|pick| format!("{:.2}", pick.rate))),
         Column::number("bytes", cells(&|pick| number::amount(pick.code_bytes))),
-        Column::number(&question.metric(), cells(&|pick| format!("{:.4}", pick.recall))),
+        Column::number(
+            &format!("recall@{}", question.k),
+            cells(&|pick| format!("{:.4}", pick.recall)),
+        ),
         Column::number("at least", cells(&|pick| format!("{:.4}", pick.at_least))),
         Column::number("encode vec/s", cells(&speed)).spare(),
     ];
