@@ -76,7 +76,7 @@ fn other(i: usize, of: &Record) -> Record {
     record.key = blake3::hash(&i.to_le_bytes()).to_hex().to_string();
     record.method.id = format!("method-{}", i % METHODS);
     record.dataset.name = format!("data-{}", i / METHODS % DATASETS);
-    record.label = format!("m={i}");
+    record.label = format!("m={}", i / METHODS / DATASETS);
     record
 }
 

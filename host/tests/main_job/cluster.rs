@@ -103,7 +103,9 @@ fn of_two_hosts_in_one_folder_one_writes_and_prepares_and_the_other_takes_over_w
     wait_until("the first to prepare", || turns() == 1);
     first.signal(Signal::SIGSTOP);
     assert_eq!(turns(), 1, "it was faster than it may be");
-    site.vq(&["run", "s.toml"]).expect_code(1).says("is being written by another vq-host (process ");
+    site.vq(&["run", "s.toml"])
+        .expect_code(1)
+        .says("is being written by another vq-host (process ");
     let mut second = site.start(&["plan", "s.toml"]);
     second.wait_for("wait for another vq-host");
     first.signal(Signal::SIGKILL);

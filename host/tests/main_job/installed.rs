@@ -43,8 +43,9 @@ fn verbs(site: &Site) -> Vec<String> {
     let help = site.vq(&["--help"]).expect_code(0).stdout;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| line.starts_with("  "));
-    let verbs: Vec<String> =
-        listed.filter_map(|line| Some(line.strip_prefix("  ")?.split(' ').next()?.into())).collect();
+    let verbs: Vec<String> = listed
+        .filter_map(|line| Some(line.strip_prefix("  ")?.split(' ').next()?.into()))
+        .collect();
     verbs.into_iter().filter(|verb: &String| !verb.is_empty() && verb != "help").collect()
 }
 
@@ -58,7 +59,9 @@ fn completions_and_manual_pages_know_every_verb() {
         assert!(verbs.iter().all(|verb| script.contains(verb.as_str())), "{shell}");
         site.write("script", &script);
         match Command::new(shell).arg("-n").arg(site.path("script")).output() {
-            Err(_) => println!("skipped: {shell} is not installed, which would read its completions"),
+            Err(_) => {
+                println!("skipped: {shell} is not installed, which would read its completions")
+            }
             Ok(read) => assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr)),
         }
     }
