@@ -73,6 +73,11 @@ pub(crate) enum Verb {
     Recommend(RecommendArgs),
     /// Look at files of vectors, convert them, look after prepared data
     Data(DataArgs),
+    /// Print what makes a shell complete verbs, options and their values
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages, one for each verb
+    Man(ManArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -88,6 +93,11 @@ const RUN_EXAMPLES: &str = "Examples:
 const PLAN_EXAMPLES: &str = "Examples:
   vq-host plan sweeps.toml
   vq-host plan sweeps.toml --format json | jq '.cells | length'";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  vq-host completions bash > ~/.local/share/bash-completion/completions/vq-host
+  vq-host completions fish > ~/.config/fish/completions/vq-host.fish
+  vq-host completions zsh > ~/.zfunc/_vq-host";
 
 const METHODS_EXAMPLES: &str = "Examples:
   vq-host methods
@@ -782,4 +792,17 @@ mod tests {
             commands.extend(command.get_subcommands().cloned());
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages; it is made if it is not there
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
 }

@@ -3,10 +3,12 @@
 mod advised;
 mod check;
 mod compare;
+mod completions;
 mod data;
 mod display;
 mod export;
 pub(crate) mod interrupt;
+mod man;
 mod merge;
 mod methods;
 mod new;
@@ -58,6 +60,8 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
         Verb::Merge(args) => merge::merge(&args),
         Verb::Recommend(args) => recommend::recommend(&args),
         Verb::Data(args) => data::data(&args),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Man(args) => man::man(&args),
     }
 }
 

@@ -76,8 +76,11 @@ pub(super) fn select_newest(
     Ok((selected, (!all_are_there).then_some(there)))
 }
 
+/// The names of data sets that an error lists.
+const LISTED: usize = 10;
+
 /// Reads the records of the data sets of these families, at all their sizes; of all where none is
-/// named.
+/// named, unless the store is large and has several.
 pub(super) fn families(store: Option<&Path>, wanted: &[String]) -> miette::Result<Selected> {
     let store = match store {
         Some(store) => store.to_owned(),
@@ -86,7 +89,18 @@ pub(super) fn families(store: Option<&Path>, wanted: &[String]) -> miette::Resul
     let reader = open(&store)?;
     let (datasets, _) = reader.names().into_diagnostic()?;
     let mut filter = Filter::default();
-    if reader.is_large().into_diagnostic()? && !wanted.is_empty() {
+    let large = reader.is_large().into_diagnostic()?;
+    if large && wanted.is_empty() && datasets.len() > 1 {
+        let more = if datasets.len() > LISTED { ", …" } else { "" };
+        let some: Vec<&str> = datasets.iter().take(LISTED).map(String::as_str).collect();
+        return Err(miette!(
+            help = format!("name data sets with --dataset: it has {}{more}", some.join(", ")),
+            "{} has {} records, too many to be read at once",
+            store.display(),
+            reader.counted().into_diagnostic()?
+        ));
+    }
+    if large && !wanted.is_empty() {
         let may_be = |name: &&String| wanted.iter().any(|of| name.starts_with(of.as_str()));
         filter.datasets = datasets.iter().filter(may_be).cloned().collect();
     }

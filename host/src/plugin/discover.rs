@@ -13,6 +13,9 @@ use vq_plugin_api::abi::ENTRY_SYMBOL;
 /// A library larger than this is not read.
 const MAX_LIBRARY_BYTES: u64 = 1 << 30;
 
+/// Where plugins are under the prefix of an installation.
+const INSTALLED: &str = "lib/vq-host/plugins";
+
 /// Where plugins are looked for, in order.
 #[derive(Clone, Debug, Default)]
 pub struct SearchPath {
@@ -23,8 +26,8 @@ pub struct SearchPath {
 }
 
 impl SearchPath {
-    /// `--plugin-dir`s, `VQ_PLUGIN_PATH`, `./plugins`, `plugins` beside the executable, the build
-    /// directory, the user's and the system's data folder.
+    /// `--plugin-dir`s, `VQ_PLUGIN_PATH`, `./plugins`, the places of the executable, the user's and
+    /// the system's data folder.
     pub fn standard(plugin_dirs: &[PathBuf], allow_world_writable: bool) -> Self {
         let mut places: Vec<(PathBuf, bool)> =
             plugin_dirs.iter().map(|dir| (dir.clone(), false)).collect();
@@ -33,19 +36,33 @@ impl SearchPath {
             places.extend(listed.map(|dir| (dir, false)));
         }
         places.push((PathBuf::from("plugins"), false));
-        if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
-            places.push((dir.join("plugins"), false));
-            places.push((dir.to_owned(), true));
+        if let Ok(executable) = std::env::current_exe() {
+            places.extend(places_of(&executable));
         }
         if let Some(dirs) = user_data_dir() {
             places.push((dirs.join("vq-host").join("plugins"), false));
         }
         if cfg!(unix) {
-            places.push((PathBuf::from("/usr/local/lib/vq-host/plugins"), false));
-            places.push((PathBuf::from("/usr/lib/vq-host/plugins"), false));
+            for prefix in ["/usr/local", "/usr"] {
+                let place = (Path::new(prefix).join(INSTALLED), false);
+                if !places.contains(&place) {
+                    places.push(place);
+                }
+            }
         }
         SearchPath { places, allow_world_writable }
     }
+}
+
+/// `plugins` beside the executable, its own folder, which may be the build directory, and
+/// `<prefix>/lib/vq-host/plugins` of one that is `<prefix>/bin/vq-host`.
+fn places_of(executable: &Path) -> Vec<(PathBuf, bool)> {
+    let Some(folder) = executable.parent() else { return Vec::new() };
+    let mut places = vec![(folder.join("plugins"), false), (folder.to_owned(), true)];
+    if let Some(prefix) = folder.parent().filter(|_| folder.ends_with("bin")) {
+        places.push((prefix.join(INSTALLED), false));
+    }
+    places
 }
 
 fn user_data_dir() -> Option<PathBuf> {

@@ -432,4 +432,36 @@ mod tests {
         assert_eq!(runs, ["run-1", "run-3"]);
         assert_eq!(store.finished().unwrap().outcomes.len(), 1);
     }
+
+    #[test]
+    fn a_run_that_begins_while_its_store_is_merged_is_taken_whole_or_not_at_all() {
+        const RUNS: usize = 40;
+        let folder = TempDir::new().unwrap();
+        let folder = folder.path();
+        let grows = store(folder, "grows.db", &[on("A", "run-0")], &[]);
+        let out = folder.join("out.db");
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| {
+                let mut store = Store::open(&grows).unwrap();
+                for i in 1..=RUNS {
+                    let id = format!("run-{i}");
+                    store.begin_run(&on("A", &id)).unwrap();
+                    store.insert(&record(&id, &format!("cell-{i}"), Outcome::Ok, 1)).unwrap();
+                }
+            });
+            loop {
+                let last = running.is_finished();
+                let (merged, _) = merge(&out, &[&grows]);
+                // Whoever has a record has the description of its run.
+                assert!(merged.runs.iter().all(|run| run.cpu_model.as_deref() == Some("A")));
+                let described: HashSet<&str> =
+                    merged.runs.iter().map(|run| run.run_id.as_str()).collect();
+                assert!(merged.records.iter().all(|of| described.contains(of.run_id.as_str())));
+                if last {
+                    assert_eq!(merged.records.len(), RUNS);
+                    break;
+                }
+            }
+        });
+    }
 }

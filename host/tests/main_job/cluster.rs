@@ -1,6 +1,7 @@
 //! One sweep shared out among many processes, and their stores put together again.
 
-use crate::fixture::{Site, sweep};
+use crate::fixture::{Site, sweep, wait_until};
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -87,6 +88,30 @@ fn sixteen_parts_at_once_over_one_cache_are_the_sweep_in_any_order() {
         all
     };
     assert!(sorted(&forth.records) == sorted(&site.records()), "quality is that of a plain run");
+}
+
+#[test]
+fn of_two_hosts_in_one_folder_one_writes_and_prepares_and_the_other_takes_over_when_it_is_killed() {
+    let site = Site::shipped();
+    // A second or so of drawing rows.
+    site.write("s.toml", &sweep("[1]", METHODS).replace("n = 600", "n = 1000000"));
+    let first = site.start(&["run", "s.toml"]);
+    let turns = || {
+        let there = fs::read_dir(site.path("cache")).into_iter().flatten().flatten();
+        there.filter(|of| of.file_name().to_string_lossy().starts_with(".turn-")).count()
+    };
+    wait_until("the first to prepare", || turns() == 1);
+    first.signal(Signal::SIGSTOP);
+    assert_eq!(turns(), 1, "it was faster than it may be");
+    site.vq(&["run", "s.toml"])
+        .expect_code(1)
+        .says("is being written by another vq-host (process ");
+    let mut second = site.start(&["run", "s.toml", "--dry-run"]);
+    second.wait_for("wait for another vq-host");
+    first.signal(Signal::SIGKILL);
+    first.end().expect_signal(Signal::SIGKILL);
+    second.end().expect_code(0);
+    assert_eq!((turns(), fs::read_dir(site.path("cache/rows")).unwrap().count()), (0, 1));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod damage;
 mod equal;
 mod errors;
 mod faults;
+mod installed;
 mod output;
 mod plugins;
 mod runs;

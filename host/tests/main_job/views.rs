@@ -168,3 +168,27 @@ fn a_page_and_pictures_are_made_from_the_store_alone() {
     none.expect_code(0).says("nothing to draw");
     assert!(!site.path("none").exists());
 }
+
+#[test]
+fn of_many_records_a_page_shows_the_newest_and_a_recommendation_wants_a_data_set() {
+    let site = Site::shipped();
+    site.write("s.toml", &sweep("[1]", "[[method]]\nuse = \"sq\"\nparams.bits = [8]\n"));
+    site.vq(&["run", "s.toml"]).expect_code(0);
+    let one = site.records().swap_remove(0);
+    let other = |i: usize| {
+        let mut record = one.clone();
+        record.key = blake3::hash(&i.to_le_bytes()).to_hex().to_string();
+        record.dataset.name = format!("data-{}", i % 100);
+        record
+    };
+    let others: Vec<Record> = (0..5_100).map(other).collect();
+    Store::open(site.store()).unwrap().insert_all(&others).unwrap();
+    site.vq(&["report", "results.db", "-o", "page.html"])
+        .expect_code(0)
+        .says("the page shows the newest 5000 of 5101 records");
+    site.vq(&["recommend", "results.db"])
+        .expect_code(1)
+        .says("results.db has 5101 records, too many to be read at once")
+        .says("name data sets with --dataset: it has data-0, data-1,");
+    site.vq(&["recommend", "results.db", "--dataset", "data-3"]).expect_code(0);
+}
