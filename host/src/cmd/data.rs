@@ -13,7 +13,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use vq_host::data::{self, DataError, Inspection, Kept};
+use vq_host::data::{
+    self, DataError, DatasetSpec, Headers, Inspection, Kept, Metric, Pick, Queries, Source, Train,
+};
 use vq_host::output;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
@@ -28,7 +30,14 @@ pub(super) fn data(args: &cli::DataArgs) -> miette::Result<ExitCode> {
     match &args.verb {
         DataVerb::Cache(args) => cache(args),
         DataVerb::Inspect(args) => inspect(args),
-        DataVerb::Convert(args) => convert(args),
+        DataVerb::Convert(args) => {
+            let pick = args.limit.map_or(Pick::All, Pick::First);
+            convert(&args.from, args.table.as_deref(), pick, &args.to)
+        }
+        DataVerb::Sample(args) => {
+            convert(&args.from, args.table.as_deref(), Pick::Random(args.rows), &args.to)
+        }
+        DataVerb::Truth(args) => truth(args),
     }
 }
 
@@ -92,6 +101,11 @@ fn told_of(of: &Inspection) -> Vec<String> {
     if let Some(table) = &of.learn {
         lines.push(format!("`{table}` are its training rows: they are taken where none are named"));
     }
+    if let Some(table) = &of.neighbours {
+        lines.push(format!(
+            "`{table}` are its queries' neighbours: a run says whether they are right"
+        ));
+    }
     if let Some(distance) = &of.distance {
         lines.push(format!("it is meant to be searched by {distance} distance"));
     }
@@ -148,22 +162,70 @@ fn told_of(of: &Inspection) -> Vec<String> {
     lines
 }
 
-fn convert(args: &cli::ConvertArgs) -> miette::Result<ExitCode> {
+fn convert(from: &Path, table: Option<&str>, pick: Pick, to: &Path) -> miette::Result<ExitCode> {
     let display = Display::only_bars();
-    let name = args.to.display().to_string();
-    let converted =
-        data::convert(&args.from, args.table.as_deref(), args.limit, &args.to, &|progress| {
-            display.preparing(&name, progress);
-            !CANCEL.load(Ordering::SeqCst)
-        });
+    let name = to.display().to_string();
+    let converted = data::convert(from, table, pick, to, &|progress| {
+        display.preparing(&name, progress);
+        !CANCEL.load(Ordering::SeqCst)
+    });
     display.prepared();
     drop(display);
-    let (rows, dim) = converted.map_err(|error| {
-        let help = error.remedy();
-        advised(error, help)
-    })?;
+    let (rows, dim) = converted.map_err(remedied)?;
+    wrote(&format!("{rows} × {dim}"), &name)
+}
+
+fn truth(args: &cli::TruthArgs) -> miette::Result<ExitCode> {
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let spec = DatasetSpec {
+        name: args.base.display().to_string(),
+        source: Source::File(args.base.clone()),
+        queries: args.queries.clone().map_or(Queries::HoldOutUpTo(1), Queries::File),
+        train: Train::Base,
+        limit: args.limit,
+        thin: None,
+        metric: args.metric.unwrap_or(Metric::L2),
+        own_metric: args.metric.is_none(),
+        neighbours: args.neighbours.clone(),
+    };
+    let display = Display::only_bars();
+    let progress = |progress| {
+        display.preparing(&spec.name, progress);
+        !CANCEL.load(Ordering::SeqCst)
+    };
+    let headers = Headers::read(&spec).map_err(|of| remedied(of.error))?;
+    if headers.queries_apart().is_none() {
+        return Err(miette!(
+            help = "name them with --queries FILE",
+            "{} has no queries of its own",
+            plain(&spec.name)
+        ));
+    }
+    let prepared = headers
+        .rows(&cache, &progress)
+        .and_then(|rows| rows.with_neighbours(args.k, &progress))
+        .map_err(|of| remedied(of.error))?;
+    display.prepared();
+    drop(display);
+    for text in prepared.notices.iter().chain(&prepared.notes) {
+        say::line(&plain(text));
+    }
+    let truth = prepared.truth.read().map_err(remedied)?;
+    truth.publish(prepared.metric, &args.to).map_err(remedied)?;
+    let (k, queries) = (prepared.truth.k, prepared.queries.rows);
+    let metric = prepared.metric.name();
+    let name = args.to.display().to_string();
+    wrote(&format!("{k} exact neighbours by {metric} of {}", counted(queries, "query")), &name)
+}
+
+fn remedied(error: DataError) -> miette::Report {
+    let help = error.remedy();
+    advised(error, help)
+}
+
+fn wrote(what: &str, to: &str) -> miette::Result<ExitCode> {
     let mut out = say::out();
-    writeln!(out, "wrote {rows} × {dim} to {}", plain(&name)).into_diagnostic()?;
+    writeln!(out, "wrote {what} to {}", plain(to)).into_diagnostic()?;
     out.flush().into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
 }

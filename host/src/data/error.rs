@@ -93,6 +93,14 @@ pub enum DataError {
         /// Its extension, possibly empty.
         extension: String,
     },
+    /// Neighbours cannot be written in a format that a file's name says.
+    #[error("{path}: neighbours are not written as `.{extension}`; as .ibin and .npy they are")]
+    NotPublished {
+        /// The file.
+        path: PathBuf,
+        /// Its extension, possibly empty.
+        extension: String,
+    },
     /// A folder, or a pattern, without a file of vectors.
     #[error("{path}: no file of vectors there; read are {}", extensions())]
     NoShards {

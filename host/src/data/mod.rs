@@ -13,10 +13,12 @@
 //! block · `rows` is the one format that everything else sees · `cache` says where they lie,
 //! `unfinished` what is being made · `inventory` what is kept · `identity` knows whether a source
 //! is still what it was · `prepare` ties these together · `equal` counts rows that are the same ·
-//! `spectrum` and `truth` are computed from prepared rows · `inspect` and `convert` are for people who
-//! look at a source before anything is prepared.
+//! `spectrum` and `truth` are computed from prepared rows, and neighbours that came with the data are
+//! held against `truth` (`claimed`) · `inspect` and `convert` are for people who look at a source before
+//! anything is prepared, `written` makes their files · `room` is what the disk has.
 
 mod cache;
+mod claimed;
 mod convert;
 mod equal;
 mod error;
@@ -26,6 +28,7 @@ mod inspect;
 mod inventory;
 mod prepare;
 mod reader;
+mod room;
 mod rows;
 mod shards;
 mod spectrum;
@@ -33,6 +36,7 @@ mod synthetic;
 mod truth;
 mod turn;
 mod unfinished;
+mod written;
 
 use std::path::{Path, PathBuf};
 
@@ -41,10 +45,10 @@ use serde::{Deserialize, Serialize};
 use crate::record::DatasetInfo;
 pub use crate::record::Facts;
 
-pub use convert::convert;
+pub use convert::{Pick, convert};
 pub use error::DataError;
 pub use format::foreign::{Parts, Shape};
-pub(crate) use format::foreign::{look, send};
+pub(crate) use format::foreign::{look, send, send_lists};
 pub use inspect::{Inspection, inspect};
 pub use inventory::{Cleared, Kept, clear, inventory};
 pub use prepare::{
@@ -76,6 +80,11 @@ pub struct DatasetSpec {
     pub thin: Option<usize>,
     /// The distance that defines a neighbour.
     pub metric: Metric,
+    /// Where the base's file names its distance, that one defines a neighbour instead.
+    pub own_metric: bool,
+    /// A file of the queries' nearest rows of the source, which are held against the exact ones. They
+    /// are part of no key.
+    pub neighbours: Option<PathBuf>,
 }
 
 /// Where the rows come from.

@@ -318,6 +318,8 @@ use = "zlattice"
                 limit: Some(50_000),
                 thin: None,
                 metric: Metric::L2,
+                own_metric: false,
+                neighbours: None,
             },
             DatasetSpec {
                 name: "gauss-128".to_owned(),
@@ -332,6 +334,8 @@ use = "zlattice"
                 limit: None,
                 thin: None,
                 metric: Metric::Cosine,
+                own_metric: false,
+                neighbours: None,
             },
         ];
         assert!(sweep.datasets.iter().map(|d| &d.spec).eq(&specs));
