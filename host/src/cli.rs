@@ -227,6 +227,13 @@ const CONVERT_EXAMPLES: &str = "Examples:
 const SAMPLE_EXAMPLES: &str = "Examples:
   vq-host data sample 'shards/*.parquet' some.fbin --rows 100000";
 
+const FETCH_EXAMPLES: &str = "Examples:
+  vq-host data fetch glove-100-angular
+  vq-host data fetch bigann-10m
+
+It prints the lines of a sweep that take it. Nobody publishes digests of these
+files: that of the first download is kept, and later ones must have it too.";
+
 const TRUTH_EXAMPLES: &str = "Examples:
   vq-host data truth glove-100-angular.hdf5 truth.ibin
   vq-host data truth base.fbin truth.npy --queries queries.fbin --metric ip --k 10
@@ -732,6 +739,11 @@ pub(crate) enum DataVerb {
     /// Find the exact neighbours of queries and write them as .ibin or .npy
     #[command(after_help = TRUTH_EXAMPLES)]
     Truth(TruthArgs),
+    /// Show the field's public sets: what they are, how large, and under which licence
+    List(ListArgs),
+    /// Fetch a public set into the cache; goes on where an earlier try ended
+    #[command(after_help = FETCH_EXAMPLES)]
+    Fetch(FetchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -803,6 +815,26 @@ pub(crate) struct TruthArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) neighbours: Option<PathBuf>,
     /// Where prepared data is kept
+    #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Where fetched sets are kept
+    #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// table or json
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// As `vq-host data list` calls it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where fetched sets are kept
     #[arg(long, value_name = "DIR", env = "VQ_CACHE_DIR", hide_env_values = true)]
     pub(crate) cache_dir: Option<PathBuf>,
 }

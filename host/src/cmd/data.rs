@@ -7,6 +7,7 @@ use super::{COULD_NOT_START, cache_dir, counted, say, style};
 use crate::cli::{self, DataVerb};
 use bytesize::ByteSize;
 use miette::{IntoDiagnostic, miette};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use vq_host::data::{
-    self, DataError, DatasetSpec, Headers, Inspection, Kept, Metric, Pick, Queries, Source, Train,
+    self, DataError, DatasetSpec, Headers, Inspection, Kept, Metric, Pick, PublicSet, Queries,
+    Source, Train,
 };
 use vq_host::output;
 use vq_host::report::results::Format;
@@ -38,6 +40,8 @@ pub(super) fn data(args: &cli::DataArgs) -> miette::Result<ExitCode> {
             convert(&args.from, args.table.as_deref(), Pick::Random(args.rows), &args.to)
         }
         DataVerb::Truth(args) => truth(args),
+        DataVerb::List(args) => list(args),
+        DataVerb::Fetch(args) => fetch(args),
     }
 }
 
@@ -216,6 +220,71 @@ fn truth(args: &cli::TruthArgs) -> miette::Result<ExitCode> {
     let metric = prepared.metric.name();
     let name = args.to.display().to_string();
     wrote(&format!("{k} exact neighbours by {metric} of {}", counted(queries, "query")), &name)
+}
+
+fn list(args: &cli::ListArgs) -> miette::Result<ExitCode> {
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let sets = PublicSet::all();
+    let mut out = say::out();
+    match args.format {
+        Format::Json => {
+            let mut all = serde_json::to_value(&sets).into_diagnostic()?;
+            for (set, told) in sets.iter().zip(all.as_array_mut().into_iter().flatten()) {
+                told["here"] = set.is_here(&cache).into();
+                told["folder"] = set.folder(&cache).display().to_string().into();
+            }
+            output::write(&all, &mut out).into_diagnostic()?;
+        }
+        Format::Csv => {
+            return Err(miette!("data list has no CSV form; use --format table or json"));
+        }
+        Format::Table => {
+            let text =
+                |head, of: &dyn Fn(&PublicSet) -> String| Column::text(head, sets.iter().map(of));
+            let number =
+                |head, of: &dyn Fn(&PublicSet) -> String| Column::number(head, sets.iter().map(of));
+            let columns = [
+                text("name", &|set| set.name.to_owned()),
+                text("of", &|set| set.of.to_owned()),
+                number("rows", &|set| format!("{} × {}", set.rows, set.dim)),
+                number("size", &|set| ByteSize::b(set.bytes).to_string()),
+                text("metric", &|set| set.metric.name().to_owned()),
+                text("licence", &|set| set.licence.unwrap_or("see its page").to_owned()),
+                text("here", &|set| if set.is_here(&cache) { "yes" } else { "" }.to_owned()),
+            ];
+            table::write(&columns, 2, style(), &mut out).into_diagnostic()?;
+            writeln!(out, "\npages:").into_diagnostic()?;
+            let pages: BTreeSet<&str> = sets.iter().map(|set| set.page).collect();
+            for page in pages {
+                writeln!(out, "  {page}").into_diagnostic()?;
+            }
+        }
+    }
+    out.flush().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the lines of a sweep that take what was fetched.
+fn fetch(args: &cli::FetchArgs) -> miette::Result<ExitCode> {
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let set = PublicSet::named(&args.name).map_err(remedied)?;
+    let display = Display::only_bars();
+    let fetched = set.fetch(&cache, &|progress| {
+        display.preparing(set.name, progress);
+        !CANCEL.load(Ordering::SeqCst)
+    });
+    display.prepared();
+    drop(display);
+    let files = fetched.map_err(remedied)?;
+    say::line(&format!("licence: {}; see {}", set.licence.unwrap_or("not known here"), set.page));
+    let mut out = say::out();
+    writeln!(out, "[[dataset]]\nname = \"{}\"", set.name).into_diagnostic()?;
+    for (key, path) in &files {
+        writeln!(out, "{key} = {:?}", path.display().to_string()).into_diagnostic()?;
+    }
+    writeln!(out, "metric = \"{}\"", set.metric.name()).into_diagnostic()?;
+    out.flush().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn remedied(error: DataError) -> miette::Report {

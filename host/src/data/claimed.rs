@@ -63,7 +63,7 @@ impl Places {
 
 /// Row numbers that are said to be the nearest of each query (queries, k), nearest first.
 #[derive(Debug)]
-struct Lists(Array2<u32>);
+pub(super) struct Lists(Array2<u32>);
 
 impl Claims {
     /// For people.
@@ -200,7 +200,7 @@ impl<'a> Judge<'a> {
 
 impl Lists {
     /// Reads a file of neighbours.
-    fn read(path: &Path) -> Result<Self, DataError> {
+    pub(super) fn read(path: &Path) -> Result<Self, DataError> {
         if let Some("hdf5" | "h5") = format_of(path) {
             return lists_in(path, NEIGHBOURS).map(Self);
         }

@@ -15,7 +15,8 @@
 //! is still what it was · `prepare` ties these together · `equal` counts rows that are the same ·
 //! `spectrum` and `truth` are computed from prepared rows, and neighbours that came with the data are
 //! held against `truth` (`claimed`) · `inspect` and `convert` are for people who look at a source before
-//! anything is prepared, `written` makes their files · `room` is what the disk has.
+//! anything is prepared, `written` makes their files · `public` fetches the field's sets · `room` is what
+//! the disk has.
 
 mod cache;
 mod claimed;
@@ -27,6 +28,7 @@ mod identity;
 mod inspect;
 mod inventory;
 mod prepare;
+mod public;
 mod reader;
 mod room;
 mod rows;
@@ -54,6 +56,7 @@ pub use inventory::{Cleared, Kept, clear, inventory};
 pub use prepare::{
     Blame, Headers, OnPrepare, PrepareError, PreparedRows, divided, is_prepared, prepare,
 };
+pub use public::{PublicFile, PublicSet};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
@@ -289,5 +292,7 @@ fn block_rows(dim: usize) -> usize {
 /// The callback every stage reports to.
 type OnProgress<'a> = &'a (dyn Fn(Progress) -> Result<(), DataError> + Sync);
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod testing;

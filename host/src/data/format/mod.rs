@@ -38,7 +38,7 @@ mod parquet;
 mod safetensors;
 mod strided;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod text;
 
 use std::fs::File;

@@ -215,7 +215,8 @@ pub fn divided(rows: usize, held_out: usize) -> (usize, usize) {
 /// The metric that a file means by its `distance`, if it is one of ours.
 fn metric_of(distance: &str) -> Option<Metric> {
     Some(match distance {
-        "angular" | "cosine" => Metric::Cosine,
+        // Where all are of unit length, every metric has the same neighbours.
+        "angular" | "cosine" | "normalized" => Metric::Cosine,
         "euclidean" | "l2" => Metric::L2,
         "ip" | "dot" => Metric::Ip,
         _ => return None,
