@@ -191,8 +191,15 @@ impl Session {
     ///
     /// # Errors
     /// The first thing that cannot be, at its place in the sweep where it has one.
-    pub fn plan(self, selection: &Selection, on: &Callbacks<'_>) -> Result<Planned, SessionError> {
+    pub fn plan(
+        mut self,
+        selection: &Selection,
+        on: &Callbacks<'_>,
+    ) -> Result<Planned, SessionError> {
         let headers = self.headers()?;
+        for (dataset, headers) in self.sweep.datasets.iter_mut().zip(&headers) {
+            dataset.spec.metric = headers.metric();
+        }
         let mut grids = self.grids(&headers, on)?;
         self.selects_some(&grids, &selection.only)?;
         let wanted = self.wanted(&mut grids, selection);
@@ -326,7 +333,8 @@ impl Session {
                 let text = format!("its base has {rows}: metrics of k = {above} are not recorded");
                 (on.note)(name, &text);
             }
-            if !dataset.metric_written && are_of_unit_length(&rows) {
+            let by_l2 = rows.metric() == data::Metric::L2 && !dataset.metric_written;
+            if by_l2 && are_of_unit_length(&rows) {
                 let write = match sweep.source.name() {
                     sweep::COMMAND_LINE => "--metric cosine",
                     _ => "metric = \"cosine\"",

@@ -78,6 +78,8 @@ impl<'a> Trial<'a> {
                 limit: None,
                 thin: None,
                 metric,
+                own_metric: false,
+                neighbours: None,
             };
             prepare(&spec, 100, &folder.work(), &|_| !cancel.load(Ordering::Relaxed))
         };

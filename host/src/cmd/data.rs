@@ -7,13 +7,17 @@ use super::{COULD_NOT_START, cache_dir, counted, on_screen, say, style};
 use crate::cli::{self, DataVerb};
 use bytesize::ByteSize;
 use miette::{IntoDiagnostic, miette};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use vq_host::data::{self, DataError, Inspection, Kept};
+use vq_host::data::{
+    self, DataError, DatasetSpec, Headers, Inspection, Kept, Metric, Pick, PublicSet, Queries,
+    Source, Train,
+};
 use vq_host::output;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
@@ -28,7 +32,16 @@ pub(super) fn data(args: &cli::DataArgs) -> miette::Result<ExitCode> {
     match &args.verb {
         DataVerb::Cache(args) => cache(args),
         DataVerb::Inspect(args) => inspect(args),
-        DataVerb::Convert(args) => convert(args),
+        DataVerb::Convert(args) => {
+            let pick = args.limit.map_or(Pick::All, Pick::First);
+            convert(&args.from, args.table.as_deref(), pick, &args.to)
+        }
+        DataVerb::Sample(args) => {
+            convert(&args.from, args.table.as_deref(), Pick::Random(args.rows), &args.to)
+        }
+        DataVerb::Truth(args) => truth(args),
+        DataVerb::List(args) => list(args),
+        DataVerb::Fetch(args) => fetch(args),
     }
 }
 
@@ -92,6 +105,11 @@ fn told_of(of: &Inspection) -> Vec<String> {
     if let Some(table) = &of.learn {
         lines.push(format!("`{table}` are its training rows: they are taken where none are named"));
     }
+    if let Some(table) = &of.neighbours {
+        lines.push(format!(
+            "`{table}` are its queries' neighbours: a run says whether they are right"
+        ));
+    }
     if let Some(distance) = &of.distance {
         lines.push(format!("it is meant to be searched by {distance} distance"));
     }
@@ -148,22 +166,135 @@ fn told_of(of: &Inspection) -> Vec<String> {
     lines
 }
 
-fn convert(args: &cli::ConvertArgs) -> miette::Result<ExitCode> {
+fn convert(from: &Path, table: Option<&str>, pick: Pick, to: &Path) -> miette::Result<ExitCode> {
     let display = Display::only_bars();
-    let name = args.to.display().to_string();
-    let converted =
-        data::convert(&args.from, args.table.as_deref(), args.limit, &args.to, &|progress| {
-            display.preparing(&name, progress);
-            !CANCEL.load(Ordering::SeqCst)
-        });
+    let name = to.display().to_string();
+    let converted = data::convert(from, table, pick, to, &|progress| {
+        display.preparing(&name, progress);
+        !CANCEL.load(Ordering::SeqCst)
+    });
     display.prepared();
     drop(display);
-    let (rows, dim) = converted.map_err(|error| {
-        let help = error.remedy();
-        advised(error, help)
-    })?;
+    let (rows, dim) = converted.map_err(remedied)?;
+    wrote(&format!("{rows} × {dim}"), &name)
+}
+
+fn truth(args: &cli::TruthArgs) -> miette::Result<ExitCode> {
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let spec = DatasetSpec {
+        name: args.base.display().to_string(),
+        source: Source::File(args.base.clone()),
+        queries: args.queries.clone().map_or(Queries::HoldOutUpTo(1), Queries::File),
+        train: Train::Base,
+        limit: args.limit,
+        thin: None,
+        metric: args.metric.unwrap_or(Metric::L2),
+        own_metric: args.metric.is_none(),
+        neighbours: args.neighbours.clone(),
+    };
+    let display = Display::only_bars();
+    let progress = |progress| {
+        display.preparing(&spec.name, progress);
+        !CANCEL.load(Ordering::SeqCst)
+    };
+    let headers = Headers::read(&spec).map_err(|of| remedied(of.error))?;
+    if headers.queries_apart().is_none() {
+        return Err(miette!(
+            help = "name them with --queries FILE",
+            "{} has no queries of its own",
+            plain(&spec.name)
+        ));
+    }
+    let prepared = headers
+        .rows(&cache, &progress)
+        .and_then(|rows| rows.with_neighbours(args.k, &progress))
+        .map_err(|of| remedied(of.error))?;
+    display.prepared();
+    drop(display);
+    for text in prepared.notices.iter().chain(&prepared.notes) {
+        say::line(&plain(text));
+    }
+    let truth = prepared.truth.read().map_err(remedied)?;
+    truth.publish(prepared.metric, &args.to).map_err(remedied)?;
+    let (k, queries) = (prepared.truth.k, prepared.queries.rows);
+    let metric = prepared.metric.name();
+    let name = args.to.display().to_string();
+    wrote(&format!("{k} exact neighbours by {metric} of {}", counted(queries, "query")), &name)
+}
+
+fn list(args: &cli::ListArgs) -> miette::Result<ExitCode> {
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let sets = PublicSet::all();
     let mut out = say::out();
-    writeln!(out, "wrote {rows} × {dim} to {}", plain(&name)).into_diagnostic()?;
+    match args.format {
+        Format::Json => {
+            let mut all = serde_json::to_value(&sets).into_diagnostic()?;
+            for (set, told) in sets.iter().zip(all.as_array_mut().into_iter().flatten()) {
+                told["here"] = set.is_here(&cache).into();
+                told["folder"] = set.folder(&cache).display().to_string().into();
+            }
+            output::write(&all, &mut out).into_diagnostic()?;
+        }
+        Format::Csv => {
+            return Err(miette!("data list has no CSV form; use --format table or json"));
+        }
+        Format::Table => {
+            let text =
+                |head, of: &dyn Fn(&PublicSet) -> String| Column::text(head, sets.iter().map(of));
+            let number =
+                |head, of: &dyn Fn(&PublicSet) -> String| Column::number(head, sets.iter().map(of));
+            let columns = [
+                text("name", &|set| set.name.to_owned()),
+                text("of", &|set| set.of.to_owned()),
+                number("rows", &|set| format!("{} × {}", set.rows, set.dim)),
+                number("size", &|set| ByteSize::b(set.bytes).to_string()),
+                text("metric", &|set| set.metric.name().to_owned()),
+                text("licence", &|set| set.licence.unwrap_or("see its page").to_owned()),
+                text("here", &|set| if set.is_here(&cache) { "yes" } else { "" }.to_owned()),
+            ];
+            table::write(&columns, 2, style(), &mut out).into_diagnostic()?;
+            writeln!(out, "\npages:").into_diagnostic()?;
+            let pages: BTreeSet<&str> = sets.iter().map(|set| set.page).collect();
+            for page in pages {
+                writeln!(out, "  {page}").into_diagnostic()?;
+            }
+        }
+    }
+    out.flush().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the lines of a sweep that take what was fetched.
+fn fetch(args: &cli::FetchArgs) -> miette::Result<ExitCode> {
+    let cache = cache_dir(args.cache_dir.as_ref())?;
+    let set = PublicSet::named(&args.name).map_err(remedied)?;
+    let display = Display::only_bars();
+    let fetched = set.fetch(&cache, &|progress| {
+        display.preparing(set.name, progress);
+        !CANCEL.load(Ordering::SeqCst)
+    });
+    display.prepared();
+    drop(display);
+    let files = fetched.map_err(remedied)?;
+    say::line(&format!("licence: {}; see {}", set.licence.unwrap_or("not known here"), set.page));
+    let mut out = say::out();
+    writeln!(out, "[[dataset]]\nname = \"{}\"", set.name).into_diagnostic()?;
+    for (key, path) in &files {
+        writeln!(out, "{key} = {:?}", path.display().to_string()).into_diagnostic()?;
+    }
+    writeln!(out, "metric = \"{}\"", set.metric.name()).into_diagnostic()?;
+    out.flush().into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remedied(error: DataError) -> miette::Report {
+    let help = error.remedy();
+    advised(error, help)
+}
+
+fn wrote(what: &str, to: &str) -> miette::Result<ExitCode> {
+    let mut out = say::out();
+    writeln!(out, "wrote {what} to {}", plain(to)).into_diagnostic()?;
     out.flush().into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -157,6 +157,8 @@ fn counts(asked: &Asked) -> (usize, Option<usize>) {
             limit,
             thin: None,
             metric: vq_host::data::Metric::L2,
+            own_metric: false,
+            neighbours: None,
         };
         Headers::read(&spec).ok()
     };

@@ -9,6 +9,7 @@
 //!                    *.blocks      digests of their blocks, where rows take more than 4 GiB
 //! <cache>/truth/<key>/k101         key: BLAKE3 of the contents of base and queries, metric
 //! <cache>/sources/<key>.json       what a source was when its contents were last read
+//! <cache>/sets/<set>/…             public sets that were fetched (see `public`)
 //! <cache>/.preparing-*             being filled (see `unfinished`)
 //! <cache>/.turn-<key>              who makes an entry (see `turn`)
 //! ```
@@ -44,6 +45,7 @@ pub(super) const ENTRY: &str = "entry";
 pub(super) const ROWS: &str = "rows";
 pub(super) const TRUTH: &str = "truth";
 pub(super) const SOURCES: &str = "sources";
+pub(super) const SETS: &str = "sets";
 
 /// What an entry is made from; its JSON is what the key is the digest of.
 #[derive(Debug, Serialize)]

@@ -1,36 +1,50 @@
-//! Any source as one file of f32 rows.
+//! Any source as one file of f32 rows, all of them or some.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::DataError;
-use super::error::io;
-use super::prepare::{OnPrepare, interruptible};
+use super::prepare::{OnPrepare, distinct_rows, interruptible};
 use super::reader::Reader;
+use super::written::{npy, write_whole};
 
-/// The length of an npy header, itself included; its end is where rows begin.
-const NPY_HEADER: usize = 128;
+/// Which rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// All of them.
+    All,
+    /// The first so many.
+    First(usize),
+    /// So many random ones in their order, the same every time; all where there are no more.
+    Random(usize),
+}
 
-/// Writes the first `limit` rows at `from`, or all, to `to`: `.npy` or `.fbin`. The file appears
-/// whole or not at all. Answers (rows, dimensions).
+/// Writes rows of the source at `from` to `to`: `.npy` or `.fbin`. The file appears whole or not at
+/// all. Answers (rows, dimensions).
 ///
-/// Memory: O(block·d).
+/// Memory: O(block·d), and 16 bytes for each row that is picked at random.
 ///
 /// # Errors
 /// [`DataError`]: nothing to read there, it is not what its format says, or nothing can be written.
 pub fn convert(
     from: &Path,
     table: Option<&str>,
-    limit: Option<usize>,
+    pick: Pick,
     to: &Path,
     progress: OnPrepare<'_>,
 ) -> Result<(usize, usize), DataError> {
     let extension = to.extension().unwrap_or_default().to_ascii_lowercase();
     let reader = Reader::open(from, table)?;
-    let (rows, dim) = (reader.rows().min(limit.unwrap_or(usize::MAX)), reader.dim());
+    let (all, dim) = (reader.rows(), reader.dim());
+    let ids = match pick {
+        Pick::Random(count) if count < all => {
+            Some(distinct_rows("vq-host sample of a file 1", all, count))
+        }
+        _ => None,
+    };
+    let first = if let Pick::First(count) = pick { all.min(count) } else { all };
+    let rows = ids.as_ref().map_or(first, Vec::len);
     let head = match extension.to_str() {
-        Some("npy") => npy(rows, dim),
+        Some("npy") => npy("<f4", rows, dim),
         Some("fbin") => {
             let rows = u32::try_from(rows).map_err(|_| DataError::TooManyRows {
                 what: from.display().to_string(),
@@ -44,37 +58,27 @@ pub fn convert(
             return Err(DataError::NotWritten { path: to.into(), extension });
         }
     };
-    let folder = to.parent().filter(|of| !of.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let place = tempfile::NamedTempFile::new_in(folder).map_err(io("write", to))?;
-    let mut out = BufWriter::with_capacity(1 << 20, place.as_file());
-    out.write_all(&head).map_err(io("write", to))?;
-    let mut bytes = Vec::new();
-    reader.walk(rows, false, "convert", &interruptible(progress), |_, values| {
-        bytes.clear();
-        bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
-        out.write_all(&bytes).map_err(io("write", to))
+    write_whole(to, (head.len() + 4 * rows * dim) as u64, |out| {
+        out(&head)?;
+        let mut left = ids.as_deref();
+        let mut bytes = Vec::new();
+        // What follows the last row that is wanted is not read.
+        let last = ids.as_ref().and_then(|ids| ids.last()).map_or(first, |last| last + 1);
+        reader.walk(last, false, "convert", &interruptible(progress), |first, values| {
+            bytes.clear();
+            let mut put =
+                |values: &[f32]| bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+            match &mut left {
+                None => put(values),
+                Some(ids) => {
+                    let end = first + values.len() / dim;
+                    let (here, later) = ids.split_at(ids.partition_point(|row| *row < end));
+                    *ids = later;
+                    here.iter().for_each(|row| put(&values[(row - first) * dim..][..dim]));
+                }
+            }
+            out(&bytes)
+        })
     })?;
-    out.flush().map_err(io("write", to))?;
-    drop(out);
-    place.as_file().sync_all().map_err(io("write", to))?;
-    readable(place.as_file()).map_err(io("write", to))?;
-    place.persist(to).map_err(|failed| io("write", to)(failed.error))?;
     Ok((rows, dim))
-}
-
-/// Temporary files are their owner's alone; this one is to be a file like any other.
-fn readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-fn npy(rows: usize, dim: usize) -> Vec<u8> {
-    let mut head = b"\x93NUMPY\x01\x00".to_vec();
-    head.extend(((NPY_HEADER - 10) as u16).to_le_bytes());
-    head.extend(
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}").bytes(),
-    );
-    head.resize(NPY_HEADER - 1, b' ');
-    head.push(b'\n');
-    head
 }

@@ -93,6 +93,30 @@ pub enum DataError {
         /// Its extension, possibly empty.
         extension: String,
     },
+    /// No public set of that name.
+    #[error("there is no public set `{name}`; the most similar name is `{nearest}`")]
+    NoSet {
+        /// What was asked for.
+        name: String,
+        /// The name that is most like it.
+        nearest: &'static str,
+    },
+    /// A file cannot be fetched.
+    #[error("{address}: {reason}")]
+    Fetch {
+        /// Where it should be.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Neighbours cannot be written in a format that a file's name says.
+    #[error("{path}: neighbours are not written as `.{extension}`; as .ibin and .npy they are")]
+    NotPublished {
+        /// The file.
+        path: PathBuf,
+        /// Its extension, possibly empty.
+        extension: String,
+    },
     /// A folder, or a pattern, without a file of vectors.
     #[error("{path}: no file of vectors there; read are {}", extensions())]
     NoShards {
@@ -311,6 +335,10 @@ impl DataError {
             }
             Self::NoReader { .. } => "if that lasts, write the vectors as .npy or .fbin",
             Self::Inflated { .. } => "write the file again: what it announces is not in it",
+            Self::NoSet { .. } => "`vq-host data list` shows them all",
+            Self::Fetch { .. } => {
+                "fetch it again: what came is kept; or fetch the file yourself, and name it"
+            }
             Self::NoShards { .. } => {
                 "name a folder of files of one format, or a pattern as in 'shards/*.parquet'"
             }

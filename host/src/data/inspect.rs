@@ -38,6 +38,8 @@ pub struct Inspection {
     pub queries: Option<String>,
     /// Table of training rows that belongs to them.
     pub learn: Option<String>,
+    /// Table of the queries' neighbours.
+    pub neighbours: Option<String>,
     /// Distance that the file names.
     pub distance: Option<String>,
     /// Shortest, mean and longest row, of those that are finite.
@@ -144,6 +146,7 @@ pub fn inspect(
         element: described.element,
         queries: described.parts.queries,
         learn: described.parts.learn,
+        neighbours: described.parts.neighbours,
         distance: described.parts.distance,
         norm: [if finite > 0 { shortest } else { 0.0 }, lengths / n, longest],
         not_finite,

@@ -13,10 +13,13 @@
 //! block · `rows` is the one format that everything else sees · `cache` says where they lie,
 //! `unfinished` what is being made · `inventory` what is kept · `identity` knows whether a source
 //! is still what it was · `prepare` ties these together · `equal` counts rows that are the same ·
-//! `spectrum` and `truth` are computed from prepared rows · `inspect` and `convert` are for people who
-//! look at a source before anything is prepared.
+//! `spectrum` and `truth` are computed from prepared rows, and neighbours that came with the data are
+//! held against `truth` (`claimed`) · `inspect` and `convert` are for people who look at a source before
+//! anything is prepared, `written` makes their files · `public` fetches the field's sets · `room` is what
+//! the disk has.
 
 mod cache;
+mod claimed;
 mod convert;
 mod equal;
 mod error;
@@ -25,7 +28,9 @@ mod identity;
 mod inspect;
 mod inventory;
 mod prepare;
+mod public;
 mod reader;
+mod room;
 mod rows;
 mod shards;
 mod spectrum;
@@ -33,6 +38,7 @@ mod synthetic;
 mod truth;
 mod turn;
 mod unfinished;
+mod written;
 
 use std::path::{Path, PathBuf};
 
@@ -41,15 +47,16 @@ use serde::{Deserialize, Serialize};
 use crate::record::DatasetInfo;
 pub use crate::record::Facts;
 
-pub use convert::convert;
+pub use convert::{Pick, convert};
 pub use error::DataError;
 pub use format::foreign::{Parts, Shape};
-pub(crate) use format::foreign::{look, send};
+pub(crate) use format::foreign::{look, send, send_lists};
 pub use inspect::{Inspection, inspect};
 pub use inventory::{Cleared, Kept, clear, inventory};
 pub use prepare::{
     Blame, Headers, OnPrepare, PrepareError, PreparedRows, divided, is_prepared, prepare,
 };
+pub use public::{PublicFile, PublicSet};
 pub use rows::{RowFile, Rows};
 pub use synthetic::{Synthetic, SyntheticKind};
 pub use truth::{Truth, TruthFile, exact_neighbours};
@@ -76,6 +83,11 @@ pub struct DatasetSpec {
     pub thin: Option<usize>,
     /// The distance that defines a neighbour.
     pub metric: Metric,
+    /// Where the base's file names its distance, that one defines a neighbour instead.
+    pub own_metric: bool,
+    /// A file of the queries' nearest rows of the source, which are held against the exact ones. They
+    /// are part of no key.
+    pub neighbours: Option<PathBuf>,
 }
 
 /// Where the rows come from.
@@ -280,5 +292,7 @@ fn block_rows(dim: usize) -> usize {
 /// The callback every stage reports to.
 type OnProgress<'a> = &'a (dyn Fn(Progress) -> Result<(), DataError> + Sync);
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod testing;

@@ -163,14 +163,25 @@ impl Reader {
         }
     }
 
+    /// Where the rows begin in its one file, if that can serve for them as they are.
+    fn in_place(&self, unchanged: bool) -> Option<u64> {
+        match self.shards() {
+            [shard] if unchanged => shard.file.raw_f32_offset(),
+            _ => None,
+        }
+    }
+
+    /// Whether its rows, `unchanged`, are not copied.
+    pub(super) fn is_in_place(&self, unchanged: bool) -> bool {
+        self.in_place(unchanged).is_some()
+    }
+
     /// A sink for all of the rows as they are: the file itself if it can serve.
     pub(super) fn sink(&self, folder: &Path, unchanged: bool) -> Result<RowSink, DataError> {
-        if let [shard] = self.shards()
-            && let (true, Some(offset)) = (unchanged, shard.file.raw_f32_offset())
-        {
-            return Ok(RowSink::in_place(offset, self.dim()));
+        match self.in_place(unchanged) {
+            Some(offset) => Ok(RowSink::in_place(offset, self.dim())),
+            None => RowSink::create(folder, "rows.f32", self.dim()),
         }
-        RowSink::create(folder, "rows.f32", self.dim())
     }
 
     /// Shows the first `rows` rows to `each` (first row, values), a block at a time,

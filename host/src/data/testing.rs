@@ -52,5 +52,7 @@ pub(super) fn spec(base: PathBuf) -> DatasetSpec {
         limit: None,
         thin: None,
         metric: Metric::L2,
+        own_metric: false,
+        neighbours: None,
     }
 }

@@ -272,13 +272,17 @@ impl Check<'_> {
             Some(metric) => self.choice("metric", metric, METRICS)?,
             None => metric,
         };
+        let metric_written = dataset.metric.is_some() || metric_written;
+        let neighbours = dataset.neighbours.as_ref();
+        let neighbours =
+            neighbours.map(|path| self.file(path.span(), path.get_ref())).transpose()?;
         let written_name = self.name("a dataset's name", name)?;
         Ok(Dataset {
             name_span: name.span(),
             source_span,
             queries_span,
             train_span: dataset.train.as_ref().map(Spanned::span),
-            metric_written: dataset.metric.is_some() || metric_written,
+            metric_written,
             truth_of: dataset.truth_of.clone(),
             spec: DatasetSpec {
                 name: written_name.clone(),
@@ -288,6 +292,8 @@ impl Check<'_> {
                 limit,
                 thin: None,
                 metric,
+                own_metric: !metric_written,
+                neighbours,
             },
             written_name,
         })

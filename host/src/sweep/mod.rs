@@ -319,6 +319,8 @@ use = "zlattice"
                 limit: Some(50_000),
                 thin: None,
                 metric: Metric::L2,
+                own_metric: false,
+                neighbours: None,
             },
             DatasetSpec {
                 name: "gauss-128".to_owned(),
@@ -333,6 +335,8 @@ use = "zlattice"
                 limit: None,
                 thin: None,
                 metric: Metric::Cosine,
+                own_metric: false,
+                neighbours: None,
             },
         ];
         assert!(sweep.datasets.iter().map(|d| &d.spec).eq(&specs));

@@ -83,6 +83,7 @@ pub(super) struct Dataset {
     pub(super) limit: Option<Spanned<i64>>,
     pub(super) sizes: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) metric: Option<Spanned<String>>,
+    pub(super) neighbours: Option<Spanned<String>>,
     pub(super) truth_of: Option<Spanned<String>>,
 }
 

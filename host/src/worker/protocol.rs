@@ -60,6 +60,8 @@ pub struct Reading {
     pub extension: String,
     /// The table or column; `None`: the one that is found.
     pub table: Option<String>,
+    /// Whether the table holds lists of row numbers, sent as u32, and no vectors.
+    pub lists: bool,
     /// How many rows to send; `None`: none, but to tell what there is.
     pub rows: Option<u64>,
 }

@@ -5,7 +5,7 @@ use super::fault::HostFault;
 use super::protocol::{Answer, Job, Reading};
 use super::reporter::{Failure, Reporter};
 use super::supervise::{ENDING, Ended, Limits, run_lending};
-use crate::data::{Shape, look, send};
+use crate::data::{Shape, look, send, send_lists};
 use crate::record::Outcome;
 use std::any::Any;
 use std::fs::File;
@@ -58,23 +58,14 @@ fn looked_at_in(bytes: u64) -> Duration {
     PATIENCE + Duration::from_secs(bytes / LOOKED_AT_PER_S)
 }
 
-/// What is in each of `files`, all of the format that `extension` names and `bytes` together.
-pub(crate) fn look_at(
-    files: &[PathBuf],
-    extension: &str,
-    table: Option<&str>,
-    bytes: u64,
-) -> Result<Vec<Shape>, ReadError> {
+/// What is in each of the files of `reading`, which are `bytes` together.
+pub(crate) fn look_at(reading: &Reading, bytes: u64) -> Result<Vec<Shape>, ReadError> {
     let timeout = looked_at_in(bytes);
-    let mut shapes = Vec::with_capacity(files.len());
-    for some in files.chunks(AT_ONCE) {
+    let mut shapes = Vec::with_capacity(reading.files.len());
+    for some in reading.files.chunks(AT_ONCE) {
         let first = shapes.len();
-        let job = Job::Read(Reading {
-            files: some.to_vec(),
-            extension: extension.to_owned(),
-            table: table.map(str::to_owned),
-            rows: None,
-        });
+        let files = some.to_vec();
+        let job = Job::Read(Reading { files, rows: None, ..reading.clone() });
         let mut stage = START.to_owned();
         let mut heard = |now: &str, _: f32| now.clone_into(&mut stage);
         let ended =
@@ -124,14 +115,8 @@ pub(crate) struct Sending {
 }
 
 impl Sending {
-    /// Starts one for the first `rows` rows of `file`, which has so many bytes.
-    pub(crate) fn start(
-        file: PathBuf,
-        extension: &str,
-        table: &str,
-        rows: u64,
-        bytes: u64,
-    ) -> Result<Self, ReadError> {
+    /// Starts one for the first rows of `file`, which has so many bytes.
+    pub(crate) fn start(file: PathBuf, reading: Reading, bytes: u64) -> Result<Self, ReadError> {
         let begin =
             |error: std::io::Error| ReadError::Host(HostFault::Begin { reason: error.to_string() });
         let (ours, theirs) = UnixStream::pair().map_err(begin)?;
@@ -140,12 +125,7 @@ impl Sending {
         ours.set_read_timeout(Some(patience)).map_err(begin)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let job = Job::Read(Reading {
-            files: vec![file.clone()],
-            extension: extension.to_owned(),
-            table: (!table.is_empty()).then(|| table.to_owned()),
-            rows: Some(rows),
-        });
+        let job = Job::Read(Reading { files: vec![file.clone()], ..reading });
         // The thread that starts a child has to stay for as long as the child lives.
         let watch = move || {
             let lent = vec![OwnedFd::from(theirs)];
@@ -254,13 +234,13 @@ pub(super) fn read(
     lent: Vec<OwnedFd>,
     reporter: &Reporter,
 ) -> Result<Answer, Failure> {
-    let Reading { files, extension, table, rows } = reading;
+    let Reading { files, extension, table, lists, rows } = reading;
     let table = table.as_deref();
     let Some(rows) = *rows else {
         let mut found = Vec::with_capacity(files.len());
         for (i, file) in files.iter().enumerate() {
             reporter.progress(&i.to_string(), 0.0);
-            let shape = guarded(|| look(file, extension, table));
+            let shape = guarded(|| look(file, extension, table, *lists));
             let failed = shape.is_err();
             found.push(shape);
             if failed {
@@ -272,6 +252,7 @@ pub(super) fn read(
     let pipe = lent.into_iter().next().ok_or_else(|| Failure::failed("it was lent no pipe"))?;
     let file = files.first().ok_or_else(|| Failure::failed("no file was named"))?;
     let mut pipe = File::from(pipe);
+    let send = if *lists { send_lists } else { send };
     guarded(|| send(file, extension, table, rows, &mut pipe)).map_err(Failure::failed)?;
     Ok(Answer::Sent)
 }

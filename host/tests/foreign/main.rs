@@ -137,6 +137,85 @@ fn a_table_is_found_by_its_name_or_asked_for() {
     }
 }
 
+/// Words of a file of neighbours: queries, neighbours of each, then their rows.
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|raw| u32::from_le_bytes(*raw)).collect()
+}
+
+#[test]
+fn published_neighbours_are_held_against_the_exact_ones() {
+    let place = Place::new();
+    let truth = |base: &str, more: &[&str]| {
+        let ended = place.vq(&[&["data", "truth", base, "t.ibin", "--k", "4"], more].concat());
+        assert!(ended.status.success(), "{}", text(&ended.stderr));
+        (text(&ended.stderr), text(&ended.stdout), fs::read(place.path("t.ibin")).unwrap())
+    };
+    let (notes, said, bytes) = truth(&at("f4.hdf5"), &[]);
+    let right = "the neighbours in `neighbors` of its file are right: an exact search found the same \
+                 for all 3 queries";
+    assert!(notes.contains(right), "{notes}");
+    assert!(notes.contains("the queries are the file's own, `test`"), "{notes}");
+    assert_eq!(said, "wrote 4 exact neighbours by l2 of 3 queries to t.ibin");
+    // The queries are the rows 2, 1 and 0: each is its own nearest one, and 11 rows later comes again.
+    let found = words(&bytes);
+    assert_eq!(found[..2], [3, 4]);
+    assert_eq!([found[2], found[6], found[10]], [2, 1, 0]);
+    assert_eq!(found[11], 11, "of equally near rows the first stands first");
+    assert_eq!(f32::from_bits(found[14]), 0.0);
+    assert_eq!(found.len(), 2 + 2 * 12);
+
+    // One neighbour of the last query is another row, in the very bytes of the file.
+    let mut lying = fs::read(files().join("f4.hdf5")).unwrap();
+    let lists = &bytes[8..8 + 48];
+    let begin = lying.windows(48).position(|of| of == lists).unwrap();
+    let far = (0..12).find(|row| !found[10..14].contains(row)).unwrap();
+    lying[begin + 44..begin + 48].copy_from_slice(&far.to_le_bytes());
+    fs::write(place.path("lying.hdf5"), lying).unwrap();
+    let (notes, _, again) = truth("lying.hdf5", &[]);
+    let wrong = "the neighbours in `neighbors` of its file are wrong for 1 of 3 queries (first for \
+                 query 2): those of an exact search are used";
+    assert!(notes.contains(wrong), "{notes}");
+    assert_eq!(again, bytes, "what is used is the same");
+
+    // What was written is right, and wrong by another distance.
+    fs::copy(place.path("t.ibin"), place.path("gt.ibin")).unwrap();
+    let (notes, ..) = truth(&at("i1.hdf5"), &["--neighbours", "gt.ibin"]);
+    assert!(notes.contains("gt.ibin are right"), "{notes}");
+    let (notes, said, _) = truth(&at("f2.h5"), &[]);
+    assert!(notes.contains("its distance is angular, so it is measured by cosine"), "{notes}");
+    assert!(notes.contains("are wrong for") && said.contains("by cosine"), "{notes} {said}");
+    let (notes, ..) = truth(&at("f2.h5"), &["--metric", "l2"]);
+    assert!(!notes.contains("are wrong for"), "they are not by l2, says the file: {notes}");
+
+    let all = place.vq(&["data", "truth", &at("f4.hdf5"), "t.npy", "--k", "99"]);
+    assert!(all.status.success(), "{}", text(&all.stderr));
+    let length = fs::metadata(place.path("t.npy")).unwrap().len();
+    assert_eq!(length, 128 + 3 * 12 * 4, "all rows, where k is more");
+    let none = place.vq(&["data", "truth", &at("f8.h5"), "t.ibin"]);
+    assert!(text(&none.stderr).contains("has no queries of its own"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn a_sample_has_so_many_rows_in_their_order_and_is_the_same_again() {
+    let place = Place::new();
+    let sample = |from: &str, rows: &str| {
+        let ended = place.vq(&["data", "sample", from, "s.fbin", "--rows", rows]);
+        assert!(ended.status.success(), "{}", text(&ended.stderr));
+        fs::read(place.path("s.fbin")).unwrap()
+    };
+    // Each row is found behind the one before it.
+    let all = expected("f4");
+    for rows in ["1", "5", "11"] {
+        let bytes = sample(&at("f8.parquet"), rows);
+        assert_eq!(bytes, sample(&at("f4.npz"), rows), "the same rows of the same number");
+        let mut left = all.chunks(DIM);
+        let picked: Vec<f32> = words(&bytes[8..]).into_iter().map(f32::from_bits).collect();
+        assert_eq!(picked.len(), rows.parse::<usize>().unwrap() * DIM);
+        assert!(picked.chunks(DIM).all(|row| left.any(|of| of == row)), "{picked:?}");
+    }
+    assert_eq!(sample(&at("f4.npz"), "100")[8..].len(), ROWS * DIM * 4);
+}
+
 #[test]
 fn rows_that_are_no_matrix_are_named() {
     let place = Place::new();

@@ -121,6 +121,8 @@ fn every_key_and_column_that_is_printed_is_explained_with_its_type_and_the_other
     compare("Compare", &[compared, more]);
     let cache = site.vq(&["data", "cache", "--format", "json"]).expect_code(0).json();
     compare("Cache", &[cache]);
+    let public = site.vq(&["data", "list", "--format", "json"]).expect_code(0).json();
+    compare("Public sets", &[public]);
 
     let two = "[[dataset]]\nname = \"b\"\n\
         synthetic = { kind = \"gaussian\", n = 900, dim = 16, seed = 2 }\n\

@@ -81,3 +81,22 @@ fn what_is_recorded_is_what_numpy_computes_from_the_plugins_themselves() {
         Err(wrong) => panic!("{wrong}"),
     }
 }
+
+#[test]
+fn what_inspect_says_of_files_is_what_numpy_says() {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("{why}"),
+        Err(why) => return eprintln!("skipped: there is no numpy to look with: {why}"),
+    };
+    let site = Site::with(&[]);
+    let script = folder().join("facts.py").display().to_string();
+    let data = site.path("").display().to_string();
+    run(&python, &[&script, "data", &data]).unwrap();
+    let files = ["odd.npy", "unit.npy", "bytes.npy", "two.npy"];
+    let ask = ["data", "inspect", "--format", "json"];
+    let said = site.vq(&[&ask[..], &files].concat()).expect_code(0).json();
+    assert_eq!(said.as_array().map(Vec::len), Some(files.len()));
+    site.write("inspect.json", &said.to_string());
+    run(&python, &[&script, "check", &data]).unwrap();
+}

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use ndarray::Array2;
+
 use super::element::Element;
 use super::foreign::Parts;
 use crate::data::cache::canonical;
 use crate::data::error::io;
 use crate::data::{DataError, MAX_DIM};
+use crate::worker::protocol::Reading;
 use crate::worker::read::{ReadError, Sending, look_at};
 
 /// f32 bytes for each byte of a file, beyond these: deflate makes no more of one.
@@ -51,8 +54,14 @@ impl Confined {
         table: Option<&str>,
     ) -> Result<Vec<Self>, DataError> {
         let files = paths.iter().map(|path| canonical(path)).collect::<Result<Vec<_>, _>>()?;
-        let shapes = look_at(&files, extension, table, bytes.iter().sum())
-            .map_err(|error| fault(paths, error))?;
+        let reading = Reading {
+            files: files.clone(),
+            extension: extension.to_owned(),
+            table: table.map(str::to_owned),
+            lists: false,
+            rows: None,
+        };
+        let shapes = look_at(&reading, bytes.iter().sum()).map_err(|error| fault(paths, error))?;
         let mut all = Vec::with_capacity(paths.len());
         for (((shape, file), path), bytes) in shapes.into_iter().zip(files).zip(paths).zip(bytes) {
             let (rows, dim, path) = (shape.rows, shape.dim, path.clone());
@@ -110,8 +119,14 @@ impl Confined {
 
     /// The first `rows` rows.
     pub(super) fn start(&self, rows: usize) -> Result<Coming, DataError> {
-        let (file, rows) = (self.file.clone(), rows as u64);
-        let sending = Sending::start(file, self.extension, &self.table, rows, self.bytes);
+        let reading = Reading {
+            files: Vec::new(),
+            extension: self.extension.to_owned(),
+            table: Some(self.table.clone()).filter(|table| !table.is_empty()),
+            lists: false,
+            rows: Some(rows as u64),
+        };
+        let sending = Sending::start(self.file.clone(), reading, self.bytes);
         let sending = sending.map_err(|error| self.fault(error))?;
         Ok(Coming { sending, bytes: vec![0; TAKEN] })
     }
@@ -119,6 +134,43 @@ impl Confined {
     fn fault(&self, error: ReadError) -> DataError {
         fault(std::slice::from_ref(&self.path), error)
     }
+}
+
+/// The lists of row numbers (lists, length) in the `table` of the file at `path`.
+///
+/// Memory: that of all lists.
+pub(super) fn lists(
+    path: &Path,
+    extension: &'static str,
+    table: &str,
+) -> Result<Array2<u32>, DataError> {
+    let bytes = path.metadata().map_err(io("inspect", path))?.len();
+    let file = canonical(path)?;
+    let of = |error| fault(&[path.to_path_buf()], error);
+    let mut reading = Reading {
+        files: vec![file.clone()],
+        extension: extension.to_owned(),
+        table: Some(table.to_owned()),
+        lists: true,
+        rows: None,
+    };
+    let shape = look_at(&reading, bytes).map_err(of)?.swap_remove(0);
+    let (rows, dim) = (shape.rows, shape.dim);
+    let most = u128::from(bytes) * u128::from(MOST_GROWTH) + u128::from(SMALL);
+    if dim > MAX_DIM as u64 || u128::from(rows) * u128::from(dim) * 4 > most {
+        return Err(DataError::Inflated { path: path.to_path_buf(), rows, dim, found: bytes });
+    }
+    reading.rows = Some(rows);
+    let mut sending = Sending::start(file, reading, bytes).map_err(of)?;
+    let mut lists = Array2::zeros((rows as usize, dim as usize));
+    let mut row = vec![0; 4 * dim as usize];
+    for mut list in lists.rows_mut() {
+        sending.take(&mut row).map_err(of)?;
+        let numbers = row.as_chunks().0.iter().copied().map(u32::from_le_bytes);
+        list.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
+    }
+    sending.finish().map_err(of)?;
+    Ok(lists)
 }
 
 /// Rows on their way from a child.

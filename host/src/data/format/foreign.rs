@@ -58,6 +58,8 @@ pub struct Parts {
     pub queries: Option<String>,
     /// The table of rows to learn from.
     pub learn: Option<String>,
+    /// The table of the queries' nearest rows.
+    pub neighbours: Option<String>,
     /// The distance, as the file calls it.
     pub distance: Option<String>,
 }
@@ -84,6 +86,8 @@ pub(super) enum ForeignError {
     Several { kind: &'static str, found: Vec<String> },
     #[error("`{table}` holds {found}; vectors are f2, f4, f8, i1 or u1")]
     Element { table: String, found: String },
+    #[error("`{table}` holds {found}; row numbers are integers")]
+    NoNumbers { table: String, found: String },
     #[error("`{table}` has the shape {shape:?}; a matrix (rows, dimensions) is needed")]
     NoMatrix { table: String, shape: Vec<u64> },
     #[error("row {row} has {found} dimensions, the rows before it have {expected}")]
@@ -159,9 +163,17 @@ fn open(
 ///
 /// # Errors
 /// One line, without the file's name.
-pub(crate) fn look(path: &Path, extension: &str, table: Option<&str>) -> Result<Shape, String> {
-    let shape = open(path, extension, table).map_err(|e| e.to_string())?.shape();
-    Ok(shape)
+pub(crate) fn look(
+    path: &Path,
+    extension: &str,
+    table: Option<&str>,
+    lists: bool,
+) -> Result<Shape, String> {
+    let shape = match lists {
+        false => open(path, extension, table).map(|of| of.shape()),
+        true => hdf5::Lists::open(path, extension, table).map(|of| of.shape),
+    };
+    shape.map_err(|e| e.to_string())
 }
 
 /// Writes the first `rows` rows to `out`: little-endian f32, one row behind the other.
@@ -183,6 +195,21 @@ pub(crate) fn send(
         out.write_all(&bytes)
     };
     content.send(rows, &mut sink).map_err(|e| e.to_string())
+}
+
+/// Writes the first `rows` lists of row numbers to `out`: little-endian u32, one list behind the other.
+///
+/// # Errors
+/// One line, without the file's name.
+pub(crate) fn send_lists(
+    path: &Path,
+    extension: &str,
+    table: Option<&str>,
+    rows: u64,
+    out: &mut dyn Write,
+) -> Result<(), String> {
+    let lists = hdf5::Lists::open(path, extension, table).map_err(|e| e.to_string())?;
+    lists.send(rows, out).map_err(|e| e.to_string())
 }
 
 /// The one of `found` that is meant: the `wanted` one, the only one, or the one with a usual name.

@@ -1,6 +1,7 @@
 //! `.hdf5`, `.h5`: one of its matrices; `train` and `test` are base and queries in the layout of
-//! ann-benchmarks, and `learn` the training rows in that of VIBE.
+//! ann-benchmarks, `neighbors` the queries' nearest rows, and `learn` the training rows in that of VIBE.
 
+use std::io::Write;
 use std::path::Path;
 
 use hdf5_pure::{AttrValue, Dataset, Datatype, DatatypeByteOrder, Error, File};
@@ -60,7 +61,12 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     };
     let has = |name: &str| all.iter().any(|of| of == name).then(|| name.to_owned());
     let parts = if table == "train" {
-        Parts { queries: has("test"), learn: has("learn"), distance: distance(&file) }
+        Parts {
+            queries: has("test"),
+            learn: has("learn"),
+            neighbours: has("neighbors"),
+            distance: distance(&file),
+        }
     } else {
         Parts::default()
     };
@@ -128,5 +134,76 @@ impl Content for Table {
             done += count;
         }
         Ok(())
+    }
+}
+
+/// A matrix of row numbers.
+pub(super) struct Lists {
+    dataset: Dataset,
+    pub(super) shape: Shape,
+    bytes: usize,
+    signed: bool,
+    big_endian: bool,
+}
+
+impl Lists {
+    /// The `table` of the file at `path`, which no other format has.
+    pub(super) fn open(
+        path: &Path,
+        extension: &str,
+        table: Option<&str>,
+    ) -> Result<Self, ForeignError> {
+        let Some(table) = table.filter(|_| FORMAT.extensions.contains(&extension)) else {
+            return Err(ForeignError::None { kind: KIND, found: Vec::new() });
+        };
+        let dataset = File::open_streaming(path)?.dataset(table)?;
+        let shape = dataset.shape()?;
+        let table = table.to_owned();
+        let &[rows, dim] = shape.as_slice() else {
+            return Err(ForeignError::NoMatrix { table, shape });
+        };
+        let (bytes, signed, big_endian) = match dataset.datatype()? {
+            Datatype::FixedPoint { size: size @ (4 | 8), byte_order, layout } => {
+                (size as usize, layout.signed, byte_order == DatatypeByteOrder::BigEndian)
+            }
+            _ => {
+                let found = dataset.dtype()?.to_string();
+                return Err(ForeignError::NoNumbers { table, found });
+            }
+        };
+        let element = format!("{}{bytes}", if signed { "i" } else { "u" });
+        let shape = Shape { table, rows, dim, element, parts: Parts::default() };
+        Ok(Self { dataset, shape, bytes, signed, big_endian })
+    }
+
+    /// Writes the first `rows` lists as u32; what is none is the largest, which no row has.
+    pub(super) fn send(&self, rows: u64, out: &mut dyn Write) -> Result<(), ForeignError> {
+        let at_once = (SENT_VALUES as u64 / self.shape.dim.max(1)).max(1);
+        let mut done = 0;
+        while done < rows {
+            let count = at_once.min(rows - done);
+            let bytes = self.dataset.read_raw_rows(done, count)?;
+            if bytes.len() as u64 != count * self.shape.dim * self.bytes as u64 {
+                return Err(ForeignError::Rows { expected: self.shape.rows, found: done });
+            }
+            let mut numbers = Vec::with_capacity(bytes.len() / self.bytes * 4);
+            for raw in bytes.chunks_exact(self.bytes) {
+                numbers.extend(self.number(raw).to_le_bytes());
+            }
+            out.write_all(&numbers)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn number(&self, raw: &[u8]) -> u32 {
+        let mut wide = [0; 8];
+        wide[..raw.len()].copy_from_slice(raw);
+        if self.big_endian {
+            wide[..raw.len()].reverse();
+        }
+        let negative = self.signed && wide[raw.len() - 1] >= 0x80;
+        let number = if negative { u64::MAX } else { u64::from_le_bytes(wide) };
+        u32::try_from(number).unwrap_or(u32::MAX)
     }
 }

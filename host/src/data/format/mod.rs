@@ -38,11 +38,13 @@ mod parquet;
 mod safetensors;
 mod strided;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod text;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
 
 use self::confined::{Coming, Confined};
 use self::foreign::{FOREIGN, Parts};
@@ -117,6 +119,18 @@ impl Reads {
 /// The format that the name of a file says, lower case and without the dot.
 pub(super) fn format_of(path: &Path) -> Option<&'static str> {
     Reads::along(path).map(|(_, extension)| extension)
+}
+
+/// The lists of row numbers (lists, length) in the `table` of the file at `path`.
+pub(super) fn lists_in(path: &Path, table: &str) -> Result<Array2<u32>, DataError> {
+    match Reads::along(path) {
+        Some((Reads::Confined, extension)) => confined::lists(path, extension, table),
+        found => {
+            let extension = found.map_or("", |(_, extension)| extension);
+            let (path, table) = (path.into(), table.into());
+            Err(DataError::NoTables { path, table, extension })
+        }
+    }
 }
 
 /// A checked file of `rows`×`dim` values.

@@ -53,7 +53,7 @@ pub(super) fn vecs(row_bytes: usize, data: &[u8]) -> Vec<u8> {
 }
 
 /// (name, content) of the same two rows of three in every format.
-pub(super) fn every_format() -> Vec<(String, Vec<u8>)> {
+pub(in crate::data) fn every_format() -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = [
         ("a.fbin", Element::F32),
         ("a.u8bin", Element::U8),

@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 ///
 /// Floyd's algorithm (Bentley & Floyd 1987): O(count), whatever `rows` is. The seed is
 /// derived from its `name`; queries and training rows are unrelated samples.
-pub(super) fn distinct_rows(name: &str, rows: usize, count: usize) -> Vec<usize> {
+pub(in crate::data) fn distinct_rows(name: &str, rows: usize, count: usize) -> Vec<usize> {
     let mut rng = ChaCha8Rng::from_seed(blake3::derive_key(name, &[]));
     let mut chosen = HashSet::with_capacity(count);
     for last in rows - count..rows {

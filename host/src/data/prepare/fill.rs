@@ -9,7 +9,9 @@ use super::headers::Headers;
 use super::leaving::Leaving;
 use crate::data::cache::Manifest;
 use crate::data::equal::Hashes;
+use crate::data::error::cache_io;
 use crate::data::reader::Reader;
+use crate::data::room::has_room;
 use crate::data::rows::{Absent, Part, RowSink};
 use crate::data::spectrum::spectrum;
 use crate::data::{DataError, OnProgress, Progress, Rows, block_rows};
@@ -29,6 +31,9 @@ pub(super) fn fill_base(
 ) -> Result<Manifest, DataError> {
     let Headers { base: source, rows, .. } = headers;
     let dim = source.dim();
+    let stays = source.is_in_place(!unit);
+    let leave = headers.held_out.unwrap_or(0) + headers.reserved;
+    room_for(folder, if stays { leave } else { *rows }, dim)?;
     let leaving = Leaving::draw(*rows, headers.held_out.unwrap_or(0), headers.reserved);
     let part = |name, rows: &[usize]| match rows {
         [] => Ok(None),
@@ -98,6 +103,11 @@ pub(super) fn fill_base(
     })
 }
 
+/// That there is room in `folder` for so many rows.
+fn room_for(folder: &Path, rows: usize, dim: usize) -> Result<(), DataError> {
+    has_room(folder, 4 * rows as u64 * dim as u64).map_err(cache_io("write", folder))
+}
+
 /// Fills `folder` with all rows of a file of queries or training rows.
 pub(super) fn fill_rows(
     source: &Reader,
@@ -108,6 +118,7 @@ pub(super) fn fill_rows(
     folder: &Path,
     progress: OnProgress<'_>,
 ) -> Result<Manifest, DataError> {
+    room_for(folder, if source.is_in_place(!unit) { 0 } else { source.rows() }, source.dim())?;
     let mut sink = source.sink(folder, !unit)?;
     let push = |_, values: &[f32]| sink.push(values);
     source.walk(source.rows(), unit, stage, progress, push)?;
@@ -167,6 +178,7 @@ fn gathered(
     mut on_block: impl FnMut(&[f32]),
 ) -> Result<(Part, Vec<f64>), DataError> {
     let dim = rows.dim();
+    room_for(folder, ids.len(), dim)?;
     let mut sink = RowSink::create(folder, "rows.f32", dim)?;
     let step = block_rows(dim);
     let mut block = Array2::zeros((step.min(ids.len()), dim));

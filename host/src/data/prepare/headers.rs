@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::blame::{Blame, PrepareError, about};
+use super::leaving::Leaving;
+use crate::data::claimed::{Claims, Places};
 use crate::data::format::foreign::Parts;
 use crate::data::reader::Reader;
 use crate::data::{DataError, DatasetSpec, Metric, Queries, Source, Train};
@@ -28,6 +30,8 @@ pub struct Headers {
     pub(super) reserved: usize,
     pub(super) queries: Option<Reader>,
     pub(super) train: Option<Reader>,
+    /// Neighbours of the queries that somebody else found.
+    pub(super) claims: Option<Claims>,
     pub(super) notes: Vec<String>,
 }
 
@@ -37,9 +41,16 @@ impl Headers {
         &self.spec.name
     }
 
-    /// The distance that defines a neighbour.
+    /// The distance that defines a neighbour: the file's own where it names one and nobody asked for
+    /// another.
     pub fn metric(&self) -> Metric {
         self.spec.metric
+    }
+
+    /// Which rows of the source are in the base, where no query is taken from it.
+    pub(super) fn places(&self) -> Places {
+        let gone = Leaving::draw(self.rows, 0, self.reserved).all();
+        Places { rows: self.base.rows(), used: self.rows, gone }
     }
 
     /// Rows of the source that are used.
@@ -113,14 +124,30 @@ impl Headers {
                 notes.push(format!("the {what} are the file's own, `{table}`"));
             }
         }
-        if let Some((_, Parts { distance: Some(distance), .. })) = parts
-            && metric_of(distance).is_some_and(|of| of != spec.metric)
-        {
+        let mut spec = spec.clone();
+        let named = parts.and_then(|(_, parts)| parts.distance.as_deref());
+        let named = named.and_then(|distance| Some((distance, metric_of(distance)?)));
+        if let Some((distance, own)) = named.filter(|(_, own)| *own != spec.metric) {
+            let how = if spec.own_metric { "so it" } else { "and it" };
+            if spec.own_metric {
+                spec.metric = own;
+            }
             notes.push(format!(
-                "its file says that its distance is {distance}, and it is measured by {}",
+                "its file says that its distance is {distance}, {how} is measured by {}",
                 spec.metric.name()
             ));
         }
+        let claims = match (&spec.neighbours, parts, own_queries) {
+            // Of the source's rows, by this distance, for these queries.
+            _ if spec.thin.is_some() => None,
+            (Some(file), ..) => Some(Claims::File(file.clone())),
+            (None, Some((file, Parts { neighbours: Some(table), .. })), Some(_))
+                if named.is_none_or(|(_, own)| own == spec.metric) =>
+            {
+                Some(Claims::Table { file: file.to_path_buf(), table: table.clone() })
+            }
+            _ => None,
+        };
         let held_out = match spec.queries {
             Queries::File(_) => None,
             Queries::HoldOutUpTo(_) if own_queries.is_some() => None,
@@ -172,7 +199,8 @@ impl Headers {
                 ));
             }
         }
-        Ok(Self { spec: spec.clone(), base, rows, held_out, reserved, queries, train, notes })
+        let claims = claims.filter(|_| held_out.is_none());
+        Ok(Self { spec, base, rows, held_out, reserved, queries, train, claims, notes })
     }
 }
 
@@ -187,7 +215,8 @@ pub fn divided(rows: usize, held_out: usize) -> (usize, usize) {
 /// The metric that a file means by its `distance`, if it is one of ours.
 fn metric_of(distance: &str) -> Option<Metric> {
     Some(match distance {
-        "angular" | "cosine" => Metric::Cosine,
+        // Where all are of unit length, every metric has the same neighbours.
+        "angular" | "cosine" | "normalized" => Metric::Cosine,
         "euclidean" | "l2" => Metric::L2,
         "ip" | "dot" => Metric::Ip,
         _ => return None,

@@ -23,6 +23,7 @@ use std::path::Path;
 use super::{DataError, DatasetSpec, Metric, Prepared, Progress};
 
 pub use self::blame::{Blame, PrepareError};
+pub(super) use self::draw::distinct_rows;
 pub use self::headers::{Headers, divided};
 pub use self::rows::{PreparedRows, is_prepared};
 

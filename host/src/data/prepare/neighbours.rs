@@ -32,11 +32,11 @@ impl PreparedRows {
         let damaged = match self.find(truth_k, true, &mut notices, going_on) {
             // Rows too large to be verified beforehand are verified while they are read.
             Err(PrepareError { error: DataError::Damaged { path, .. }, .. }) => path,
-            found => return found.map(|found| self.prepared(found, notices)),
+            found => return self.prepared(found?, notices),
         };
         let again = self.again(&damaged, progress)?;
         let found = again.find(truth_k, true, &mut notices, going_on)?;
-        Ok(again.prepared(found, notices))
+        again.prepared(found, notices)
     }
 
     /// The counts of what is peculiar, where `truth_k` neighbours are in the cache already; nothing
@@ -105,11 +105,23 @@ impl PreparedRows {
         })
     }
 
-    fn prepared(self, found: truth::Found, notices: Vec<String>) -> Prepared {
+    /// What the neighbours are worth that somebody else found, where the data set came with such.
+    fn claims_judged(&self, found: &truth::Found) -> Result<Option<String>, PrepareError> {
+        let Some(claims) = &self.headers.claims else { return Ok(None) };
+        let judged = || {
+            let (base, queries) = (self.base.open()?, self.queries.open()?);
+            let (places, truth) = (self.headers.places(), found.file.read()?);
+            claims.judged(&places, &truth, (&base, &queries), self.metric())
+        };
+        judged().map_err(self.headers.about(Blame::Base))
+    }
+
+    fn prepared(self, found: truth::Found, notices: Vec<String>) -> Result<Prepared, PrepareError> {
         let (facts, identical) = (self.facts(&found), self.identical(&found));
+        let judged = self.claims_judged(&found)?;
         let truth::Found { file, lock, .. } = found;
         let spec = &self.headers.spec;
-        Prepared {
+        Ok(Prepared {
             name: spec.name.clone(),
             metric: spec.metric,
             dim: self.base.dim,
@@ -123,9 +135,9 @@ impl PreparedRows {
             mean: self.mean,
             spectrum: self.spectrum,
             facts,
-            notes: self.notes.into_iter().chain(identical).collect(),
+            notes: self.notes.into_iter().chain(identical).chain(judged).collect(),
             notices: [self.notices, notices].concat(),
             sources: self.sources.holding(lock),
-        }
+        })
     }
 }

@@ -526,6 +526,8 @@ fn everything_is_the_same_on_any_number_of_threads() {
         limit: Some(8500),
         thin: None,
         metric: Metric::Cosine,
+        own_metric: false,
+        neighbours: None,
     };
     for kind in [SyntheticKind::Clustered, SyntheticKind::LowRank] {
         let results = [1, 2, 5].map(|threads| {

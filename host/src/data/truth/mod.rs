@@ -4,6 +4,7 @@
 
 mod file;
 mod kept;
+mod publish;
 
 use ndarray::{Array2, ArrayView1, s};
 use vq_kernels::knn::{Distance, Knn};
