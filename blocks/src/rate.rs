@@ -97,6 +97,60 @@ pub fn expand_splits<Q: Quantizer>(
     }
 }
 
+/// Bits per dimension of a default grid of layers.
+const LAYER_RATES: [f64; 3] = [0.25, 0.5, 1.0];
+
+/// The grid of a method with parameters `splits`, which must divide d, `layers` of each and `bits`, over
+/// [`Residual`](crate::Residual): a rate is answered by as many layers of eight bits, or of those that are named,
+/// as its budget holds, in the fewest sub-spaces that share them evenly, at most `most` each. The default grid
+/// is the answer to ¼, ½ and 1 bit per dimension, with the grids of the other parameters.
+///
+/// # Errors
+/// Those of the general grid generator.
+pub fn expand_layers<Q: Quantizer>(
+    most: usize,
+    request: &GridRequest,
+    sink: &mut dyn GridSink,
+) -> Result<(), Error> {
+    let (plain, dim) = (request.axes.is_empty(), request.space.dim);
+    let rates = match request.bits_per_dim {
+        Some(rate) if !request.axes.contains_key("layers") => vec![rate],
+        None if plain => LAYER_RATES.to_vec(),
+        _ => return product::<Q>(request, sink),
+    };
+    let named = |name: &str| request.axes.get(name).cloned();
+    let widths = named("bits").unwrap_or(vec![Value::from(8_u32)]);
+    for (rate, bits) in rates.iter().flat_map(|rate| widths.iter().map(move |bits| (rate, bits))) {
+        let held = (8 * budget(dim, *rate)) as f64 / bits.as_f64().unwrap_or(8.0);
+        let held = held.floor().max(1.0) as usize;
+        let splits = named("splits").unwrap_or_else(|| {
+            // Where no number of sub-spaces shares them evenly, some bits stay unused.
+            let evenly = |splits: &usize| held.is_multiple_of(*splits) && held / splits <= most;
+            let least = divisors(dim).find(evenly);
+            let least = least.or_else(|| divisors(dim).find(|splits| held / splits <= most));
+            vec![Value::from(least.unwrap_or(1))]
+        });
+        for splits in splits {
+            let each = splits.as_f64().map_or(held, |splits| held / splits.max(1.0) as usize);
+            let mut one = request.clone();
+            one.bits_per_dim = Some(*rate);
+            one.axes.insert("layers".to_owned(), vec![Value::from(each.clamp(1, 256))]);
+            if splits != Value::from(1_usize) || request.axes.contains_key("splits") {
+                one.axes.insert("splits".to_owned(), vec![splits]);
+            }
+            if request.axes.contains_key("bits") {
+                one.axes.insert("bits".to_owned(), vec![bits.clone()]);
+            }
+            let schema = Q::Params::schema();
+            for param in schema.iter().filter(|param| plain && param.grid.len() > 1) {
+                one.axes.insert(param.name.clone(), param.grid.clone());
+            }
+            product::<Q>(&one, sink)?;
+        }
+    }
+    Ok(())
+}
+
 /// All (m, bits) that could be asked of a rate, for
 /// [`rate_axes`](vq_plugin_api::Quantizer::rate_axes): what the answer "nearest is" is sought in.
 #[must_use]

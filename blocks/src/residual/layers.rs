@@ -12,12 +12,12 @@
 //! `⟨x − x̂, cⱼ⟩ − ‖cⱼ‖²/2`.
 
 use super::Shape;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, Slice};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
 use vq_kernels::beam::{Candidates, LANES, Line, subtract_rows};
-use vq_kernels::distance::norm_sq;
+use vq_kernels::distance::{l2_sq, norm_sq};
 use vq_kernels::moments::mean;
-use vq_kernels::{Centre, Nearest, Panels};
+use vq_kernels::{Centre, Nearest, Panels, Path};
 
 /// Rows of one task.
 pub(crate) const BLOCK: usize = 1024;
@@ -58,6 +58,11 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
+    /// Writes ⟨x, c⟩ − ‖c‖²/2 of rows `x` (n, d) into `scores` (n, k).
+    pub(crate) fn scores(&self, x: ArrayView2<'_, f32>, scores: ArrayViewMut2<'_, f32>) {
+        self.nearest.panels().scores(x, scores);
+    }
+
     /// Collects the rows of the tables that belong to layers `which` of a partial code.
     fn rows<'a>(&'a self, code: &[u16], which: Range<usize>, rows: &mut Vec<&'a [Line]>) {
         rows.clear();
@@ -115,12 +120,6 @@ impl Beams {
 }
 
 impl Layers {
-    /// No layers yet, for codes of a beam.
-    pub(crate) fn none(beam: usize) -> Self {
-        let normal = Centre::none(0);
-        Layers { normal, layers: Vec::new(), beam, tables: false }
-    }
-
     /// No layers yet, in a normalised space, for `shape.layers` of them.
     pub(crate) fn within(normal: Centre, shape: Shape) -> Self {
         let (layers, k) = (shape.layers, shape.k().next_multiple_of(LANES));
@@ -150,6 +149,50 @@ impl Layers {
             layers.push(normalised);
         }
         layers
+    }
+
+    /// What squares are multiplied by to be those of the rows as they are.
+    pub(crate) fn unscale(&self) -> f64 {
+        f64::from(self.normal.scale).powi(-2)
+    }
+
+    /// Rows `x` (n, d), normalised.
+    pub(crate) fn normalised(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut normalised = Array2::zeros(x.dim());
+        let x = x.as_standard_layout();
+        for (row, mut to) in x.outer_iter().zip(normalised.outer_iter_mut()) {
+            if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
+                self.normalise(row, to);
+            }
+        }
+        normalised
+    }
+
+    /// Writes the code of each normalised row `x` (n, d) that its beam ends with into `codes` (n, layers).
+    pub(crate) fn encode(&self, x: ArrayView2<'_, f32>, codes: &mut [u16]) {
+        let mut beams = Beams::new(x.nrows());
+        for _ in &self.layers {
+            self.extend(x, &mut beams);
+        }
+        for (row, code) in codes.chunks_exact_mut(self.layers.len()).enumerate() {
+            code.copy_from_slice(beams.code(row, 0));
+        }
+    }
+
+    /// The centroids (layers, 2^bits, d) in the units of the rows, the first layer with their mean.
+    pub(crate) fn as_they_add_up(&self) -> Vec<f32> {
+        let scale = f64::from(self.normal.scale);
+        let mut centroids = Vec::new();
+        for (l, layer) in self.layers.iter().enumerate() {
+            for row in layer.centroids.outer_iter() {
+                for (c, shift) in row.iter().zip(&self.normal.shift) {
+                    let shift = if l == 0 { f64::from(*shift) } else { 0.0 };
+                    let value = ((f64::from(*c) + shift) / scale) as f32;
+                    centroids.push(value.clamp(f32::MIN, f32::MAX));
+                }
+            }
+        }
+        centroids
     }
 
     /// Normalises `row` into `to`, both (d).
@@ -283,14 +326,30 @@ impl Layers {
         }
     }
 
-    /// Writes `‖x̂‖²` (normalised) for each of `codes`, summing up in `sum` (d).
-    pub(crate) fn norm_sq(&self, code: &[u16], sum: &mut [f32]) -> f64 {
+    /// `‖x − x̂‖²` of a normalised row, summing up in `sum` (d).
+    pub(crate) fn error(&self, x: ArrayView1<'_, f32>, code: &[u16], sum: &mut [f32]) -> f64 {
+        self.decode(code, sum);
+        x.as_slice().map_or(0.0, |x| l2_sq(x, sum))
+    }
+
+    /// `‖x̂‖²` of a code in the units of the rows, about the mean, summing up in `sum` (d).
+    pub(crate) fn scaled_norm_sq(&self, code: &[u16], sum: &mut [f32]) -> f64 {
+        self.decode(code, sum);
+        self.unscale() * norm_sq(sum)
+    }
+
+    /// Writes x̂ (d), normalised, into `sum`.
+    fn decode(&self, code: &[u16], sum: &mut [f32]) {
         sum.fill(0.0);
+        let path = Path::fastest();
         for (layer, index) in self.layers.iter().zip(code) {
             let row = layer.centroids.row(usize::from(*index));
-            sum.iter_mut().zip(row).for_each(|(sum, c)| *sum += c);
+            let row = row.as_slice().expect("the layout is standard");
+            path.run(
+                #[inline(always)]
+                || sum.iter_mut().zip(row).for_each(|(sum, c)| *sum += c),
+            );
         }
-        norm_sq(sum)
     }
 }
 
@@ -300,14 +359,15 @@ mod tests {
 
     #[test]
     fn tables_and_residuals_find_the_same_codes() {
-        let shape = Shape { layers: 5, bits: 5, beam: 4 };
+        let shape = Shape { splits: 1, layers: 5, bits: 5, beam: 4 };
         let (n, dim, k) = (700, 7, 32);
         let wave = |i: usize, step: f32| (i as f32 * step).sin() + (i as f32 * 0.377).cos();
         let centroids: Vec<f32> =
             (0..5 * k * dim).map(|i| wave(i, 1.7) / (1 + i / (k * dim)) as f32).collect();
         let x = Array2::from_shape_fn((n, dim), |(i, j)| wave(i * dim + j, 0.61) * 1.5);
         let with_tables = Layers::of(&centroids, shape, dim);
-        let mut without = Layers::none(shape.beam);
+        let mut without =
+            Layers { normal: Centre::none(0), layers: Vec::new(), beam: 4, tables: false };
         for layer in &with_tables.layers {
             without.push(layer.centroids.clone());
         }

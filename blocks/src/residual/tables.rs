@@ -6,11 +6,11 @@
 //! For L2 everything is relative to the mean of the first layer, so that data far from the origin does
 //! not cancel. Both estimates are, up to f32 rounding, exact for the decoded vector.
 
-use super::Residual;
 use super::layers::{BLOCK, bounded};
+use super::{Part, Residual};
 use crate::contiguous;
 use crate::scan::{self, Tables};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2};
 use vq_kernels::distance::{dot, norm_sq};
 use vq_kernels::pack::unpack;
 use vq_plugin_api::{Context, Error, Metric};
@@ -48,12 +48,13 @@ impl Residual {
             .map_err(|e| Error::failed(e.to_string()))?;
         ctx.par_blocks(codes, norms, BLOCK, |codes, mut norms| {
             let codes = codes.as_standard_layout();
-            let mut values = vec![0_u16; self.shape.layers];
-            let mut sum = vec![0.0_f32; self.dim];
-            let unscale = f64::from(self.layers.normal.scale).powi(-2);
+            let mut values = vec![0_u16; self.shape.indices()];
+            let mut sum = vec![0.0_f32; self.sub()];
             for (code, mut norm) in codes.outer_iter().zip(norms.outer_iter_mut()) {
                 unpack(contiguous(code.to_slice())?, self.shape.bits, &mut values);
-                let exact = unscale * self.layers.norm_sq(&values, &mut sum);
+                let parts = self.parts.iter().zip(values.chunks_exact(self.shape.layers));
+                let exact: f64 =
+                    parts.map(|(part, code)| part.layers.scaled_norm_sq(code, &mut sum)).sum();
                 let bytes = (exact.min(self.limit()) as f32).to_le_bytes();
                 norm.iter_mut().zip(bytes).for_each(|(norm, byte)| *norm = byte);
             }
@@ -68,37 +69,46 @@ impl Residual {
     #[must_use]
     pub fn tables(&self, query: &[f32], metric: Metric) -> Tables {
         assert_eq!(query.len(), self.dim, "dimension of the query");
-        let (k, layers) = (self.shape.k(), &self.layers);
-        let mut q = vec![0.0; self.dim];
-        let unscale = f64::from(layers.normal.scale).powi(-2);
-        layers.normalise(query, &mut q);
-        let (factor, constant) = match metric {
-            Metric::L2 => (-2.0 * unscale, unscale * norm_sq(&q)),
-            Metric::Ip | Metric::Cosine => {
-                // ⟨q, x̂⟩ = ⟨q, x̂ − mean⟩ + ⟨q, mean⟩, the mean in the units of the scale.
-                for (q, x) in q.iter_mut().zip(query) {
-                    *q = bounded(x * layers.normal.scale);
+        let (k, indices, limit) = (self.shape.k(), self.shape.indices(), self.limit());
+        let mut entries = vec![0.0_f32; indices * k];
+        let mut constant = 0.0;
+        let parts = query.chunks_exact(self.sub()).zip(&self.parts);
+        for ((query, Part { layers, .. }), entries) in
+            parts.zip(entries.chunks_exact_mut(self.shape.layers * k))
+        {
+            let mut q = vec![0.0; query.len()];
+            let unscale = layers.unscale();
+            layers.normalise(query, &mut q);
+            let factor = match metric {
+                Metric::L2 => {
+                    constant += unscale * norm_sq(&q);
+                    -2.0 * unscale
                 }
-                (unscale, unscale * dot(&q, &layers.normal.shift))
-            }
-        };
-        let q = Array2::from_shape_vec((1, self.dim), q).expect("one row");
-        let limit = self.limit();
-        let mut entries = vec![0.0_f32; self.shape.layers * k];
-        for (layer, entries) in layers.layers.iter().zip(entries.chunks_exact_mut(k)) {
-            let scores = ArrayViewMut2::from_shape((1, k), &mut *entries).expect("one row");
-            layer.products.scores(q.view(), scores);
-            for entry in entries {
-                *entry = (factor * f64::from(*entry)).clamp(-limit, limit) as f32;
+                Metric::Ip | Metric::Cosine => {
+                    // ⟨q, x̂⟩ = ⟨q, x̂ − mean⟩ + ⟨q, mean⟩, the mean in the units of the scale.
+                    for (q, x) in q.iter_mut().zip(query) {
+                        *q = bounded(x * layers.normal.scale);
+                    }
+                    constant += unscale * dot(&q, &layers.normal.shift);
+                    unscale
+                }
+            };
+            let q = ArrayView2::from_shape((1, q.len()), &q).expect("one row");
+            for (layer, entries) in layers.layers.iter().zip(entries.chunks_exact_mut(k)) {
+                let scores = ArrayViewMut2::from_shape((1, k), &mut *entries).expect("one row");
+                layer.products.scores(q, scores);
+                for entry in entries {
+                    *entry = (factor * f64::from(*entry)).clamp(-limit, limit) as f32;
+                }
             }
         }
-        let tables = Tables::new(entries, self.shape.layers, self.shape.bits)
+        let tables = Tables::new(entries, indices, self.shape.bits)
             .plus(constant.clamp(-limit, limit) as f32);
         if metric == Metric::L2 { tables.with_terms().not_negative() } else { tables }
     }
 
     /// Sums of a query's terms stay finite below this.
     fn limit(&self) -> f64 {
-        f64::from(f32::MAX) / (self.shape.layers + 3) as f64
+        f64::from(f32::MAX) / (self.shape.indices() + 3) as f64
     }
 }

@@ -1,88 +1,168 @@
-//! Layer by layer: k-means on what all kept partial codes left, then the beam goes one layer on.
+//! Layer by layer: k-means on what all kept partial codes left, then the beam goes one layer on. At the end
+//! all centroids move jointly.
 
+use super::descent::{Descent, Start};
 use super::layers::{BLOCK, Beams, Layers, centre_of};
-use super::{Shape, cluster};
+use super::{Search, Shape, cluster, joint as least_squares};
 use crate::Training;
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
+use vq_kernels::moments::mean_and_deviation;
 use vq_kernels::{Draw, KMeans};
 use vq_plugin_api::Error;
 
 /// Blocks that go one layer on between two looks at `progress`.
 const BLOCKS_AT_ONCE: usize = 64;
 
-/// Learns centroids (layers, 2^bits, d) from `train` (n, d).
-///
-/// O(layers · (iterations · n·2^bits·d) + the cost of encoding n rows); memory for the normalised
-/// rows, one residual per training point of k-means, and the codes of the beams.
-pub(super) fn centroids(
-    shape: Shape,
-    train: ArrayView2<'_, f32>,
-    training: Training,
-    seed: u64,
-    progress: &dyn Fn(f32, &str) -> Result<(), Error>,
-) -> Result<Vec<f32>, Error> {
-    if train.nrows() == 0 {
-        return Err(Error::failed("no rows to train on"));
-    }
-    let dim = train.ncols();
-    let (k, layers) = (shape.k(), shape.layers);
-    let points = k.saturating_mul(training.points_per_centroid);
-    let mut draw = Draw::new(seed);
-    let rows: Vec<usize> = draw.strata(train.nrows(), points).collect();
-    let sample = train.select(Axis(0), &rows);
-    if let Some(row) = sample.outer_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
-        return Err(Error::failed(format!("training row {} is not finite", rows[row])));
+/// How the layers of a sub-space are learned.
+pub(super) struct Learning {
+    pub(super) shape: Shape,
+    pub(super) training: Training,
+    /// Rounds of moving all centroids.
+    pub(super) joint: usize,
+    pub(super) search: Option<Search>,
+}
+
+impl Learning {
+    /// Learns centroids (layers, 2^bits, d) from `train` (n, d).
+    ///
+    /// O(layers · (iterations · n·2^bits·d) + the cost of encoding n rows 1 + joint times); memory for the
+    /// normalised rows, one residual per training point of k-means, and the codes of the beams.
+    pub(super) fn centroids(
+        &self,
+        train: ArrayView2<'_, f32>,
+        seed: u64,
+        progress: &dyn Fn(f32, &str) -> Result<(), Error>,
+    ) -> Result<Vec<f32>, Error> {
+        let (mut learned, x, mut draw) = self.layers(train, seed, progress)?;
+        self.jointly(&mut learned, x.view(), &mut draw, progress)?;
+        progress(1.0, "codes of a layer")?;
+        Ok(learned.as_they_add_up())
     }
 
-    let mut learned = Layers::within(centre_of(sample.view()), shape);
-    let mut x = Array2::zeros(sample.dim());
-    for (row, mut to) in sample.outer_iter().zip(x.outer_iter_mut()) {
-        if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
-            learned.normalise(row, to);
-        }
+    /// How far rounds of k-means and joint rounds are, which take about as long.
+    fn at(&self, done: f32) -> f32 {
+        done / (self.shape.layers + self.joint) as f32
     }
-    drop(sample);
-    let mut beams: Vec<Beams> =
-        x.axis_chunks_iter(Axis(0), BLOCK).map(|rows| Beams::new(rows.nrows())).collect();
-    for layer in 0..layers {
-        // k-means is the larger part of a layer's time.
-        let fraction = |done: f32| (layer as f32 + done) / layers as f32;
-        let residuals = residuals(&learned, x.view(), &beams, points, &mut draw);
-        let kmeans = KMeans {
-            k,
-            iterations: training.iterations,
-            seed: draw.word(),
-            max_points_per_centroid: training.points_per_centroid,
-        };
-        let mut told = |done: f32| progress(fraction(0.8 * done), "k-means of a layer");
-        learned.push(cluster::centroids(kmeans, residuals, &mut told)?);
-        if layer + 1 == layers {
-            break;
-        }
-        for first in (0..beams.len()).step_by(BLOCKS_AT_ONCE) {
-            let done = first as f32 / beams.len() as f32;
-            progress(fraction(0.8 + 0.2 * done), "codes of a layer")?;
-            let last = (first + BLOCKS_AT_ONCE).min(beams.len());
-            beams[first..last].par_iter_mut().enumerate().with_max_len(1).for_each(|(i, beams)| {
-                learned.extend(block(x.view(), first + i), beams);
-            });
-        }
-    }
-    progress(1.0, "codes of a layer")?;
 
-    let mut centroids = Vec::with_capacity(layers * k * dim);
-    let scale = f64::from(learned.normal.scale);
-    for (l, layer) in learned.layers.iter().enumerate() {
-        for row in layer.centroids.outer_iter() {
-            for (c, shift) in row.iter().zip(&learned.normal.shift) {
-                let shift = if l == 0 { f64::from(*shift) } else { 0.0 };
-                let value = ((f64::from(*c) + shift) / scale) as f32;
-                centroids.push(value.clamp(f32::MIN, f32::MAX));
+    /// The layers one by one, the rows (n, d) that they were learned from, normalised, and what is left of
+    /// the random numbers.
+    fn layers(
+        &self,
+        train: ArrayView2<'_, f32>,
+        seed: u64,
+        progress: &dyn Fn(f32, &str) -> Result<(), Error>,
+    ) -> Result<(Layers, Array2<f32>, Draw), Error> {
+        let Learning { shape, training, .. } = *self;
+        if train.nrows() == 0 {
+            return Err(Error::failed("no rows to train on"));
+        }
+        let (k, layers) = (shape.k(), shape.layers);
+        let points = k.saturating_mul(training.points_per_centroid);
+        let mut draw = Draw::new(seed);
+        let rows: Vec<usize> = draw.strata(train.nrows(), points).collect();
+        let sample = train.select(Axis(0), &rows);
+        if let Some(row) = sample.outer_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
+            return Err(Error::failed(format!("training row {} is not finite", rows[row])));
+        }
+
+        let mut learned = Layers::within(centre_of(sample.view()), shape);
+        let mut x = Array2::zeros(sample.dim());
+        for (row, mut to) in sample.outer_iter().zip(x.outer_iter_mut()) {
+            if let (Some(row), Some(to)) = (row.to_slice(), to.as_slice_mut()) {
+                learned.normalise(row, to);
             }
         }
+        drop(sample);
+        let mut beams: Vec<Beams> =
+            x.axis_chunks_iter(Axis(0), BLOCK).map(|rows| Beams::new(rows.nrows())).collect();
+        for layer in 0..layers {
+            // k-means is the larger part of a layer's time.
+            let fraction = |done: f32| self.at(layer as f32 + done);
+            let residuals = residuals(&learned, x.view(), &beams, points, &mut draw);
+            let kmeans = KMeans {
+                k,
+                iterations: training.iterations,
+                seed: draw.word(),
+                max_points_per_centroid: training.points_per_centroid,
+            };
+            let mut told = |done: f32| progress(fraction(0.8 * done), "k-means of a layer");
+            learned.push(cluster::centroids(kmeans, residuals, &mut told)?);
+            if layer + 1 == layers {
+                break;
+            }
+            for first in (0..beams.len()).step_by(BLOCKS_AT_ONCE) {
+                let done = first as f32 / beams.len() as f32;
+                progress(fraction(0.8 + 0.2 * done), "codes of a layer")?;
+                let last = (first + BLOCKS_AT_ONCE).min(beams.len());
+                beams[first..last].par_iter_mut().enumerate().with_max_len(1).for_each(
+                    |(i, beams)| {
+                        learned.extend(block(x.view(), first + i), beams);
+                    },
+                );
+            }
+        }
+        Ok((learned, x, draw))
     }
-    Ok(centroids)
+
+    /// Encodes the rows `x` (n, d), normalised, and moves all centroids to where these codes are nearest to
+    /// them, in turn. With a search, codes start from those of the round before.
+    fn jointly(
+        &self,
+        learned: &mut Layers,
+        x: ArrayView2<'_, f32>,
+        draw: &mut Draw,
+        progress: &dyn Fn(f32, &str) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let layers = self.shape.layers;
+        let mut codes = vec![0_u16; x.nrows() * layers];
+        let mut centroids: Vec<_> =
+            learned.layers.iter().map(|layer| layer.centroids.clone()).collect();
+        for round in 0..self.joint {
+            progress(self.at((layers + round) as f32), "all layers")?;
+            let descent = self.search.map(|search| {
+                let start = Start { tries: search.training_tries, seed: draw.word() };
+                (Descent::of(learned), start)
+            });
+            let rows = x.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
+            rows.zip(codes.par_chunks_mut(BLOCK * layers)).with_max_len(1).for_each(
+                |(x, codes)| {
+                    if round == 0 || descent.is_none() {
+                        learned.encode(x, codes);
+                    }
+                    if let Some((descent, start)) = &descent {
+                        descent.better(learned, x, codes, *start);
+                    }
+                },
+            );
+            least_squares::move_to(&mut centroids, x, &codes);
+            let mut next = Layers::within(learned.normal.clone(), self.shape);
+            // The square root of the rounds to come: Martinez 2018, SR-D.
+            let left = 1.0 - (round + 1) as f64 / self.joint as f64;
+            let noise = self.search.map_or(0.0, |search| search.noise * left.sqrt());
+            let deviation = if noise > 0.0 { deviations(x) } else { Vec::new() };
+            for centroids in &centroids {
+                let mut centroids = centroids.clone();
+                for mut row in centroids.outer_iter_mut().filter(|_| noise > 0.0) {
+                    for (c, deviation) in row.iter_mut().zip(&deviation) {
+                        // Four uniform numbers are nearly normal, and the same on every machine.
+                        let four: f64 = (0..4).map(|_| draw.uniform() - 0.5).sum();
+                        *c += (four * 3.0_f64.sqrt() * noise * deviation / layers as f64) as f32;
+                    }
+                }
+                next.push(centroids);
+            }
+            *learned = next;
+        }
+        Ok(())
+    }
+}
+
+/// Standard deviation of each column of finite rows.
+fn deviations(x: ArrayView2<'_, f32>) -> Vec<f64> {
+    let Ok((_, deviations)) =
+        mean_and_deviation(x, &mut |_| Ok::<(), std::convert::Infallible>(()));
+    deviations
 }
 
 /// Rows of block `i`.

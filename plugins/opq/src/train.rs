@@ -1,9 +1,9 @@
 //! Rotation and codebooks in turn.
 //!
 //! 1. Product quantization of the rows as they are: it stays a candidate.
-//! 2. Two starts, on a sample: the dimensions in their order, and principal directions shared out so that
-//!    all sub-spaces have nearly the same product of variances (section 3.2, "parametric solution"). The
-//!    one that errs less after k-means goes on.
+//! 2. Three starts, on a sample: the dimensions in their order, principal directions shared out so that
+//!    all sub-spaces have nearly the same product of variances (section 3.2, "parametric solution"), and a
+//!    random rotation. The one that errs least after k-means goes on.
 //! 3. `rounds` times: R ← the rotation that brings the rows nearest to their decoded codes, then one
 //!    round of k-means (section 3.1, "non-parametric solution"); at the end k-means until it settles.
 //! 4. Of all of these the one of least squared error on all training rows.
@@ -11,6 +11,7 @@
 use ndarray::{Array2, ArrayView2, Axis};
 use vq_blocks::rotated::{Centring, Frame};
 use vq_blocks::{Product, Training};
+use vq_kernels::draw::seed_of;
 use vq_kernels::moments::products;
 use vq_kernels::rotation::Rotation;
 use vq_kernels::{Draw, pca};
@@ -47,12 +48,19 @@ pub(crate) fn product(
     let start = |from: f32, rotation: Rotation| {
         let mut product = natural.clone();
         product.set_frame(framed(rotation));
-        product.fit(sample.view(), training, seed, &clusters(from, 0.125))?;
+        product.fit(sample.view(), training, seed, &clusters(from, 0.25 / 3.0))?;
         Ok::<_, Error>((product.error(sample.view())?, product))
     };
     let shared = balanced(centred.view(), natural.sub_spaces());
-    let (a, b) = (start(0.25, unturned)?, start(0.375, shared)?);
-    let start = if b.0 < a.0 { b.1 } else { a.1 };
+    let random = Rotation::dense(dim, seed_of(seed, 0));
+    let mut first = start(0.25, unturned)?;
+    for (from, rotation) in [(0.25 + 0.25 / 3.0, shared), (0.25 + 0.5 / 3.0, random)] {
+        let next = start(from, rotation)?;
+        if next.0 < first.0 {
+            first = next;
+        }
+    }
+    let start = first.1;
 
     let mut turned = start.clone();
     for round in 0..rounds {

@@ -12,24 +12,29 @@ use vq_blocks::residual::Shape;
 use vq_blocks::scan::{ByTables, Tables};
 use vq_blocks::{Residual, Training, rate, scan_by_tables};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
-use vq_plugin_api::quantizer::product;
 use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, Value, export_plugin,
-    params,
+    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, export_plugin, params,
 };
 
 /// Most layers.
 const MAX_LAYERS: usize = 256;
 
+/// Most layers of a sub-space that answer a rate: more gain little and take long to learn.
+const MOST_LAYERS: usize = 32;
+
 params! {
     /// Parameters of residual quantization.
     pub struct RqParams {
-        /// Layers: centroids that are added up.
+        /// Sub-spaces of neighbouring dimensions, each with layers of its own; must divide the dimension.
+        splits: usize = 1, min = 1;
+        /// Layers of each: centroids that are added up.
         layers: usize = 8, min = 1, max = MAX_LAYERS;
         /// Bits per layer: each has 2^bits centroids.
         bits: u32 = 8, min = 1, max = 12;
         /// Partial codes kept per row, in training and encoding; 1 is greedy.
         beam: usize = 5, min = 1, max = 256, grid = [5, 1];
+        /// Rounds of moving the centroids of all layers together, after the last.
+        joint: usize = 1, max = 100;
         /// Most rounds of k-means per layer.
         iterations: usize = 25, min = 1, max = 10_000;
         /// Training rows used per centroid, a sample where there are more.
@@ -40,6 +45,7 @@ params! {
 /// A residual quantizer.
 pub struct Rq {
     training: Training,
+    joint: usize,
     metric: Metric,
     residual: Residual,
 }
@@ -56,18 +62,23 @@ impl Quantizer for Rq {
         )
         .authors("vq-host authors")
         .license(env!("CARGO_PKG_LICENSE"))
-        .tags("additive,residual,codebook,k-means,beam-search,scorer,FAISS=\"RQ{layers}x{bits}\"");
+        .tags(
+            "additive,residual,codebook,k-means,beam-search,scorer,\
+             FAISS=\"RQ{layers}x{bits}\" if splits=1,\
+             FAISS=\"PRQ{splits}x{layers}x{bits}\"",
+        );
 
     fn create(params: RqParams, space: Space) -> Result<Self, Error> {
-        let RqParams { layers, bits, beam, iterations, points_per_centroid } = params;
+        let RqParams { splits, layers, bits, beam, joint, iterations, points_per_centroid } =
+            params;
         let training = Training { iterations, points_per_centroid };
-        let residual = Residual::new(space.dim, Shape { layers, bits, beam });
-        Ok(Rq { training, metric: space.metric, residual })
+        let residual = Residual::new(space.dim, Shape { splits, layers, bits, beam })?;
+        Ok(Rq { training, joint, metric: space.metric, residual })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
         let progress = |done: f32, stage: &str| ctx.progress(done, stage);
-        self.residual.fit(train, self.training, ctx.seed(), &progress)
+        self.residual.fit(train, self.training, self.joint, ctx.seed(), &progress)
     }
 
     fn code_bytes(&self) -> usize {
@@ -106,44 +117,11 @@ impl Quantizer for Rq {
         reader.finish()
     }
 
-    /// A rate is answered by as many layers as its budget holds, of eight bits or of those that the user
-    /// fixed; the default grid is the answer to its rates.
+    /// A rate is answered by as many layers of eight bits, or of those that the user fixed, as its budget
+    /// holds, in as few sub-spaces as hold them; the default grid is the answer to its rates.
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
-        let (plain, named) = (request.axes.is_empty(), request.axes.contains_key("layers"));
-        let rates = match request.bits_per_dim {
-            Some(rate) if !named => vec![rate],
-            None if plain => RATES.to_vec(),
-            _ => return product::<Self>(request, sink),
-        };
-        let widths = request.axes.get("bits").cloned().unwrap_or(vec![Value::from(8_u32)]);
-        for (rate, bits) in
-            rates.iter().flat_map(|rate| widths.iter().map(move |bits| (rate, bits)))
-        {
-            let bytes = rate::budget(request.space.dim, *rate);
-            let layers = layers_within(bytes, bits.as_f64().unwrap_or(8.0));
-            let mut one = request.clone();
-            one.bits_per_dim = Some(*rate);
-            one.axes.insert("layers".to_owned(), vec![Value::from(layers)]);
-            if plain {
-                one.axes.insert("beam".to_owned(), BEAMS.map(Value::from).to_vec());
-            } else if request.axes.contains_key("bits") {
-                one.axes.insert("bits".to_owned(), vec![bits.clone()]);
-            }
-            product::<Self>(&one, sink)?;
-        }
-        Ok(())
+        rate::expand_layers::<Self>(MOST_LAYERS, request, sink)
     }
-}
-
-/// Beams of the default grid, and of answers to a rate; the first is recommended.
-const BEAMS: [usize; 2] = [5, 1];
-
-/// Bits per dimension of the default grid.
-const RATES: [f64; 3] = [0.25, 0.5, 1.0];
-
-/// Layers of `bits` bits that fit `bytes`, one at least.
-fn layers_within(bytes: usize, bits: f64) -> usize {
-    ((8 * bytes) as f64 / bits).floor().clamp(1.0, MAX_LAYERS as f64) as usize
 }
 
 impl ByTables for Rq {

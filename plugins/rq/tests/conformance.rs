@@ -38,6 +38,7 @@ const CONFIGS: &[&[(&str, i64)]] = &[
     &[("layers", 4), ("beam", 1)],
     &[("layers", 5), ("bits", 3), ("beam", 3)],
     &[("layers", 2), ("bits", 9), ("beam", 2)],
+    &[("splits", 2), ("layers", 3), ("bits", 4)],
 ];
 
 #[test]
@@ -73,9 +74,13 @@ fn the_grid_sweeps_rates_and_beams_at_any_dimension() {
 fn a_rate_is_answered_by_the_layers_that_fit_it() {
     let greedy = [("beam", &[1][..])];
     assert_eq!(subject().proposals(128, Some(1.0), &greedy), ["layers=16 beam=1: 16"]);
-    assert_eq!(subject().proposals(128, Some(4.0), &greedy), ["layers=64 beam=1: 64"]);
+    assert_eq!(subject().proposals(128, Some(4.0), &greedy), ["splits=2 layers=32 beam=1: 64"]);
     assert_eq!(subject().proposals(100, Some(1.0), &greedy), ["layers=12 beam=1: 12"]);
-    assert_eq!(subject().proposals(384, Some(2.0), &greedy), ["layers=96 beam=1: 96"]);
+    assert_eq!(subject().proposals(384, Some(2.0), &greedy), ["splits=3 layers=32 beam=1: 96"]);
+    assert_eq!(
+        subject().proposals(384, Some(2.0), &[("splits", &[4]), ("beam", &[1])]),
+        ["splits=4 layers=24 beam=1: 96"]
+    );
     assert_eq!(subject().proposals(100, Some(0.1), &greedy), ["layers=1 beam=1: 1"]);
     assert_eq!(
         subject().proposals(100, Some(1.0), &[("beam", &[1]), ("bits", &[4])]),
@@ -107,6 +112,24 @@ fn a_beam_of_all_partial_codes_finds_the_best_code() {
             let least = all.outer_iter().map(to).fold(f64::INFINITY, f64::min);
             assert!(to(back) <= least * (1.0 + 1e-5));
         }
+    });
+}
+
+/// With all codes fixed no other centroids of the layers are nearer than those of the least squares.
+#[test]
+fn layers_that_move_together_come_nearer() {
+    let (x, train) = (gaussian(2000, 16, 10), gaussian(4000, 16, 11));
+    calling(2, 1, |caller| {
+        let error = |joint: i64, rows: &Array2<f32>| {
+            let pairs = [("layers", 6), ("bits", 5), ("joint", joint)];
+            let made = subject().fitted(&pairs, Metric::L2, &train, caller);
+            let back = testing::decode(&made, &testing::encode(&made, rows.view(), caller), caller);
+            l2_sq(rows, &back) / rows.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>()
+        };
+        let (apart, together) = (error(0, &train), error(1, &train));
+        assert!(together < 0.99 * apart, "{together}, apart {apart}");
+        let (apart, together) = (error(0, &x), error(1, &x));
+        assert!(together < apart, "unseen rows: {together}, apart {apart}");
     });
 }
 

@@ -1,4 +1,4 @@
-//! What version 0.1.0 stored stays readable, and what it computed stays the same to the bit.
+//! What every version stored stays readable, and what it computed stays the same to the bit.
 
 use vq_blocks::testing::{Case, Param, check_golden};
 use vq_plugin_api::Metric;
@@ -30,6 +30,17 @@ const CASES: &[Case] = &[
             ("layers", Param::Int(2)),
             ("beam", Param::Int(4)),
             ("points_per_centroid", Param::Int(2)),
+        ],
+    },
+    Case {
+        name: "splits3_layers2_bits5_joint2_d12",
+        dim: 12,
+        metric: Metric::L2,
+        params: &[
+            ("splits", Param::Int(3)),
+            ("layers", Param::Int(2)),
+            ("bits", Param::Int(5)),
+            ("joint", Param::Int(2)),
         ],
     },
 ];

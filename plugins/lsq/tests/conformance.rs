@@ -1,0 +1,106 @@
+//! What local search quantization promises, asked through the C table as the host asks it.
+
+use vq_plugin_api::testing::{self, Subject, calling, config, gaussian, l2_sq};
+use vq_plugin_api::{Metric, Space};
+
+fn subject() -> Subject {
+    Subject::of(vq_lsq::plugin())
+}
+
+#[test]
+fn threads_and_batches_change_nothing_and_seeds_do() {
+    subject().threads_and_batches_change_nothing_and_seeds_do(CONFIGS);
+}
+
+#[test]
+fn a_loaded_model_encodes_decodes_and_scores_like_the_saved_one() {
+    subject().a_loaded_model_encodes_decodes_and_scores_like_the_saved_one(CONFIGS);
+}
+
+#[test]
+fn degenerate_rows_give_finite_ones() {
+    subject().degenerate_rows_give_finite_ones(CONFIGS);
+}
+
+#[test]
+fn estimates_are_the_values_of_the_decoded_rows() {
+    subject().estimates_are_the_values_of_the_decoded_rows(CONFIGS);
+}
+
+#[test]
+fn training_stops_when_asked_to() {
+    subject().training_stops_when_asked_to(CONFIGS[0]);
+}
+
+const CONFIGS: &[&[(&str, i64)]] = &[
+    &[("layers", 3), ("bits", 6), ("rounds", 3)],
+    &[("layers", 4), ("bits", 5), ("beam", 1), ("rounds", 2)],
+    &[("layers", 1), ("bits", 3), ("rounds", 1)],
+    &[("layers", 2), ("bits", 4), ("tries", 0), ("rounds", 0)],
+];
+
+#[test]
+fn sub_spaces_of_a_split_have_layers_of_their_own() {
+    let configs: &[&[(&str, i64)]] = &[&[("splits", 2), ("layers", 3), ("bits", 4), ("rounds", 2)]];
+    let x = gaussian(600, 12, 3) + 4.0;
+    for metric in [Metric::L2, Metric::Ip] {
+        calling(2, 1, |caller| {
+            let made = subject().fitted(configs[0], metric, &x, caller);
+            assert_eq!(made.code_bytes(), 3);
+            let back = testing::decode(&made, &testing::encode(&made, x.view(), caller), caller);
+            // 24 bits in 12 dimensions; what one bit per dimension reaches is .36.
+            let about_mean = x.iter().map(|x| (f64::from(*x) - 4.0).powi(2)).sum::<f64>();
+            let error = l2_sq(&x, &back) / about_mean;
+            assert!(error < 0.25, "{error}");
+        });
+    }
+}
+
+#[test]
+fn searching_longer_comes_nearer_and_never_farther() {
+    let (x, train) = (gaussian(1000, 16, 10), gaussian(3000, 16, 11));
+    calling(2, 1, |caller| {
+        let error = |tries: i64, rounds: i64| {
+            let pairs = [("layers", 6), ("bits", 5), ("tries", tries), ("rounds", rounds)];
+            let made = subject().fitted(&pairs, Metric::L2, &train, caller);
+            let back = testing::decode(&made, &testing::encode(&made, x.view(), caller), caller);
+            l2_sq(&x, &back) / x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>()
+        };
+        let (none, few, many) = (error(0, 4), error(4, 4), error(30, 4));
+        assert!(few < 0.99 * none && many < few, "{none} {few} {many}");
+        let beam = error(0, 0);
+        assert!(few < 0.97 * beam, "{few}, the beam alone {beam}");
+        // 30 bits in 16 dimensions: no code can pass the Shannon bound.
+        assert!(many > 2.0_f64.powf(-2.0 * 30.0 / 16.0));
+    });
+}
+
+#[test]
+fn a_rate_is_answered_by_layers_in_as_few_sub_spaces_as_hold_them() {
+    assert_eq!(subject().proposals(128, Some(1.0), &[]), ["layers=16: 16"]);
+    assert_eq!(subject().proposals(128, Some(2.0), &[]), ["splits=2 layers=16: 32"]);
+    assert_eq!(subject().proposals(384, Some(1.0), &[]), ["splits=3 layers=16: 48"]);
+    assert_eq!(subject().proposals(100, Some(1.0), &[]), ["layers=12: 12"]);
+    assert_eq!(
+        subject().proposals(128, Some(0.5), &[("splits", &[1, 2])]),
+        ["splits=1 layers=8: 8", "splits=2 layers=4: 8"]
+    );
+}
+
+#[test]
+fn more_bits_or_layers_than_tables_are_made_for_are_refused() {
+    let space = Space { dim: 30, metric: Metric::L2 };
+    for (pairs, says) in [
+        (&[("bits", 9)][..], "bits"),
+        (&[("layers", 33)], "layers"),
+        (&[("splits", 4)], "splits: 4 does not divide d = 30"),
+    ] {
+        let refused = subject().method().create(&config(pairs), space).unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused}");
+    }
+}
+
+#[test]
+fn the_law_for_every_plugin_is_kept() {
+    vq_plugin_api::conformance::check(vq_lsq::plugin()).assert_clean();
+}
