@@ -48,7 +48,9 @@ inside 0:0 '! command -v cargo rustc cc ld'
 # The plugins that `vq-host methods` finds have to be those of the package, where they are.
 count=$(find "$package"/*/plugins -name '*.so' | wc -l)
 found() {
-    printf '[[ $(%s methods --format json | grep -c "\"path\": \"%s/libvq_") -eq %s ]]' "$1" "$2" "$count"
+    # shellcheck disable=SC2016 # The shell in the root is to see these.
+    printf '[[ $(%s methods --format json | grep -c '"'\"plugin_path\": \"%s/libvq_'"') -eq %s ]]' \
+        "$1" "$2" "$count"
 }
 
 printf 'the tarball, by an ordinary user\n'
