@@ -12,7 +12,7 @@ use super::files::beside;
 use super::reader::copy_into;
 use super::row::Known;
 use super::scan::{Found, undescribed};
-use super::schema::{create_results_view, index_if_large, migrate};
+use super::schema::{create_results_view, index_if_large, migrate, tally};
 use super::seal;
 use super::spectra;
 use super::writer::Writing;
@@ -119,7 +119,7 @@ impl Store {
                     Ok::<(), MergeError>(())
                 })?;
             }
-            merged.records = writing.known.records();
+            merged.records = tally(&writing.transaction).map_err(failed)?;
             let Writing { transaction, known, .. } = writing;
             create_results_view(&transaction, &known.names).map_err(failed)?;
             index_if_large(&transaction).map_err(failed)?;
@@ -177,7 +177,9 @@ impl Writing<'_> {
     fn rank(&self, record: &Record) -> Result<Option<Rank>, WriteError> {
         let key = &record.key;
         let run = self.known.runs.get(&record.run_id);
-        let Some(row) = run.and_then(|run| self.known.cell(key, *run)) else { return Ok(None) };
+        let row = run.map(|run| self.known.cell(&self.transaction, key, *run));
+        let row = row.transpose().map_err(|source| self.failed(&source))?.flatten();
+        let Some(row) = row else { return Ok(None) };
         let (outcome, started_at, run_id, checksum) = self
             .transaction
             .prepare_cached(

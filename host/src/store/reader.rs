@@ -125,11 +125,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn counted(&self) -> Result<usize, ReadError> {
-        let sql = "SELECT cells FROM stored_tally";
-        let cells = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        cells
-            .map(|cells| usize::try_from(cells).unwrap_or(0))
-            .map_err(|source| self.read_error(&source))
+        schema::tally(&self.connection).map_err(|source| self.read_error(&source))
     }
 
     /// As [`Reader::finished`], of the cells with these keys.

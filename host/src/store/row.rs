@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Row, ToSql, named_params, params};
 
+use super::schema::is_indexed;
 use super::seal;
 use crate::record::{
     DatasetInfo, Facts, MethodInfo, MetricValue, QueryRecalls, Record, RunInfo, TimingInfo,
@@ -30,8 +31,9 @@ const INSERT_CELL: &str = "INSERT INTO stored_cells (key, run, dataset, dataset_
 
 /// What is in the file, as far as writing has to know it.
 ///
-/// No index of the file is asked for it: with one writer none is needed, a small store has none, and
-/// a flipped bit in one would put the next record beside that of its cell and not in its place.
+/// No index of a small store is asked for it: with one writer none is needed, it has none, and a flipped
+/// bit in one would put the next record beside that of its cell and not in its place. A large store is too
+/// large to be read before each run; its index is asked for one cell at a time.
 #[derive(Debug)]
 pub(super) struct Known {
     /// The row of each run, by its id.
@@ -39,8 +41,8 @@ pub(super) struct Known {
     /// The machine of each run, by its row: a position among `names_of_machines`.
     machines: HashMap<i64, usize>,
     names_of_machines: Vec<String>,
-    /// The row of each record, by the key of its cell and its machine.
-    cells: HashMap<(String, usize), i64>,
+    /// The row of each record, by the key of its cell and its machine; none in a large store.
+    cells: Option<HashMap<(String, usize), i64>>,
     /// The metrics that `results` has columns for.
     pub(super) names: BTreeMap<String, i64>,
     texts: HashMap<String, i64>,
@@ -68,7 +70,7 @@ impl Known {
             runs: read("SELECT run_id, id FROM stored_runs")?,
             machines: HashMap::new(),
             names_of_machines: Vec::new(),
-            cells: HashMap::new(),
+            cells: None,
             names: read("SELECT name, id FROM stored_names")?.into_iter().collect(),
             texts: read("SELECT text, id FROM stored_texts")?,
         };
@@ -80,18 +82,22 @@ impl Known {
                 known.is_on(id, run.machine());
             }
         }
-        let mut statement =
-            connection.prepare("SELECT key, id, run FROM stored_cells NOT INDEXED")?;
+        if is_indexed(connection)? {
+            return Ok(known);
+        }
+        let mut statement = connection.prepare("SELECT key, id, run FROM stored_cells")?;
         let mut rows = statement.query([])?;
+        let mut cells = HashMap::new();
         let mut times: HashMap<i64, usize> = HashMap::new();
         while let Some(row) = rows.next()? {
             if let (Ok(key), Ok(id), Ok(run)) = (row.get(0), row.get(1), row.get(2)) {
                 let machine = known.machine(run);
-                known.cells.insert((key, machine), id);
+                cells.insert((key, machine), id);
                 *times.entry(id).or_default() += 1;
             }
         }
-        known.cells.retain(|_, id| times[id] == 1);
+        cells.retain(|_, id| times[id] == 1);
+        known.cells = Some(cells);
         Ok(known)
     }
 
@@ -111,13 +117,25 @@ impl Known {
     }
 
     /// The row of the record of the cell `key` on the machine of the run in row `run`.
-    pub(super) fn cell(&self, key: &str, run: i64) -> Option<i64> {
-        self.cells.get(&(key.to_owned(), self.machine(run))).copied()
-    }
-
-    /// How many records there are.
-    pub(super) fn records(&self) -> usize {
-        self.cells.len()
+    pub(super) fn cell(
+        &self,
+        connection: &Connection,
+        key: &str,
+        run: i64,
+    ) -> rusqlite::Result<Option<i64>> {
+        let machine = self.machine(run);
+        if let Some(cells) = &self.cells {
+            return Ok(cells.get(&(key.to_owned(), machine)).copied());
+        }
+        let sql = "SELECT id, run FROM stored_cells WHERE key = ?1";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([key])?;
+        while let Some(row) = rows.next()? {
+            if self.machine(row.get(1)?) == machine {
+                return row.get(0).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn text(&mut self, connection: &Connection, text: &str) -> rusqlite::Result<i64> {
@@ -180,7 +198,7 @@ pub(super) fn insert_record(
     run: i64,
     record: &Record,
 ) -> rusqlite::Result<()> {
-    if let Some(earlier) = known.cell(&record.key, run) {
+    if let Some(earlier) = known.cell(connection, &record.key, run)? {
         remove_cell(connection, earlier)?;
     }
     let Record { dataset, method, timing, .. } = record;
@@ -243,7 +261,10 @@ pub(super) fn insert_record(
         ":notices": notices,
     })?;
     let cell = connection.last_insert_rowid();
-    known.cells.insert((record.key.clone(), known.machine(run)), cell);
+    let machine = known.machine(run);
+    if let Some(cells) = &mut known.cells {
+        cells.insert((record.key.clone(), machine), cell);
+    }
     let mut metrics = Vec::with_capacity(record.metrics.len());
     for metric in &record.metrics {
         metrics.push((known.name(connection, metric.name())?, metric));

@@ -301,6 +301,18 @@ pub(super) fn is_large(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT cells > ?1 FROM stored_tally", [LARGE], |row| row.get(0))
 }
 
+/// Whether its indexes were made, which a store gets when it is opened with more than [`LARGE`] records.
+pub(super) fn is_indexed(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'stored_cells_by_key'";
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|found| found > 0)
+}
+
+/// How many records a store counts.
+pub(super) fn tally(connection: &Connection) -> rusqlite::Result<usize> {
+    let cells = connection.query_row("SELECT cells FROM stored_tally", [], |row| row.get(0));
+    cells.map(|cells: i64| usize::try_from(cells).unwrap_or(0))
+}
+
 /// Gives a large store its indexes.
 pub(super) fn index_if_large(connection: &Connection) -> rusqlite::Result<()> {
     if is_large(connection)? { connection.execute_batch(INDEXES) } else { Ok(()) }
