@@ -319,7 +319,7 @@ impl Asked {
             let key = |of: &(usize, usize, f64, &Cell)| (of.0.min(of.1), of.1);
             key(b)
                 .cmp(&key(a))
-                .then_with(|| self.distance(a.3).total_cmp(&self.distance(b.3)))
+                .then_with(|| self.distance(a.3, records).total_cmp(&self.distance(b.3, records)))
                 .then_with(|| a.2.total_cmp(&b.2))
         });
         // A sixth at a time: what was measured corrects what is expected, and decides more.
@@ -339,10 +339,14 @@ impl Asked {
         wave
     }
 
-    /// How far a cell's rate is from where methods are tried first.
-    fn distance(&self, cell: &Cell) -> f64 {
+    /// How far a cell's rate is from the nearest that its method was measured at, or from where methods
+    /// are tried first: so that a cheap method goes on to its next rate before a dear one takes its first.
+    fn distance(&self, cell: &Cell, records: &[Record]) -> f64 {
         let rate = cell.bits_per_dim.unwrap_or(self.first_rate());
-        (rate / self.first_rate()).ln().abs()
+        let known = records.iter().filter(|of| of.method.id == cell.method.id);
+        let known = known.filter(|of| of.outcome.is_ok()).filter_map(|of| of.value("bits_per_dim"));
+        let from = known.chain([self.first_rate()]);
+        from.map(|from| (rate / from).ln().abs()).fold(f64::INFINITY, f64::min)
     }
 
     /// Of the two questions, with and without ranking again, how many this cell may answer better
@@ -556,6 +560,12 @@ mod tests {
         let at = |key: &str| next.iter().position(|of| of == key);
         assert_eq!(next.len(), 6, "there is time for all");
         assert!(at("a 2") < at("a 8") && at("b 8") < at("b 2") && at("a 1") < at("b 1"));
+        // `a` goes on to its smallest rate before `b`, which is dearer, goes to its second.
+        let known =
+            [record("a", 4.0, 0.9, 0.1), record("a", 2.0, 0.9, 0.1), record("b", 4.0, 0.9, 0.2)];
+        let next = keys(&known);
+        let at = |key: &str| next.iter().position(|of| of == key);
+        assert!(at("a 1").is_some() && at("a 1") < at("b 2"), "{next:?}");
         // What failed is given up.
         let mut failed = record("b", 4.0, 0.5, 0.2);
         failed.outcome = Outcome::Timeout;

@@ -346,8 +346,9 @@ fn a_plan_names_the_limits_that_its_cells_would_hit() {
     site.vq(&["run", "s.toml"]).expect_code(0);
     let plain = site.vq(&["plan", "t.toml"]).expect_code(0).stdout;
     assert!(plain.contains("2 cells take about") && !plain.contains("likely"), "{plain}");
-    let tight = ["plan", "t.toml", "--timeout", "1ms", "--memory", "8KiB"];
-    let told = site.vq(&tight).expect_code(0).stdout;
+    let tight = "timeout = \"1ms\"\nmemory = \"8KiB\"";
+    site.write("t.toml", &sweep("[2]", methods).replace("memory = \"1GiB\"", tight));
+    let told = site.vq(&["plan", "t.toml"]).expect_code(0).stdout;
     for part in [
         "2 cells of these are likely to reach the time limit of 1ms",
         "its training rows alone are more than the 8.0 KiB of memory that it may take",

@@ -91,14 +91,16 @@ pub(super) fn forget_blocks(of: &Path) {
 
 impl PreparedRows {
     /// Bytes that are free where codes are put aside; none where the system does not tell.
+    #[cfg(target_os = "linux")]
     pub fn room(&self) -> Option<u64> {
-        #[cfg(target_os = "linux")]
-        return {
-            let of = nix::sys::statvfs::statvfs(&self.cache).ok()?;
-            Some(of.blocks_available() * of.fragment_size())
-        };
-        #[cfg(not(target_os = "linux"))]
-        return None;
+        let of = nix::sys::statvfs::statvfs(&self.cache).ok()?;
+        Some(of.blocks_available() * of.fragment_size())
+    }
+
+    /// Bytes that are free where codes are put aside; none where the system does not tell.
+    #[cfg(not(target_os = "linux"))]
+    pub fn room(&self) -> Option<u64> {
+        None
     }
 
     /// Where not `makes`, what is missing is [`DataError::NotPrepared`].

@@ -72,10 +72,10 @@ fn what_is_said_of_more_rows_holds_on_every_data_set() {
         assert!(share <= 0.05, "{set} {:?}: {share} of {}", FITTED[*fitted], cases.len());
     }
     // At four times the rows measured both ends hold.
-    for fitted in 0..2 {
+    for (fitted, parts) in FITTED.iter().enumerate().take(2) {
         let of: Vec<&Case> = cases.iter().filter(|case| case.fitted == fitted).collect();
         let outside = share(&of, |case| below(case) || above(case));
-        assert!(outside <= 0.1, "{:?}: {outside}", FITTED[fitted]);
+        assert!(outside <= 0.1, "{parts:?}: {outside}");
     }
     // And says something: at four times the rows recall@10 is within a few hundredths.
     let near = cases.iter().filter(|case| case.k == 10 && case.fitted == 1);

@@ -272,10 +272,13 @@ fn grown(pick: &Pick, question: &Question) -> Vec<String> {
     if let Some(Prediction { rows, recall, at_least, at_most }) = growth.predicted {
         let last = growth.points.last().map_or(rows, |of| of.rows as f64);
         if rows > last {
-            let falls = if at_least < question.recall { ", below what is asked" } else { "" };
+            let falls = match at_least < question.recall {
+                true => ", the lower end below what is asked",
+                false => "",
+            };
             notes.push(format!(
                 "at {} rows expect {recall:.3}, {at_least:.3} to {at_most:.3}{falls}: an extension \
-                 to {:.0}× the rows measured",
+                 to {:.0}× the rows measured, which more rows and queries narrow",
                 number::amount(rows),
                 rows / last
             ));
