@@ -319,6 +319,7 @@ use = "zlattice"
                 thin: None,
                 metric: Metric::L2,
                 own_metric: false,
+                unusable: crate::data::UnusableRows::Told,
                 neighbours: None,
             },
             DatasetSpec {
@@ -335,6 +336,7 @@ use = "zlattice"
                 thin: None,
                 metric: Metric::Cosine,
                 own_metric: false,
+                unusable: crate::data::UnusableRows::Told,
                 neighbours: None,
             },
         ];
