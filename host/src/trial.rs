@@ -79,6 +79,7 @@ impl<'a> Trial<'a> {
                 thin: None,
                 metric,
                 own_metric: false,
+                unusable: crate::data::UnusableRows::Told,
                 neighbours: None,
             };
             prepare(&spec, 100, &folder.work(), &|_| !cancel.load(Ordering::Relaxed))

@@ -190,6 +190,7 @@ fn truth(args: &cli::TruthArgs) -> miette::Result<ExitCode> {
         thin: None,
         metric: args.metric.unwrap_or(Metric::L2),
         own_metric: args.metric.is_none(),
+        unusable: data::UnusableRows::Told,
         neighbours: args.neighbours.clone(),
     };
     let display = Display::only_bars();

@@ -158,6 +158,7 @@ fn counts(asked: &Asked) -> (usize, Option<usize>) {
             thin: None,
             metric: vq_host::data::Metric::L2,
             own_metric: false,
+            unusable: vq_host::data::UnusableRows::Told,
             neighbours: None,
         };
         Headers::read(&spec).ok()

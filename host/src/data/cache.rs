@@ -37,7 +37,7 @@ use super::identity::{OnRead, Seen, Sources};
 use super::rows::Part;
 use super::turn::Turn;
 use super::unfinished::Unfinished;
-use super::{DataError, OnProgress, RowFile, Synthetic};
+use super::{DataError, OnProgress, RowFile, Synthetic, UnusableRows};
 
 /// Changes whenever equal recipes would give other files.
 const LAYOUT: u32 = 3;
@@ -61,6 +61,9 @@ pub(super) enum Recipe<'a> {
         unit: bool,
         /// With the mean and the spectrum that a base has.
         statistics: bool,
+        /// `None` where rows that cannot be measured are told of.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unusable: Option<UnusableRows>,
     },
     /// Rows drawn from those of this digest.
     Sample { of: &'a str, rows: usize },
@@ -98,6 +101,10 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, DataError> {
     Ok(path)
 }
 
+fn none(count: &u64) -> bool {
+    *count == 0
+}
+
 /// What a cache entry says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +120,9 @@ pub(super) struct Manifest {
     pub(super) held: Option<Part>,
     /// The rows that left for training.
     pub(super) reserved: Option<Part>,
+    /// Rows of the source that were dropped.
+    #[serde(default, skip_serializing_if = "none")]
+    pub(super) dropped: u64,
     /// Rows that are equal to an earlier one; 0 where nobody asks.
     pub(super) duplicates: u64,
     pub(super) mean: Vec<f64>,

@@ -253,6 +253,22 @@ pub enum DataError {
         /// The value as f32.
         value: f32,
     },
+    /// A row without a direction, where that matters.
+    #[error("{what}: row {row} is zero, and has no direction")]
+    ZeroRow {
+        /// The file, or what stands for it.
+        what: String,
+        /// The first such row, from 0.
+        row: u64,
+    },
+    /// Every row of a part was dropped.
+    #[error("{what}: every row of the {part} has a NaN or an infinity, or is zero")]
+    NoneLeft {
+        /// The file, or what stands for it.
+        what: String,
+        /// `base`, `queries` or `train`.
+        part: &'static str,
+    },
     /// Queries or train are of another dimension than the base.
     #[error("{path}: {part} has {found} dimensions, the base has {expected}")]
     DimMismatch {
@@ -351,7 +367,10 @@ impl DataError {
             Self::Header { .. } | Self::Ragged { .. } => {
                 "check that the extension names the file's real format"
             }
-            Self::NonFinite { .. } => "remove or mend that row: distances to it mean nothing",
+            Self::NonFinite { .. } => {
+                "remove or mend that row, or leave all such rows out with unusable = \"drop\""
+            }
+            Self::ZeroRow { .. } => "leave all such rows out with unusable = \"drop\"",
             Self::DimMismatch { .. } => "base, queries and train must come from the same space",
             Self::TooManyRows { .. } => "take only the first rows with `limit`",
             Self::HoldOut { .. } => "hold out fewer rows",

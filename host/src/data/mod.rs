@@ -85,6 +85,8 @@ pub struct DatasetSpec {
     pub metric: Metric,
     /// Where the base's file names its distance, that one defines a neighbour instead.
     pub own_metric: bool,
+    /// What becomes of rows that cannot be measured.
+    pub unusable: UnusableRows,
     /// A file of the queries' nearest rows of the source, which are held against the exact ones. They
     /// are part of no key.
     pub neighbours: Option<PathBuf>,
@@ -140,6 +142,20 @@ pub enum Train {
     Sample(usize),
     /// A file of its own.
     File(PathBuf),
+}
+
+/// What becomes of rows with a NaN or an infinity, and under cosine of rows of zeros, which have no
+/// direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnusableRows {
+    /// The former are errors. The latter stay as they are, and a note counts them.
+    #[default]
+    Told,
+    /// Each is an error.
+    Refused,
+    /// They leave base, queries and training rows, and a note counts them.
+    Dropped,
 }
 
 /// The distance that defines a neighbour.

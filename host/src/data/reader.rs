@@ -12,7 +12,7 @@ use super::format::{SourceFile, Walk};
 use super::rows::{RowSink, normalise};
 use super::shards::files;
 use super::synthetic::Generator;
-use super::{DataError, OnProgress, Progress, Synthetic, block_rows};
+use super::{DataError, OnProgress, Progress, Synthetic, UnusableRows, block_rows};
 
 /// Where rows come from, checked.
 #[derive(Debug)]
@@ -194,6 +194,24 @@ impl Reader {
         progress: OnProgress<'_>,
         mut each: impl FnMut(usize, &[f32]) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
+        self.walk_usable(rows, unit, UnusableRows::Told, stage, progress, |first, values, _| {
+            each(first, values)
+        })
+    }
+
+    /// As [`walk`](Self::walk); `each` is also told which of the rows that it sees are to be dropped,
+    /// ascending.
+    pub(super) fn walk_usable(
+        &self,
+        rows: usize,
+        unit: bool,
+        unusable: UnusableRows,
+        stage: &'static str,
+        progress: OnProgress<'_>,
+        mut each: impl FnMut(usize, &[f32], &[u32]) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let finite = unusable != UnusableRows::Dropped;
+        let mut dropped = Vec::new();
         let step = block_rows(self.dim());
         let mut block = Array2::zeros((step.min(rows), self.dim()));
         let mut way = self.way(rows);
@@ -204,13 +222,26 @@ impl Reader {
             }
             let values = block.as_slice_mut().expect("a block is row-major");
             match self {
-                Self::Files { .. } => way.take(values)?,
+                Self::Files { .. } => way.fill(values, finite)?,
                 Self::Synthetic(generator) => generator.read(first, values),
+            }
+            dropped.clear();
+            if unusable != UnusableRows::Told {
+                let is_usable = |row: &[f32]| {
+                    (finite || row.iter().all(|x| x.is_finite()))
+                        && !(unit && row.iter().all(|x| *x == 0.0))
+                };
+                let bad = values.chunks_exact(self.dim()).enumerate();
+                let bad = bad.filter(|(_, row)| !is_usable(row));
+                dropped.extend(bad.map(|(at, _)| (first + at) as u32));
+            }
+            if let (UnusableRows::Refused, Some(row)) = (unusable, dropped.first()) {
+                return Err(DataError::ZeroRow { what: self.to_string(), row: u64::from(*row) });
             }
             if unit {
                 normalise(&mut block);
             }
-            each(first, block.as_slice().expect("a block is row-major"))?;
+            each(first, block.as_slice().expect("a block is row-major"), &dropped)?;
             progress(Progress { stage, done: (first + count) as u64, total: rows as u64 })?;
         }
         Ok(())
@@ -236,16 +267,12 @@ pub(super) struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Fills `out`, whole rows and no more than are left; none may have a value that is not finite.
-    fn take(&mut self, out: &mut [f32]) -> Result<(), DataError> {
-        self.fill(out, true)
-    }
-
-    /// As [`take`](Self::take), whatever the values are.
+    /// Fills `out`, whole rows and no more than are left, whatever the values are.
     pub(super) fn take_any(&mut self, out: &mut [f32]) -> Result<(), DataError> {
         self.fill(out, false)
     }
 
+    /// The same; where `finite`, none may have a value that is not.
     fn fill(&mut self, mut out: &mut [f32], finite: bool) -> Result<(), DataError> {
         while !out.is_empty() {
             let (mut walk, left) = match self.here.take() {

@@ -14,11 +14,12 @@ use nix::sys::statvfs::statvfs;
 pub(super) fn has_room(folder: &Path, bytes: u64) -> Result<()> {
     let Ok(disk) = statvfs(folder) else { return Ok(()) };
     // What is free to all but the superuser.
-    let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
-    if disk.blocks() == 0 || bytes <= free {
+    let free = u128::from(disk.blocks_available()) * u128::from(disk.fragment_size());
+    if disk.blocks() == 0 || u128::from(bytes) <= free {
         return Ok(());
     }
-    let [needed, free] = [bytes, free].map(ByteSize::b);
+    // Less than what is needed.
+    let [needed, free] = [bytes, free as u64].map(ByteSize::b);
     Err(Error::new(
         ErrorKind::StorageFull,
         format!("{needed} are needed, the disk has {free} free"),

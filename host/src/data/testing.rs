@@ -53,6 +53,7 @@ pub(super) fn spec(base: PathBuf) -> DatasetSpec {
         thin: None,
         metric: Metric::L2,
         own_metric: false,
+        unusable: crate::data::UnusableRows::Told,
         neighbours: None,
     }
 }

@@ -15,7 +15,7 @@ use super::{
     ALL_METHODS, Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire,
 };
 use crate::data::{
-    DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train, is_source,
+    DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train, UnusableRows, is_source,
     may_have_queries,
 };
 use crate::metric::Family;
@@ -27,6 +27,9 @@ const HELD_OUT: usize = 500;
 
 const METRICS: &[(&str, Metric)] =
     &[("l2", Metric::L2), ("ip", Metric::Ip), ("cosine", Metric::Cosine)];
+
+const UNUSABLE: &[(&str, UnusableRows)] =
+    &[("refuse", UnusableRows::Refused), ("drop", UnusableRows::Dropped)];
 
 const KINDS: &[(&str, SyntheticKind)] = &[
     ("gaussian", SyntheticKind::Gaussian),
@@ -273,6 +276,8 @@ impl Check<'_> {
             None => metric,
         };
         let metric_written = dataset.metric.is_some() || metric_written;
+        let unusable = dataset.unusable.as_ref();
+        let unusable = unusable.map(|word| self.choice("unusable", word, UNUSABLE)).transpose()?;
         let neighbours = dataset.neighbours.as_ref();
         let neighbours =
             neighbours.map(|path| self.file(path.span(), path.get_ref())).transpose()?;
@@ -293,6 +298,7 @@ impl Check<'_> {
                 thin: None,
                 metric,
                 own_metric: !metric_written,
+                unusable: unusable.unwrap_or_default(),
                 neighbours,
             },
             written_name,

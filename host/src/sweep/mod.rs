@@ -320,6 +320,7 @@ use = "zlattice"
                 thin: None,
                 metric: Metric::L2,
                 own_metric: false,
+                unusable: crate::data::UnusableRows::Told,
                 neighbours: None,
             },
             DatasetSpec {
@@ -336,6 +337,7 @@ use = "zlattice"
                 thin: None,
                 metric: Metric::Cosine,
                 own_metric: false,
+                unusable: crate::data::UnusableRows::Told,
                 neighbours: None,
             },
         ];

@@ -84,6 +84,7 @@ pub(super) struct Dataset {
     pub(super) sizes: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) metric: Option<Spanned<String>>,
     pub(super) neighbours: Option<Spanned<String>>,
+    pub(super) unusable: Option<Spanned<String>>,
     pub(super) truth_of: Option<Spanned<String>>,
 }
 

@@ -1,5 +1,6 @@
 //! Entries of the cache are filled here: a base, rows of a file, a sample of rows.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ndarray::{Array2, s};
@@ -14,7 +15,7 @@ use crate::data::reader::Reader;
 use crate::data::room::has_room;
 use crate::data::rows::{Absent, Part, RowSink};
 use crate::data::spectrum::spectrum;
-use crate::data::{DataError, OnProgress, Progress, Rows, block_rows};
+use crate::data::{DataError, OnProgress, Progress, Rows, UnusableRows, block_rows};
 
 /// The file of an entry that says which rows of its source are none of its own.
 const ABSENT: &str = "absent";
@@ -49,12 +50,15 @@ pub(super) fn fill_base(
         .map(|(rows, sink)| (rows.as_slice(), sink));
     // Kept together before they are pushed: where every other row leaves, runs are short.
     let mut staying: Vec<f32> = Vec::new();
-    source.walk(*rows, unit, "read base", progress, |first, values| {
+    let mut dropped: Vec<u32> = Vec::new();
+    let unusable = headers.spec.unusable;
+    source.walk_usable(*rows, unit, unusable, "read base", progress, |first, values, bad| {
         let end = first + values.len() / dim;
         for (rows, sink) in &mut to_leave {
             let (here, later) = rows.split_at(rows.partition_point(|row| *row < end));
             *rows = later;
-            for row in here {
+            let usable = |row: &&usize| bad.binary_search(&(**row as u32)).is_err();
+            for row in here.iter().filter(usable) {
                 let at = (row - first) * dim;
                 if let Some(sink) = sink {
                     sink.push(&values[at..at + dim])?;
@@ -63,9 +67,11 @@ pub(super) fn fill_base(
         }
         let (here, later) = to_go.split_at(to_go.partition_point(|row| (*row as usize) < end));
         to_go = later;
+        dropped.extend(bad);
+        let leaving = merged(here, bad);
         staying.clear();
         let mut at = 0;
-        for row in here {
+        for row in leaving.iter() {
             let to = (*row as usize - first) * dim;
             staying.extend_from_slice(&values[at..to]);
             at = to + dim;
@@ -81,12 +87,18 @@ pub(super) fn fill_base(
         base.push(values)
     })?;
     let (mut base, mean) = base.finish()?;
+    let gone = merged(&gone, &dropped);
     if base.is_in_place() && !gone.is_empty() {
         base.rows.absent = Some(ABSENT.into());
-        Absent::new(gone).write(&folder.join(ABSENT))?;
+        Absent::new(gone.iter().copied()).write(&folder.join(ABSENT))?;
     }
     let finish = |sink: Option<RowSink>| sink.map(|sink| Ok(sink.finish()?.0)).transpose();
     let (held, reserved) = (finish(queries)?, finish(reserve)?);
+    for (part, name) in
+        [(Some(&base), "base"), (held.as_ref(), "queries"), (reserved.as_ref(), "train")]
+    {
+        some_left(source, part, name)?;
+    }
     let place = base.place(folder, source.path()).open()?;
     let duplicates = hashes.duplicates(&place, progress)?;
     let spectrum = spectrum(&place, &mean, progress)?;
@@ -97,10 +109,32 @@ pub(super) fn fill_base(
         rows: base,
         held,
         reserved,
+        dropped: dropped.len() as u64,
         duplicates,
         mean,
         spectrum,
     })
+}
+
+/// Both, ascending; neither has a number twice.
+fn merged<'a>(a: &'a [u32], b: &[u32]) -> Cow<'a, [u32]> {
+    if b.is_empty() {
+        return Cow::Borrowed(a);
+    }
+    let mut both = [a, b].concat();
+    both.sort_unstable();
+    both.dedup();
+    Cow::Owned(both)
+}
+
+/// That not all rows of a part were dropped.
+fn some_left(source: &Reader, part: Option<&Part>, name: &'static str) -> Result<(), DataError> {
+    match part {
+        Some(of) if of.rows.rows == 0 => {
+            Err(DataError::NoneLeft { what: source.to_string(), part: name })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// That there is room in `folder` for so many rows.
@@ -111,8 +145,8 @@ fn room_for(folder: &Path, rows: usize, dim: usize) -> Result<(), DataError> {
 /// Fills `folder` with all rows of a file of queries or training rows.
 pub(super) fn fill_rows(
     source: &Reader,
-    unit: bool,
-    role: &str,
+    (unit, unusable): (bool, UnusableRows),
+    role: &'static str,
     stage: &'static str,
     key: &str,
     folder: &Path,
@@ -120,15 +154,31 @@ pub(super) fn fill_rows(
 ) -> Result<Manifest, DataError> {
     room_for(folder, if source.is_in_place(!unit) { 0 } else { source.rows() }, source.dim())?;
     let mut sink = source.sink(folder, !unit)?;
-    let push = |_, values: &[f32]| sink.push(values);
-    source.walk(source.rows(), unit, stage, progress, push)?;
+    let (dim, mut dropped) = (source.dim(), Vec::new());
+    source.walk_usable(source.rows(), unit, unusable, stage, progress, |first, values, bad| {
+        dropped.extend(bad);
+        let mut at = 0;
+        for row in bad {
+            let to = (*row as usize - first) * dim;
+            sink.push(&values[at..to])?;
+            at = to + dim;
+        }
+        sink.push(&values[at..])
+    })?;
+    let mut rows = sink.finish()?.0;
+    some_left(source, Some(&rows), role)?;
+    if rows.is_in_place() && !dropped.is_empty() {
+        rows.rows.absent = Some(ABSENT.into());
+        Absent::new(dropped.iter().copied()).write(&folder.join(ABSENT))?;
+    }
     Ok(Manifest {
         key: key.into(),
         from: source.to_string(),
         role: role.into(),
-        rows: sink.finish()?.0,
+        rows,
         held: None,
         reserved: None,
+        dropped: dropped.len() as u64,
         duplicates: 0,
         mean: Vec::new(),
         spectrum: None,
@@ -162,6 +212,7 @@ pub(super) fn fill_thinned(
         rows: base,
         held: None,
         reserved: None,
+        dropped: 0,
         duplicates,
         mean,
         spectrum,
@@ -212,6 +263,7 @@ pub(super) fn fill_sample(
         rows: train,
         held: None,
         reserved: None,
+        dropped: 0,
         duplicates: 0,
         mean: Vec::new(),
         spectrum: None,

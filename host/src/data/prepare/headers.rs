@@ -7,7 +7,7 @@ use super::leaving::Leaving;
 use crate::data::claimed::{Claims, Places};
 use crate::data::format::foreign::Parts;
 use crate::data::reader::Reader;
-use crate::data::{DataError, DatasetSpec, Metric, Queries, Source, Train};
+use crate::data::{DataError, DatasetSpec, Metric, Queries, Source, Train, UnusableRows};
 
 /// A source of fewer rows reserves none for training: half of it would teach too little, and what
 /// is left would be too few to search.
@@ -199,7 +199,9 @@ impl Headers {
                 ));
             }
         }
-        let claims = claims.filter(|_| held_out.is_none());
+        // Rows that are dropped are not known before all are read.
+        let counted = spec.unusable != UnusableRows::Dropped;
+        let claims = claims.filter(|_| held_out.is_none() && counted);
         Ok(Self { spec, base, rows, held_out, reserved, queries, train, claims, notes })
     }
 }

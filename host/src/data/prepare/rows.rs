@@ -14,7 +14,9 @@ use crate::data::error::cache_io;
 use crate::data::identity::Sources;
 use crate::data::reader::Reader;
 use crate::data::unfinished::remove_abandoned;
-use crate::data::{DataError, DatasetSpec, Metric, OnProgress, RowFile, Source, Train};
+use crate::data::{
+    DataError, DatasetSpec, Metric, OnProgress, RowFile, Source, Train, UnusableRows,
+};
 use crate::record::DatasetInfo;
 
 /// One row in this many that is equal to another is worth a note.
@@ -125,6 +127,7 @@ impl PreparedRows {
             notices: Vec::new(),
         };
         let unit = spec.metric == Metric::Cosine;
+        let unusable = Some(spec.unusable).filter(|of| *of != UnusableRows::Told);
 
         let (held_out, reserved) = (headers.held_out.unwrap_or(0), headers.reserved);
         let recipe = Recipe::Taken {
@@ -134,6 +137,7 @@ impl PreparedRows {
             reserved,
             unit,
             statistics: true,
+            unusable,
         };
         let base_entry = kept
             .find_or_make(&recipe, |key, folder| fill_base(headers, unit, key, folder, progress))
@@ -157,10 +161,18 @@ impl PreparedRows {
 
         let mut entry_of = |from: &Origin, reader: &Reader, role, stage| {
             let rows = reader.rows();
-            let recipe =
-                Recipe::Taken { from, rows, held_out: 0, reserved: 0, unit, statistics: false };
+            let recipe = Recipe::Taken {
+                from,
+                rows,
+                held_out: 0,
+                reserved: 0,
+                unit,
+                statistics: false,
+                unusable,
+            };
             kept.find_or_make(&recipe, |key, folder| {
-                fill_rows(reader, unit, role, stage, key, folder, progress)
+                let how = (unit, spec.unusable);
+                fill_rows(reader, how, role, stage, key, folder, progress)
             })
         };
         let query_entry = match (&headers.queries, &origins.queries) {
@@ -261,6 +273,12 @@ impl PreparedRows {
             sources: origins.watched.clone().holding(locks),
         };
         taken.notes = taken.peculiar(&manifests[whole_at], train_zeros);
+        let dropped: u64 = manifests.iter().map(|of| of.dropped).sum();
+        if dropped > 0 {
+            let rows = if dropped == 1 { "1 row is" } else { &format!("{dropped} rows are") };
+            let zero = if unit { ", or nothing but zeros" } else { "" };
+            taken.notes.push(format!("{rows} left out: they have a NaN or an infinity{zero}"));
+        }
         Ok(taken)
     }
 

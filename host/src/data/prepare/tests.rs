@@ -2,7 +2,7 @@ use super::draw::distinct_rows;
 use super::*;
 use crate::data::testing::{VERIFIED_WHOLE, small_integers, spec, write_fbin};
 use crate::data::unfinished::UNFINISHED;
-use crate::data::{Facts, Queries, Source, Train};
+use crate::data::{Facts, Queries, Source, Train, UnusableRows};
 use crate::data::{RowFile, Synthetic, SyntheticKind};
 use ndarray::{Array2, Axis, s};
 use std::collections::{BTreeMap, HashSet};
@@ -527,6 +527,7 @@ fn everything_is_the_same_on_any_number_of_threads() {
         thin: None,
         metric: Metric::Cosine,
         own_metric: false,
+        unusable: UnusableRows::Told,
         neighbours: None,
     };
     for kind in [SyntheticKind::Clustered, SyntheticKind::LowRank] {
@@ -843,4 +844,66 @@ fn of_many_that_want_the_same_data_at_once_one_prepares_it() {
     let alone = alone.into_inner().unwrap();
     assert!(alone.contains(&"find neighbours"), "{alone:?}");
     assert_eq!(together, alone);
+}
+
+#[test]
+fn rows_that_cannot_be_measured_are_dropped_or_refused_as_is_asked() {
+    let place = Place::new();
+    let mut values = place.values.clone();
+    values[(3, 1)] = f32::NAN;
+    values[(499, 0)] = f32::INFINITY;
+    values.row_mut(70).fill(0.0);
+    let mut queries = numbered(4) + 0.5;
+    queries.row_mut(2).fill(0.0);
+    let mut spec = spec(place.file("odd.fbin", &values));
+    spec.queries = Queries::File(place.file("queries.fbin", &queries));
+    let error = place.prepare(&spec).unwrap_err();
+    assert!(matches!(error, DataError::NonFinite { row: 3, column: 1, .. }), "{error}");
+
+    // Where they are in place, and copied at unit length.
+    spec.unusable = UnusableRows::Dropped;
+    let finite: Vec<usize> = (0..500).filter(|row| ![3, 499].contains(row)).collect();
+    let prepared = place.prepare(&spec).unwrap();
+    assert_eq!(prepared.base.path, place.path("odd.fbin").canonicalize().unwrap());
+    assert_eq!(read(&prepared.base), values.select(Axis(0), &finite));
+    assert_eq!(prepared.queries.rows, 4, "zeros are as good as others under l2");
+    let told = "2 rows are left out: they have a NaN or an infinity";
+    assert_eq!(prepared.notes.last().map(String::as_str), Some(told));
+    spec.metric = Metric::Cosine;
+    let prepared = place.prepare(&spec).unwrap();
+    let usable: Vec<usize> = finite.iter().copied().filter(|row| *row != 70).collect();
+    let mut expected = values.select(Axis(0), &usable);
+    crate::data::rows::normalise(&mut expected);
+    assert_eq!(read(&prepared.base), expected);
+    assert_eq!(read(&prepared.queries), {
+        let mut left = queries.select(Axis(0), &[0, 1, 3]);
+        crate::data::rows::normalise(&mut left);
+        left
+    });
+    assert!(prepared.notes.last().unwrap().starts_with("4 rows are left out"));
+
+    // Held out, kept apart or staying: whatever is dropped is in no part.
+    let mut many = Array2::from_shape_fn((3000, 2), |(row, k)| (row * 2 + k + 1) as f32);
+    (0..3000).step_by(3).for_each(|row| many[(row, 1)] = f32::NAN);
+    let mut apart = super::super::testing::spec(place.file("many.fbin", &many));
+    (apart.train, apart.unusable) = (Train::Reserved(None), UnusableRows::Dropped);
+    apart.queries = Queries::HoldOut(300);
+    let prepared = place.prepare(&apart).unwrap();
+    let mut firsts: Vec<f32> = [&prepared.base, &prepared.queries, &prepared.train]
+        .iter()
+        .flat_map(|part| read(part).column(0).to_vec())
+        .collect();
+    firsts.sort_by(f32::total_cmp);
+    let expected = (0..3000).filter(|row| row % 3 > 0).map(|row| (row * 2 + 1) as f32);
+    assert_eq!(firsts, expected.collect::<Vec<_>>());
+
+    let mut zero = spec.clone();
+    zero.unusable = UnusableRows::Refused;
+    zero.source = Source::File(place.file("zero.fbin", &values.select(Axis(0), &[0, 1, 70])));
+    let error = place.prepare(&zero).unwrap_err();
+    assert!(matches!(error, DataError::ZeroRow { row: 2, .. }), "{error}");
+    let nothing = Array2::from_elem((3, values.ncols()), f32::NAN);
+    spec.source = Source::File(place.file("nothing.fbin", &nothing));
+    let error = place.prepare(&spec).unwrap_err();
+    assert!(matches!(error, DataError::NoneLeft { part: "base", .. }), "{error}");
 }
