@@ -30,11 +30,6 @@ const WIDE: usize = 4;
 /// Most visits of each layer in one descent.
 const SWEEPS: usize = 4;
 
-/// Of so many indices one is drawn anew, one at least.
-static DRAWN: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-    std::env::var("X_DRAWN").ok().and_then(|v| v.parse().ok()).unwrap_or(3)
-});
-
 /// Rows whose scores are computed at once.
 const SCORED: usize = 128;
 
@@ -58,6 +53,8 @@ pub(super) struct Descent {
 pub(super) struct Start {
     /// Descents from codes with indices drawn anew, after the first from the code as it is.
     pub(super) tries: usize,
+    /// Indices that are drawn anew.
+    pub(super) drawn: usize,
     /// With the row decides what is drawn.
     pub(super) seed: u64,
 }
@@ -133,7 +130,7 @@ impl Descent {
                     tried.chunks_exact_mut(count).zip(&mut draws).zip(&mut open)
                 {
                     *open = all;
-                    for _ in 0..count.div_ceil(*DRAWN) {
+                    for _ in 0..start.drawn {
                         tried[draw.below(count)] = draw.below(self.k) as u16;
                     }
                 }

@@ -17,9 +17,7 @@ use vq_kernels::Path;
 const STRIP: usize = 16;
 
 /// Rows that stand for what a centroid was before.
-static RIDGE_: std::sync::LazyLock<f64> = std::sync::LazyLock::new(|| {
-    std::env::var("X_RIDGE").ok().and_then(|v| v.parse().ok()).unwrap_or(1.0)
-});
+const RIDGE: f64 = 1.0;
 
 /// Most steps.
 const STEPS: usize = 30;
@@ -78,8 +76,6 @@ fn solve(
     layers: usize,
     counts: &[u32],
 ) -> Vec<Sums> {
-    #[allow(non_snake_case)]
-    let RIDGE = *RIDGE_;
     let k = counts.len() / layers;
     let mut moved = vec![[0.0; STRIP]; counts.len()];
     let mut direction = vec![[0.0; STRIP]; counts.len()];

@@ -62,6 +62,8 @@ pub struct Search {
     pub tries: usize,
     /// The same for each round of training.
     pub training_tries: usize,
+    /// Indices that are drawn anew.
+    pub drawn: usize,
     /// Noise on the centroids in training, as part of the rows' standard deviations over the layers; it
     /// fades out (SR-D).
     pub noise: f64,
@@ -244,7 +246,8 @@ impl Residual {
             let x = part.layers.normalised(x);
             part.layers.encode(x.view(), &mut codes_of_part);
             if let (Some(descent), Some(search)) = (&part.descent, self.search) {
-                let start = Start { tries: search.tries, seed: self.seed };
+                let Search { tries, drawn, .. } = search;
+                let start = Start { tries, drawn, seed: self.seed };
                 descent.better(&part.layers, x.view(), &mut codes_of_part, start);
             }
             let codes = codes_of_part.chunks_exact(layers);

@@ -121,7 +121,8 @@ impl Learning {
         for round in 0..self.joint {
             progress(self.at((layers + round) as f32), "all layers")?;
             let descent = self.search.map(|search| {
-                let start = Start { tries: search.training_tries, seed: draw.word() };
+                let Search { training_tries: tries, drawn, .. } = search;
+                let start = Start { tries, drawn, seed: draw.word() };
                 (Descent::of(learned), start)
             });
             let rows = x.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();

@@ -17,6 +17,9 @@ use vq_plugin_api::{
 /// Most layers of a sub-space that answer a rate: more gain little and cost their square.
 const MOST_LAYERS: usize = 16;
 
+/// What is not worth a parameter.
+const SEARCH: Search = Search { tries: 0, training_tries: 6, drawn: 3, noise: 1.0 };
+
 params! {
     /// Parameters of local search quantization.
     pub struct LsqParams {
@@ -29,9 +32,9 @@ params! {
         /// Partial codes kept per row, where the search starts; 1 is greedy.
         beam: usize = 5, min = 1, max = 256;
         /// Descents from codes with indices drawn anew, in encoding.
-        tries: usize = 8, max = 1000;
+        tries: usize = 16, max = 1000;
         /// Rounds of codes and least squares in training.
-        rounds: usize = 12, max = 1000;
+        rounds: usize = 20, max = 1000;
         /// Most rounds of k-means per layer, before those.
         iterations: usize = 25, min = 1, max = 10_000;
         /// Training rows used per centroid, a sample where there are more.
@@ -76,9 +79,7 @@ impl Quantizer for Lsq {
             points_per_centroid,
         } = params;
         let training = Training { iterations, points_per_centroid };
-        let env = |n: &str, d: f64| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-        let search =
-            Search { tries, training_tries: env("X_TT", 2.0) as usize, noise: env("X_NOISE", 1.0) };
+        let search = Search { tries, ..SEARCH };
         let residual = Residual::new(space.dim, Shape { splits, layers, bits, beam })?;
         Ok(Lsq { training, rounds, metric: space.metric, residual: residual.with_search(search)? })
     }

@@ -118,7 +118,7 @@ fn a_turn_of_the_data_is_undone() {
 }
 
 #[test]
-fn rounds_lower_the_error_of_the_parametric_start() {
+fn rounds_lower_the_error_of_the_start() {
     // Three clusters per pair of dimensions, turned: no Gaussian, so the parametric start is not the best.
     let mut draw = Draw::new(2);
     let mut x = rows(3000, 8, |_| 0.03, None);
@@ -138,7 +138,8 @@ fn rounds_lower_the_error_of_the_parametric_start() {
         error(&opq, &turned)
     };
     let errors = [0, 20, 100].map(with);
-    assert!(errors[1] < 0.9 * errors[0] && errors[2] <= errors[1], "{errors:?}");
+    // What has settled moves by rounding.
+    assert!(errors[1] < 0.9 * errors[0] && errors[2] < 1.0001 * errors[1], "{errors:?}");
 }
 
 #[test]

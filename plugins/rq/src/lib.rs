@@ -34,7 +34,7 @@ params! {
         /// Partial codes kept per row, in training and encoding; 1 is greedy.
         beam: usize = 5, min = 1, max = 256, grid = [5, 1];
         /// Rounds of moving the centroids of all layers together, after the last.
-        joint: usize = 1, max = 100;
+        joint: usize = 2, max = 100;
         /// Most rounds of k-means per layer.
         iterations: usize = 25, min = 1, max = 10_000;
         /// Training rows used per centroid, a sample where there are more.
