@@ -11,7 +11,7 @@ mod growth;
 mod limit;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::growth::{Growth, Point, Prediction};
 use self::limit::{Limit, QueryMean};
@@ -290,13 +290,12 @@ fn across(of_each: &[(Answer, Vec<Pick>)], question: &Question) -> Option<Answer
     }
     let mut worst: BTreeMap<[String; 3], (usize, Pick)> = BTreeMap::new();
     for (_, picks) in of_each {
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for pick in picks {
             let id = identity(&pick.method, &pick.plugin_digest, &pick.params);
-            if seen.contains(&id) {
+            if !seen.insert(id.clone()) {
                 continue;
             }
-            seen.push(id.clone());
             let (times, of) = worst.entry(id).or_insert_with(|| (0, pick.clone()));
             *times += 1;
             let rate = of.rate.max(pick.rate);
