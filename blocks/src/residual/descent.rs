@@ -263,14 +263,20 @@ fn raise(largest: &mut [i16; LANES], places: &mut [u16; LANES], sums: &Line, lin
 
 /// Appends `values` in the integers' unit, the last line made up with `padding`.
 fn lines(values: &[f32], scale: f32, padding: i16, to: &mut Vec<Line>) {
-    for values in values.chunks(LANES) {
-        let mut line = [padding; LANES];
-        for (to, value) in line.iter_mut().zip(values) {
-            // Not the least: that is for places without a centroid. What is no number becomes 0.
-            *to = ((value * scale).round_ties_even() as i16).max(-i16::MAX);
-        }
-        to.push(Line(line));
-    }
+    let from = to.len();
+    to.resize(from + values.len().div_ceil(LANES), Line([padding; LANES]));
+    let lines = &mut to[from..];
+    Path::fastest().run(
+        #[inline(always)]
+        || {
+            for (values, line) in values.chunks(LANES).zip(lines) {
+                for (to, value) in line.0.iter_mut().zip(values) {
+                    // Not the least: that is for places without a centroid. What is no number becomes 0.
+                    *to = ((value * scale).round_ties_even() as i16).max(-i16::MAX);
+                }
+            }
+        },
+    );
 }
 
 /// FNV-1a over the bits of a row.
