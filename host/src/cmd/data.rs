@@ -246,12 +246,12 @@ fn list(args: &cli::ListArgs) -> miette::Result<ExitCode> {
                 |head, of: &dyn Fn(&PublicSet) -> String| Column::number(head, sets.iter().map(of));
             let columns = [
                 text("name", &|set| set.name.to_owned()),
-                text("of", &|set| set.of.to_owned()),
                 number("rows", &|set| format!("{} × {}", set.rows, set.dim)),
                 number("size", &|set| ByteSize::b(set.bytes).to_string()),
                 text("metric", &|set| set.metric.name().to_owned()),
                 text("licence", &|set| set.licence.unwrap_or("see its page").to_owned()),
                 text("here", &|set| if set.is_here(&cache) { "yes" } else { "" }.to_owned()),
+                text("of", &|set| set.of.to_owned()),
             ];
             table::write(&columns, 2, style(), &mut out).into_diagnostic()?;
             writeln!(out, "\npages:").into_diagnostic()?;

@@ -72,7 +72,10 @@ impl PublicSet {
         if let Some(found) = PUBLIC.iter().find(|of| of.name == name) {
             return Ok(found.set());
         }
-        let apart = |of: &&sets::Listed| strsim::damerau_levenshtein(of.name, name);
+        // Who writes the beginning of a name means it.
+        let apart = |of: &&sets::Listed| {
+            (!of.name.contains(name), strsim::damerau_levenshtein(of.name, name))
+        };
         let nearest = PUBLIC.iter().min_by_key(apart).map_or("", |of| of.name);
         Err(DataError::NoSet { name: name.to_owned(), nearest })
     }
