@@ -17,10 +17,13 @@ name=vq-host-$version-${triple%%-*}-linux
 case ${1-} in
 '')
     # A static binary could load no plugin; zig links against the symbols of an older glibc.
-    tools=$target/packaging-tools
+    # Tools of another version are put into another folder.
+    zigbuild=0.24.1 zig=0.17.1
+    tools=$target/packaging-tools-$zigbuild-$zig
     if [[ ! -x $tools/bin/cargo-zigbuild ]]; then
         python3 -m venv "$tools"
-        "$tools/bin/pip" install --quiet --only-binary=:all: cargo-zigbuild==0.24.1 ziglang==0.17.1
+        "$tools/bin/pip" install --quiet --only-binary=:all: \
+            "cargo-zigbuild==$zigbuild" "ziglang==$zig"
     fi
     PATH=$(realpath "$tools/bin"):$PATH cargo zigbuild --release --locked --target "$triple.$glibc"
     built=$target/$triple/release

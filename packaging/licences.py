@@ -49,7 +49,7 @@ def main():
     print("in the public domain. The Rust standard library is listed in COPYRIGHT-library.html.\n")
     for crate in crates:
         name = f"{crate['name']} {crate['version']}"
-        print(f"{name}: {crate['license'] or 'see its text'}, {crate['repository'] or 'crates.io'}")
+        print(f"{name}: {crate['license'] or 'see its text'}, {crate['repository'] or 'no repository named'}")
         for text in texts(crate):
             owners.setdefault(text, []).append(name)
     for text, names in owners.items():

@@ -15,6 +15,7 @@ use fixture::{Site, workspace};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// Sweeps, each with a store of its own.
 const SWEEPS: [&str; 4] = ["l2", "ip", "cosine", "short"];
@@ -39,8 +40,13 @@ fn run(program: &Path, args: &[&str]) -> Result<Output, String> {
     }
 }
 
-/// A Python that has numpy: the system's, or one that is made here.
+/// A Python that has numpy: the system's, or one that is made here, once for all tests.
 fn python() -> Result<PathBuf, String> {
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    PYTHON.get_or_init(find_python).clone()
+}
+
+fn find_python() -> Result<PathBuf, String> {
     let has_numpy = |python: &Path| run(python, &["-c", "import numpy"]).is_ok();
     let system = PathBuf::from("python3");
     if has_numpy(&system) {

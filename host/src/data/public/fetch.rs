@@ -80,9 +80,10 @@ pub(super) fn fetch(
         .timeout_per_read(Some(PATIENCE))
         // A part of what was compressed on the way is a part of nothing.
         .accept_encoding("identity")
-        .user_agent(concat!("vq-host/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let agent = Agent::new_with_config(config);
+        .user_agent(concat!("vq-host/", env!("CARGO_PKG_VERSION")));
+    // A proxy of the environment does not reach the tests' servers.
+    let config = if cfg!(test) { config.proxy(None) } else { config };
+    let agent = Agent::new_with_config(config.build());
     if about.address != file.address {
         about = About { address: file.address.clone(), ..About::default() };
         remove(&places.part)?;
@@ -501,8 +502,7 @@ mod tests {
         let error = fetch(&busy.file(), folder.path(), &quiet).unwrap_err().to_string();
         assert!(error.ends_with("it answers 503 Service Unavailable"), "{error}");
         assert_eq!(busy.asked().len(), TRIES);
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let file = PublicFile { address: format!("http://{nobody}/a.bin"), ..server.file() };
+        let file = PublicFile { address: "http://127.0.0.1:1/a.bin".into(), ..server.file() };
         let error = fetch(&file, folder.path(), &quiet).unwrap_err();
         assert!(matches!(error, DataError::Fetch { .. }), "{error}");
     }
