@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use vq_host::data::{
     self, DataError, DatasetSpec, Headers, Inspection, Kept, Metric, Pick, PublicSet, Queries,
-    Source, Train,
+    Source, Train, Truth,
 };
 use vq_host::output;
 use vq_host::report::results::Format;
@@ -205,6 +205,7 @@ fn truth(args: &cli::TruthArgs) -> miette::Result<ExitCode> {
             plain(&spec.name)
         ));
     }
+    Truth::may_be_at(&args.to, &headers).map_err(remedied)?;
     let prepared = headers
         .rows(&cache, &progress)
         .and_then(|rows| rows.with_neighbours(args.k, &progress))

@@ -80,6 +80,11 @@ impl Claims {
         }
     }
 
+    /// Whether they are in the file at `path`, which is without links.
+    pub(super) fn are_in(&self, path: &Path) -> bool {
+        self.file().canonicalize().is_ok_and(|of| of == path)
+    }
+
     fn read(&self) -> Result<Lists, DataError> {
         match self {
             Self::Table { file, table } => lists_in(file, table).map(Lists),
