@@ -281,6 +281,8 @@ fn fetch(args: &cli::FetchArgs) -> miette::Result<ExitCode> {
     let mut out = say::out();
     writeln!(out, "[[dataset]]\nname = \"{}\"", set.name).into_diagnostic()?;
     for (key, path) in &files {
+        // A sweep's paths are taken from its folder, wherever that will be.
+        let path = std::path::absolute(path).into_diagnostic()?;
         writeln!(out, "{key} = {:?}", path.display().to_string()).into_diagnostic()?;
     }
     writeln!(out, "metric = \"{}\"", set.metric.name()).into_diagnostic()?;
