@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use vq_host::data::{
     self, DataError, DatasetSpec, Headers, Inspection, Kept, Metric, Pick, PublicSet, Queries,
-    Source, Train,
+    Source, Train, Truth,
 };
 use vq_host::output;
 use vq_host::report::results::Format;
@@ -206,6 +206,7 @@ fn truth(args: &cli::TruthArgs) -> miette::Result<ExitCode> {
             plain(&spec.name)
         ));
     }
+    Truth::may_be_at(&args.to, &headers).map_err(remedied)?;
     let prepared = headers
         .rows(&cache, &progress)
         .and_then(|rows| rows.with_neighbours(args.k, &progress))
@@ -281,6 +282,8 @@ fn fetch(args: &cli::FetchArgs) -> miette::Result<ExitCode> {
     let mut out = say::out();
     writeln!(out, "[[dataset]]\nname = \"{}\"", set.name).into_diagnostic()?;
     for (key, path) in &files {
+        // A sweep's paths are taken from its folder, wherever that will be.
+        let path = std::path::absolute(path).into_diagnostic()?;
         writeln!(out, "{key} = {:?}", path.display().to_string()).into_diagnostic()?;
     }
     writeln!(out, "metric = \"{}\"", set.metric.name()).into_diagnostic()?;

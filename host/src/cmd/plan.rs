@@ -200,7 +200,7 @@ fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> 
         ));
         let jobs = planned.sweep.run.jobs as u64;
         let room = planned.rows.values().next().and_then(PreparedRows::room);
-        if let Some(room) = room.filter(|room| codes * jobs > *room) {
+        if let Some(room) = room.filter(|room| codes.saturating_mul(jobs) > *room) {
             lines.push(format!(
                 "that is more than the {} that the cache folder has room for",
                 ByteSize(room)

@@ -80,6 +80,11 @@ impl Claims {
         }
     }
 
+    /// Whether they are in the file at `path`, which is without links.
+    pub(super) fn are_in(&self, path: &Path) -> bool {
+        self.file().canonicalize().is_ok_and(|of| of == path)
+    }
+
     fn read(&self) -> Result<Lists, DataError> {
         match self {
             Self::Table { file, table } => lists_in(file, table).map(Lists),
@@ -87,15 +92,28 @@ impl Claims {
         }
     }
 
+    /// A list for each of `queries`.
+    fn read_for(&self, queries: usize) -> Result<Array2<u32>, DataError> {
+        let Lists(lists) = self.read()?;
+        let found = lists.nrows();
+        if found != queries {
+            let reason = format!("it has neighbours of {found} queries where there are {queries}");
+            return Err(DataError::Header { path: self.file().to_path_buf(), reason });
+        }
+        Ok(lists)
+    }
+
     /// Holds them against `truth`, the exact neighbours of `queries` in `base`, and answers one line;
-    /// none where no row of any list is in the base.
+    /// none where no row of any list is in the base. Of a table that nobody named the line says why it
+    /// cannot be read.
     ///
     /// A list without the rows that are not in the base has to begin with the nearest ones of the base:
     /// each as near as the last of as many exact neighbours. O(queries · k), and a row is read for each
     /// that is none of these.
     ///
     /// # Errors
-    /// [`DataError`] when the lists or the rows cannot be read, or are not as many as the queries.
+    /// [`DataError`] when the rows cannot be read, or the lists of a file of their own cannot, or are
+    /// not as many as the queries.
     pub(super) fn judged(
         &self,
         places: &Places,
@@ -103,12 +121,16 @@ impl Claims {
         (base, queries): (&Rows, &Rows),
         metric: Metric,
     ) -> Result<Option<String>, DataError> {
-        let Lists(lists) = self.read()?;
-        if lists.nrows() != queries.rows() {
-            let (found, of) = (lists.nrows(), queries.rows());
-            let reason = format!("it has neighbours of {found} queries where there are {of}");
-            return Err(DataError::Header { path: self.file().to_path_buf(), reason });
-        }
+        let lists = match (self.read_for(queries.rows()), self) {
+            (Ok(lists), _) => lists,
+            (Err(error), Self::File(_)) | (Err(error @ DataError::Interrupted), _) => {
+                return Err(error);
+            }
+            (Err(error), Self::Table { .. }) => {
+                let called = self.called();
+                return Ok(Some(format!("the neighbours in {called} cannot be compared: {error}")));
+            }
+        };
         let mut judge = Judge::new(base, queries, metric);
         let (mut compared, mut wrong, mut first) = (0_u64, 0_u64, None);
         for (query, list) in lists.rows().into_iter().enumerate() {
@@ -325,5 +347,14 @@ mod tests {
         assert_eq!(judged(&left).unwrap(), None);
         let error = judged(&Array2::zeros((5, 2))).unwrap_err().to_string();
         assert!(error.ends_with("it has neighbours of 5 queries where there are 6"), "{error}");
+
+        // Nobody asked for the table of a file.
+        let file = folder.path().join("gone.hdf5");
+        let told = |claims: Claims| claims.judged(&places, &truth, (&base, &queries), Metric::L2);
+        let note = told(Claims::Table { file: file.clone(), table: NEIGHBOURS.into() });
+        let note = note.unwrap().unwrap();
+        let begins = "the neighbours in `neighbors` of its file cannot be compared: ";
+        assert!(note.starts_with(begins), "{note}");
+        told(Claims::File(file)).unwrap_err();
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::DataError;
 use super::prepare::{OnPrepare, distinct_rows, interruptible};
 use super::reader::Reader;
-use super::written::{npy, write_whole};
+use super::written::{may_be_at, npy, write_whole};
 
 /// Which rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub enum Pick {
 /// Memory: O(block·d), and 16 bytes for each row that is picked at random.
 ///
 /// # Errors
-/// [`DataError`]: nothing to read there, it is not what its format says, or nothing can be written.
+/// [`DataError`]: nothing to read there, it is not what its format says, `to` is one of the files that
+/// are read, or nothing can be written.
 pub fn convert(
     from: &Path,
     table: Option<&str>,
@@ -34,6 +35,7 @@ pub fn convert(
 ) -> Result<(usize, usize), DataError> {
     let extension = to.extension().unwrap_or_default().to_ascii_lowercase();
     let reader = Reader::open(from, table)?;
+    may_be_at(to, |path| reader.is_called(path))?;
     let (all, dim) = (reader.rows(), reader.dim());
     let ids = match pick {
         Pick::Random(count) if count < all => {

@@ -93,6 +93,12 @@ pub enum DataError {
         /// Its extension, possibly empty.
         extension: String,
     },
+    /// A file would be written over one that it is made from.
+    #[error("{path} is one of the files that are read")]
+    OverItsSource {
+        /// The file.
+        path: PathBuf,
+    },
     /// No public set of that name.
     #[error("there is no public set `{name}`; the most similar name is `{nearest}`")]
     NoSet {
@@ -108,6 +114,23 @@ pub enum DataError {
         address: String,
         /// Why not.
         reason: String,
+    },
+    /// What is fetched is not what was fetched the first time.
+    #[error(
+        "{address}: it is another file than was fetched first: {about} keeps another digest (BLAKE3 {} \
+         then, {} now)",
+        beginning(first),
+        beginning(found)
+    )]
+    AnotherFile {
+        /// Where it is.
+        address: String,
+        /// The file that keeps the digest.
+        about: PathBuf,
+        /// BLAKE3, in hex, of the file that was fetched first.
+        first: String,
+        /// The one of this file.
+        found: String,
     },
     /// Neighbours cannot be written in a format that a file's name says.
     #[error("{path}: neighbours are not written as `.{extension}`; as .ibin and .npy they are")]
@@ -351,9 +374,13 @@ impl DataError {
             }
             Self::NoReader { .. } => "if that lasts, write the vectors as .npy or .fbin",
             Self::Inflated { .. } => "write the file again: what it announces is not in it",
+            Self::OverItsSource { .. } => "write to another file",
             Self::NoSet { .. } => "`vq-host data list` shows them all",
             Self::Fetch { .. } => {
-                "fetch it again: what came is kept; or fetch the file yourself, and name it"
+                "try again later, it goes on with what is kept; or fetch the file yourself, and name it"
+            }
+            Self::AnotherFile { .. } => {
+                "if its publishers say that they changed it, remove that `.json` and fetch it again"
             }
             Self::NoShards { .. } => {
                 "name a folder of files of one format, or a pattern as in 'shards/*.parquet'"
@@ -388,6 +415,11 @@ impl DataError {
             _ => return None,
         })
     }
+}
+
+/// As much of a digest as people compare.
+fn beginning(digest: &str) -> &str {
+    digest.get(..16).unwrap_or(digest)
 }
 
 /// Wraps an operating system error with what was done to which file.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::DataError;
-use super::cache::{ENTRY, Manifest, ROWS, SOURCES, TRUTH};
+use super::cache::{ENTRY, Manifest, ROWS, SETS, SOURCES, TRUTH};
 use super::error::cache_io;
 use super::truth::ABOUT;
 use super::unfinished::{Unfinished, remove_abandoned};
@@ -16,7 +16,8 @@ use super::unfinished::{Unfinished, remove_abandoned};
 /// One folder of a cache.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Kept {
-    /// `base`, `queries`, `train`, `neighbours`, or `old` for what this version does not read.
+    /// `base`, `queries`, `train`, `neighbours`, `set` for a public set that was fetched, or `old` for
+    /// what this version does not read.
     pub part: String,
     /// The file or what stands for it.
     pub from: String,
@@ -62,6 +63,9 @@ pub fn inventory(folder: &Path) -> Result<Vec<Kept>, DataError> {
         all.extend(kept(&path, manifest.as_ref()));
     }
     for path in folders(&folder.join(TRUTH))? {
+        all.extend(kept(&path, None));
+    }
+    for path in folders(&folder.join(SETS))? {
         all.extend(kept(&path, None));
     }
     // The first layout had all parts in one folder of the cache itself.
@@ -128,6 +132,8 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// `None` for a folder that is gone by now.
 fn kept(path: &Path, manifest: Option<&Manifest>) -> Option<Kept> {
+    let lies_in = |part: &str| path.parent().is_some_and(|parent| parent.ends_with(part));
+    let (neighbours, is_set) = (lies_in(TRUTH), lies_in(SETS));
     let mut bytes = 0;
     let mut last_used = SystemTime::UNIX_EPOCH;
     let mut deepest = None;
@@ -135,16 +141,23 @@ fn kept(path: &Path, manifest: Option<&Manifest>) -> Option<Kept> {
         let Ok(about) = entry.metadata() else { continue };
         bytes += about.len();
         last_used = last_used.max(about.modified().unwrap_or(last_used));
+        // A run takes the rows of a set where they are, and writes nothing there.
+        if is_set {
+            last_used = last_used.max(about.accessed().unwrap_or(last_used));
+        }
         let name = entry.file_name().to_string_lossy().into_owned();
         let k: Option<usize> = name.strip_prefix('k').and_then(|k| k.parse().ok());
         deepest = deepest.max(k);
     }
-    let neighbours = path.parent().is_some_and(|parent| parent.ends_with(TRUTH));
     let (part, from) = match manifest {
         Some(manifest) => (manifest.role.clone(), manifest.from.clone()),
         None if neighbours => {
             let from = fs::read_to_string(path.join(ABOUT)).unwrap_or_default();
             ("neighbours".into(), from)
+        }
+        None if is_set => {
+            let name = path.file_name().unwrap_or_default();
+            ("set".into(), name.to_string_lossy().into_owned())
         }
         None => ("old".into(), "an earlier version's".into()),
     };
@@ -220,6 +233,20 @@ mod tests {
         assert_eq!(clear(&cache, None).unwrap().removed, 2);
         assert_eq!(inventory(&cache).unwrap(), []);
         assert!(cache.join("photographs/manifest.json").exists());
+
+        let set = cache.join(SETS).join("glove-25-angular");
+        fs::create_dir_all(&set).unwrap();
+        fs::write(set.join("data.hdf5"), "1234").unwrap();
+        let all = inventory(&cache).unwrap();
+        let told: Vec<_> = all.iter().map(|of| (&*of.part, &*of.from, of.bytes)).collect();
+        assert_eq!(told, [("set", "glove-25-angular", 4)]);
+        let being_fetched = File::create(set.join(".turn-data.hdf5")).unwrap();
+        being_fetched.lock().unwrap();
+        assert_eq!(clear(&cache, None).unwrap(), Cleared { in_use: 1, ..Cleared::default() });
+        drop(being_fetched);
+        assert_eq!(clear(&cache, month).unwrap(), Cleared::default());
+        assert_eq!(clear(&cache, None).unwrap().removed, 1);
+        assert!(!set.exists());
         prepare(&spec, 5, &cache, &|_| true).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Files for people, which appear whole or not at all.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -15,13 +15,30 @@ const NPY_HEADER: usize = 128;
 /// Takes the next bytes of a file.
 pub(super) type Out<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), DataError>;
 
+/// Refuses `to` where its folder is none, or where it is one of the files that `reads` says are read,
+/// by their paths without links.
+pub(super) fn may_be_at(to: &Path, reads: impl FnOnce(&Path) -> bool) -> Result<(), DataError> {
+    let folder = folder_of(to).canonicalize().map_err(io("write", to))?;
+    if !folder.is_dir() {
+        return Err(io("write", to)(ErrorKind::NotADirectory.into()));
+    }
+    match to.canonicalize() {
+        Ok(path) if reads(&path) => Err(DataError::OverItsSource { path: to.into() }),
+        _ => Ok(()),
+    }
+}
+
+fn folder_of(to: &Path) -> &Path {
+    to.parent().filter(|of| !of.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes `to` of `bytes` bytes, which `fill` hands over.
 pub(super) fn write_whole(
     to: &Path,
     bytes: u64,
     fill: impl FnOnce(Out<'_>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let folder = to.parent().filter(|of| !of.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(to);
     has_room(folder, bytes).map_err(io("write", to))?;
     let place = tempfile::NamedTempFile::new_in(folder).map_err(io("write", to))?;
     let mut out = BufWriter::with_capacity(1 << 20, place.as_file());

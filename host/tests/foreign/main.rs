@@ -196,6 +196,37 @@ fn published_neighbours_are_held_against_the_exact_ones() {
 }
 
 #[test]
+fn nothing_is_written_over_what_it_is_made_from_and_where_it_cannot_be_nothing_is_sought() {
+    let place = Place::new();
+    fs::copy(files().join("f4.npz"), place.path("a.npz")).unwrap();
+    assert!(place.vq(&["data", "convert", "a.npz", "a.fbin"]).status.success());
+    std::os::unix::fs::symlink("a.fbin", place.path("link.fbin")).unwrap();
+    fs::copy(files().join("f4.hdf5"), place.path("gt.ibin")).unwrap();
+    let base = at("f4.hdf5");
+    let truth = ["data", "truth", &base];
+    for (line, words) in [
+        (
+            &["data", "convert", "a.fbin", "./a.fbin"][..],
+            "a.fbin is one of the files that are read",
+        ),
+        (
+            &["data", "sample", "a.fbin", "link.fbin", "--rows", "2"],
+            "link.fbin is one of the files",
+        ),
+        (&[&truth[..], &["gt.ibin", "--neighbours", "gt.ibin"]].concat(), "gt.ibin is one of the"),
+        (&[&truth[..], &["t.txt"]].concat(), "neighbours are not written as `.txt`"),
+        (&[&truth[..], &["nowhere/t.ibin"]].concat(), "write nowhere/t.ibin"),
+    ] {
+        let ended = place.vq(line);
+        let told = text(&ended.stderr);
+        assert!(!ended.status.success() && told.contains(words), "{line:?}: {told}");
+    }
+    let same = place.rows("a.fbin", None);
+    assert_eq!(same, Ok((DIM, expected("f4"))));
+    assert!(!place.path(".cache").exists(), "rows were prepared");
+}
+
+#[test]
 fn a_sample_has_so_many_rows_in_their_order_and_is_the_same_again() {
     let place = Place::new();
     let sample = |from: &str, rows: &str| {

@@ -156,6 +156,9 @@ pub(super) fn lists(
     };
     let shape = look_at(&reading, bytes).map_err(of)?.swap_remove(0);
     let (rows, dim) = (shape.rows, shape.dim);
+    if rows == 0 || dim == 0 {
+        return Err(DataError::Empty { path: path.to_path_buf(), rows, dim });
+    }
     let most = u128::from(bytes) * u128::from(MOST_GROWTH) + u128::from(SMALL);
     if dim > MAX_DIM as u64 || u128::from(rows) * u128::from(dim) * 4 > most {
         return Err(DataError::Inflated { path: path.to_path_buf(), rows, dim, found: bytes });

@@ -53,6 +53,13 @@ impl Headers {
         Places { rows: self.base.rows(), used: self.rows, gone }
     }
 
+    /// Whether the file at `path`, which is without links, is one of those that are read.
+    pub(in crate::data) fn reads(&self, path: &Path) -> bool {
+        let rows = [Some(&self.base), self.queries.as_ref(), self.train.as_ref()];
+        rows.into_iter().flatten().any(|reader| reader.is_called(path))
+            || self.claims.as_ref().is_some_and(|claims| claims.are_in(path))
+    }
+
     /// Rows of the source that are used.
     pub fn rows_used(&self) -> usize {
         self.rows

@@ -47,7 +47,10 @@ impl About {
 
     fn write(&self, path: &Path) -> Result<(), DataError> {
         let text = serde_json::to_vec_pretty(self).expect("text has a JSON form");
-        fs::write(path, text).map_err(cache_io("write", path))
+        // Whole or not at all: without it a trusted digest would be lost.
+        let beside = path.with_extension("json.new");
+        fs::write(&beside, text).map_err(cache_io("write", &beside))?;
+        fs::rename(&beside, path).map_err(cache_io("write", path))
     }
 }
 
@@ -142,11 +145,28 @@ fn edition(headers: &HeaderMap) -> Option<String> {
     text(header::ETAG).filter(|of| !of.starts_with("W/")).or_else(|| text(header::LAST_MODIFIED))
 }
 
-/// The first byte that comes, and how many the whole has.
-fn range(headers: &HeaderMap) -> Option<(u64, u64)> {
+/// Whether an answer is of another edition than the one called `known`. Where it says nothing, it is
+/// of this one: that is what was asked for.
+fn is_another(headers: &HeaderMap, known: Option<&str>) -> bool {
+    let Some(known) = known else { return false };
+    let same = if known.starts_with('"') { header::ETAG } else { header::LAST_MODIFIED };
+    headers.get(same).is_some_and(|of| of.as_bytes() != known.as_bytes())
+}
+
+/// What `Content-Range` has before and behind its slash: the part that comes, and the bytes of the
+/// whole, which a server need not know.
+fn content_range(headers: &HeaderMap) -> Option<(&str, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
-    Some((range.split_once('-')?.0.parse().ok()?, whole.parse().ok()?))
+    match text.strip_prefix("bytes ")?.split_once('/')? {
+        (part, "*") => Some((part, None)),
+        (part, whole) => Some((part, Some(whole.parse().ok()?))),
+    }
+}
+
+/// The first byte that comes, and how many the whole has.
+fn range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let (part, whole) = content_range(headers)?;
+    Some((part.split_once('-')?.0.parse().ok()?, whole))
 }
 
 /// Takes what comes of one connection.
@@ -176,17 +196,32 @@ fn attempt(
         request = request.header(header::IF_RANGE, edition);
     }
     let response = request.call().map_err(|error| Broken::Off(error.to_string()))?;
+    let another = have > 0 && is_another(response.headers(), about.edition.as_deref());
     let all = match response.status() {
         StatusCode::OK => {
+            // Before the new edition is written down: nobody takes this for a part of it.
+            remove(&places.part)?;
             have = 0;
             let length = response.headers().get(header::CONTENT_LENGTH);
             length.and_then(|of| of.to_str().ok()?.parse().ok())
         }
+        StatusCode::PARTIAL_CONTENT if another => {
+            remove(&places.part)?;
+            return Err(Broken::Off("it sends a part of another edition".into()));
+        }
         StatusCode::PARTIAL_CONTENT => match range(response.headers()) {
-            Some((first, all)) if first == have => Some(all),
+            Some((first, all)) if first == have => all,
             _ => return Err(failed(file, "it sends another part than was asked for").into()),
         },
-        // All of it was there, or it is a shorter one by now.
+        StatusCode::RANGE_NOT_SATISFIABLE
+            if have > 0
+                && wanted.is_none()
+                && !another
+                && content_range(response.headers()) == Some(("*", Some(have))) =>
+        {
+            return Ok(());
+        }
+        // It is a shorter one by now, or does not say how long.
         StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
             remove(&places.part)?;
             return Err(Broken::Off("it has no more bytes than came before".into()));
@@ -200,8 +235,10 @@ fn attempt(
         }
         (wanted, all) => wanted.or(all),
     };
-    about.edition = edition(response.headers());
-    about.write(&places.about)?;
+    if have == 0 {
+        about.edition = edition(response.headers());
+        about.write(&places.about)?;
+    }
     has_room(
         places.part.parent().unwrap_or(Path::new(".")),
         total.unwrap_or(0).saturating_sub(have),
@@ -252,6 +289,37 @@ fn take(
     }
 }
 
+/// How an HDF5 file begins.
+const HDF5: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
+
+/// Whether what came is what the catalogue says, and not the page of a server that says something
+/// else.
+fn is_such(file: &PublicFile, fetched: &File) -> std::io::Result<bool> {
+    let length = fetched.metadata()?.len();
+    let mut head = [[0; 4]; 2];
+    if length < HEADER {
+        return Ok(false);
+    }
+    fetched.read_exact_at(head.as_flattened_mut(), 0)?;
+    if file.name.ends_with(".hdf5") {
+        return Ok(head.as_flattened() == HDF5);
+    }
+    let [rows, dim] = head.map(|word| u64::from(u32::from_le_bytes(word)));
+    // Bytes of a value; neighbours may have their distances behind them.
+    let values: &[u64] = match file.name.rsplit_once('.') {
+        Some((_, "u8bin")) => &[1],
+        Some((_, "ibin")) => &[4, 8],
+        _ => &[4],
+    };
+    Ok(values.iter().any(|value| match file.first {
+        Some((first, bytes)) => rows >= u64::from(first) && dim * value == bytes,
+        None => {
+            let of_rows = u128::from(rows) * u128::from(dim) * u128::from(*value);
+            of_rows > 0 && u128::from(HEADER) + of_rows == u128::from(length)
+        }
+    }))
+}
+
 /// Makes the part the file: with a header of its own where it is a beginning, and of the digest that it
 /// had before.
 fn finish(
@@ -263,6 +331,11 @@ fn finish(
     let Places { whole, part, about: place } = places;
     let io = |error| cache_io("read", part)(error);
     let mut fetched = File::options().read(true).write(true).open(part).map_err(io)?;
+    if !is_such(file, &fetched).map_err(io)? {
+        remove(part)?;
+        let kind = file.name.rsplit('.').next().unwrap_or_default();
+        return Err(failed(file, format!("what it sends is no .{kind} file")));
+    }
     if let Some((rows, _)) = file.first {
         fetched.write_all_at(&rows.to_le_bytes(), 0).map_err(cache_io("write", part))?;
     }
@@ -280,14 +353,10 @@ fn finish(
         progress(Progress { stage: "digest", done, total })?;
     }
     let found = digest.finalize().to_hex().to_string();
-    if let Some(first) = about.digest.as_ref().filter(|first| **first != found) {
-        let reason = format!(
-            "it is another file than the one that was fetched first (BLAKE3 {} then, {} now)",
-            &first[..16],
-            &found[..16]
-        );
+    if let Some(first) = about.digest.filter(|first| *first != found) {
         remove(part)?;
-        return Err(failed(file, reason));
+        let (address, about) = (file.address.clone(), place.clone());
+        return Err(DataError::AnotherFile { address, about, first, found });
     }
     about.digest = Some(found);
     about.write(place)?;
@@ -311,6 +380,8 @@ mod tests {
         Cut(usize),
         /// Sends the whole, whatever part is asked for.
         Whole,
+        /// Sends the part that is asked for, of whatever edition, and says nothing of the whole.
+        Part,
         /// Answers this line.
         Says(&'static str),
     }
@@ -326,7 +397,7 @@ mod tests {
     impl Server {
         fn start(content: &[u8], does: &'static [Does]) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = format!("http://{}/a.bin", listener.local_addr().unwrap());
+            let address = format!("http://{}/a.u8bin", listener.local_addr().unwrap());
             let asked = Arc::new(Mutex::new(Vec::new()));
             let content = Arc::new(Mutex::new((content.to_vec(), "\"one\"")));
             let (log, of) = (Arc::clone(&asked), Arc::clone(&content));
@@ -338,6 +409,7 @@ mod tests {
                     let (range, same) = heard(&stream, edition);
                     // Before the answer: whoever has it may look here.
                     log.lock().unwrap().push(range.clone());
+                    let same = same || matches!(does, Does::Part);
                     answer(stream, &content, edition, does, range.filter(|_| same));
                 }
             });
@@ -345,7 +417,7 @@ mod tests {
         }
 
         fn file(&self) -> PublicFile {
-            let (key, name) = ("base", "a.bin");
+            let (key, name) = ("base", "a.u8bin");
             PublicFile { key, address: self.address.clone(), name, first: None }
         }
 
@@ -387,7 +459,12 @@ mod tests {
         };
         let status = match (does, part) {
             (Does::Says(line), _) => line.to_owned(),
-            (_, Some(_)) if first >= all => "416 Range Not Satisfiable".to_owned(),
+            (_, Some(_)) if first >= all => {
+                format!("416 Range Not Satisfiable\r\nContent-Range: bytes */{all}")
+            }
+            (Does::Part, Some(_)) => {
+                format!("206 Partial Content\r\nContent-Range: bytes {first}-{}/*", last - 1)
+            }
             (_, Some(_)) => {
                 format!("206 Partial Content\r\nContent-Range: bytes {first}-{}/{all}", last - 1)
             }
@@ -404,8 +481,10 @@ mod tests {
             stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body[..sent]));
     }
 
+    /// A file of `n` bytes: its header, then one row.
     fn content(n: usize) -> Vec<u8> {
-        (0..n).map(|i| (i * 7 % 251) as u8).collect()
+        let row = (0..n - 8).map(|i| (i * 7 % 251) as u8);
+        [1, n as u32 - 8].into_iter().flat_map(u32::to_le_bytes).chain(row).collect()
     }
 
     fn quiet(_: Progress) -> Result<(), DataError> {
@@ -422,7 +501,7 @@ mod tests {
         let asked = server.asked();
         let starts = ["300000-".to_owned(), "300100-".to_owned()].map(Some);
         assert_eq!((&asked[0], &asked[1..]), (&None, &starts[..]));
-        assert!(!folder.path().join("a.bin.part").exists());
+        assert!(!folder.path().join("a.u8bin.part").exists());
         // It is here, so nothing is asked.
         assert_eq!(fetch(&server.file(), folder.path(), &quiet).unwrap(), path);
         assert_eq!(server.asked().len(), 3);
@@ -440,7 +519,7 @@ mod tests {
         };
         let error = fetch(&server.file(), folder.path(), &until(200_000)).unwrap_err();
         assert!(matches!(error, DataError::Interrupted));
-        let part = folder.path().join("a.bin.part");
+        let part = folder.path().join("a.u8bin.part");
         let came = length(&part);
         assert!((200_000..900_000).contains(&came), "{came}");
         *server.content.lock().unwrap() = (content(500_000), "\"two\"");
@@ -466,9 +545,11 @@ mod tests {
         fetch(&server.file(), folder.path(), &quiet).unwrap();
         fs::remove_file(&path).unwrap();
         *server.content.lock().unwrap() = (content(1001), "\"two\"");
-        let error = fetch(&server.file(), folder.path(), &quiet).unwrap_err().to_string();
-        assert!(error.contains("another file than the one that was fetched first"), "{error}");
-        assert!(!path.exists() && !folder.path().join("a.bin.part").exists());
+        let error = fetch(&server.file(), folder.path(), &quiet).unwrap_err();
+        let about = folder.path().join("a.u8bin.json");
+        assert!(matches!(&error, DataError::AnotherFile { about: of, .. } if *of == about));
+        assert!(error.to_string().contains("a.u8bin.json keeps another digest"), "{error}");
+        assert!(!path.exists() && !folder.path().join("a.u8bin.part").exists());
     }
 
     #[test]
@@ -476,7 +557,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // 1000 rows of 4 bytes, of which the first 30 are wanted.
         let mut large = [1000_u32.to_le_bytes(), 4_u32.to_le_bytes()].concat();
-        large.extend(content(4000));
+        large.extend(&content(4008)[8..]);
         let expected = [&30_u32.to_le_bytes(), &large[4..8 + 120]].concat();
         for does in [&[Does::All], &[Does::Whole]] {
             let server = Server::start(&large, does);
@@ -491,6 +572,66 @@ mod tests {
         }
     }
 
+    /// A part of `content`, as a process leaves it that is killed.
+    fn left(folder: &Path, file: &PublicFile, content: &[u8]) {
+        fs::write(folder.join("a.u8bin.part"), content).unwrap();
+        let (address, edition) = (file.address.clone(), Some("\"one\"".to_owned()));
+        About { address, edition, digest: None }.write(&folder.join("a.u8bin.json")).unwrap();
+    }
+
+    #[test]
+    fn a_part_of_another_edition_is_joined_to_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(&content(500), &[Does::Part]);
+        left(folder.path(), &server.file(), &content(400)[..300]);
+        *server.content.lock().unwrap() = (content(500), "\"two\"");
+        let path = fetch(&server.file(), folder.path(), &quiet).unwrap();
+        assert_eq!(fs::read(path).unwrap(), content(500));
+        assert_eq!(server.asked(), [Some("300-".to_owned()), None]);
+    }
+
+    #[test]
+    fn of_a_whole_whose_length_nobody_tells_the_rest_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(&content(500), &[Does::Part]);
+        left(folder.path(), &server.file(), &content(500)[..300]);
+        let path = fetch(&server.file(), folder.path(), &quiet).unwrap();
+        assert_eq!(fs::read(path).unwrap(), content(500));
+        assert_eq!(server.asked(), [Some("300-".to_owned())]);
+    }
+
+    #[test]
+    fn a_part_that_is_all_of_it_is_not_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(&content(500), &[Does::All]);
+        left(folder.path(), &server.file(), &content(500));
+        let path = fetch(&server.file(), folder.path(), &quiet).unwrap();
+        assert_eq!(fs::read(path).unwrap(), content(500));
+        assert_eq!(server.asked(), [Some("500-".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_not_what_the_catalogue_says_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = b"<html>please sign in to this network</html>";
+        let server = Server::start(page, &[Does::Whole]);
+        let of = |name, first| PublicFile { name, first, ..server.file() };
+        for file in [
+            of("a.hdf5", None),
+            of("a.u8bin", None),
+            of("a.ibin", None),
+            of("a.fbin", Some((2, 16))),
+        ] {
+            let error = fetch(&file, folder.path(), &quiet).unwrap_err().to_string();
+            let (_, kind) = file.name.split_once('.').unwrap();
+            assert!(error.ends_with(&format!("what it sends is no .{kind} file")), "{error}");
+        }
+        let mut names = fs::read_dir(folder.path()).unwrap().map(|of| of.unwrap().file_name());
+        assert!(names.all(|name| name.to_string_lossy().ends_with(".json")));
+        *server.content.lock().unwrap() = ([&HDF5[..], b"more"].concat(), "\"two\"");
+        fetch(&of("a.hdf5", None), folder.path(), &quiet).unwrap();
+    }
+
     #[test]
     fn what_cannot_be_had_is_told_in_a_line() {
         let folder = tempfile::tempdir().unwrap();
@@ -502,7 +643,7 @@ mod tests {
         let error = fetch(&busy.file(), folder.path(), &quiet).unwrap_err().to_string();
         assert!(error.ends_with("it answers 503 Service Unavailable"), "{error}");
         assert_eq!(busy.asked().len(), TRIES);
-        let file = PublicFile { address: "http://127.0.0.1:1/a.bin".into(), ..server.file() };
+        let file = PublicFile { address: "http://127.0.0.1:1/a.u8bin".into(), ..server.file() };
         let error = fetch(&file, folder.path(), &quiet).unwrap_err();
         assert!(matches!(error, DataError::Fetch { .. }), "{error}");
     }

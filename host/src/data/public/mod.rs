@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nobody publishes digests of these files. The digest of the first download is kept, also when the
-//! file is removed, and the next download has to have it too.
+//! file is removed, and the next download has to have it too. With the cache it is cleared.
 
 mod fetch;
 mod sets;
