@@ -96,7 +96,7 @@ const PLAN_EXAMPLES: &str = "Examples:
   vq-host plan sweeps.toml --format json | jq '.cells | length'";
 
 const COMPLETIONS_EXAMPLES: &str = "Examples:
-  vq-host completions bash > ~/.local/share/bash-completion/completions/vq-host
+  vq-host completions bash >> ~/.bash_completion
   vq-host completions fish > ~/.config/fish/completions/vq-host.fish
   vq-host completions zsh > ~/.zfunc/_vq-host";
 
@@ -868,6 +868,19 @@ pub(crate) struct CacheArgs {
     pub(crate) format: Format,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages; it is made if it is not there
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -892,17 +905,4 @@ mod tests {
             commands.extend(command.get_subcommands().cloned());
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
-    /// Shell
-    pub(crate) shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ManArgs {
-    /// Folder for the pages; it is made if it is not there
-    #[arg(value_name = "FOLDER")]
-    pub(crate) folder: PathBuf,
 }
