@@ -326,7 +326,7 @@ fn a_full_cache_is_one_clear_line_and_leaves_nothing_half() {
     let told: Vec<&str> =
         told.lines().filter(|line| line.starts_with("exit") || line.contains("prep")).collect();
     assert_eq!(told, ["exit 1", "exit 0"], "{said}");
-    assert!(said.contains("No space left on device") && said.contains("--cache-dir"), "{said}");
+    assert!(said.contains("are needed, the disk has") && said.contains("--cache-dir"), "{said}");
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn run_takes_files_of_any_format_by_their_names_alone() {
     let told = site.vq(&["run", "--data", &file("f2.h5"), "--method", "cast"]).expect_code(0);
     told.says("the queries are the file's own, `test`")
         .says("the training rows are the file's own, `learn`")
-        .says("its file says that its distance is angular, and it is measured by l2");
+        .says("its file says that its distance is angular, so it is measured by cosine");
     let several = ["run", "--data", &file("several.parquet"), "--method", "cast"];
     site.vq(&several).expect_code(1).says("has several columns of vectors (`first`, `second`)");
     site.write(

@@ -191,20 +191,27 @@ def beyond_recall(metric, truth, found, k_list, standard_errors):
     return values
 
 
-def by_second(metric, truth, true, candidates, distances, k_list, rerank, standard_errors):
-    """Of a second code that ranks `candidates`, per query in the order of a first, by `distances` (queries, n)."""
+def by_second(metric, truth, true, candidates, forms, k_list, rerank, standard_errors):
+    """Of a second code that ranks `candidates`, per query in the order of a first, by the distances (queries, n) of each
+    of `forms`, a suffix each."""
+    def ranked(distances, count):
+        rows = []
+        for query, found in enumerate(candidates):
+            some = numpy.sort(found[:min(count, truth.shape[1])])
+            rows.append(some[numpy.argsort(distances[query][some], kind="stable")])
+        return numpy.take_along_axis(true, numpy.array(rows), axis=1)
+
     values = {}
     for k in k_list:
         for r in sorted(rerank):
-            rows = []
-            for query, found in enumerate(candidates):
-                some = numpy.sort(found[:min(r * k, truth.shape[1])])
-                rows.append(some[numpy.argsort(distances[query][some], kind="stable")][:k])
-            found = numpy.take_along_axis(true, numpy.array(rows), axis=1)
-            of_k = retrieval(truth, found, [k], [])
+            of_k = retrieval(truth, ranked(forms[""], r * k), [k], [])
             values[f"recall@{k}/second={r}"] = of_k[f"recall@{k}"]
         # Of the most candidates.
-        values |= of_k | beyond_recall(metric, truth, found, [k], standard_errors)
+        found = ranked(forms[""], max(rerank) * k)
+        values |= retrieval(truth, found, [k], rerank) | beyond_recall(metric, truth, found, [k], standard_errors)
+        for suffix in ("/decoded", "/symmetric"):
+            of_form = retrieval(truth, ranked(forms[suffix], max(rerank) * k), [k], [])
+            values[f"recall@{k}{suffix}"] = of_form[f"recall@{k}"]
     return values
 
 

@@ -224,7 +224,8 @@ def measured(folder, record, candidates=None):
     values |= metrics.rank_agreement(truth, numpy.take_along_axis(nearness, neighbours, axis=1)[:, :metrics.DEPTH])
     order = numpy.argsort(best, axis=1, kind="stable")
     if candidates is not None:
-        values |= metrics.by_second(judge, truth, judged, candidates, best, K, RERANK, errors)
+        forms = {"": best, "/decoded": by_decoded, "/symmetric": by_symmetric}
+        values |= metrics.by_second(judge, truth, judged, candidates, forms, K, RERANK, errors)
         values |= {f"{name} ±": error for name, error in errors.items()}
         return values, order, sizes
     values |= retrieval | {f"{name}/decoded": value for name, value in recalls.items()}

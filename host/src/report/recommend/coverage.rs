@@ -1,6 +1,6 @@
 //! Whether what is said of more rows holds, on recalls that were measured.
 //!
-//! `recalls.tsv` has a line for each data set, configuration, k and factor of ranking again (0: none): its
+//! `host/tests/recalls.tsv` has a line for each data set, configuration, k and factor of ranking again (0: none): its
 //! queries, then rows, recall and standard error at each size, the latter two in 10⁻⁵.
 //! docs/methodology.md says how they were measured.
 
@@ -21,7 +21,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for line in include_str!("recalls.tsv").lines() {
+    for line in include_str!("../../../tests/recalls.tsv").lines() {
         let columns: Vec<&'static str> = line.split('\t').collect();
         let [set, _, k, _, queries, ref sizes @ ..] = *columns else { panic!("{line}") };
         let (k, queries): (u32, u32) = (k.parse().unwrap(), queries.parse().unwrap());
