@@ -246,8 +246,8 @@ files: that of the first download is kept, and later ones must have it too.";
 
 const TRUTH_EXAMPLES: &str = "Examples:
   vq-host data truth glove-100-angular.hdf5 truth.ibin
-  vq-host data truth base.fbin truth.npy --queries queries.fbin --metric ip --k 10
-  vq-host data truth base.u8bin truth.ibin --queries queries.u8bin --neighbours GT.ibin
+  vq-host data truth base.fbin truth.npy --queries q.fbin --metric ip --k 10
+  vq-host data truth base.u8bin t.ibin --queries q.u8bin --neighbours GT.ibin
 
 What comes with a data set as its neighbours is held against those that are
 found, and a line says whether all are right. Prepared data is kept, as by a run.";
