@@ -250,7 +250,8 @@ const TRUTH_EXAMPLES: &str = "Examples:
   vq-host data truth base.u8bin t.ibin --queries q.u8bin --neighbours GT.ibin
 
 What comes with a data set as its neighbours is held against those that are
-found, and a line says whether all are right. Prepared data is kept, as by a run.";
+found, and a line says whether all are right. Prepared data is kept as by a
+run.";
 
 /// Where plugins and prepared data are.
 #[derive(Debug, Args)]
