@@ -1,7 +1,6 @@
 //! A store with many records: what is wanted of it is found by indexes.
 
 use std::fs;
-use std::time::Instant;
 
 use super::scan::{Which, damaged_page};
 use super::tests::fresh;
@@ -12,8 +11,8 @@ use crate::record::{Filter, Outcome, Record};
 const METHODS: usize = 20;
 
 /// Record `i` of `n`, in 100 data sets.
-fn record(i: usize, metrics: usize) -> Record {
-    let names: Vec<String> = (0..metrics).map(|m| format!("metric_{m}")).collect();
+fn record(i: usize) -> Record {
+    let names: Vec<String> = (0..2).map(|m| format!("metric_{m}")).collect();
     let values: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), i as f64)).collect();
     let mut record = sample(&format!("method-{}", i % METHODS), &format!("m={i}"), &values);
     record.dataset.name = format!("data-{}", i / METHODS % 100);
@@ -49,7 +48,7 @@ fn steps(store: &Reader, sql: &str) -> Vec<String> {
 #[test]
 fn ten_thousand_records_are_found_by_indexes_and_not_read_whole() {
     let (_folder, path, mut store) = fresh();
-    let records: Vec<Record> = (0..10_000).map(|i| record(i, 2)).collect();
+    let records: Vec<Record> = (0..10_000).map(record).collect();
     store.insert_all(&records[..4_000]).unwrap();
     drop(store);
     let mut store = Store::open(&path).unwrap();
@@ -126,34 +125,4 @@ fn ten_thousand_records_are_found_by_indexes_and_not_read_whole() {
     store.insert(&records[7_000]).unwrap();
     let found = store.of_cells(&[records[7_000].key.as_str()]).unwrap().records;
     assert_eq!(found, records[7_000..=7_000]);
-}
-
-/// `cargo test --release -p vq-host --lib a_million -- --ignored --nocapture`
-#[test]
-#[ignore = "writes 3 GB and takes minutes"]
-fn a_million_records_answer_soon() {
-    let (_folder, path, mut store) = fresh();
-    let n: usize = std::env::var("RECORDS").map_or(1_000_000, |n| n.parse().unwrap());
-    for first in (0..n).step_by(10_000) {
-        let some: Vec<Record> = (first..n.min(first + 10_000)).map(|i| record(i, 70)).collect();
-        store.insert_all(&some).unwrap();
-    }
-    drop(store);
-    let timed = |what: &str, act: &mut dyn FnMut() -> usize| {
-        let start = Instant::now();
-        let found = act();
-        println!("{what}: {found} in {:.2} s", start.elapsed().as_secs_f64());
-    };
-    timed("indexes", &mut || usize::from(Store::open(&path).unwrap().is_large().unwrap()));
-    let reader = Store::open_read_only(&path).unwrap();
-    let keys: Vec<String> = (0..1_000).map(|i| record(i * (n / 1_000), 0).key).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    timed("1,000 cells by key", &mut || reader.finished_of(&keys).unwrap().outcomes.len());
-    for filter in filters() {
-        timed(&format!("{filter:?}"), &mut || reader.contents(&filter).unwrap().records.len());
-    }
-    timed("names", &mut || reader.names().unwrap().0.len());
-    timed("newest", &mut || reader.newest(5_000).unwrap().records.len());
-    let mut store = Store::open(&path).unwrap();
-    timed("one more", &mut || usize::from(store.insert(&record(n, 70)).is_ok()));
 }
