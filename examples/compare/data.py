@@ -4,11 +4,12 @@ import pathlib
 
 import numpy as np
 
-# Name: dimension, rows of base, learn and query, extension of the files.
+# Name: dimension, rows of base, learn and query, extension of the files; None is always drawn.
 SHAPES = {
     "sift128": (128, 100_000, 50_000, 1_000, "u8bin"),
     "glove100": (100, 100_000, 30_000, 1_000, "fbin"),
     "minilm384": (384, 30_000, 10_000, 500, "f16bin"),
+    "million128": (128, 1_000_000, 1, 1_000, None),
 }
 TYPES = {"u8bin": np.uint8, "fbin": np.float32, "f16bin": np.float16}
 
@@ -40,7 +41,7 @@ def load(name, directory, folder):
     """The set `name` from `directory`, or drawn where that is None."""
     dim, *counts, extension = SHAPES[name]
     parts = ("base", "learn", "query")
-    if directory is not None:
+    if directory is not None and extension is not None:
         paths = {part: pathlib.Path(directory) / f"{name}_{part}.{extension}" for part in parts}
         return Data(name, {p: read(path, TYPES[extension]) for p, path in paths.items()}, folder)
     rows = draw(name, dim, sum(counts))
