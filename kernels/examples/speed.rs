@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use vq_kernels::bits::{Planes, hamming_to};
+use vq_kernels::knn::{Distance, Knn};
 use vq_kernels::lookup::interleave;
 use vq_kernels::rotation::Rotation;
 use vq_kernels::{KMeans, Lookup, Nearest, Panels, TopK, half, pack};
@@ -49,6 +50,23 @@ fn main() {
         assert_eq!(top.into_sorted().len(), 100);
     });
     println!("top 100 of a million scores: {:.3} ms", top * 1e3);
+    let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    for (d, queries) in [(100, 1000), (128, 1000), (128, 4000), (768, 1000)] {
+        let n = 1 << 16;
+        let (rows, x) = (spread(n, d, 7), spread(queries, d, 8));
+        let began = Instant::now();
+        single.install(|| {
+            let mut knn = Knn::new(x.view(), Distance::L2Sq, 10, &vec![0.0; d]);
+            knn.push(0, rows.view());
+            assert_eq!(knn.finish().len(), queries);
+        });
+        let spent = began.elapsed().as_secs_f64();
+        let products = (n * d * queries) as f64;
+        println!(
+            "10 nearest of {n} x {d} for {queries}: {spent:.3} s, {:.0} G products/s",
+            products / spent / 1e9
+        );
+    }
     let n = 100_000;
     for (m, bits) in [(8, 8), (16, 8), (16, 4), (32, 4)] {
         let codes = noise(n, m * bits as usize / 8, 5).mapv(|x| ((x + 0.5) * 256.0) as u8);
@@ -172,4 +190,13 @@ fn codes_of_bits() {
             rate(several)
         );
     }
+}
+
+/// Rows whose dimensions hold less and less, as those of embeddings do.
+fn spread(n: usize, d: usize, seed: u64) -> Array2<f32> {
+    let mut rows = noise(n, d, seed);
+    for (i, mut column) in rows.columns_mut().into_iter().enumerate() {
+        column *= (1.0 + i as f32).powf(-0.3);
+    }
+    rows
 }

@@ -10,7 +10,8 @@
 //! all rows. The bracket is the error, at most r·(‖ξ‖ + ‖β‖) + ‖ξ‖·(‖ξ‖ + ‖β‖): proportional to the
 //! distance of the row, not to the norms. For inner products ‖b‖²/2 is left out on both sides.
 //!
-//! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time. Used for
+//! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time; where there is AMX, it does
+//! those of 8 bits. Used for
 //! [the nearest row](crate::nearest) and to scan many rows for the best of them.
 
 #![cfg_attr(
@@ -18,6 +19,8 @@
     allow(dead_code, unused_variables, reason = "rows are packed only where integers are fast")
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod vnni;

@@ -12,6 +12,7 @@
 //! is below what all this leaves of F; the others have their 16-bit scores computed.
 
 use super::Int16Panels;
+use crate::Path;
 
 /// The largest of an integer of 8 bits with its sign.
 pub(super) const BYTE: i32 = 127;
@@ -44,54 +45,112 @@ pub(super) struct Sizes {
     pub(super) cross: i32,
 }
 
-/// The dimensions of a packed row, with a zero behind an odd number of them.
-fn words(row: &[i32]) -> impl Iterator<Item = i16> {
-    row[1..].iter().flat_map(|pair| [*pair as i16, (pair >> 16) as i16])
+/// A row in 8 bits, and of what that took away.
+struct Rounded {
+    /// Σ b̂.
+    sum: i32,
+    /// b·β.
+    cross: i32,
+    /// ‖β‖².
+    error_sq: i32,
+    /// ‖b‖².
+    norm_sq: i32,
+}
+
+/// Rounds the pairs of a row to `bytes`, four behind each other, the last two zero behind an odd number of pairs.
+///
+/// Sums may wrap on their way: ‖b‖² is below 2³¹, and so is what Cauchy and Schwarz leave of b·β.
+#[inline(always)]
+fn round(pairs: &[i32], step: i32, bytes: &mut [i32]) -> Rounded {
+    let inverse = 1.0 / step as f32;
+    let mut lanes = [[0_i32; 16]; 4];
+    let mut sixteen = |pairs: &[i32; 16]| -> [i32; 16] {
+        std::array::from_fn(|i| {
+            let mut both = 0;
+            for half in 0..2 {
+                let word = pairs[i] << (16 * (1 - half)) >> 16;
+                // Any rounding will do: what it took away is known exactly.
+                let nearest = (word as f32 * inverse).round_ties_even() as i32;
+                let rounded = nearest.clamp(-BYTE, BYTE);
+                let beta = word - step * rounded;
+                for (lane, term) in
+                    lanes.iter_mut().zip([rounded, word * beta, beta * beta, word * word])
+                {
+                    lane[i] = lane[i].wrapping_add(term);
+                }
+                both |= (rounded & 0xFF) << (8 * half);
+            }
+            both
+        })
+    };
+    let (chunks, rest) = pairs.as_chunks::<16>();
+    let mut put = |at: usize, sixteen: [i32; 16]| {
+        for (to, two) in bytes[8 * at..].iter_mut().zip(sixteen.as_chunks::<2>().0) {
+            *to = two[0] | two[1] << 16;
+        }
+    };
+    for (at, pairs) in chunks.iter().enumerate() {
+        put(at, sixteen(pairs));
+    }
+    if !rest.is_empty() {
+        let mut padded = [0; 16];
+        padded[..rest.len()].copy_from_slice(rest);
+        put(chunks.len(), sixteen(&padded));
+    }
+    let [sum, cross, error_sq, norm_sq] =
+        lanes.map(|lane| lane.iter().fold(0_i32, |sum, of| sum.wrapping_add(*of)));
+    Rounded { sum, cross, error_sq, norm_sq }
+}
+
+/// The largest |dimension| of rows that each begin with a number that is none.
+#[inline(always)]
+fn largest(rows: &[i32], width: usize) -> i32 {
+    let mut most = [0_i32; 16];
+    let mut look = |pairs: &[i32]| {
+        for (most, pair) in most.iter_mut().zip(pairs) {
+            *most = (*most).max((pair << 16 >> 16).abs()).max((pair >> 16).abs());
+        }
+    };
+    for row in rows.chunks_exact(width) {
+        let (chunks, rest) = row[1..].as_chunks::<16>();
+        chunks.iter().for_each(|pairs| look(pairs));
+        look(rest);
+    }
+    most.into_iter().max().unwrap_or(0)
 }
 
 impl Bytes {
     /// `None` where all rows are zero.
     pub(super) fn new(int16: &Int16Panels) -> Option<Self> {
         let width = 1 + int16.dim.div_ceil(2);
-        let rows = || int16.rows.chunks_exact(width);
-        let most = rows().flat_map(words).map(|word| i32::from(word).abs()).max()?;
+        let path = Path::fastest();
+        let most = path.run(
+            #[inline(always)]
+            || largest(&int16.rows, width),
+        );
         let step = (most + BYTE - 1) / BYTE;
         if step == 0 {
             return None;
         }
         let square = i64::from(step * step);
         let quads = int16.dim.div_ceil(4);
-        let mut packed = Vec::with_capacity(int16.rows.len() / width * (1 + quads));
-        let (mut error_sq, mut norm_sq) = (0_i64, 0_i64);
-        let mut bytes = vec![0_i8; 4 * quads];
-        for row in rows() {
-            let (mut sum, mut cross, mut row_error_sq, mut row_norm_sq) = (0, 0_i64, 0_i64, 0_i64);
-            for (byte, word) in bytes.iter_mut().zip(words(row)) {
-                let word = i32::from(word);
-                // Towards the nearest, halves upwards.
-                let rounded = (2 * word + step).div_euclid(2 * step).clamp(-BYTE, BYTE);
-                let beta = word - step * rounded;
-                *byte = rounded as i8;
-                sum += rounded;
-                cross += i64::from(word * beta);
-                row_error_sq += i64::from(beta * beta);
-                row_norm_sq += i64::from(word * word);
-            }
-            error_sq = error_sq.max(row_error_sq);
-            norm_sq = norm_sq.max(row_norm_sq);
-            let of_row = cross + i64::from(row[0]);
-            // |b·β + bias|/q² is at most some 127²·d, and so is the sum: far from 32 bits.
-            let bias = (2 * of_row + square).div_euclid(2 * square) as i32 - 128 * sum;
-            packed.push(bias);
-            packed.extend(
-                bytes
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .map(|four| i32::from_le_bytes(four.map(|b| b as u8))),
-            );
-        }
-        let root = |of: i64| 1.000_001 * (of as f64).sqrt();
+        let mut packed = vec![0; int16.rows.len() / width * (1 + quads)];
+        let (mut error_sq, mut norm_sq) = (0, 0);
+        path.run(
+            #[inline(always)]
+            || {
+                let rows = int16.rows.chunks_exact(width).zip(packed.chunks_exact_mut(1 + quads));
+                for (row, packed) in rows {
+                    let of = round(&row[1..], step, &mut packed[1..]);
+                    error_sq = error_sq.max(of.error_sq);
+                    norm_sq = norm_sq.max(of.norm_sq);
+                    let of_row = i64::from(of.cross) + i64::from(row[0]);
+                    // |b·β + bias|/q² is at most some 127²·d, and so is the sum: far from 32 bits.
+                    packed[0] = (2 * of_row + square).div_euclid(2 * square) as i32 - 128 * of.sum;
+                }
+            },
+        );
+        let root = |of: i32| 1.000_001 * f64::from(of).sqrt();
         Some(Self { rows: packed, step, error: root(error_sq), largest: root(norm_sq) })
     }
 

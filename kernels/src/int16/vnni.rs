@@ -19,6 +19,7 @@ use std::arch::x86_64::{
 
 use ndarray::ArrayView2;
 
+use super::amx::{self, Amx};
 use super::bytes::{BYTE, Bytes, Sizes as Sizes8};
 use super::{Int16Panels, Lanes, Near, RowDistances, ScoreError, TILE, Tile, WORD};
 use crate::TopK;
@@ -675,6 +676,7 @@ pub(super) fn offer(
     let centre = Centre::none(int16.dim);
     let mut pairs = vec![[_mm512_setzero_si512(); WIDE]; int16.dim.div_ceil(2)];
     let mut fours = Fours::default();
+    let amx = int16.bytes.as_ref().and_then(|_| Amx::new(int16.dim.div_ceil(4)));
     let mut found = Vec::new();
     // s².
     let square = f64::from(int16.inverse).powi(-2);
@@ -703,8 +705,8 @@ pub(super) fn offer(
                 Some(bytes8) => {
                     let first = chunk * ROWS * (1 + fours.quads.len());
                     let rows8 = &bytes8.rows[first..];
-                    let left =
-                        fours.above(int16, (bytes8, rows8), (rows, &pairs), &floors, &mut found);
+                    let (by, of) = ((bytes8, amx.as_ref(), rows8), (rows, &*pairs));
+                    let left = fours.above(int16, by, of, &floors, &mut found);
                     if left > MOST_LEFT * rows.len() / width {
                         bytes = None;
                     }
@@ -868,7 +870,7 @@ impl Fours {
     fn above(
         &self,
         int16: &Int16Panels,
-        (bytes, rows8): (&Bytes, &[i32]),
+        (bytes, amx, rows8): (&Bytes, Option<&Amx>, &[i32]),
         (rows, x): (&[i32], &[[__m512i; WIDE]]),
         floors: &Lanes<i32>,
         found: &mut Vec<Found>,
@@ -906,8 +908,25 @@ impl Fours {
             }
         };
         let all = rows.len() / width;
-        let rows8 = &rows8[..all * width8];
+        let mut rows8 = &rows8[..all * width8];
         let mut row = 0;
+        if let Some(amx) = amx {
+            let mut sums = [Lanes::default(); amx::ROWS];
+            let mut blocks = rows8.chunks_exact(amx::ROWS * width8);
+            for block in &mut blocks {
+                amx.products(block, &self.quads, &mut sums);
+                for (row8, sums) in block.chunks_exact(width8).zip(registers(&sums)) {
+                    let bias = _mm512_set1_epi32(row8[0]);
+                    let scores = std::array::from_fn(|v| _mm512_add_epi32(sums[v], bias));
+                    let lanes = reaching(&scores, &least);
+                    if lanes != 0 {
+                        exactly(lanes, row);
+                    }
+                    row += 1;
+                }
+            }
+            rows8 = blocks.remainder();
+        }
         let mut fours = rows8.chunks_exact(AT_ONCE * width8);
         for four in &mut fours {
             let [a, b, c, d] = std::array::from_fn(|r| &four[r * width8..][..width8]);
