@@ -10,9 +10,8 @@
 //! all rows. The bracket is the error, at most r·(‖ξ‖ + ‖β‖) + ‖ξ‖·(‖ξ‖ + ‖β‖): proportional to the
 //! distance of the row, not to the norms. For inner products ‖b‖²/2 is left out on both sides.
 //!
-//! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time; where there is AMX, it does
-//! those of 8 bits. Used for
-//! [the nearest row](crate::nearest) and to scan many rows for the best of them.
+//! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time; products of 8 bits go to AMX
+//! where there is one. Used for [the nearest row](crate::nearest) and to scan many rows for the best of them.
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
@@ -22,6 +21,8 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod bytes;
+#[cfg(target_arch = "x86_64")]
+mod fours;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 

@@ -39,6 +39,11 @@ struct Shapes {
 
 const _: () = assert!(size_of::<Shapes>() == 64);
 
+/// Fours of dimensions, `quads` or more, that fill whole lines.
+pub(super) fn padded(quads: usize) -> usize {
+    quads.next_multiple_of(QUADS)
+}
+
 impl Amx {
     /// `None` where this machine has no such unit, or the system does not lend it to this process.
     pub(super) fn new(quads: usize) -> Option<Self> {
@@ -46,16 +51,10 @@ impl Amx {
         if quads == 0 || !*AVAILABLE.get_or_init(available) {
             return None;
         }
-        let (full, rest) = (4 * QUADS as u16, (quads % QUADS) as u8);
         let mut shapes =
             Shapes { palette: 1, start: 0, reserved: [0; 14], line_bytes: [0; 16], lines: [0; 16] };
-        // Sums are 0 to 3, rows 4, vectors 5; what is left of the dimensions has 6 and 7.
-        shapes.line_bytes[..6].fill(full);
-        shapes.lines[..6].fill(ROWS as u8);
-        if rest > 0 {
-            (shapes.line_bytes[6], shapes.lines[6]) = (4 * u16::from(rest), ROWS as u8);
-            (shapes.line_bytes[7], shapes.lines[7]) = (full, rest);
-        }
+        shapes.line_bytes[..8].fill(4 * QUADS as u16);
+        shapes.lines[..8].fill(ROWS as u8);
         // SAFETY: the unit is there, and these are 64 bytes of a shape that it knows.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, preserves_flags, readonly));
@@ -63,56 +62,42 @@ impl Amx {
         Some(Self { quads, of_thread: PhantomData })
     }
 
-    /// Writes the products of `rows`, each a number that is passed over and then its dimensions with a sign, with
-    /// the vectors `x`, without one.
+    /// Writes the products of the first of `rows`, each a number that is passed over and then its dimensions with
+    /// a sign, with the vectors `x`, without one. Lines are whole: [`padded`] fours of `x` are zero behind its
+    /// dimensions, and something lies behind the rows, which meets these zeros.
     pub(super) fn products(&self, rows: &[i32], x: &[Lanes<i32>], sums: &mut Sums) {
-        let width = 1 + self.quads;
-        assert_eq!((rows.len(), x.len()), (ROWS * width, self.quads), "shapes of a set-up");
-        // SAFETY: every line that is read is one of the 16 rows behind its first number, or vectors of one four of
-        // dimensions; every line that is written is of `sums`. The registers are shaped so by `new`, in this thread.
+        let (width, lines) = (1 + self.quads, padded(self.quads));
+        assert!(rows.len() >= (ROWS - 1) * width + 1 + lines, "rows, and something behind them");
+        assert_eq!(x.len(), lines, "vectors in whole lines");
+        // SAFETY: every line that is read is of 16 rows from behind the first number on, or vectors of one four of
+        // dimensions; every line that is written is of `sums`. The registers were shaped by `new`, in this thread.
         unsafe {
             asm!(
                 "tilezero tmm0",
                 "tilezero tmm1",
                 "tilezero tmm2",
                 "tilezero tmm3",
-                "test {full}, {full}",
-                "jz 3f",
                 "2:",
                 "tileloadd tmm4, [{row} + {width}]",
                 "tileloadd tmm5, [{x} + {lanes}]",
+                "tileloadd tmm6, [{x} + {lanes} + 64]",
                 "tdpbsud tmm0, tmm4, tmm5",
-                "tileloadd tmm5, [{x} + {lanes} + 64]",
-                "tdpbsud tmm1, tmm4, tmm5",
-                "tileloadd tmm5, [{x} + {lanes} + 128]",
-                "tdpbsud tmm2, tmm4, tmm5",
+                "tileloadd tmm7, [{x} + {lanes} + 128]",
+                "tdpbsud tmm1, tmm4, tmm6",
                 "tileloadd tmm5, [{x} + {lanes} + 192]",
+                "tdpbsud tmm2, tmm4, tmm7",
                 "tdpbsud tmm3, tmm4, tmm5",
                 "add {row}, 64",
                 "add {x}, {step}",
-                "dec {full}",
+                "dec {left}",
                 "jnz 2b",
-                "3:",
-                "test {rest}, {rest}",
-                "jz 4f",
-                "tileloadd tmm6, [{row} + {width}]",
-                "tileloadd tmm7, [{x} + {lanes}]",
-                "tdpbsud tmm0, tmm6, tmm7",
-                "tileloadd tmm7, [{x} + {lanes} + 64]",
-                "tdpbsud tmm1, tmm6, tmm7",
-                "tileloadd tmm7, [{x} + {lanes} + 128]",
-                "tdpbsud tmm2, tmm6, tmm7",
-                "tileloadd tmm7, [{x} + {lanes} + 192]",
-                "tdpbsud tmm3, tmm6, tmm7",
-                "4:",
                 "tilestored [{sums} + {lanes}], tmm0",
                 "tilestored [{sums} + {lanes} + 64], tmm1",
                 "tilestored [{sums} + {lanes} + 128], tmm2",
                 "tilestored [{sums} + {lanes} + 192], tmm3",
                 row = inout(reg) rows[1..].as_ptr() => _,
                 x = inout(reg) x.as_ptr() => _,
-                full = inout(reg) self.quads / QUADS => _,
-                rest = in(reg) self.quads % QUADS,
+                left = inout(reg) lines / QUADS => _,
                 width = in(reg) 4 * width,
                 lanes = in(reg) size_of::<Lanes<i32>>(),
                 sums = in(reg) sums.as_mut_ptr(),
@@ -197,9 +182,10 @@ mod tests {
                 state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
                 (state >> 32) as i32
             };
-            let rows: Vec<i32> = (0..ROWS * (1 + quads)).map(|_| next()).collect();
-            let x: Vec<Lanes<i32>> =
+            let rows: Vec<i32> = (0..ROWS * (1 + quads) + QUADS - 1).map(|_| next()).collect();
+            let mut x: Vec<Lanes<i32>> =
                 (0..quads).map(|_| Lanes(std::array::from_fn(|_| next()))).collect();
+            x.resize(padded(quads), Lanes::default());
             let mut sums = [Lanes::default(); ROWS];
             amx.products(&rows, &x, &mut sums);
             for (row, sums) in rows.chunks_exact(1 + quads).zip(&sums) {

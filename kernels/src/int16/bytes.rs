@@ -17,6 +17,9 @@ use crate::Path;
 /// The largest of an integer of 8 bits with its sign.
 pub(super) const BYTE: i32 = 127;
 
+/// Zeros behind the rows, so that a line of sixteen fours may be read at any of their dimensions.
+const BEHIND: usize = 15;
+
 /// ‖ξ‖ beyond which the score of 8 bits says nothing: the sums below would leave their 32 bits.
 const MOST_ERROR: f64 = 30_000.0;
 
@@ -24,7 +27,7 @@ const MOST_ERROR: f64 = 30_000.0;
 #[derive(Clone, Debug)]
 pub(super) struct Bytes {
     /// Per row its bias, then its dimensions in fours, the first in the lowest byte. The bias makes up for
-    /// the 128 that is added to each dimension of a vector.
+    /// the 128 that is added to each dimension of a vector. [`BEHIND`] zeros behind all.
     pub(super) rows: Vec<i32>,
     /// q.
     pub(super) step: i32,
@@ -134,7 +137,7 @@ impl Bytes {
         }
         let square = i64::from(step * step);
         let quads = int16.dim.div_ceil(4);
-        let mut packed = vec![0; int16.rows.len() / width * (1 + quads)];
+        let mut packed = vec![0; int16.rows.len() / width * (1 + quads) + BEHIND];
         let (mut error_sq, mut norm_sq) = (0, 0);
         path.run(
             #[inline(always)]

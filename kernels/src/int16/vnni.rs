@@ -10,26 +10,26 @@ use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_insertf32x4,
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi16, _mm512_mask_max_ps,
     _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_maskz_compress_epi32, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_or_si512,
-    _mm512_reduce_max_ps, _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32,
-    _mm512_srai_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd,
-    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_max_ps,
+    _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm512_unpacklo_ps,
 };
 
 use ndarray::ArrayView2;
 
-use super::amx::{self, Amx};
-use super::bytes::{BYTE, Bytes, Sizes as Sizes8};
+use super::amx::Amx;
+use super::fours::Fours;
 use super::{Int16Panels, Lanes, Near, RowDistances, ScoreError, TILE, Tile, WORD};
 use crate::TopK;
 use crate::centre::Centre;
 
 /// Vectors per register.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Registers of vectors that meet a row at a time: with two rows, eight independent sums.
-const WIDE: usize = 4;
+pub(super) const WIDE: usize = 4;
 
 /// Rows that are scanned between two looks at what is good enough.
 const ROWS: usize = 256;
@@ -65,6 +65,8 @@ macro_rules! products {
         sums
     }};
 }
+
+pub(super) use products;
 
 /// As [`Int16Panels::decide`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -299,7 +301,7 @@ fn mark<const P: usize>(
 }
 
 /// The numbers of a tile as they are multiplied.
-fn registers(lanes: &[Lanes<i32>]) -> &[[__m512i; WIDE]] {
+pub(super) fn registers(lanes: &[Lanes<i32>]) -> &[[__m512i; WIDE]] {
     // SAFETY: both are 64 numbers of 32 bits, of equal size and alignment (asserted below), and any bits
     // are a number.
     unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len()) }
@@ -503,7 +505,7 @@ fn round<const V: usize>(
 /// 16-bit integers in the low and the high half of every lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pair(low: __m512i, high: __m512i) -> __m512i {
+pub(super) fn pair(low: __m512i, high: __m512i) -> __m512i {
     _mm512_mask_blend_epi16(0xAAAA_AAAA, low, _mm512_slli_epi32::<16>(high))
 }
 
@@ -513,7 +515,7 @@ fn pair(low: __m512i, high: __m512i) -> __m512i {
 /// Every row can be read there.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn sixteen_columns(rows: &[*const f32; LANES], column: usize) -> [__m512; 16] {
+pub(super) unsafe fn sixteen_columns(rows: &[*const f32; LANES], column: usize) -> [__m512; 16] {
     let zero = _mm512_setzero_ps();
     let mut lines = [zero; 16];
     for (line, row) in lines.iter_mut().zip(rows) {
@@ -703,10 +705,9 @@ pub(super) fn offer(
             match bytes.filter(|_| floors.0.iter().all(|floor| *floor > i32::MIN)) {
                 None => above(rows, &pairs, &floors, &mut found),
                 Some(bytes8) => {
-                    let first = chunk * ROWS * (1 + fours.quads.len());
-                    let rows8 = &bytes8.rows[first..];
-                    let (by, of) = ((bytes8, amx.as_ref(), rows8), (rows, &*pairs));
-                    let left = fours.above(int16, by, of, &floors, &mut found);
+                    let rows8 = &bytes8.rows[chunk * ROWS * (1 + int16.dim.div_ceil(4))..];
+                    let by = (bytes8, amx.as_ref(), rows8);
+                    let left = fours.above(int16, by, rows, &floors, &mut found);
                     if left > MOST_LEFT * rows.len() / width {
                         bytes = None;
                     }
@@ -720,14 +721,14 @@ pub(super) fn offer(
     }
 }
 
-/// Where more of the 16-bit scores of a row are computed than so many, on average, 8 bits save nothing.
-const MOST_LEFT: usize = 4;
+/// Where more of the 64 scores of a row are computed in 16 bits than so many, on average, 8 bits save nothing.
+const MOST_LEFT: usize = 16;
 
 /// A row whose score is above the floor of a vector of the tile.
-struct Found {
-    vector: usize,
-    row: u32,
-    score: i32,
+pub(super) struct Found {
+    pub(super) vector: usize,
+    pub(super) row: u32,
+    pub(super) score: i32,
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
@@ -757,11 +758,11 @@ fn above(rows: &[i32], x: &[[__m512i; WIDE]], floors: &Lanes<i32>, found: &mut V
 }
 
 /// Rows that meet a tile at a time: as many sums as there are registers for.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn in_registers(numbers: &Lanes<i32>) -> [__m512i; WIDE] {
+pub(super) fn in_registers(numbers: &Lanes<i32>) -> [__m512i; WIDE] {
     let mut registers = [_mm512_setzero_si512(); WIDE];
     for (register, numbers) in registers.iter_mut().zip(numbers.0.chunks_exact(LANES)) {
         // SAFETY: 16 numbers; no alignment is asked for.
@@ -773,7 +774,7 @@ fn in_registers(numbers: &Lanes<i32>) -> [__m512i; WIDE] {
 /// A bit for each vector whose score is above its floor.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn reaching(scores: &[__m512i; WIDE], floors: &[__m512i; WIDE]) -> u64 {
+pub(super) fn reaching(scores: &[__m512i; WIDE], floors: &[__m512i; WIDE]) -> u64 {
     let pairs = scores.iter().zip(floors).enumerate();
     pairs.fold(0, |lanes, (v, (scores, floors))| {
         lanes | u64::from(_mm512_cmpgt_epi32_mask(*scores, *floors)) << (LANES * v)
@@ -797,208 +798,17 @@ fn collect(scores: &[__m512i; WIDE], mut lanes: u64, row: u32, found: &mut Vec<F
     }
 }
 
-/// The vectors of a tile in 8 bits: see [`super::bytes`].
-#[derive(Default)]
-struct Fours {
-    /// Four dimensions of every vector, 128 added to each, the first in the lowest byte.
-    quads: Vec<Lanes<i32>>,
-    norms_sq: Lanes<f32>,
-    errors_sq: Lanes<f32>,
-    crosses: Lanes<i32>,
-}
-
-impl Fours {
-    /// Rounds the vectors of a tile, once in 16 bits, in the step of `bytes`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    fn round(&mut self, bytes: &Bytes, pairs: &[[__m512i; WIDE]]) {
-        self.quads.clear();
-        self.quads.resize(pairs.len().div_ceil(2), Lanes::default());
-        let step = _mm512_set1_ps(bytes.step as f32);
-        let inverse = _mm512_set1_ps(1.0 / bytes.step as f32);
-        let most = _mm512_set1_ps(BYTE as f32);
-        let offset = _mm512_set1_epi32(128);
-        for v in 0..WIDE {
-            let zero = _mm512_setzero_ps();
-            let (mut norm_sq, mut error_sq) = (zero, zero);
-            let mut cross = _mm512_setzero_si512();
-            // A pair as two bytes in the lower half.
-            let mut half = |pair: __m512i| {
-                let word = |word: __m512i| {
-                    let x = _mm512_cvtepi32_ps(word);
-                    let cut = _mm512_max_ps(
-                        _mm512_min_ps(_mm512_mul_ps(x, inverse), most),
-                        _mm512_sub_ps(zero, most),
-                    );
-                    let rounded = _mm512_cvtps_epi32(cut);
-                    // Whole numbers that f32 has.
-                    let error = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(rounded), step, x);
-                    (x, rounded, error)
-                };
-                let (x, low, low_error) =
-                    word(_mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pair)));
-                let (y, high, high_error) = word(_mm512_srai_epi32::<16>(pair));
-                norm_sq = _mm512_fmadd_ps(x, x, _mm512_fmadd_ps(y, y, norm_sq));
-                error_sq = _mm512_fmadd_ps(
-                    low_error,
-                    low_error,
-                    _mm512_fmadd_ps(high_error, high_error, error_sq),
-                );
-                let errors =
-                    self::pair(_mm512_cvtps_epi32(low_error), _mm512_cvtps_epi32(high_error));
-                cross = add_products(cross, errors, self::pair(low, high));
-                let high = _mm512_slli_epi32::<8>(_mm512_add_epi32(high, offset));
-                _mm512_or_si512(_mm512_add_epi32(low, offset), high)
-            };
-            for (quad, pairs) in self.quads.iter_mut().zip(pairs.chunks(2)) {
-                let low = half(pairs[0][v]);
-                let high = half(pairs.get(1).map_or(_mm512_setzero_si512(), |pairs| pairs[v]));
-                let four = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
-                // SAFETY: 16 numbers; no alignment is asked for.
-                unsafe { _mm512_storeu_si512(quad.0[v * LANES..].as_mut_ptr().cast(), four) };
-            }
-            // SAFETY: 16 floats; no alignment is asked for.
-            unsafe { _mm512_storeu_ps(self.norms_sq.0[v * LANES..].as_mut_ptr(), norm_sq) };
-            // SAFETY: 16 floats; no alignment is asked for.
-            unsafe { _mm512_storeu_ps(self.errors_sq.0[v * LANES..].as_mut_ptr(), error_sq) };
-            // SAFETY: 16 numbers; no alignment is asked for.
-            unsafe { _mm512_storeu_si512(self.crosses.0[v * LANES..].as_mut_ptr().cast(), cross) };
-        }
-    }
-
-    /// As [`above`], asking 8 bits first; answers how many registers of 16-bit scores were computed.
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn above(
-        &self,
-        int16: &Int16Panels,
-        (bytes, amx, rows8): (&Bytes, Option<&Amx>, &[i32]),
-        (rows, x): (&[i32], &[[__m512i; WIDE]]),
-        floors: &Lanes<i32>,
-        found: &mut Vec<Found>,
-    ) -> usize {
-        // What sums of f32 round.
-        let digits = 1.0 + (int16.dim + 8) as f64 * 2f64.powi(-23);
-        let mut least = Lanes([0; TILE]);
-        for (i, least) in least.0.iter_mut().enumerate() {
-            let of = Sizes8 {
-                norm_sq: digits * f64::from(self.norms_sq.0[i]),
-                error_sq: digits * f64::from(self.errors_sq.0[i]),
-                cross: self.crosses.0[i],
-            };
-            // Of no vector, there is nothing to find.
-            *least = match floors.0[i] {
-                i32::MAX => i32::MAX,
-                floor => bytes.least(int16, of, floor).saturating_sub(1),
-            };
-        }
-        let (least, floors) = (in_registers(&least), in_registers(floors));
-        let quads = registers(&self.quads);
-        let (width8, width) = (1 + quads.len(), 1 + x.len());
-        let mut left = 0;
-        let mut exactly = |lanes: u64, row: usize| {
-            let words = &rows[row * width..][..width];
-            for v in (0..WIDE).filter(|v| lanes >> (LANES * v) & 0xFFFF != 0) {
-                left += 1;
-                let scores = scores_of(words, x, v);
-                let above = _mm512_cmpgt_epi32_mask(scores, floors[v]);
-                if above != 0 {
-                    let mut values = [_mm512_setzero_si512(); WIDE];
-                    values[v] = scores;
-                    collect(&values, u64::from(above) << (LANES * v), row as u32, found);
-                }
-            }
-        };
-        let all = rows.len() / width;
-        let mut rows8 = &rows8[..all * width8];
-        let mut row = 0;
-        if let Some(amx) = amx {
-            let mut sums = [Lanes::default(); amx::ROWS];
-            let mut blocks = rows8.chunks_exact(amx::ROWS * width8);
-            for block in &mut blocks {
-                amx.products(block, &self.quads, &mut sums);
-                for (row8, sums) in block.chunks_exact(width8).zip(registers(&sums)) {
-                    let bias = _mm512_set1_epi32(row8[0]);
-                    let scores = std::array::from_fn(|v| _mm512_add_epi32(sums[v], bias));
-                    let lanes = reaching(&scores, &least);
-                    if lanes != 0 {
-                        exactly(lanes, row);
-                    }
-                    row += 1;
-                }
-            }
-            rows8 = blocks.remainder();
-        }
-        let mut fours = rows8.chunks_exact(AT_ONCE * width8);
-        for four in &mut fours {
-            let [a, b, c, d] = std::array::from_fn(|r| &four[r * width8..][..width8]);
-            for scores in products!(add_quads, 0, WIDE, AT_ONCE; [a, b, c, d], quads) {
-                let lanes = reaching(&scores, &least);
-                if lanes != 0 {
-                    exactly(lanes, row);
-                }
-                row += 1;
-            }
-        }
-        for last in fours.remainder().chunks_exact(width8) {
-            let [scores] = products!(add_quads, 0, WIDE, 1; [last], quads);
-            let lanes = reaching(&scores, &least);
-            if lanes != 0 {
-                exactly(lanes, row);
-            }
-            row += 1;
-        }
-        left
-    }
-}
-
-/// The 16-bit scores of one row for the vectors of register `v`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn scores_of(row: &[i32], x: &[[__m512i; WIDE]], v: usize) -> __m512i {
-    let (bias, pairs) = row.split_first().expect("a row has a bias");
-    // Several sums, so that no product waits for the one before.
-    let zero = _mm512_setzero_si512();
-    let mut sums = [_mm512_set1_epi32(*bias), zero, zero, zero];
-    let (fours, rest) = pairs.as_chunks::<4>();
-    let (x_fours, x_rest) = x.as_chunks::<4>();
-    for (four, x) in fours.iter().zip(x_fours) {
-        for i in 0..4 {
-            sums[i] = add_products(sums[i], x[i][v], _mm512_set1_epi32(four[i]));
-        }
-    }
-    for (pair, x) in rest.iter().zip(x_rest) {
-        sums[0] = add_products(sums[0], x[v], _mm512_set1_epi32(*pair));
-    }
-    _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]))
-}
-
 /// Adds both products of 16-bit integers per lane.
 ///
 /// The intrinsic of this instruction becomes two, a product and a sum (LLVM 22), as suits processors
 /// where it is slow.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn add_products(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
+pub(super) fn add_products(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
     // SAFETY: registers in, a register out; the feature is enabled here.
     unsafe {
         asm!(
             "vpdpwssd {sum}, {x}, {row}",
-            sum = inout(zmm_reg) sum,
-            x = in(zmm_reg) x,
-            row = in(zmm_reg) row,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    sum
-}
-
-/// Adds the four products per lane of 8-bit integers without sign and such with one.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn add_quads(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
-    // SAFETY: registers in, a register out; the feature is enabled here.
-    unsafe {
-        asm!(
-            "vpdpbusd {sum}, {x}, {row}",
             sum = inout(zmm_reg) sum,
             x = in(zmm_reg) x,
             row = in(zmm_reg) row,
