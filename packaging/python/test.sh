@@ -23,7 +23,7 @@ skip() {
 
 printf 'the package, in an environment with pandas, polars and tqdm\n'
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet --only-binary=:all: "$wheel[pandas,polars]" \
+"$place/venv/bin/pip" install --quiet --only-binary=:all: "${wheel}[pandas,polars]" \
     tqdm==4.70.1 pytest==9.2.0 ruff==0.17.6 mypy==2.4.1 pandas-stubs types-tqdm hatchling==1.33.0 ||
     skip 'the package vq_host, as what its tests need cannot be installed'
 (
@@ -82,7 +82,7 @@ PYTHON
 python again.py "$@" 2>&1 | tee again.txt
 grep -q 'nothing to run' again.txt
 pip uninstall --quiet --yes vq-host
-left=$(find env -path '*vq-host*')
+left=$(find env -path '*vq-host*' ! -type d)
 [[ -z $left ]] || { printf 'left by pip uninstall: %s\n' "$left"; exit 1; }
 TRY
 # shellcheck disable=SC2016 # The inner shell is to see these.
