@@ -155,6 +155,8 @@ def test_errors_are_the_hosts_own(capsys: pytest.CaptureFixture[str]) -> None:
         vq_host.run({"dataset": [{"base": None}]})
     with pytest.raises(ValueError, match="a sweep or data"):
         vq_host.run()
+    with pytest.raises(ValueError, match="write_sweep"):
+        vq_host.run(data=np.zeros((9, 8)), write_sweep="next.toml")
     assert list(Path().glob(".*")) == []
 
 

@@ -66,9 +66,13 @@ def run(
     Raises:
         HostError: the program could not; the text is its own.
         TypeError: a value of the dict is nothing that TOML has.
+        ValueError: neither a sweep nor data is given, or both; or ``write_sweep`` with arrays.
     """
     if (sweep is None) == (data is None):
         message = "run wants a sweep or data, one of the two"
+        raise ValueError(message)
+    if options.get("write_sweep") and not isinstance(data, str | os.PathLike):
+        message = "write_sweep wants data in a file: an array's is gone when the run ends"
         raise ValueError(message)
     with ExitStack() as stack:
         arrays = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vq-host-")))
