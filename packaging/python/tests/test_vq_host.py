@@ -160,6 +160,13 @@ def test_errors_are_the_hosts_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(Path().glob(".*")) == []
 
 
+def test_a_frame_that_cannot_be_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is read."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install pandas, or give frame='polars'"):
+        vq_host.results("nowhere.db")
+
+
 def test_the_default_sweep_came_with_it() -> None:
     """Its paths lead to its data, and its methods are found."""
     call = [str(vq_host.program()), "plan", str(vq_host.default_sweep()), "--format=json"]

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections import defaultdict
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, overload
 
 from ._command import Option, output
@@ -62,6 +63,10 @@ def results(
     if frame not in ("pandas", "polars"):
         message = f"frame is 'pandas' or 'polars', not {frame!r}"
         raise ValueError(message)
+    if find_spec(frame) is None:
+        other = {"pandas": "polars", "polars": "pandas"}[frame]
+        message = f"{frame} is not installed: pip install {frame}, or give frame={other!r}"
+        raise ModuleNotFoundError(message, name=frame)
     read = _pandas if frame == "pandas" else _polars
     return read(output("results", store, {**options, "format": "csv"}))
 
