@@ -3,7 +3,7 @@
 # and a package for Debian. From anywhere:
 #   packaging/build.sh          for every Linux with glibc 2.28 or newer, built with zig
 #   packaging/build.sh --here   for the glibc of this machine: what `cargo build --release` builds
-# All of it lies in target/package afterwards.
+# All of it lies in target/package afterwards; packaging/python/build.sh makes a wheel of it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
