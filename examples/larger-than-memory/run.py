@@ -2,9 +2,11 @@
 """Prepares a base, encodes it and measures its recall, and watches the memory of all processes: how much of it is
 their own (RssAnon and RssShmem; pages of files do not count), and when it was most. Prints a Markdown table.
 
-    run.py [--gib 6] [--dim 128] [--queries 1000] [--work FOLDER] [--memory 2GiB] [--below BYTES] VQ_HOST
+    run.py [--gib 6] [--dim 128] [--queries 1000] [--work FOLDER] [--memory 2GiB] [--below BYTES] [--within BYTES]
+           VQ_HOST
 
-With --below it fails where the peak is not below that.
+With --below it fails where the peak is not below that. With --within it measures the cell twice more: with all files
+in the page cache, and in a memory control group of so many bytes, the page cache included (as root).
 """
 
 import argparse
@@ -86,6 +88,19 @@ class Watched:
         self.lines.extend(line.rstrip() for line in pipe)
 
 
+def confined(command, most):
+    """The command, in a control group where it has so many bytes, pages of files included."""
+    for group, limit in (("memory/vq-large", "memory.limit_in_bytes"), ("vq-large", "memory.max")):
+        folder = pathlib.Path("/sys/fs/cgroup") / group
+        try:
+            folder.mkdir(exist_ok=True)
+            (folder / limit).write_text(str(most))
+        except OSError:
+            continue
+        return ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh", *command]
+    sys.exit("--within: no memory control group can be made here; be root where /sys/fs/cgroup can be written")
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--gib", type=float, default=6)
@@ -96,6 +111,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("larger-than-memory"))
     parser.add_argument("--memory", default="2GiB")
     parser.add_argument("--below", type=int)
+    parser.add_argument("--within", type=int)
     parser.add_argument("host", type=pathlib.Path)
     given = parser.parse_args()
     host, folder = given.host.resolve(), given.work.resolve()
@@ -110,13 +126,28 @@ def main():
         "prepare": [host, "plan", "large.toml", *places],
         "neighbours, encode, evaluate": [host, "run", "large.toml", *places, "--force"],
     }
-    peaks, lines = [], []
-    for name, command in steps.items():
+    peaks, walls, lines = [], [], []
+
+    def step(name, command):
         watched = Watched(list(map(str, command)), folder)
         each = ", ".join(str(of >> 20) for of in watched.each if of >> 20)
         print(f"| {name} | {watched.wall:.0f} | {watched.peak >> 20} | {each} at {watched.at:.0f} |", flush=True)
         peaks.append(watched.peak)
-        lines = watched.lines
+        walls.append(watched.wall)
+        lines[:] = watched.lines
+
+    for name, command in steps.items():
+        step(name, command)
+    if given.within:
+        again = steps["neighbours, encode, evaluate"]
+        for place in sorted((folder / "cache" / "rows").rglob("*.f32")):
+            with place.open("rb") as rows:
+                while rows.read(1 << 24):
+                    pass
+        step("encode, evaluate: files in memory", again)
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+        step(f"encode, evaluate: within {given.within / 2**30:g} GiB", confined(again, given.within))
+        print(f"\nspeed within {given.within / 2**30:g} GiB: {walls[-2] / walls[-1]:.2f} of that in memory")
     print("\n" + "\n".join(lines))
     if given.below and max(peaks) >= given.below:
         sys.exit(f"{max(peaks)} bytes of own memory, {given.below} are too many")
