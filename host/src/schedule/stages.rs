@@ -37,11 +37,15 @@ pub(super) fn measure<'a>(
         engine: Engine {
             method: method.id.clone(),
             config: config.clone(),
-            space: Space { dim: data.dim, metric: data.metric.into() },
+            space: Space {
+                dim: cell.transform.dim(data.dim).unwrap_or(data.dim),
+                metric: cell.transform.metric(data.metric).into(),
+            },
             seed: cell.seed,
             threads: schedule.limits.threads,
         },
         data,
+        transform: &cell.transform,
         evaluation,
         stage,
         block_rows: schedule.block_rows,
