@@ -31,7 +31,7 @@ use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
     DECODED, Family, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator,
-    rank_agreement, retrieval, size,
+    rank_agreement, ratio_source, retrieval, size,
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
@@ -427,6 +427,10 @@ impl<'a> Cell<'a> {
         let of = size(self.data.base.rows, self.data.dim, fitted.code_bytes, model);
         metrics.add("code_bytes", fitted.code_bytes as f64)?;
         metrics.add_named(of.named(), "")?;
+        let source_bits = self.data.source_bits;
+        metrics.add("source_bits_per_dim", source_bits)?;
+        let of_source = ratio_source(source_bits, self.data.dim, fitted.code_bytes);
+        of_source.map_or(Ok(()), |ratio| metrics.add("ratio_source", ratio))?;
         stated.map_or(Ok(()), |bytes| metrics.add("model_bytes", bytes as f64))?;
         saved.map_or(Ok(()), |bytes| metrics.add("model_saved_bytes", bytes as f64))?;
         fitted.ratio.map_or(Ok(()), |ratio| metrics.add("ratio_claimed", ratio))
