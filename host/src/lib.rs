@@ -19,5 +19,6 @@ pub mod submit;
 pub mod suggest;
 pub mod sweep;
 pub mod tournament;
+pub mod transform;
 pub mod trial;
 pub mod worker;

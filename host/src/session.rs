@@ -226,7 +226,7 @@ impl Session {
         let Self { sweep, catalog, .. } = self;
         let shapes: Vec<DataShape> = headers.iter().map(DataShape::from).collect();
         let choice = plan::choose(sweep, catalog)?;
-        let asked = plan::requests(&choice, &shapes);
+        let asked = plan::requests(sweep, &choice, &shapes)?;
         let mut answers = Vec::with_capacity(asked.len());
         for ask_for in &asked {
             let of = ask_for.of(&choice);

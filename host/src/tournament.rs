@@ -517,6 +517,7 @@ mod tests {
                 seed: 42,
                 code_bytes: None,
                 bits_per_dim: Some(bits),
+                transform: crate::transform::Chain::default(),
                 second: None,
             }
         };

@@ -8,6 +8,7 @@ use crate::data::{DatasetSpec, Metric, PrepareError, Prepared, Queries, Source, 
 use crate::data::{SyntheticKind, Train, prepare};
 use crate::plugin::Digests;
 use crate::plugin::needs::Needs;
+use crate::transform::Chain;
 use crate::worker::ask::{self, CheckError, ExpandError};
 use crate::worker::fault::HostFault;
 use crate::worker::protocol::{
@@ -151,7 +152,9 @@ impl<'a> Trial<'a> {
             };
             let evaluation = &evaluation();
             let whole = (Stage::Whole, None);
-            let cell = CellJob { engine, data, evaluation, stage: whole, block_rows: None };
+            let transform = &Chain::default();
+            let cell =
+                CellJob { engine, data, transform, evaluation, stage: whole, block_rows: None };
             checked.checks += 1;
             let ended = measure(library, digests, &cell, limits, cancel, &mut |now, _| {
                 if stage != now {

@@ -35,6 +35,7 @@ use vq_host::plugin::{Catalog, Remembered, SearchPath, discover};
 use vq_host::record::Sandbox;
 use vq_host::report::recommend::Recommendation;
 use vq_host::report::{Style, plain, wrapped};
+use vq_host::transform::TRANSFORM;
 use vq_host::worker::{ask, sandbox};
 
 /// The run could not start.
@@ -99,6 +100,8 @@ fn name_picks(recommendation: &mut Recommendation, catalog: &Catalog) {
     recommendation.name(|pick| {
         let mut methods = catalog.libraries.iter().flat_map(|library| &library.about.methods);
         let method = methods.find(|method| method.id == pick.method);
+        // A code of transformed rows has no name there.
+        let method = method.filter(|_| pick.params.get(TRANSFORM).is_none());
         let names = method.map(|method| elsewhere::names(&method.tags, &pick.params));
         names.into_iter().flatten().map(|of| (of.system, of.name)).collect()
     });

@@ -202,6 +202,8 @@ pub struct Prepared {
     pub metric: Metric,
     /// Dimensions of every row of every part.
     pub dim: usize,
+    /// Bits that a value of the base has in its source.
+    pub source_bits: f64,
     /// BLAKE3, in hex, over the contents of base, train and queries and the metric.
     pub digest: String,
     /// The rows that are compressed and searched.

@@ -156,6 +156,20 @@ impl Reader {
         }
     }
 
+    /// Bits of one of its values, on average where its files differ; of numbers in text and of those that
+    /// are drawn, those that they are read as.
+    pub(super) fn source_bits(&self) -> f64 {
+        let bits = |shard: &Shard| match shard.file.element() {
+            "f8" => 64.0,
+            "f2" | "bf16" => 16.0,
+            "u1" | "i1" => 8.0,
+            _ => 32.0,
+        };
+        let rows: f64 = self.shards().iter().map(|shard| shard.file.rows as f64).sum();
+        let sum: f64 = self.shards().iter().map(|of| bits(of) * of.file.rows as f64).sum();
+        if rows > 0.0 { sum / rows } else { 32.0 }
+    }
+
     pub(super) fn dim(&self) -> usize {
         match self {
             Self::Files { shards, .. } => shards.first().map_or(0, |shard| shard.file.dim),

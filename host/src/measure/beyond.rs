@@ -31,7 +31,8 @@ impl Cell<'_> {
         let wanted = self.of.evaluation.has(Family::Attention)
             && self.data.metric != Metric::L2
             && self.data.judge.is_none()
-            && self.candidates.is_none();
+            && self.candidates.is_none()
+            && self.keeps_scale();
         if wanted && self.data.base.rows >= RANK_DEPTH { RANK_DEPTH } else { 0 }
     }
 

@@ -5,7 +5,7 @@ use super::timing::{Timed, time, time_streaming};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::worker::exchange::{Opened, Request};
 use crate::worker::reporter::Failure;
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, s};
 use std::fs::File;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Cell<'_> {
     ) -> Result<Encoded, Failure> {
         let opened = encoder.open()?;
         let train = self.data.train.open()?;
-        let (fitted, fit_s) = encoder.fit(&train, opened.code_bytes)?;
+        let (fitted, fit_s) = self.fit(encoder, &train, opened.code_bytes)?;
         let (rows, dim) = (self.data.base.rows, self.data.dim);
         // No model need be larger than the rows.
         let fair = 4 * rows as u64 * dim as u64;
@@ -97,27 +97,27 @@ impl Cell<'_> {
 
         // The block is lent anew: other rows were meanwhile.
         let rows = step.min(self.data.base.rows);
-        self.base.read_in_pool(0, encoder.lend_rows(rows)?)?;
+        self.lend(encoder, 0, rows)?;
         let timed = Timed {
             function: "compress",
             name: "compress_vectors_per_s",
             items: rows,
             worth: 1,
+            beside: self.turning(rows)?,
             expected: &first_block,
             spoilt: |byte: u8| !byte,
         };
         let rows = |rows| Request::Compress { rows };
         let call = time(self, encoder, &timed, None, rows, metrics)?;
-        let lend = |encoder: &mut Peer<'_>, first, len| {
-            Ok(self.base.read_in_pool(first, encoder.lend_rows(len)?)?)
-        };
+        let lend = |encoder: &mut Peer<'_>, first, len| self.lend(encoder, first, len);
         let call = (call, self.bytes_moved(codes));
         time_streaming(self, encoder, &timed, call, rows, lend, metrics)?;
 
         // The base is sealed: now the queries may be seen.
         self.part("compress", 0, 1, 1);
-        let queries = encoder.encode_all(self.queries.view(), Before::Byte(FILLS[0]))?;
-        let mut decoded_queries = Array2::zeros(self.queries.dim());
+        let queries = self.turned_rows(self.queries.view());
+        let queries = encoder.encode_all(queries.view(), Before::Byte(FILLS[0]))?;
+        let mut decoded_queries = Array2::zeros((self.queries.nrows(), self.dim_seen()));
         let rows = decoded_queries.as_slice_mut().unwrap_or_default();
         encoder.decode_all(&queries, 0, rows)?;
         let queries = Queries { codes: queries, decoded: decoded_queries };
@@ -149,7 +149,7 @@ impl Cell<'_> {
         let mut block = vec![0; step.min(rows) * width];
         for (call, (first, len)) in self.blocks(step).enumerate() {
             self.rows("compress", first, len);
-            self.base.read_in_pool(first, encoder.lend_rows(len)?)?;
+            self.lend(encoder, first, len)?;
             let block = &mut block[..len * width];
             let sampled = in_sample(call, first + len == rows);
             let before = if sampled { Before::Byte(FILLS[0]) } else { Before::Anything };
@@ -160,7 +160,7 @@ impl Cell<'_> {
                 let some = len.min(FILLED_TWICE);
                 let skipped = len - some;
                 if skipped > 0 {
-                    self.base.read(first + skipped, encoder.lend_rows(some)?)?;
+                    self.lend(encoder, first + skipped, some)?;
                 }
                 let block = &block[skipped * width..];
                 let mut again = vec![0; block.len()];
@@ -201,10 +201,7 @@ impl Cell<'_> {
         for len in SPLIT.into_iter().chain([usize::MAX]) {
             let len = len.min(most - from);
             let ids = &ids[from..from + len];
-            let mut lent = encoder.lend_rows(len)?;
-            for (id, row) in ids.iter().zip(lent.axis_chunks_iter_mut(Axis(0), 1)) {
-                self.base.read(*id, row)?;
-            }
+            self.lend_some(encoder, ids)?;
             let mut again = vec![0; len * width];
             encoder.during("compress", |peer| {
                 peer.compress(len, &mut again, Before::Byte(FILLS[1]))
@@ -221,7 +218,7 @@ impl Cell<'_> {
             from += len;
         }
         self.part("decompress", 0, 1, 1);
-        let mut decoded = vec![0.0; ids.len() * self.data.dim];
+        let mut decoded = vec![0.0; ids.len() * self.dim_seen()];
         encoder.decode_all(&expected, 0, &mut decoded)?;
         Ok(Witness { ids, codes: expected, decoded, scores: None })
     }
@@ -238,7 +235,7 @@ impl Cell<'_> {
         for i in 0..most {
             train.read(i * train.rows() / most, rows.slice_mut(s![i..=i, ..]))?;
         }
-        let codes = encoder.encode_all(rows.view(), Before::Anything)?;
+        let codes = encoder.encode_all(self.turned_rows(rows.view()).view(), Before::Anything)?;
         Ok((rows, codes))
     }
 
@@ -259,8 +256,7 @@ impl Cell<'_> {
         codes.read(0, peer.lend_codes(n * width)?)?;
         peer.pack(n, FILLS[0])?;
         let queries = COMPARED_QUERIES.min(self.queries.nrows()).min(QUERIES_PER_SCORE);
-        let some = self.queries.slice(s![..queries, ..]);
-        peer.lend_rows(queries)?.assign(&some);
+        peer.lend_rows(queries)?.assign(&self.posed().slice(s![..queries, ..]));
         self.part("score", 0, 0, 1);
         let mut scores = vec![0.0; queries * n];
         peer.during("score", |peer| {

@@ -108,7 +108,7 @@ impl Call {
         query: usize,
         (first, n): (usize, usize),
     ) -> Result<Duration, Failure> {
-        decoder.lend_rows(1)?.assign(&cell.queries.slice(s![query..=query, ..]));
+        decoder.lend_rows(1)?.assign(&cell.posed().slice(s![query..=query, ..]));
         if !self.searches {
             self.scores.resize(n, 0.0);
             let of = query..query + 1;

@@ -23,6 +23,7 @@ mod scan;
 mod search;
 mod second;
 mod timing;
+mod turned;
 mod usage;
 mod walk;
 
@@ -30,7 +31,7 @@ use crate::data::{DataError, Metric, Prepared, Rows, Truth};
 use crate::metric::retrieval::{RANK_DEPTH, found_needed, largest_k};
 use crate::metric::{
     DECODED, Family, Hits, QueryPairs, RetrievalMetric, SEARCH, SYMMETRIC, estimator,
-    rank_agreement, retrieval, size,
+    rank_agreement, ratio_source, retrieval, size,
 };
 use crate::record::{MetricValue, QueryRecalls};
 use crate::worker::fault::HostFault;
@@ -48,6 +49,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
+use turned::Turned;
 use usage::{Usage, cpu_time};
 use vq_plugin_api::Metric as PluginMetric;
 use walk::Decoded;
@@ -146,11 +148,11 @@ pub(crate) fn measure(
         .map_err(|e| HostFault::Threads { threads: of.threads, reason: e.to_string() })?;
     let usage = Usage::default();
     let [es, el, ef, ds, dl, df, codes, model] = lent;
-    let (dim, [encoder, decoder]) = (of.data.dim, of.engines);
+    let cell = Cell::new(of, candidates.map(File::from), &usage, reporter)?;
+    let (dim, [encoder, decoder]) = (cell.dim_seen(), of.engines);
     let mut encoder = Peer::new(Role::Encoder, encoder, dim, [es, el, ef], &usage, reporter)?;
     let mut decoder = Peer::new(Role::Decoder, decoder, dim, [ds, dl, df], &usage, reporter)?;
     let (mut codes, model) = (Codes::new(codes), File::from(model));
-    let cell = Cell::new(of, candidates.map(File::from), &usage, reporter)?;
     let mut metrics = Metrics::default();
     let encoded = cell.encode(&mut encoder, &mut codes, &model, &mut metrics)?;
     cell.size(&encoded, &mut metrics)?;
@@ -331,6 +333,8 @@ struct Cell<'a> {
     data: &'a Prepared,
     base: Rows,
     queries: Array2<f32>,
+    /// What is done to rows before the method sees them; nothing where it sees them as they are.
+    turned: Option<Turned>,
     truth: Truth,
     /// What found rows are judged by.
     judge: Judge,
@@ -365,6 +369,10 @@ impl<'a> Cell<'a> {
             (Stage::Second, Some(file)) => Some(second::read(file, queries.nrows())?),
             _ => None,
         };
+        let turned = match of.transform.is_empty() {
+            true => None,
+            false => Some(Turned::learn(of, queries.view(), reporter)?),
+        };
         Ok(Cell {
             of,
             candidates,
@@ -372,6 +380,7 @@ impl<'a> Cell<'a> {
             data,
             base: data.base.open()?,
             queries,
+            turned,
             truth,
             judge,
             known,
@@ -388,7 +397,7 @@ impl<'a> Cell<'a> {
 
     /// Bytes that go in and come out where a row is encoded or decoded.
     fn bytes_moved(&self, codes: &Codes) -> usize {
-        4 * self.data.dim + codes.width()
+        4 * self.dim_seen() + codes.width()
     }
 
     /// The blocks of the base, `step` rows each, as (first row, rows).
@@ -410,15 +419,20 @@ impl<'a> Cell<'a> {
 
     fn size(&self, encoded: &Encoded, metrics: &mut Metrics) -> Result<(), Failure> {
         let fitted = encoded.fitted;
-        let saved = encoded.model.as_ref().map(|model| model.bytes as u64);
-        let model = fitted.model_bytes.max(saved).and_then(|bytes| usize::try_from(bytes).ok());
+        // What is done to rows before is a part of the model.
+        let more = self.turned.as_ref().map_or(0, Turned::bytes);
+        let stated = fitted.model_bytes.map(|bytes| bytes.saturating_add(more));
+        let saved = encoded.model.as_ref().map(|model| model.bytes as u64 + more);
+        let model = stated.max(saved).and_then(|bytes| usize::try_from(bytes).ok());
         let of = size(self.data.base.rows, self.data.dim, fitted.code_bytes, model);
         metrics.add("code_bytes", fitted.code_bytes as f64)?;
         metrics.add_named(of.named(), "")?;
-        fitted.model_bytes.map_or(Ok(()), |bytes| metrics.add("model_bytes", bytes as f64))?;
-        if let Some(model) = &encoded.model {
-            metrics.add("model_saved_bytes", model.bytes as f64)?;
-        }
+        let source_bits = self.data.source_bits;
+        metrics.add("source_bits_per_dim", source_bits)?;
+        let of_source = ratio_source(source_bits, self.data.dim, fitted.code_bytes);
+        of_source.map_or(Ok(()), |ratio| metrics.add("ratio_source", ratio))?;
+        stated.map_or(Ok(()), |bytes| metrics.add("model_bytes", bytes as f64))?;
+        saved.map_or(Ok(()), |bytes| metrics.add("model_saved_bytes", bytes as f64))?;
         fitted.ratio.map_or(Ok(()), |ratio| metrics.add("ratio_claimed", ratio))
     }
 
@@ -450,7 +464,7 @@ impl<'a> Cell<'a> {
         let fitted = match &encoded.model {
             Some(saved) => decoder.load(model, saved)?,
             None if opened.needs_training => {
-                decoder.fit(&self.data.train.open()?, opened.code_bytes)?.0
+                self.fit(decoder, &self.data.train.open()?, opened.code_bytes)?.0
             }
             None => decoder.fit_made_up(MADE_UP, opened.code_bytes)?,
         };
@@ -518,7 +532,7 @@ impl<'a> Cell<'a> {
         };
         let searched = match (opened.search.filter(|_| self.candidates.is_none()), &scored) {
             (Some(true), Some(scored)) => {
-                let asked = Asked::some(self.queries.view());
+                let asked = Asked::some(self.posed());
                 let searched = self.search(decoder, codes, &asked, most)?;
                 let metric = self.data.metric;
                 search::ranks_the_estimates(&asked, &searched.found, &scored.ranked, metric)?;
@@ -527,7 +541,7 @@ impl<'a> Cell<'a> {
                 Searched::AsScored
             }
             (Some(_), _) => {
-                let asked = Asked::all(self.queries.view());
+                let asked = Asked::all(self.posed());
                 let searched = self.search(decoder, codes, &asked, most)?;
                 self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
                 Searched::Found(numbers(searched.found))
@@ -585,8 +599,9 @@ impl<'a> Cell<'a> {
         let by_decoded = estimator(&decoded.true_values, &decoded.estimates, None);
         let tau = by_decoded.map_or(0.0, |of| of.scale);
         if evaluation.has(Family::Estimator) {
-            if let Some(scored) = &scored {
-                let bounds = scored.bounds.as_deref();
+            if let Some(scored) = scored.as_ref().filter(|_| self.keeps_scale()) {
+                // A bound is claimed for what the method sees.
+                let bounds = scored.bounds.as_deref().filter(|_| self.keeps_all());
                 let of = estimator(&decoded.true_values, &scored.estimates, bounds);
                 of.map_or(Ok(()), |of| metrics.add_means(of.named(), ""))?;
             }

@@ -6,7 +6,6 @@
 //! happens while the clock stands still.
 
 use super::usage::Usage;
-use crate::data::Rows;
 use crate::record::Outcome;
 use crate::worker::exchange::{
     Area, Frames, Opened, Plain, ROOM, Reply, Request, WireError, slots,
@@ -202,14 +201,19 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Has it learn from all of `train` (n, d); answers the seconds that took.
-    pub(super) fn fit(&mut self, train: &Rows, before: usize) -> Result<(Fitted, f64), Failure> {
+    /// Has it learn from all `of` training rows, of which `fill` fills a block (rows, d) from a first one
+    /// on; answers the seconds that took.
+    pub(super) fn fit(
+        &mut self,
+        of: usize,
+        before: usize,
+        mut fill: impl FnMut(usize, ArrayViewMut2<'_, f32>) -> Result<(), Failure>,
+    ) -> Result<(Fitted, f64), Failure> {
         self.reporter.part("fit", 0.0, 1.0);
-        let of = train.rows();
         let step = (ROOM / (4 * self.dim)).max(1);
         for first in (0..of).step_by(step) {
             let rows = step.min(of - first);
-            train.read_in_pool(first, self.lend_rows(rows)?)?;
+            fill(first, self.lend_rows(rows)?)?;
             self.ask(&Request::Train { first, rows, of })?;
         }
         let asked = self.during("fit", |peer| peer.ask(&Request::Fit));

@@ -10,6 +10,7 @@ use crate::worker::exchange::{ROOM, Request};
 use crate::worker::reporter::Failure;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
+use std::time::Duration;
 
 /// What packed codes hold before they are packed, and once more to see that nothing else counts.
 pub(super) const FILLS: [u8; 2] = [0, 0xFF];
@@ -30,7 +31,7 @@ impl Cell<'_> {
         let n = (ROOM / codes.width()).min(CODES_PER_SCORE).min(self.data.base.rows).max(1);
         let outputs = if bounds { 2 } else { 1 };
         // A block of many codes is worth more than one of many queries.
-        let queries = (ROOM / (4 * outputs * n)).min(ROOM / (4 * self.data.dim));
+        let queries = (ROOM / (4 * outputs * n)).min(ROOM / (4 * self.dim_seen()));
         (n, queries.clamp(1, QUERIES_PER_SCORE))
     }
 
@@ -47,6 +48,7 @@ impl Cell<'_> {
         let has_bounds = encoded.opened.bounds;
         let (per_call, group) = self.per_score(codes, has_bounds);
         let rows = self.data.base.rows;
+        let asked = self.posed();
         let (mut scans, slots) = scans(watched, pairs, keep);
         let mut claimed = has_bounds.then(|| vec![0.0; pairs.pairs().len()]);
         let negated = self.data.metric == Metric::L2;
@@ -61,7 +63,7 @@ impl Cell<'_> {
             let here = pairs.in_rows(first, n);
             let at_an_end = first == 0 || first + n == rows;
             let (mut compared, mut last) = (None, None);
-            let groups = self.queries.axis_chunks_iter(Axis(0), group).zip(scans.chunks_mut(group));
+            let groups = asked.axis_chunks_iter(Axis(0), group).zip(scans.chunks_mut(group));
             for (g, (queries, scans)) in groups.enumerate() {
                 self.part("score", i * parts + g, i * parts + g + 1, all);
                 let numbers = g * group..g * group + queries.nrows();
@@ -138,7 +140,8 @@ impl Cell<'_> {
             scored.watched.row_mut(query).iter_mut().zip(neighbours).for_each(|(to, v)| *to = *v);
             for (slot, score) in slots.into_iter().zip(sampled) {
                 let score = f64::from(*score);
-                scored.estimates[slot] = if negated { -score } else { score };
+                let estimate = if negated { -score } else { score };
+                scored.estimates[slot] = self.of_whole_rows(query, estimate);
             }
         }
         Ok(scored)
@@ -176,7 +179,7 @@ impl Cell<'_> {
         }
         codes.read(first, decoder.lend_codes(n * codes.width())?)?;
         decoder.pack(n, FILLS[1])?;
-        decoder.lend_rows(last)?.assign(&self.queries.slice(s![from.., ..]));
+        decoder.lend_rows(last)?.assign(&self.posed().slice(s![from.., ..]));
         match other(decoder)? {
             None => Ok(()),
             Some(which) => Err(Failure::invalid(format!(
@@ -198,7 +201,7 @@ impl Cell<'_> {
         self.part("pack", 0, 0, 1);
         codes.read(0, decoder.lend_codes(n * codes.width())?)?;
         decoder.pack(n, FILLS[0])?;
-        decoder.lend_rows(queries)?.assign(&self.queries.slice(s![..queries, ..]));
+        decoder.lend_rows(queries)?.assign(&self.posed().slice(s![..queries, ..]));
         let mut expected = vec![0.0; queries * n];
         let warm = decoder.score(0..queries, (0, n), false, &mut expected, Before::Unwritten)?;
         let timed = Timed {
@@ -206,6 +209,7 @@ impl Cell<'_> {
             name: "score_codes_per_s",
             items: queries,
             worth: n,
+            beside: Duration::ZERO,
             expected: &expected,
             spoilt: |_: f32| f32::NAN,
         };

@@ -121,7 +121,7 @@ impl Cell<'_> {
     /// Codes and queries of one call, whose outputs must have room for `k` places each.
     fn per_search(&self, codes: &Codes, k: usize, most: usize, asked: usize) -> (usize, usize) {
         let n = (ROOM / codes.width()).min(most).min(self.data.base.rows).max(1);
-        let queries = (ROOM / 2 / (PLACE_BYTES * k)).min(ROOM / (4 * self.data.dim));
+        let queries = (ROOM / 2 / (PLACE_BYTES * k)).min(ROOM / (4 * self.dim_seen()));
         (n, queries.clamp(1, QUERIES_PER_SEARCH).min(asked.max(1)))
     }
 
@@ -225,6 +225,7 @@ impl Cell<'_> {
             name: "search_codes_per_s",
             items: queries,
             worth: n,
+            beside: Duration::ZERO,
             expected: &answer.estimates,
             spoilt: |_: f32| f32::NAN,
         };

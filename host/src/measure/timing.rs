@@ -43,10 +43,18 @@ pub(super) struct Timed<'a, T> {
     pub(super) items: usize,
     /// What one of them counts for in the rate.
     pub(super) worth: usize,
+    /// What the referee does with each of them besides, which counts into the rate.
+    pub(super) beside: Duration,
     /// What the calls put out for all items.
     pub(super) expected: &'a [T],
     /// What no output is.
     pub(super) spoilt: fn(T) -> T,
+}
+
+impl<T> Timed<'_, T> {
+    fn beside_s(&self) -> f64 {
+        self.beside.as_secs_f64()
+    }
 }
 
 /// Times the calls that `request` makes for so many items of what is lent. `warm` is how long the same
@@ -92,7 +100,8 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             made += 1;
         }
         cell.usage.add(&stage, took, cpu_time(peer.pid()).saturating_sub(cpu));
-        rates.push((made * items * timed.worth) as f64 / took.as_secs_f64());
+        let all = took.as_secs_f64() + (made * items) as f64 * timed.beside_s();
+        rates.push((made * items * timed.worth) as f64 / all);
     }
     each.sort_unstable();
     if let Some(middle) = each.get(each.len() / 2).filter(|middle| **middle < TELLING * empty) {
@@ -156,7 +165,8 @@ pub(super) fn time_streaming<T: Plain + PartialEq + fmt::Debug>(
         let Some(call_took) = calls.make_cold(peer, call.items, values, lent)? else {
             return Ok(());
         };
-        rates.push((call.items * timed.worth) as f64 / call_took.as_secs_f64());
+        let all = call_took.as_secs_f64() + call.items as f64 * timed.beside_s();
+        rates.push((call.items * timed.worth) as f64 / all);
         took += call_took;
     }
     metrics.add_timed(&format!("{}_streaming", timed.name), rates)

@@ -48,8 +48,8 @@ impl Cell<'_> {
         let step = self.step(decoder);
         let k = if headline { most } else { most_k };
         let mut by_raw = Knn::new(self.queries.view(), metric.into(), k, &self.data.mean);
-        let mut by_decoded =
-            Knn::new(encoded.queries.decoded.view(), metric.into(), most_k, &self.data.mean);
+        let mirrors = self.turned_back(encoded.queries.decoded.view());
+        let mut by_decoded = Knn::new(mirrors.view(), metric.into(), most_k, &self.data.mean);
         let watched: Vec<_> = self.watched().rows().into_iter().map(|ids| ids.to_vec()).collect();
         let mut neighbours = (headline || self.candidates.is_some()).then(|| Visits::new(&watched));
         let candidates = self.candidates.as_ref().map(second::rows);
@@ -61,6 +61,8 @@ impl Cell<'_> {
             let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
             self.part("search", from, from + 2 * len, all);
             encoded.witness.decoded_alike(first, decoded)?;
+            let decoded = self.turned_back(decoded);
+            let decoded = decoded.view();
             reconstruction.push(raw, decoded);
             // Rows of a prepared base are numbered by u32.
             Knn::push_to(&mut [&mut by_raw, &mut by_decoded], first as u32, decoded);
@@ -68,7 +70,7 @@ impl Cell<'_> {
                 neighbours.pass(metric, self.queries.view(), first, decoded)?;
             }
             if let Some(mirrored) = &mut mirrored {
-                mirrored.pass(metric, encoded.queries.decoded.view(), first, decoded)?;
+                mirrored.pass(metric, mirrors.view(), first, decoded)?;
             }
             for pair in pairs.in_rows(first, raw.nrows()) {
                 let query = row(self.queries.view(), pair.query as usize)?;
@@ -97,6 +99,7 @@ impl Cell<'_> {
             name: "decompress_vectors_per_s",
             items: rows,
             worth: 1,
+            beside: self.turning_back(&first_block, rows)?,
             expected: &first_block,
             spoilt: |_: f32| f32::NAN,
         };
@@ -130,9 +133,9 @@ impl Cell<'_> {
         step: usize,
         mut visit: impl FnMut(usize, ArrayView2<'_, f32>, ArrayView2<'_, f32>) -> Result<(), Failure>,
     ) -> Result<Vec<f32>, Failure> {
-        let (rows, dim, width) = (self.data.base.rows, self.data.dim, codes.width());
-        let mut raw = Array2::zeros((step.min(rows), dim));
-        let mut decoded = vec![0.0; raw.len()];
+        let (rows, dim, width) = (self.data.base.rows, self.dim_seen(), codes.width());
+        let mut raw = Array2::zeros((step.min(rows), self.data.dim));
+        let mut decoded = vec![0.0; raw.nrows() * dim];
         let mut first_block = Vec::new();
         for (call, (first, len)) in self.blocks(step).enumerate() {
             self.rows("decompress", first, len);
@@ -160,12 +163,14 @@ impl Cell<'_> {
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
         let (rows, codes) = &encoded.train;
-        let mut decoded = vec![0.0; rows.len()];
+        let shape = (rows.nrows(), self.dim_seen());
+        let mut decoded = vec![0.0; shape.0 * shape.1];
         self.part("decompress", 1, 1, 1);
         decoder.decode_all(codes, 0, &mut decoded)?;
-        let decoded = ArrayView2::from_shape(rows.dim(), &decoded).map_err(Failure::failed)?;
+        let decoded = ArrayView2::from_shape(shape, &decoded).map_err(Failure::failed)?;
+        let decoded = self.turned_back(decoded);
         let mut of = Reconstruction::new(&self.data.mean);
-        of.push(rows.view(), decoded);
+        of.push(rows.view(), decoded.view());
         let error = of.finish().and_then(|of| of.relative_error);
         error.map_or(Ok(()), |error| metrics.add("relative_error/train", error))
     }
@@ -208,6 +213,12 @@ impl Cell<'_> {
                     self.base.read(id, raw.view_mut())?;
                     codes.read(id, code)?;
                 }
+            }
+            if self.turned.is_some() {
+                let mut seen = Array2::zeros((ids.len(), self.dim_seen()));
+                decoder.decode_all(&gathered, 0, seen.as_slice_mut().unwrap_or_default())?;
+                decoded.assign(&self.turned_back(seen.view()));
+                return Ok(());
             }
             let Some(decoded) = decoded.as_slice_mut() else {
                 return Err(Failure::failed("a block is not contiguous"));

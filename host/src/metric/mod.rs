@@ -30,7 +30,7 @@ pub use reconstruction::{Reconstruction, ReconstructionMetrics};
 pub use retrieval::{
     Hits, RetrievalError, RetrievalMetric, Scan, Scanned, rank_agreement, retrieval,
 };
-pub use size::{SizeMetrics, size};
+pub use size::{SizeMetrics, ratio_source, size};
 
 /// Revision of the definitions of all metrics, part of every cell's key: raised when a metric
 /// changes its meaning, so that records of both meanings never stand side by side as equals.
@@ -215,6 +215,8 @@ pub const METRICS: &[MetricInfo] = {
         metric("bits_per_dim", "bits", Lower, "stored bits per dimension"),
         metric("ratio", "", Higher, "original bytes per stored byte"),
         metric("ratio_amortised", "", Higher, "the same with the model's bytes spread over the vectors"),
+        metric("source_bits_per_dim", "bits", Neither, "bits that a value has in the source"),
+        metric("ratio_source", "", Higher, "bytes of the source per stored byte"),
         metric("ratio_claimed", "", Neither, "the ratio the method claims"),
         // Rate–distortion
         metric("bits_wasted", "bits", Lower, "bits per dimension above the Gaussian bound at the same mse; negative where the data is easier than Gaussian"),

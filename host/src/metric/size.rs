@@ -1,5 +1,5 @@
 //! Size: `bits_per_dim` = 8·code_bytes / d, `ratio` = 4d / code_bytes,
-//! `ratio_amortised` = 4nd / (n·code_bytes + model_bytes).
+//! `ratio_amortised` = 4nd / (n·code_bytes + model_bytes), `ratio_source` = d·source_bits / (8·code_bytes).
 //!
 //! An original vector is d f32 values, 4d bytes. `code_bytes` are all bytes stored per
 //! vector, per-vector scalars and padding included; the model's bytes (codebooks, rotation)
@@ -49,9 +49,22 @@ pub fn size(n: usize, dim: usize, code_bytes: usize, model_bytes: Option<usize>)
     }
 }
 
+/// Bytes of an original vector of `dim` values as its source has them, `source_bits` each, for each byte of
+/// a code of `code_bytes`; `None` for a code of no bytes, whose ratio is infinite.
+pub fn ratio_source(source_bits: f64, dim: usize, code_bytes: usize) -> Option<f64> {
+    (code_bytes > 0).then(|| source_bits * dim as f64 / (8.0 * code_bytes as f64))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{ratio_source, size};
+
+    #[test]
+    fn a_source_of_bytes_is_credited_with_bytes() {
+        assert_eq!(ratio_source(8.0, 128, 128), Some(1.0));
+        assert_eq!(ratio_source(32.0, 128, 8), size(1, 128, 8, None).ratio);
+        assert_eq!(ratio_source(16.0, 3, 0), None);
+    }
 
     #[test]
     fn eight_bytes_for_128_dimensions_are_half_a_bit_each() {

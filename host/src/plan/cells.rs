@@ -10,6 +10,7 @@ use super::partition::cell_name;
 use crate::plugin::config_json;
 use crate::record::{CellKeyParts, MethodInfo, cell_key};
 use crate::sweep::{SECOND, Sweep};
+use crate::transform::{Chain, TRANSFORM};
 use crate::worker::protocol::{Evaluation, OtherTruth};
 
 /// Another method, which codes each row a second time and ranks what the first finds.
@@ -25,9 +26,13 @@ pub struct Second {
     pub code_bytes: Option<usize>,
 }
 
-/// The parameters of a record, and with them the second method with its own.
-pub(super) fn params(config: &Config, second: Option<&Second>) -> Value {
+/// The parameters of a record, and with them what is done to rows before and the second method with its
+/// own.
+pub(super) fn params(config: &Config, transform: &Chain, second: Option<&Second>) -> Value {
     let mut params = config_json(config);
+    if !transform.is_empty() {
+        params[TRANSFORM] = json!(transform);
+    }
     if let Some(Second { method, config, .. }) = second {
         let mut about = json!({
             "use": method.id,
@@ -62,6 +67,8 @@ pub struct Candidate {
     pub code_bytes: Option<usize>,
     /// The same as bits per dimension.
     pub bits_per_dim: Option<f64>,
+    /// What is done to rows before it sees them, which is in the label.
+    pub transform: Chain,
     /// The second code of each row, whose label and bytes are in those above.
     pub second: Option<Second>,
 }
@@ -69,8 +76,8 @@ pub struct Candidate {
 impl Candidate {
     /// The name of its cell with this seed; see [`Cell::name`].
     pub fn name(&self, seed: u64) -> String {
-        let Self { dataset_name, method, config, second, .. } = self;
-        cell_name(dataset_name, &method.id, config, second.as_ref(), seed)
+        let Self { dataset_name, method, config, transform, second, .. } = self;
+        cell_name(dataset_name, &method.id, config, (transform, second.as_ref()), seed)
     }
 
     /// The title of its cell with this seed; see [`Cell::title`].
@@ -112,7 +119,7 @@ impl Grids {
         let evaluations: Vec<_> =
             (0..sweep.datasets.len()).map(|at| of_dataset(at).unwrap_or_default()).collect();
         let cells = self.candidates.into_iter().flat_map(|of| {
-            let params = params(&of.config, of.second.as_ref());
+            let params = params(&of.config, &of.transform, of.second.as_ref());
             let metric = sweep.datasets[of.dataset].spec.metric.name();
             let cell = |seed: &u64| Cell {
                 key: cell_key(&CellKeyParts {
@@ -133,6 +140,7 @@ impl Grids {
                 seed: *seed,
                 code_bytes: of.code_bytes,
                 bits_per_dim: of.bits_per_dim,
+                transform: of.transform.clone(),
                 second: of.second.clone(),
             };
             sweep.seeds.iter().map(cell).collect::<Vec<_>>()
@@ -163,6 +171,8 @@ pub struct Cell {
     pub code_bytes: Option<usize>,
     /// The same as bits per dimension.
     pub bits_per_dim: Option<f64>,
+    /// What is done to rows before it sees them, which is in the label.
+    pub transform: Chain,
     /// The second code of each row, whose label and bytes are in those above.
     pub second: Option<Second>,
 }
@@ -170,7 +180,7 @@ pub struct Cell {
 impl Cell {
     /// Its parameters as records have them, with those of the second method.
     pub fn params(&self) -> Value {
-        params(&self.config, self.second.as_ref())
+        params(&self.config, &self.transform, self.second.as_ref())
     }
 
     /// The method, and that of the second code.
@@ -183,8 +193,8 @@ impl Cell {
     /// What it is called before its data is read, by which [parts](super::Partition) of a sweep are
     /// made: 16 hexadecimal digits over data set, method, parameters and seed.
     pub fn name(&self) -> String {
-        let Self { dataset_name, method, config, second, seed, .. } = self;
-        cell_name(dataset_name, &method.id, config, second.as_ref(), *seed)
+        let Self { dataset_name, method, config, transform, second, seed, .. } = self;
+        cell_name(dataset_name, &method.id, config, (transform, second.as_ref()), *seed)
     }
 
     /// How people and `--only` call it: `glove zlattice scale=0.5 seed=42`.

@@ -11,6 +11,7 @@ use super::PlanError;
 use crate::plugin::{Catalog, Found, ResolveError};
 use crate::suggest::nearest_name;
 use crate::sweep::{Dataset, MethodUse, SECOND, Sweep, SweepSource};
+use crate::transform::TRANSFORM;
 
 /// A `[[method]]` with the library that serves it and its axes as values of the right kind.
 #[derive(Clone, Debug)]
@@ -193,6 +194,17 @@ fn choose_one<'a>(
     }
     let second = used.second.as_deref();
     let second = second.map(|second| choose_one(sweep, catalog, second)).transpose()?;
+    if schema.iter().any(|p| p.name == TRANSFORM)
+        && let Some(chain) = used.transforms.iter().flatten().next()
+    {
+        return Err(PlanError::at(
+            source,
+            chain.span(),
+            format!("{} has a parameter `{TRANSFORM}`", found.method.id),
+            "so its rows cannot be transformed",
+            None,
+        ));
+    }
     if let (Some(second), true) = (&second, schema.iter().any(|p| p.name == SECOND)) {
         return Err(PlanError::at(
             source,

@@ -11,6 +11,7 @@ use super::{Candidate, Choice, Chosen, DataShape, Grids, PlanError, Second, Skip
 use crate::plugin::Found;
 use crate::record::{MethodInfo, canonical_json};
 use crate::sweep::Sweep;
+use crate::transform::Chain;
 
 /// What to ask the grid generator of one method for one data set.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Asked {
     pub dataset: usize,
     /// Whether it is for the method's second code.
     pub second: bool,
+    /// What is done to rows before the method sees them.
+    pub transform: Chain,
     /// One request, or one per target rate.
     pub requests: Vec<GridRequest>,
 }
@@ -34,30 +37,67 @@ impl Asked {
 }
 
 /// The requests of all methods for all data sets they run on, in the order of the cells.
-pub fn requests(choice: &Choice<'_>, datasets: &[DataShape]) -> Vec<Asked> {
+///
+/// # Errors
+/// A chain that cannot be applied to the rows of a data set, at its place in the sweep.
+pub fn requests(
+    sweep: &Sweep,
+    choice: &Choice<'_>,
+    datasets: &[DataShape],
+) -> Result<Vec<Asked>, PlanError> {
     let mut asked = Vec::new();
     for (dataset, data) in datasets.iter().enumerate() {
         let methods = choice.methods.iter().enumerate();
         for (method, of) in methods.filter(|(_, of)| of.runs_on(&data.name)) {
-            let request_of = |of: &Chosen<'_>, bits_per_dim| GridRequest {
-                space: Space { dim: data.dim, metric: data.metric.into() },
-                bits_per_dim,
-                axes: of.axes.clone(),
+            let written = of.used.transforms.as_ref();
+            let written = written.or(sweep.datasets[dataset].transforms.as_ref());
+            let chains = match written {
+                None => vec![(Chain::default(), 0..0)],
+                Some(of) => of.iter().map(|of| (of.get_ref().clone(), of.span())).collect(),
             };
-            let request = |bits_per_dim| request_of(of, bits_per_dim);
-            let requests = match of.rates.is_empty() {
-                true => vec![request(None)],
-                false => of.rates.iter().map(|rate| request(Some(*rate.get_ref()))).collect(),
-            };
-            // Before the first: those are then known.
-            if let Some(second) = &of.second {
-                let requests = vec![request_of(second, None)];
-                asked.push(Asked { method, dataset, second: true, requests });
+            for (transform, span) in chains {
+                let dim = transform.dim(data.dim).map_err(|error| {
+                    let problem = format!("`{}` (d = {}): {error}", data.name, data.dim);
+                    PlanError::at(&sweep.source, span, problem, "cannot be applied", None)
+                })?;
+                let space = Space { dim, metric: transform.metric(data.metric).into() };
+                let request_of = |of: &Chosen<'_>, bits_per_dim| GridRequest {
+                    space,
+                    bits_per_dim,
+                    axes: of.axes.clone(),
+                };
+                let request = |bits_per_dim| request_of(of, bits_per_dim);
+                let rate = |rate: &toml::Spanned<f64>| {
+                    request(Some(rate_of_kept(*rate.get_ref(), data.dim, dim)))
+                };
+                let requests = match of.rates.is_empty() {
+                    true => vec![request(None)],
+                    false => of.rates.iter().map(rate).collect(),
+                };
+                // Before the first: those are then known.
+                if let Some(second) = &of.second {
+                    let (requests, transform) = (vec![request_of(second, None)], transform.clone());
+                    asked.push(Asked { method, dataset, second: true, transform, requests });
+                }
+                asked.push(Asked { method, dataset, second: false, transform, requests });
             }
-            asked.push(Asked { method, dataset, second: false, requests });
         }
     }
-    asked
+    Ok(asked)
+}
+
+/// The rate for `kept` of `dim` dimensions that is as many bytes as `rate` is for all of them: not one
+/// fewer for rounding.
+fn rate_of_kept(rate: f64, dim: usize, kept: usize) -> f64 {
+    if dim == kept {
+        return rate;
+    }
+    let bits = rate * dim as f64;
+    let mut of_kept = bits / kept as f64;
+    while of_kept * (kept as f64) < bits {
+        of_kept = of_kept.next_up();
+    }
+    of_kept
 }
 
 /// What can be measured, from the generators' answers: `answers[i]` belongs to `asked[i]`, a list
@@ -77,9 +117,13 @@ pub fn assemble(
     let mut known = BTreeSet::new();
     // Of the method and data set that were asked about before.
     let mut seconds: Vec<Second> = Vec::new();
+    // Of each method and data set: what is valid of all its chains, and why nothing else is.
+    let mut found: Vec<Validity<'_, '_>> = Vec::new();
     for (asked, answers) in asked.iter().zip(answers) {
         let (of, data) = (asked.of(choice), &datasets[asked.dataset]);
-        let info = method_info(of.found);
+        let info = method_info(of.found, &asked.transform);
+        let kept = asked.transform.dim(data.dim).unwrap_or(data.dim);
+        let told = |what: String| after(what, &asked.transform);
         if asked.second || of.second.is_none() {
             seconds.clear();
         }
@@ -95,14 +139,18 @@ pub fn assemble(
             let (config, label, code_bytes) = match proposal {
                 Proposal::Emit { config, label, code_bytes } => (config, label, code_bytes),
                 Proposal::Skip { config, reason } => {
-                    grids.skips.push(skip(data, &info, &config, &of.axes, &reason));
+                    let mut skip = skip(data, &info, &config, &of.axes, &reason);
+                    skip.what = told(skip.what);
+                    grids.skips.push(skip);
                     reasons.push((config, reason));
                     continue;
                 }
             };
             if of.used.exclude.iter().any(|e| e.applies(|name| config.get(name))) {
                 let reason = "excluded by the sweep".to_owned();
-                grids.skips.push(skip(data, &info, &config, &of.axes, &reason));
+                let mut skip = skip(data, &info, &config, &of.axes, &reason);
+                skip.what = told(skip.what);
+                grids.skips.push(skip);
                 reasons.push((config, reason));
                 continue;
             }
@@ -116,14 +164,14 @@ pub fn assemble(
             }
             // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
             // of one content are not known yet, and each keeps its cells.
-            let whole = [None].into_iter().filter(|_| seconds.is_empty());
+            let whole = [None].into_iter().filter(|_| of.second.is_none());
             for second in whole.chain(seconds.iter().map(Some)) {
                 let same = (
                     asked.dataset,
                     info.id.clone(),
                     info.plugin_digest.clone(),
                     info.needs_digest.clone(),
-                    canonical_json(&params(&config, second)),
+                    canonical_json(&params(&config, &asked.transform, second)),
                 );
                 if !known.insert(same) {
                     continue;
@@ -136,31 +184,43 @@ pub fn assemble(
                     label: label.clone(),
                     code_bytes,
                     bits_per_dim: None,
+                    transform: asked.transform.clone(),
                     second: second.cloned(),
                 };
                 grids.candidates.push(with_second(candidate, data.dim));
             }
         }
         // What a rate that was asked of many methods is not answered with stands among the skips.
-        for (request, _) in asked.requests.iter().zip(&answered).filter(|(_, some)| !**some) {
+        for (i, _) in answered.iter().enumerate().filter(|(_, some)| !**some) {
             if of.first_only {
                 grids.skips.push(Skip {
                     dataset: data.name.clone(),
                     method: info.id.clone(),
-                    what: request
-                        .bits_per_dim
-                        .map(|rate| format!("{rate} bits/dim"))
-                        .unwrap_or_default(),
+                    what: told(
+                        of.rates
+                            .get(i)
+                            .map(|rate| format!("{} bits/dim", rate.get_ref()))
+                            .unwrap_or_default(),
+                    ),
                     reason: "no configuration of it stores this".to_owned(),
                 });
             }
         }
-        if valid == 0 && of.is_one_of_all() {
+        if of.is_one_of_all() {
             continue;
         }
-        if valid == 0 {
-            return Err(nothing_valid(sweep, of, data, &reasons));
+        let same =
+            |one: &&mut Validity<'_, '_>| std::ptr::eq(one.of, of) && std::ptr::eq(one.data, data);
+        match found.iter_mut().find(same) {
+            Some(one) => {
+                one.valid += valid;
+                one.reasons.extend(reasons);
+            }
+            None => found.push(Validity { of, data, kept, valid, reasons }),
         }
+    }
+    if let Some(one) = found.iter().find(|one| one.valid == 0) {
+        return Err(nothing_valid(sweep, one));
     }
     for (data, shape) in datasets.iter().enumerate() {
         let runs = |of: &&Chosen<'_>| of.is_one_of_all() && of.runs_on(&shape.name);
@@ -199,7 +259,26 @@ fn nothing_of_all(sweep: &Sweep, of: &Chosen<'_>, data: &DataShape, skips: &[Ski
     PlanError::at(&sweep.source, of.span(), problem, label, Some(told.join("\n")))
 }
 
-fn method_info(Found { library, method }: Found<'_>) -> MethodInfo {
+/// What a method has on a data set.
+struct Validity<'s, 'a> {
+    of: &'s Chosen<'a>,
+    data: &'s DataShape,
+    /// Dimensions that its first chain keeps.
+    kept: usize,
+    valid: usize,
+    reasons: Vec<(Config, String)>,
+}
+
+/// A label, or the beginning of one, with what is done to rows before.
+fn after(label: String, transform: &Chain) -> String {
+    match (label.is_empty(), transform.is_empty()) {
+        (_, true) => label,
+        (true, false) => format!("after {transform}"),
+        (false, false) => format!("{label} after {transform}"),
+    }
+}
+
+fn method_info(Found { library, method }: Found<'_>, transform: &Chain) -> MethodInfo {
     MethodInfo {
         id: method.id.clone(),
         version: method.version.clone(),
@@ -208,7 +287,7 @@ fn method_info(Found { library, method }: Found<'_>) -> MethodInfo {
         needs_digest: library.needs_digest.clone(),
         sdk: library.about.sdk.clone(),
         abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
-        needs_training: Some(method.needs_training),
+        needs_training: Some(method.needs_training || transform.learns()),
         deterministic: Some(method.deterministic),
     }
 }
@@ -226,6 +305,7 @@ fn with_second(mut of: Candidate, dim: usize) -> Candidate {
         first.deterministic =
             first.deterministic.zip(second.deterministic).map(|(first, second)| first && second);
     }
+    of.label = after(of.label, &of.transform);
     of.bits_per_dim = of.code_bytes.map(|bytes| 8.0 * bytes as f64 / dim as f64);
     of
 }
@@ -249,12 +329,8 @@ fn skip(
 
 /// The error for a method that has no configuration on a data set: at the parameter that the
 /// reasons name, if they agree on one.
-fn nothing_valid(
-    sweep: &Sweep,
-    of: &Chosen<'_>,
-    data: &DataShape,
-    reasons: &[(Config, String)],
-) -> PlanError {
+fn nothing_valid(sweep: &Sweep, of: &Validity<'_, '_>) -> PlanError {
+    let Validity { of, data, kept, reasons, .. } = of;
     let id = &of.found.method.id;
     let axis_of = |reason: &str| {
         let name = reason.split_once(':')?.0;
@@ -283,7 +359,7 @@ fn nothing_valid(
     PlanError::at(
         &sweep.source,
         span,
-        format!("{id} has no valid configuration on `{}` (d = {})", data.name, data.dim),
+        format!("{id} has no valid configuration on `{}` (d = {kept})", data.name),
         "nothing here can be run",
         Some(help),
     )

@@ -20,6 +20,7 @@ use vq_plugin_api::params::Config;
 use super::Second;
 use crate::plugin::config_json;
 use crate::record::canonical_json;
+use crate::transform::Chain;
 
 /// Digits of a cell's name.
 const DIGITS: usize = 16;
@@ -169,11 +170,15 @@ pub(super) fn cell_name(
     dataset: &str,
     method: &str,
     config: &Config,
-    second: Option<&Second>,
+    (transform, second): (&Chain, Option<&Second>),
     seed: u64,
 ) -> String {
     let second = second.map(|second| json!([second.method.id, config_json(&second.config)]));
-    let name = json!([dataset, method, config_json(config), second, seed]);
+    let mut name = json!([dataset, method, config_json(config), second, seed]);
+    // Absent rather than empty: names of cells without are what they always were.
+    if let (false, Some(name)) = (transform.is_empty(), name.as_array_mut()) {
+        name.push(json!(transform));
+    }
     let digest = blake3::derive_key("vq-host 2025 cell name", canonical_json(&name).as_bytes());
     blake3::Hash::from_bytes(digest).to_hex()[..DIGITS].to_owned()
 }

@@ -21,7 +21,7 @@ fn shapes(sweep: &Sweep) -> Vec<DataShape> {
 fn grids_of(sweep: &Sweep, catalog: &Catalog) -> Result<Grids, PlanError> {
     let shapes = shapes(sweep);
     let chosen = choose(sweep, catalog)?;
-    let asked = requests(&chosen, &shapes);
+    let asked = requests(sweep, &chosen, &shapes)?;
     let generator = Generator::default();
     let answer = |asked: &Asked| {
         generator.expand(asked.of(&chosen).found(), asked.requests.clone()).unwrap()
@@ -146,7 +146,7 @@ fn a_rate_asks_the_generator_once_each() {
     let sweep = sweep(rest);
     let catalog = catalog();
     let chosen = choose(&sweep, &catalog).unwrap();
-    let asked = requests(&chosen, &shapes(&sweep));
+    let asked = requests(&sweep, &chosen, &shapes(&sweep)).unwrap();
     let rates: Vec<_> = asked[0].requests.iter().map(|request| request.bits_per_dim).collect();
     assert_eq!(rates, [Some(1.0), Some(2.0)]);
     // Four parts of 4 bits are 2 bytes, of 3 bits as well.

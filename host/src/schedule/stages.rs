@@ -4,7 +4,7 @@
 //! What is decoded, and how near rows seem, is the second's; what is stored and what it costs is both's.
 
 use super::{Measure, Schedule, Scheduled};
-use crate::metric::size;
+use crate::metric::{ratio_source, size};
 use crate::plan::Second;
 use crate::plugin::Digests;
 use crate::record::{MethodInfo, MetricValue, Sandbox};
@@ -37,11 +37,15 @@ pub(super) fn measure<'a>(
         engine: Engine {
             method: method.id.clone(),
             config: config.clone(),
-            space: Space { dim: data.dim, metric: data.metric.into() },
+            space: Space {
+                dim: cell.transform.dim(data.dim).unwrap_or(data.dim),
+                metric: cell.transform.metric(data.metric).into(),
+            },
             seed: cell.seed,
             threads: schedule.limits.threads,
         },
         data,
+        transform: &cell.transform,
         evaluation,
         stage,
         block_rows: schedule.block_rows,
@@ -139,6 +143,9 @@ fn together(first: Measured, second: Measured, n: usize, dim: usize) -> Measured
         ),
     ];
     let whole = |bytes: f64| bytes as usize;
+    let of_source = value(&first, "source_bits_per_dim")
+        .and_then(|bits| ratio_source(bits, dim, whole(code_bytes)));
+    changed.push(("ratio_source", of_source));
     changed.extend(
         size(n, dim, whole(code_bytes), model.map(whole))
             .named()

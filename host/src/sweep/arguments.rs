@@ -2,6 +2,7 @@
 //! that there is one reader and one form of diagnostics.
 
 use super::Value;
+use crate::transform::TRANSFORM;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -183,6 +184,10 @@ pub fn method_table(method: &str, params: &serde_json::Value, beside: &str) -> S
                 let told = ["use", "params"].into_iter();
                 let told = told.filter_map(|key| Some((key.to_owned(), second.get(key)?.clone())));
                 writeln!(text, "{SECOND} = {}", value(&serde_json::Value::Object(told.collect())))
+            }
+            // A list alone is a chain, not an axis.
+            (TRANSFORM, serde_json::Value::Array(_)) => {
+                writeln!(text, "{TRANSFORM} = {}", value(of))
             }
             _ => writeln!(text, "params.{} = {}", key(name), axis(of)),
         };

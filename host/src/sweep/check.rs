@@ -99,13 +99,13 @@ pub(super) fn check(
 }
 
 /// What every check needs: what to point at, and where files are.
-struct Check<'a> {
-    source: &'a SweepSource,
+pub(super) struct Check<'a> {
+    pub(super) source: &'a SweepSource,
     base_dir: &'a Path,
 }
 
 impl Check<'_> {
-    fn refuse(&self, span: Range<usize>, problem: SweepProblem) -> SweepError {
+    pub(super) fn refuse(&self, span: Range<usize>, problem: SweepProblem) -> SweepError {
         SweepError::new(self.source, span, problem)
     }
 
@@ -289,6 +289,7 @@ impl Check<'_> {
             train_span: dataset.train.as_ref().map(Spanned::span),
             metric_written,
             truth_of: dataset.truth_of.clone(),
+            transforms: self.transforms(dataset.transform.as_ref())?,
             spec: DatasetSpec {
                 name: written_name.clone(),
                 source,
@@ -498,6 +499,7 @@ impl Check<'_> {
             exclude,
             bits_per_dim,
             datasets: method.datasets.as_ref().map(|names| with_sizes(names.get_ref(), datasets)),
+            transforms: self.transforms(method.transform.as_ref())?,
             second: match &method.second {
                 Some(second) => Some(Box::new(self.second(second)?)),
                 None => None,
@@ -520,6 +522,7 @@ impl Check<'_> {
             exclude: Vec::new(),
             bits_per_dim: Vec::new(),
             datasets: None,
+            transforms: None,
             second: None,
         })
     }
@@ -629,7 +632,7 @@ impl Check<'_> {
         written.ok_or_else(|| self.refuse(table.clone(), SweepProblem::MissingKey { key, example }))
     }
 
-    fn integer(
+    pub(super) fn integer(
         &self,
         key: &'static str,
         written: &Spanned<i64>,
@@ -688,7 +691,7 @@ impl Check<'_> {
         })
     }
 
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &self,
         what: &'static str,
         written: &Spanned<String>,

@@ -19,11 +19,13 @@ use toml::Spanned;
 use crate::data::DatasetSpec;
 use crate::metric::Family;
 use crate::submit::SubmitOptions;
+use crate::transform::Chain;
 
 mod arguments;
 mod axis;
 mod check;
 mod error;
+mod transforms;
 mod wire;
 
 pub(crate) use arguments::SECOND;
@@ -92,6 +94,9 @@ pub struct Dataset {
     pub metric_written: bool,
     /// The data set whose neighbours its rows are judged by; its own if `None`.
     pub truth_of: Option<Spanned<String>>,
+    /// What is done to its rows before methods see them that do not say themselves: each of these chains
+    /// in turn, distinct; `None`: nothing.
+    pub transforms: Option<Vec<Spanned<Chain>>>,
 }
 
 /// `[evaluate]`: what every cell measures.
@@ -129,6 +134,9 @@ pub struct MethodUse {
     pub bits_per_dim: Vec<Spanned<f64>>,
     /// Names of the datasets to run on, of each all its sizes; all of them if `None`.
     pub datasets: Option<Vec<Spanned<String>>>,
+    /// What is done to rows before it sees them: each of these chains in turn, distinct; what the data set
+    /// says if `None`.
+    pub transforms: Option<Vec<Spanned<Chain>>>,
     /// The method that codes each row a second time and ranks what the first finds.
     pub second: Option<Box<MethodUse>>,
 }

@@ -86,6 +86,7 @@ pub(super) struct Dataset {
     pub(super) neighbours: Option<Spanned<String>>,
     pub(super) unusable: Option<Spanned<String>>,
     pub(super) truth_of: Option<Spanned<String>>,
+    pub(super) transform: Option<Spanned<Vec<Spanned<Value>>>>,
 }
 
 /// `{ file = "a.hdf5", table = "train" }`, `{ file = "a.parquet", column = "emb" }`
@@ -147,6 +148,7 @@ pub(super) struct MethodTable {
     pub(super) exclude: Vec<Spanned<Table>>,
     pub(super) bits_per_dim: Option<Spanned<Value>>,
     pub(super) datasets: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) transform: Option<Spanned<Vec<Spanned<Value>>>>,
     pub(super) second: Option<Spanned<Second>>,
 }
 

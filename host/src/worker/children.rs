@@ -95,6 +95,7 @@ impl Asked<'_> {
             },
             together,
             data: cell.data.clone(),
+            transform: cell.transform.clone(),
             evaluation: cell.evaluation.clone(),
             stage: cell.stage.0,
             block_rows: cell.block_rows,

@@ -9,6 +9,7 @@ use crate::data::{Prepared, Shape};
 use crate::metric::Family;
 use crate::plugin::{Digests, LibraryDescription};
 use crate::record::{MetricValue, Outcome, QueryRecalls, Sandbox};
+use crate::transform::Chain;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -137,6 +138,8 @@ pub struct Measurement {
     pub together: Option<String>,
     /// The data.
     pub data: Prepared,
+    /// What is done to rows before the method sees them.
+    pub transform: Chain,
     /// What to measure.
     pub evaluation: Evaluation,
     /// Which code it is about.

@@ -13,6 +13,7 @@ use super::watch::{Watch, end_group, most_resident};
 use crate::data::Prepared;
 use crate::plugin::Digests;
 use crate::record::{Outcome, Sandbox};
+use crate::transform::Chain;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -178,6 +179,8 @@ pub struct CellJob<'a> {
     pub engine: Engine,
     /// The data.
     pub data: &'a Prepared,
+    /// What is done to its rows before the method sees them.
+    pub transform: &'a Chain,
     /// What to measure.
     pub evaluation: &'a Evaluation,
     /// Which code of a row it is about, and where what the first one found is handed on.
@@ -224,7 +227,7 @@ pub fn measure(
             }
             Answer::Failed { outcome: Outcome::OutOfMemory, error } => {
                 let train = &cell.data.train;
-                let bytes = train.rows as u64 * train.dim as u64 * 4;
+                let bytes = train.rows as u64 * cell.engine.space.dim as u64 * 4;
                 advise(error, (train.rows, bytes), limits.memory);
             }
             _ => {}

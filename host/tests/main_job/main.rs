@@ -17,4 +17,5 @@ mod runs;
 mod sources;
 mod store;
 mod submit;
+mod transform;
 mod views;

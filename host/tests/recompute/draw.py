@@ -54,6 +54,14 @@ def below(seed, stream):
     return lambda bound: next(random) * bound >> 64
 
 
+def words(seed):
+    """Words of 32 bits, of stream 0."""
+    key_words, counter = struct.unpack("<8I", key(seed)), 0
+    while True:
+        yield from block(key_words, counter, 0)
+        counter += 1
+
+
 def row_pairs(rows, pairs, seed=SEED):
     """Pairs (i, j) of different rows."""
     draw = below(seed, ROW_PAIRS)

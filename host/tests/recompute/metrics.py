@@ -271,6 +271,9 @@ def size(n, dim, code_bytes, stated, saved, claimed):
         "code_bytes": code_bytes,
         "bits_per_dim": 8 * code_bytes / dim,
         "ratio": 4 * dim / code_bytes,
+        # The files hold f32.
+        "source_bits_per_dim": 32.0,
+        "ratio_source": 32 * dim / (8 * code_bytes),
     }
     if stated is not None:
         found["model_bytes"] = stated

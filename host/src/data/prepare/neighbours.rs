@@ -125,6 +125,7 @@ impl PreparedRows {
             name: spec.name.clone(),
             metric: spec.metric,
             dim: self.base.dim,
+            source_bits: self.headers.base.source_bits(),
             digest: self.digest,
             base: self.base,
             train: self.train,
