@@ -97,7 +97,10 @@ impl Remembered {
             && note.needs == of.digests.needs;
         match note.said {
             _ if !same => None,
-            Said::Offers(about) => about.check().is_ok().then_some(Ok(about)),
+            Said::Offers(about) => {
+                let installed = about.python.as_ref().is_none_or(|python| python.holds(&of.path));
+                (installed && about.check().is_ok()).then_some(Ok(about))
+            }
             Said::Refused { reason, remedy } => {
                 let path = of.path.clone();
                 Some(Err(Refusal { path, reason, remedy: remedy + AGAIN, lasting: true }))
@@ -194,7 +197,7 @@ mod tests {
             extensions: Vec::new(),
             params: Vec::new(),
         }];
-        LibraryDescription { sdk: "c".into(), abi: (1, 0), layout_checked: false, methods }
+        LibraryDescription { sdk: "c".into(), abi: (1, 0), layout_checked: false, python: None, methods }
     }
 
     fn refusal(lasting: bool) -> Described {
