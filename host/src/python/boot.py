@@ -12,6 +12,8 @@ import json
 import os
 import random
 import struct
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 
 SOCKET, LENT, FILLED = 3, 4, 5
 MARGIN, AREA = int(sys.argv[1]), int(sys.argv[2])
@@ -82,16 +84,12 @@ class Finder:
         self.modules = modules
 
     def find_spec(self, name, path=None, target=None):
-        from importlib.util import spec_from_file_location
-
         file = self.modules.get(name)
         if file is None:
             return None
-        package = [] if file == "" or file.endswith("/__init__.py") else None
         if file == "":
-            from importlib.machinery import ModuleSpec
-
             return ModuleSpec(name, None, is_package=True)
+        package = [] if file.endswith("/__init__.py") else None
         return spec_from_file_location(name, file, submodule_search_locations=package)
 
 

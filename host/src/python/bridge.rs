@@ -25,7 +25,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use vq_plugin_api::params::{Config, Param, Value as Setting};
 use vq_plugin_api::{Error, Space};
@@ -41,6 +40,8 @@ const ROWS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Started {
     pid: Pid,
+    interpreter: Interpreter,
+    source: Source,
     socket: UnixStream,
     lent: Area,
     filled: Area,
@@ -49,6 +50,8 @@ pub(crate) struct Started {
 /// What is asked of an interpreter, before and after it was started.
 #[derive(Debug)]
 pub(crate) struct Waiting {
+    interpreter: Interpreter,
+    source: Source,
     socket: UnixStream,
     lent: Area,
     filled: Area,
@@ -56,11 +59,13 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     /// Makes what the two share, and the program to be started with its part of it.
-    pub(crate) fn prepare(interpreter: &Interpreter) -> Result<(Waiting, Program), AreaError> {
+    pub(crate) fn prepare(
+        interpreter: Interpreter,
+        source: Source,
+    ) -> Result<(Waiting, Program), AreaError> {
         let (ours, theirs) = UnixStream::pair()?;
         let (lent, filled) = (Area::file("python lent")?, Area::file("python filled")?);
-        let waiting =
-            Waiting { socket: ours, lent: Area::map(&lent, true)?, filled: Area::map(&filled, true)? };
+        let (our_lent, our_filled) = (Area::map(&lent, true)?, Area::map(&filled, true)?);
         let to_read = File::open(format!("/proc/self/fd/{}", lent.as_raw_fd()))?;
         let text = |text: &str| CString::new(text).map_err(io::Error::from);
         let file = CString::new(interpreter.program.as_os_str().as_encoded_bytes());
@@ -81,13 +86,16 @@ impl Waiting {
         }
         let lent: Vec<OwnedFd> = vec![theirs.into(), to_read.into(), filled];
         let executable = interpreter.executable();
+        let (socket, filled) = (ours, our_filled);
+        let waiting = Waiting { interpreter, source, socket, lent: our_lent, filled };
         Ok((waiting, Program { file, arguments, environment, lent, executable }))
     }
 
     /// The program of it runs as `pid`.
     pub(crate) fn started(self, pid: Pid) {
-        let Waiting { socket, lent, filled } = self;
-        let _ = STARTED.set(Mutex::new(Started { pid, socket, lent, filled }));
+        let Waiting { interpreter, source, socket, lent, filled } = self;
+        let started = Started { pid, interpreter, source, socket, lent, filled };
+        let _ = STARTED.set(Mutex::new(started));
     }
 }
 
@@ -195,15 +203,10 @@ enum Reply {
 }
 
 impl Started {
-    /// Opens the method at `file`; `describe`: it is to tell what it imported.
-    pub(super) fn open(
-        &mut self,
-        file: &Path,
-        describe: bool,
-    ) -> Result<(Opened, Environment), Error> {
-        let failed = |e: &dyn std::fmt::Display| Error::failed(e.to_string());
-        let interpreter = Interpreter::of(file).map_err(|e| failed(&e))?;
-        let source = Source::of(file).map_err(|e| failed(&e))?;
+    /// Opens the method that it was started for; `describe`: it is to tell what it imported.
+    pub(super) fn open(&mut self, describe: bool) -> Result<(Opened, Environment), Error> {
+        // As they were found outside: here not all of them can be seen.
+        let (interpreter, source) = (self.interpreter.clone(), self.source.clone());
         let opened: Opened = self.ask(json!({
             "op": "open",
             "program": interpreter.program,

@@ -32,7 +32,7 @@ pub(crate) fn open(
     path: &Path,
     describe: bool,
 ) -> Result<(Option<&'static VqPlugin>, Environment), Error> {
-    let (opened, environment) = lock()?.open(path, describe)?;
+    let (opened, environment) = lock()?.open(describe)?;
     let told = TOLD.get_or_init(|| opened.methods);
     let tables: [fn() -> VqMethod; MOST_CLASSES] = [
         table::<0>, table::<1>, table::<2>, table::<3>, table::<4>, table::<5>, table::<6>, table::<7>,

@@ -131,11 +131,11 @@ fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
     let of_plugin = room.role == sandbox::Role::Engine && !matches!(order.job, Job::Read(_));
     let (waiting, program) = if of_plugin && is_python(&order.library) {
         let interpreter = Interpreter::of(&order.library).map_err(|e| unable(e.to_string()))?;
-        let source = Source::of(&order.library);
-        room.readable.extend(source.map_err(|e| unable(e.to_string()))?.files.into_values());
+        let source = Source::of(&order.library).map_err(|e| unable(e.to_string()))?;
+        room.readable.extend(source.files.values().cloned());
         room.readable.extend(interpreter.readable());
-        let (waiting, program) =
-            Waiting::prepare(&interpreter).map_err(|e| unable(e.to_string()))?;
+        let prepared = Waiting::prepare(interpreter, source);
+        let (waiting, program) = prepared.map_err(|e| unable(e.to_string()))?;
         (Some(waiting), Some(program))
     } else {
         (None, None)
