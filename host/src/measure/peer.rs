@@ -197,8 +197,9 @@ impl<'a> Peer<'a> {
     pub(super) fn open(&mut self) -> Result<Opened, Failure> {
         self.reporter.part("load", 0.0, 1.0);
         match self.ask(&Request::Open)?.0 {
-            Reply::Opened(opened) => {
-                self.processes.helper = opened.helper;
+            Reply::Opened(mut opened) => {
+                // Taken: the method is the same wherever it runs.
+                self.processes.helper = opened.helper.take();
                 Ok(opened)
             }
             other => Err(unexpected(&other)),

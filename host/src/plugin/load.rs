@@ -2,10 +2,10 @@
 //! can kill the process that opens it.
 
 use super::LibraryDescription;
-use crate::python::environment::Environment;
 use crate::python;
 #[cfg(target_os = "linux")]
 use crate::python::class;
+use crate::python::environment::Environment;
 use abi_stable::library::{LibraryError, lib_header_from_path};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::error::Error as _;
@@ -16,7 +16,8 @@ use vq_plugin_api::handle::{DescribeError, Plugin};
 use vq_plugin_api::thread_state::{Change, ThreadState};
 
 /// What is missing in a Python file that offers nothing.
-pub const NO_CLASS: &str = "it has no class of its own with compress and decompress that can be made";
+pub const NO_CLASS: &str =
+    "it has no class of its own with compress and decompress that can be made";
 
 /// A library that cannot be used.
 #[derive(Debug, thiserror::Error)]

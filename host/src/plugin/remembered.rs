@@ -242,7 +242,13 @@ mod tests {
             extensions: Vec::new(),
             params: Vec::new(),
         }];
-        LibraryDescription { sdk: "c".into(), abi: (1, 0), layout_checked: false, python: None, methods }
+        LibraryDescription {
+            sdk: "c".into(),
+            abi: (1, 0),
+            layout_checked: false,
+            python: None,
+            methods,
+        }
     }
 
     fn refusal(lasting: bool) -> Described {

@@ -218,12 +218,13 @@ class Class:
         if kind == "list" and items is None:
             inner = {KINDS[type(v)] for sample in samples if isinstance(sample, list) for v in sample}
             items = "float" if inner == {"int", "float"} else inner.pop() if len(inner) == 1 else None
-        if value is None:
+        unset = value is None
+        if unset:
             value = choices[0] if choices else False if kind == "bool" else UNSET[kind]
-            must = "required" if required else "left to the class unless it is named"
+            must = "Has to be named." if required else "Left to the class unless it is named."
         else:
-            must = ""
-        self.names[shown] = (name, required)
+            must = "Of __init__."
+        self.names[shown] = (name, required, unset)
         self.params.append(
             {"name": shown, "kind": kind, "item_kind": items, "default": value, "choices": choices,
              "grid": values, "help": must}
@@ -240,13 +241,12 @@ class Class:
     def make(self, params, dim, metric, seed):
         arguments = {}
         for shown, value in params.items():
-            name, required = self.names[shown]
+            name, required, unset = self.names[shown]
             kind = next(p["kind"] for p in self.params if p["name"] == shown)
-            if kind in UNSET and value == UNSET[kind] and kind != "list":
+            if unset and kind in UNSET and value == UNSET[kind]:
                 if required:
                     raise Refused(f"{shown}: has no default: name it in the sweep", "config")
-                if next(p["help"] for p in self.params if p["name"] == shown):
-                    continue
+                continue
             if kind == "float" and self.untyped(name) and float(value).is_integer():
                 value = int(value)
             arguments[name] = value
@@ -263,7 +263,7 @@ class Class:
         if callable(grid):
             told = {"dim": dim, "d": dim, "metric": metric, "bits": bits}
             grid = grid(**{name: told[name] for name in parameters(grid) if name in told})
-        shown = {name: low for low, (name, _) in self.names.items()}
+        shown = {of[0]: low for low, of in self.names.items()}
         for one in grid or []:
             one = dict(one)
             label = str(one.pop("name", ""))

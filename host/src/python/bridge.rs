@@ -325,7 +325,8 @@ pub(super) fn rows_at_once(bytes: usize) -> usize {
 
 /// A method's id from the name of its file.
 fn id(module: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
     let id: String = module.chars().map(plain).collect();
     if id.starts_with(|c: char| c.is_ascii_lowercase()) { id } else { format!("m-{id}") }
 }

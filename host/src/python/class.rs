@@ -35,12 +35,28 @@ pub(crate) fn open(
     let (opened, environment) = lock()?.open(describe)?;
     let told = TOLD.get_or_init(|| opened.methods);
     let tables: [fn() -> VqMethod; MOST_CLASSES] = [
-        table::<0>, table::<1>, table::<2>, table::<3>, table::<4>, table::<5>, table::<6>, table::<7>,
-        table::<8>, table::<9>, table::<10>, table::<11>, table::<12>, table::<13>, table::<14>, table::<15>,
+        table::<0>,
+        table::<1>,
+        table::<2>,
+        table::<3>,
+        table::<4>,
+        table::<5>,
+        table::<6>,
+        table::<7>,
+        table::<8>,
+        table::<9>,
+        table::<10>,
+        table::<11>,
+        table::<12>,
+        table::<13>,
+        table::<14>,
+        table::<15>,
     ];
     if told.len() > MOST_CLASSES {
         let (found, file) = (told.len(), path.display());
-        return Err(Error::failed(format!("{file} has {found} methods: at most {MOST_CLASSES} fit")));
+        return Err(Error::failed(format!(
+            "{file} has {found} methods: at most {MOST_CLASSES} fit"
+        )));
     }
     if told.is_empty() {
         return Ok((None, environment));
@@ -71,7 +87,11 @@ fn table<const N: usize>() -> VqMethod {
         id: forever(of.id.clone()),
         name: forever(of.name.clone()),
         version: forever(of.version.clone()),
-        description: forever(of.description.clone()),
+        description: forever(match of.description.as_str() {
+            "" => format!("The class {} of a Python file", of.name),
+            said => said.to_owned(),
+        }),
+        license: forever("NOASSERTION".to_owned()),
         ratio: made.ratio.filter(|_| offers("get_compression_ratio")),
         ..*made
     }
@@ -197,7 +217,14 @@ impl<const N: usize> Quantizer for Class<N> {
             "metric": metric(space),
         }))?;
         let Made { instance, code_bytes } = made;
-        Ok(Class { instance, dim: space.dim, code_bytes, ratio: None, seed: 0, saved: Mutex::new(None) })
+        Ok(Class {
+            instance,
+            dim: space.dim,
+            code_bytes,
+            ratio: None,
+            seed: 0,
+            saved: Mutex::new(None),
+        })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {

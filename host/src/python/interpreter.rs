@@ -74,7 +74,8 @@ impl Interpreter {
             false => path.to_owned(),
         };
         let program = named.canonicalize().map_err(|e| unusable(&e.to_string()))?;
-        loader(&program).ok_or_else(|| unusable("not a program, but perhaps a script about one"))?;
+        loader(&program)
+            .ok_or_else(|| unusable("not a program, but perhaps a script about one"))?;
         let up = |file: &Path| file.parent().and_then(Path::parent).map(Path::to_owned);
         let base = up(&program).ok_or_else(|| unusable("it lies in no bin folder"))?;
         let version = version(&program, &base)
@@ -87,8 +88,11 @@ impl Interpreter {
             PathBuf::from("/usr/local/lib").join(&version).join("dist-packages"),
             PathBuf::from("/usr/lib/python3/dist-packages"),
         ];
-        let system = || of(&base).into_iter().chain(debian.into_iter().filter(|_| base == Path::new("/usr")));
-        let venv = named.parent().and_then(Path::parent).filter(|root| root.join("pyvenv.cfg").is_file());
+        let system = || {
+            of(&base).into_iter().chain(debian.into_iter().filter(|_| base == Path::new("/usr")))
+        };
+        let venv =
+            named.parent().and_then(Path::parent).filter(|root| root.join("pyvenv.cfg").is_file());
         let (prefix, sites): (PathBuf, Vec<PathBuf>) = match venv {
             Some(root) => {
                 let settings = fs::read_to_string(root.join("pyvenv.cfg")).unwrap_or_default();
@@ -159,7 +163,8 @@ fn loader(path: &Path) -> Option<PathBuf> {
     let elf = ElfFile64::<Endianness, _>::parse(&data).ok()?;
     let headers = elf.elf_program_headers().iter();
     let named = headers.filter_map(|header| header.interpreter(elf.endian(), &data).ok().flatten());
-    let named = named.map(|text| PathBuf::from(String::from_utf8_lossy(text).into_owned())).next()?;
+    let named =
+        named.map(|text| PathBuf::from(String::from_utf8_lossy(text).into_owned())).next()?;
     Some(named.canonicalize().unwrap_or(named))
 }
 

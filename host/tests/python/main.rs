@@ -135,14 +135,19 @@ fn an_exception_is_told_with_the_line_of_the_file() {
 
 #[test]
 fn what_is_lent_cannot_be_written() {
-    let Some(record) = record(&[("rest = X - self.mean", "X -= self.mean; rest = X")]) else { return };
+    let Some(record) = record(&[("rest = X - self.mean", "X -= self.mean; rest = X")]) else {
+        return;
+    };
     let error = record.error.unwrap();
     assert!(error.contains("work on a copy (signs.py:"), "{error}");
 }
 
 #[test]
 fn codes_of_another_type_than_at_first_are_refused() {
-    let later = ("rest > 0, axis=1), length", "rest > 0, axis=1), length.astype('f8' if len(X) > 2 else 'f4')");
+    let later = (
+        "rest > 0, axis=1), length",
+        "rest > 0, axis=1), length.astype('f8' if len(X) > 2 else 'f4')",
+    );
     let Some(record) = record(&[later]) else { return };
     let error = record.error.unwrap();
     assert!(error.contains("f8 of () per row; after fit it gave"), "{error}");
@@ -183,8 +188,13 @@ fn what_the_walls_deny_a_library_they_deny_a_class() {
 fn check_finds_what_a_class_may_not_do() {
     let broken = [
         // State that lives in the process alone.
-        (vec![("self.mean = X.mean(axis=0)", "global MEAN; MEAN = X.mean(axis=0); self.mean = 0"),
-              ("+ self.mean", "+ MEAN")], ""),
+        (
+            vec![
+                ("self.mean = X.mean(axis=0)", "global MEAN; MEAN = X.mean(axis=0); self.mean = 0"),
+                ("+ self.mean", "+ MEAN"),
+            ],
+            "",
+        ),
         (vec![("rest = X - self.mean", "rest = X - X.mean(axis=0)")], "batch"),
         (vec![("signs * (", "np.nan * signs * (")], "NaN"),
         (vec![("X.mean(axis=0)", "np.random.default_rng().normal(size=self.dim)")], ""),

@@ -47,11 +47,8 @@ impl Program {
             of.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
         };
         let (arguments, environment) = (list(&self.arguments), list(&self.environment));
-        let call = [
-            self.file.as_ptr() as u64,
-            arguments.as_ptr() as u64,
-            environment.as_ptr() as u64,
-        ];
+        let call =
+            [self.file.as_ptr() as u64, arguments.as_ptr() as u64, environment.as_ptr() as u64];
         let (mut ear, mouth) = std::io::pipe().map_err(|e| unable("a pipe", e.to_string()))?;
         let parent = getpid();
         // SAFETY: this process has one thread, so that its child may do all that it may.
