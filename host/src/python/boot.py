@@ -342,6 +342,7 @@ class Instance:
     def __init__(self, of, params, dim, metric):
         self.of, self.params, self.dim, self.metric = of, params, dim, metric
         self.seed, self.train, self.parts, self.form, self.width = 0, None, None, None, 0
+        self.ratio = None
         self.saved, self.unsaved, self.told, self.calls = None, None, False, 0
         seeded(0)
         self.object = of.make(params, dim, metric, 0)
@@ -384,10 +385,9 @@ class Instance:
         seeded(seed)
         self.learn_form(self.object.compress(two), stated)
 
-        ratio = None
         if callable(getattr(self.object, "get_compression_ratio", None)):
-            ratio = float(self.object.get_compression_ratio(two))
-        return {"code_bytes": self.width, "ratio": ratio}
+            self.ratio = float(self.object.get_compression_ratio(two))
+        return {"code_bytes": self.width, "ratio": self.ratio}
 
     def keep(self):
         """The object as bytes, before any call could change it."""
@@ -405,7 +405,7 @@ class Instance:
     def save(self):
         if self.saved is None:
             raise Refused("save is not offered", "unsupported")
-        head = {"seed": self.seed, "form": self.form, "width": self.width,
+        head = {"seed": self.seed, "form": self.form, "width": self.width, "ratio": self.ratio,
                 "parts": [[name, kind, list(shape)] for name, kind, shape in self.parts]}
         head = json.dumps(head).encode()
         return struct.pack("<I", len(head)) + head + self.saved
@@ -416,6 +416,7 @@ class Instance:
         (length,) = struct.unpack_from("<I", blob)
         head = json.loads(blob[4:4 + length])
         self.seed, self.form, self.width = head["seed"], head["form"], head["width"]
+        self.ratio = head["ratio"]
         self.parts = [(name, kind, tuple(shape)) for name, kind, shape in head["parts"]]
         self.saved = bytes(blob[4 + length:])
         seeded(self.seed)
@@ -426,7 +427,7 @@ class Instance:
                 self.object = made
         else:
             self.object = pickle.loads(self.saved)
-        return {"code_bytes": self.width, "ratio": None}
+        return {"code_bytes": self.width, "ratio": self.ratio}
 
     # What codes look like: parts of n rows each, of one type and one shape per row.
 

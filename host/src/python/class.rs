@@ -300,7 +300,7 @@ impl<const N: usize> Quantizer for Class<N> {
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let request = json!({ "op": "load", "instance": self.instance });
         let (fitted, _) = lock()?.call::<Fitted>(&request, model, &mut |_, _| ())?;
-        self.code_bytes = fitted.code_bytes;
+        (self.code_bytes, self.ratio) = (fitted.code_bytes, fitted.ratio);
         Ok(())
     }
 
