@@ -10,6 +10,7 @@ pub mod metric;
 pub mod output;
 pub mod plan;
 pub mod plugin;
+pub mod python;
 pub mod record;
 pub mod report;
 pub mod schedule;

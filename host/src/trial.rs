@@ -8,6 +8,8 @@ use crate::data::{DatasetSpec, Metric, PrepareError, Prepared, Queries, Source, 
 use crate::data::{SyntheticKind, Train, prepare};
 use crate::plugin::Digests;
 use crate::plugin::needs::Needs;
+use crate::python::is_python;
+use crate::python::source;
 use crate::transform::Chain;
 use crate::worker::ask::{self, CheckError, ExpandError};
 use crate::worker::fault::HostFault;
@@ -277,6 +279,9 @@ fn evaluation() -> Evaluation {
 }
 
 fn digests(library: &Path) -> std::io::Result<Digests> {
+    if is_python(library) {
+        return Ok(Digests { file: source::Source::of(library)?.digest()?, needs: None });
+    }
     let mut file = blake3::Hasher::new();
     file.update_reader(File::open(library)?)?;
     let needs = Needs::of(library).digest()?;

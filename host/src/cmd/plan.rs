@@ -15,7 +15,7 @@ use vq_host::cost::{Costs, Work};
 use vq_host::data::PreparedRows;
 use vq_host::output;
 use vq_host::plan::{Cell, Partition, Skip};
-use vq_host::plugin::Found;
+use vq_host::plugin::{Found, Remembered};
 use vq_host::record::Record;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
@@ -102,9 +102,13 @@ pub(super) fn with_callbacks<T>(
     act: impl FnOnce(&Callbacks<'_>) -> Result<T, SessionError>,
 ) -> miette::Result<T> {
     let sandbox = !selection.places.no_sandbox;
+    let remembered = Remembered::in_cache(&cache_dir(selection.cache_dir.as_ref())?, sandbox);
     Ok(act(&Callbacks {
         expand: &|Found { library, method }, requests| {
-            ask::expand(&library.path, library.digests(), &method.id, requests, sandbox, &CANCEL)
+            remembered.expand(library, &method.id, requests, |requests| {
+                let digests = library.digests();
+                ask::expand(&library.path, digests, &method.id, requests, sandbox, &CANCEL)
+            })
         },
         progress: &|name, progress| display.preparing(name, progress),
         note: &|name, text| say::note_once(&format!("{}: {text}", say::beginning(name))),

@@ -42,7 +42,7 @@ impl Cell<'_> {
         let mut queries = self.queries.nrows();
         let mut times = vec![Duration::ZERO; queries];
         let mut first_scores = Array2::zeros((queries.min(4), per_call));
-        let (cpu, mut wall) = (cpu_time(decoder.pid()), Duration::ZERO);
+        let (cpu, mut wall) = (cpu_time(decoder.processes()), Duration::ZERO);
         decoder.alone(true)?;
         let mut call = Call { searches, k: most_k, scores: Vec::new(), ids: Vec::new() };
         for (i, (first, n)) in blocks.iter().copied().enumerate() {
@@ -75,7 +75,7 @@ impl Cell<'_> {
             encoded.witness.scored_alike(first_scores.view())?;
         }
         // Packing is in the CPU time, but not in the other.
-        let cpu = cpu_time(decoder.pid()).saturating_sub(cpu);
+        let cpu = cpu_time(decoder.processes()).saturating_sub(cpu);
         if blocks.len() == 1 && cpu.as_secs_f64() > ONE_THREAD * wall.as_secs_f64() + 0.1 {
             metrics.notice(
                 "one query had more than the one thread that it was lent: its latency does not \

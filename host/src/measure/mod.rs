@@ -487,7 +487,7 @@ impl<'a> Cell<'a> {
     fn leave(&self, mut engine: Peer<'_>, began: Instant) -> Result<(), Failure> {
         engine.destroy()?;
         // All of it, so that threads that work on after a call are seen too.
-        self.usage.add("all", began.elapsed(), cpu_time(engine.pid()));
+        self.usage.add("all", began.elapsed(), cpu_time(engine.processes()));
         let role = engine.role();
         self.reporter.send(&Message::Left(role));
         let mut line = String::new();

@@ -5,7 +5,7 @@
 //! is filled before the call with what no honest output is; that, and all copying and comparing,
 //! happens while the clock stands still.
 
-use super::usage::Usage;
+use super::usage::{Engine, Usage};
 use crate::record::Outcome;
 use crate::worker::exchange::{
     Area, Frames, Opened, Plain, ROOM, Reply, Request, WireError, slots,
@@ -63,7 +63,7 @@ pub(super) enum Before {
 /// An engine.
 pub(super) struct Peer<'a> {
     role: Role,
-    pid: u32,
+    processes: Engine,
     frames: Frames,
     lent: Area,
     filled: Area,
@@ -97,7 +97,7 @@ impl<'a> Peer<'a> {
         let frames = Frames::new(socket);
         Ok(Peer {
             role,
-            pid,
+            processes: Engine { pid, helper: None },
             frames,
             lent,
             filled,
@@ -113,8 +113,8 @@ impl<'a> Peer<'a> {
         self.role
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.pid
+    pub(super) fn processes(&self) -> Engine {
+        self.processes
     }
 
     /// The most rows that one call encodes or decodes.
@@ -183,8 +183,8 @@ impl<'a> Peer<'a> {
 
     /// Runs `body` as a part of `stage`, with the CPU time the engine takes meanwhile.
     pub(super) fn during<T>(&mut self, stage: &str, body: impl FnOnce(&mut Self) -> T) -> T {
-        let (usage, pid) = (self.usage, self.pid);
-        usage.during(stage, pid, || body(self))
+        let (usage, processes) = (self.usage, self.processes);
+        usage.during(stage, processes, || body(self))
     }
 
     /// The time that nothing takes.
@@ -196,7 +196,11 @@ impl<'a> Peer<'a> {
     pub(super) fn open(&mut self) -> Result<Opened, Failure> {
         self.reporter.part("load", 0.0, 1.0);
         match self.ask(&Request::Open)?.0 {
-            Reply::Opened(opened) => Ok(opened),
+            Reply::Opened(mut opened) => {
+                // Taken: the method is the same wherever it runs.
+                self.processes.helper = opened.helper.take();
+                Ok(opened)
+            }
             other => Err(unexpected(&other)),
         }
     }

@@ -90,7 +90,7 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             break;
         }
         cell.part(&stage, repeat, repeat, all);
-        let cpu = cpu_time(peer.pid());
+        let cpu = cpu_time(peer.processes());
         let mut took = Duration::ZERO;
         let mut made = 0;
         while made == 0 || (took < TIMED_AT_LEAST && made < MOST_CALLS) {
@@ -99,7 +99,7 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             took += call;
             made += 1;
         }
-        cell.usage.add(&stage, took, cpu_time(peer.pid()).saturating_sub(cpu));
+        cell.usage.add(&stage, took, cpu_time(peer.processes()).saturating_sub(cpu));
         let all = took.as_secs_f64() + (made * items) as f64 * timed.beside_s();
         rates.push((made * items * timed.worth) as f64 / all);
     }

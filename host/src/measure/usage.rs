@@ -9,16 +9,25 @@ use std::time::{Duration, Instant};
 /// What lasted less says little: a thread that begins or ends takes a part of it.
 const TELLING: Duration = Duration::from_millis(20);
 
+/// The processes of an engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Engine {
+    /// The one that answers.
+    pub(super) pid: u32,
+    /// One that works for it.
+    pub(super) helper: Option<u32>,
+}
+
 /// Adds up what stages took.
 #[derive(Debug, Default)]
 pub(super) struct Usage(Mutex<BTreeMap<String, (Duration, Duration)>>);
 
 impl Usage {
-    /// Runs `body` as part of `stage`, in which the process `pid` works.
-    pub(super) fn during<T>(&self, stage: &str, pid: u32, body: impl FnOnce() -> T) -> T {
-        let (started, cpu) = (Instant::now(), cpu_time(pid));
+    /// Runs `body` as part of `stage`, in which the processes of `engine` work.
+    pub(super) fn during<T>(&self, stage: &str, engine: Engine, body: impl FnOnce() -> T) -> T {
+        let (started, cpu) = (Instant::now(), cpu_time(engine));
         let answer = body();
-        self.add(stage, started.elapsed(), cpu_time(pid).saturating_sub(cpu));
+        self.add(stage, started.elapsed(), cpu_time(engine).saturating_sub(cpu));
         answer
     }
 
@@ -39,8 +48,13 @@ impl Usage {
     }
 }
 
+/// Of all threads of both so far.
+pub(super) fn cpu_time(of: Engine) -> Duration {
+    time_of(of.pid) + of.helper.map(time_of).unwrap_or_default()
+}
+
 /// Of all threads of the process `pid` so far; zero where that cannot be told.
-pub(super) fn cpu_time(pid: u32) -> Duration {
+fn time_of(pid: u32) -> Duration {
     #[cfg(target_os = "linux")]
     let time = i32::try_from(pid).ok().and_then(|pid| {
         let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(pid)).ok()?;
@@ -61,10 +75,10 @@ mod tests {
     #[test]
     fn only_stages_that_lasted_are_told_and_the_busiest_of_them() {
         let usage = Usage::default();
-        let pid = std::process::id();
-        usage.during("short", pid, || ());
+        let engine = Engine { pid: std::process::id(), helper: None };
+        usage.during("short", engine, || ());
         assert_eq!(usage.most_threads(), None);
-        usage.during("asleep", pid, || std::thread::sleep(TELLING));
+        usage.during("asleep", engine, || std::thread::sleep(TELLING));
         assert!(usage.most_threads().is_some_and(|threads| threads >= 0.0));
         usage.add("busy", Duration::from_secs(1), Duration::from_secs(9));
         assert_eq!(usage.most_threads(), Some(9.0));
@@ -72,9 +86,9 @@ mod tests {
 
     #[test]
     fn the_time_of_a_process_that_is_not_there_is_none() {
-        assert_eq!(cpu_time(u32::MAX), Duration::ZERO);
-        let before = cpu_time(std::process::id());
+        assert_eq!(time_of(u32::MAX), Duration::ZERO);
+        let before = time_of(std::process::id());
         let sum: u64 = std::hint::black_box((0..3_000_000u64).map(std::hint::black_box).sum());
-        assert!(sum > 0 && cpu_time(std::process::id()) > before);
+        assert!(sum > 0 && time_of(std::process::id()) > before);
     }
 }

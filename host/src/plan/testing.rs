@@ -74,6 +74,7 @@ pub(crate) fn library(path: PathBuf, digest: &str, methods: Vec<Descriptor>) -> 
         needs_digest: None,
         found_in: "memory".to_owned(),
         about: LibraryDescription {
+            python: None,
             sdk: "none".to_owned(),
             abi: (1, 0),
             layout_checked: false,

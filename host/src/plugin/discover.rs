@@ -2,6 +2,9 @@
 
 use super::needs::Needs;
 use super::{Catalog, Digests, Library, LibraryDescription, Refusal};
+use crate::python::interpreter::Interpreter;
+use crate::python::is_python;
+use crate::python::source::{self, Source};
 use crate::worker::fault::HostFault;
 use object::Object;
 use std::collections::BTreeSet;
@@ -106,7 +109,7 @@ pub fn discover(
         catalog.searched.push((place.clone(), true));
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|file| is_candidate(file, *only_ours))
+            .filter_map(|file| candidate(file, *only_ours))
             .collect();
         files.sort();
         if files.is_empty() {
@@ -149,8 +152,12 @@ pub fn discover(
             }
         };
         match described.next() {
+            // A base for other classes.
+            Some(Ok(about)) if about.methods.is_empty() => {}
             Some(Ok(about)) => {
-                let Digests { file: digest, needs: needs_digest } = digests;
+                let Digests { file: digest, needs } = digests;
+                let installed = about.python.as_ref().map(|python| python.digest.clone());
+                let needs_digest = installed.or(needs);
                 catalog.add(Library { path, digest, needs_digest, found_in, about });
             }
             Some(Err(refusal)) => catalog.refused.push(refusal),
@@ -170,8 +177,18 @@ fn no_plugin() -> String {
     format!("it exports no symbol {ENTRY_SYMBOL}")
 }
 
+/// The file that `found` in a folder of plugins stands for: a library, a Python file with a method,
+/// or that of a folder of the same name.
+fn candidate(found: PathBuf, only_ours: bool) -> Option<PathBuf> {
+    let is_folder = !only_ours && found.is_dir();
+    let name = found.file_name().filter(|_| is_folder).and_then(|name| name.to_str());
+    let found = name.map_or_else(|| found.clone(), |name| found.join(format!("{name}.py")));
+    let python = !only_ours && source::is_candidate(&found);
+    (python || is_library(&found, only_ours)).then_some(found)
+}
+
 /// True for a file that the platform would load as a library.
-fn is_candidate(file: &Path, only_ours: bool) -> bool {
+fn is_library(file: &Path, only_ours: bool) -> bool {
     let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let ours = format!("{DLL_PREFIX}vq_");
     name.ends_with(DLL_SUFFIX) && (!only_ours || name.starts_with(&ours)) && file.is_file()
@@ -190,6 +207,9 @@ fn is_world_writable(_path: &Path) -> bool {
 
 /// Reads the file as an object file that exports the entry symbol; answers what it is.
 fn inspect(path: &Path) -> Result<Digests, Refusal> {
+    if is_python(path) {
+        return inspect_python(path);
+    }
     let refuse = |reason: String, remedy: &str| Refusal {
         path: path.to_owned(),
         reason,
@@ -226,6 +246,22 @@ fn inspect(path: &Path) -> Result<Digests, Refusal> {
     // One that is there and cannot be read is one that the loader cannot read either.
     let needs = Needs::of(path).digest().map_err(io)?;
     Ok(Digests { file: blake3::hash(&bytes).to_hex().to_string(), needs })
+}
+
+/// What a Python file is, and with which interpreter it would run.
+fn inspect_python(path: &Path) -> Result<Digests, Refusal> {
+    let refuse = |reason: String, remedy: &str| Refusal {
+        path: path.to_owned(),
+        reason,
+        remedy: remedy.to_owned(),
+        lasting: false,
+    };
+    let file = Source::of(path).and_then(|source| source.digest());
+    let file = file.map_err(|e| refuse(e.to_string(), "check that its files can be read"))?;
+    let remedy = "install Python 3.9 or newer with numpy, or set VQ_PYTHON";
+    let interpreter = Interpreter::of(path).map_err(|e| refuse(e.to_string(), remedy))?;
+    let needs = blake3::hash(interpreter.stamp().as_bytes()).to_hex().to_string();
+    Ok(Digests { file, needs: Some(needs) })
 }
 
 impl Catalog {

@@ -2,6 +2,10 @@
 //! can kill the process that opens it.
 
 use super::LibraryDescription;
+use crate::python;
+#[cfg(target_os = "linux")]
+use crate::python::class;
+use crate::python::environment::Environment;
 use abi_stable::library::{LibraryError, lib_header_from_path};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::error::Error as _;
@@ -10,6 +14,10 @@ use std::path::{Path, PathBuf};
 use vq_plugin_api::abi::{self, VqRootRef};
 use vq_plugin_api::handle::{DescribeError, Plugin};
 use vq_plugin_api::thread_state::{Change, ThreadState};
+
+/// What is missing in a Python file that offers nothing.
+pub const NO_CLASS: &str =
+    "it has no class of its own with compress and decompress that can be made";
 
 /// A library that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +43,12 @@ pub enum LoadError {
         /// The last difference that was found.
         difference: String,
     },
+    /// A Python file that cannot be used.
+    #[error("{reason}")]
+    Python {
+        /// The cause, with the line of the file.
+        reason: String,
+    },
     /// Its table is not a v1 plugin's.
     #[error(transparent)]
     Table(#[from] DescribeError),
@@ -51,6 +65,8 @@ pub struct Loaded {
     pub changed: Change,
     /// Where it came from.
     pub path: PathBuf,
+    /// What it was opened in, if it is a Python file.
+    pub python: Option<Environment>,
 }
 
 impl Loaded {
@@ -60,16 +76,55 @@ impl Loaded {
             sdk: self.plugin.sdk().to_owned(),
             abi: self.plugin.abi(),
             layout_checked: self.layout_checked,
+            python: self.python.clone(),
             methods: self.plugin.methods().iter().map(|m| m.about().clone()).collect(),
         }
     }
 }
 
-/// Opens the library at `path` for good.
+/// What a process has opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// A plugin.
+    Plugin(Loaded),
+    /// A Python file without a class that can be made: a base for others.
+    Nothing(Environment),
+}
+
+/// Opens the Python file at `path` for good, in the interpreter that this process has started.
+///
+/// # Errors
+/// Importing it failed.
+pub fn open_python(path: &Path, describe: bool) -> Result<Opened, LoadError> {
+    #[cfg(target_os = "linux")]
+    {
+        let before = ThreadState::take();
+        let (table, environment) = class::open(path, describe)
+            .map_err(|error| LoadError::Python { reason: error.to_string() })?;
+        let Some(table) = table else { return Ok(Opened::Nothing(environment)) };
+        let plugin = Plugin::linked(table)?;
+        let changed = before.restore();
+        let (path, python) = (path.to_owned(), Some(environment));
+        Ok(Opened::Plugin(Loaded { plugin, layout_checked: false, changed, path, python }))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (path, describe);
+        Err(LoadError::Python { reason: "methods in Python need Linux".to_owned() })
+    }
+}
+
+/// Opens the library or Python file at `path` for good.
 ///
 /// # Errors
 /// The loader's refusal, a missing symbol, another layout, another version.
 pub fn open(path: &Path) -> Result<Loaded, LoadError> {
+    if python::is_python(path) {
+        return match open_python(path, false)? {
+            Opened::Plugin(loaded) => Ok(loaded),
+            Opened::Nothing(_) => Err(LoadError::Python { reason: NO_CLASS.to_owned() }),
+        };
+    }
     let before = ThreadState::take();
     // SAFETY: opening runs the library's initialisers; that is what a worker process is for.
     let opened = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
@@ -86,7 +141,7 @@ pub fn open(path: &Path) -> Result<Loaded, LoadError> {
     // SAFETY: the library stays loaded, and this is what its entry function answered.
     let plugin = unsafe { Plugin::read(table) }?;
     let changed = before.restore();
-    Ok(Loaded { plugin, layout_checked, changed, path: path.to_owned() })
+    Ok(Loaded { plugin, layout_checked, changed, path: path.to_owned(), python: None })
 }
 
 /// Compares a Rust plugin's types with ours; `false` for a plugin without an abi_stable module.

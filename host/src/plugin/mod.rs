@@ -10,6 +10,9 @@ pub mod needs;
 pub mod remembered;
 mod unbuilt;
 
+use crate::python::environment::Environment;
+use crate::python::is_python;
+use crate::python::source::Source;
 use needs::Needs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -39,6 +42,9 @@ pub struct LibraryDescription {
     pub abi: (u32, u32),
     /// A Rust plugin whose types were compared with ours.
     pub layout_checked: bool,
+    /// What it was described in, if it is a Python file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<Environment>,
     /// Its methods.
     pub methods: Vec<Descriptor>,
 }
@@ -50,7 +56,9 @@ impl LibraryDescription {
     /// What is wrong, in a clause.
     pub fn check(&self) -> Result<(), String> {
         let methods = &self.methods;
-        if methods.is_empty() || methods.len() > MAX_METHODS {
+        // A Python file may turn out to hold no class that can be made.
+        let least = usize::from(self.python.is_none());
+        if !(least..=MAX_METHODS).contains(&methods.len()) {
             return Err(format!("it offers {} methods", methods.len()));
         }
         short("sdk", &self.sdk)?;
@@ -152,6 +160,11 @@ impl Digests {
     /// How it shows that it is not, after the file's name: `has other contents`.
     pub fn hold(&self, library: &Path, needs: &Needs) -> Result<(), String> {
         let gone = |e| format!("cannot be read any more: {e}");
+        if is_python(library) {
+            let now = Source::of(library).and_then(|source| source.digest()).map_err(gone)?;
+            let same = now == self.file;
+            return if same { Ok(()) } else { Err("has other contents".to_owned()) };
+        }
         let mut file = blake3::Hasher::new();
         File::open(library).and_then(|of| file.update_reader(of).map(drop)).map_err(gone)?;
         if file.finalize().to_hex().as_str() != self.file {

@@ -2,6 +2,7 @@
 //! that it never met, and one that hangs or crashes does so once.
 //!
 //! ```text
+//! CACHE/plugins/KEY.grid.json what a method in Python proposed for a request
 //! CACHE/plugins/KEY.json      KEY: of the file, of what it needs, of the sandbox and of this host
 //! ```
 //! A note is taken for what a library might have said just now, not for more: it is held against
@@ -9,14 +10,17 @@
 
 use super::discover::AllDescribed;
 use super::discover::Candidate;
-use super::{Described, Digests, LibraryDescription, Refusal};
+use super::{Described, Digests, Library, LibraryDescription, Refusal};
 use nix::unistd::getuid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use vq_plugin_api::GridRequest;
+use vq_plugin_api::handle::Proposal;
 
 const FOLDER: &str = "plugins";
 /// A longer note is none of ours.
@@ -43,6 +47,13 @@ struct Note {
     file: String,
     needs: Option<String>,
     said: Said,
+}
+
+/// What a method in Python proposed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Expanded {
+    asked: String,
+    answers: Vec<Vec<Proposal>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,22 +93,17 @@ impl Remembered {
     }
 
     fn recall(&self, of: &Candidate) -> Option<Described> {
-        let file = File::open(self.file(&of.digests)).ok()?;
-        let meta = file.metadata().ok()?;
-        let old = meta.modified().ok()?.elapsed().is_ok_and(|age| age > KEPT_FOR);
-        if !is_ours(&meta) || meta.len() > MAX_BYTES || old {
-            return None;
-        }
-        let mut text = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut text).ok()?;
-        let note: Note = serde_json::from_slice(&text).ok()?;
+        let note: Note = taken(&self.file(&of.digests))?;
         let same = note.host == self.host
             && note.sandbox == self.sandbox
             && note.file == of.digests.file
             && note.needs == of.digests.needs;
         match note.said {
             _ if !same => None,
-            Said::Offers(about) => about.check().is_ok().then_some(Ok(about)),
+            Said::Offers(about) => {
+                let installed = about.python.as_ref().is_none_or(|python| python.holds(&of.path));
+                (installed && about.check().is_ok()).then_some(Ok(about))
+            }
             Said::Refused { reason, remedy } => {
                 let path = of.path.clone();
                 Some(Err(Refusal { path, reason, remedy: remedy + AGAIN, lasting: true }))
@@ -120,7 +126,36 @@ impl Remembered {
         let _ = self.write(&self.file(digests), &note);
     }
 
-    fn write(&self, path: &Path, note: &Note) -> io::Result<()> {
+    /// The configurations that the Python method `id` of `library` proposes for `requests`: as
+    /// remembered, or as `ask` learns. A grid of a library's takes no interpreter's start.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn expand<E>(
+        &self,
+        library: &Library,
+        id: &str,
+        requests: Vec<GridRequest>,
+        ask: impl FnOnce(Vec<GridRequest>) -> Result<Vec<Vec<Proposal>>, E>,
+    ) -> Result<Vec<Vec<Proposal>>, E> {
+        if library.about.python.is_none() {
+            return ask(requests);
+        }
+        let asked = serde_json::to_string(&(id, &requests)).unwrap_or_default();
+        let mut key = blake3::Hasher::new();
+        key.update(self.file(&library.digests()).as_os_str().as_encoded_bytes());
+        key.update(asked.as_bytes());
+        let path = self.folder.join(format!("{}.grid.json", key.finalize().to_hex()));
+        if let Some(note) = taken::<Expanded>(&path).filter(|note| note.asked == asked) {
+            return Ok(note.answers);
+        }
+        let answers = ask(requests)?;
+        let note = Expanded { asked, answers };
+        let _ = self.write(&path, &note);
+        Ok(note.answers)
+    }
+
+    fn write(&self, path: &Path, note: &impl Serialize) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         self.forget_old();
         let mut new = tempfile::NamedTempFile::new_in(&self.folder)?;
@@ -148,6 +183,19 @@ impl Remembered {
         }
         self.folder.join(format!("{}.json", key.finalize().to_hex()))
     }
+}
+
+/// The note at `path`, if it is ours and not too old.
+fn taken<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let file = File::open(path).ok()?;
+    let meta = file.metadata().ok()?;
+    let old = meta.modified().ok()?.elapsed().is_ok_and(|age| age > KEPT_FOR);
+    if !is_ours(&meta) || meta.len() > MAX_BYTES || old {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Whether a note is this user's, and nobody else may have written it.
@@ -194,7 +242,13 @@ mod tests {
             extensions: Vec::new(),
             params: Vec::new(),
         }];
-        LibraryDescription { sdk: "c".into(), abi: (1, 0), layout_checked: false, methods }
+        LibraryDescription {
+            sdk: "c".into(),
+            abi: (1, 0),
+            layout_checked: false,
+            python: None,
+            methods,
+        }
     }
 
     fn refusal(lasting: bool) -> Described {

@@ -330,6 +330,10 @@ impl Host<'_> {
             bounds: scorer.as_ref().is_some_and(|scorer| scorer.has_bounds()),
             scorer: scorer.is_some(),
             search: search.map(|search| search.ranks_estimates()),
+            #[cfg(target_os = "linux")]
+            helper: crate::python::bridge::pid(),
+            #[cfg(not(target_os = "linux"))]
+            helper: None,
         };
         self.instance = Some(instance);
         self.plugin = Some(loaded.plugin);

@@ -451,7 +451,9 @@ impl Watched<'_> {
         let sandbox = children[0].held.clone();
         let peak = |role| {
             let of = children.iter().find(|child| child.role == Some(role));
-            of.map_or(0, |child| child.peak_resident)
+            of.map_or(0, |child| {
+                child.peak_resident.max(child.watch.as_ref().map_or(0, Watch::resident))
+            })
         };
         let peaks = Peaks { encoder: peak(Role::Encoder), decoder: peak(Role::Decoder) };
         let answer = self.answer(&mut children, &printed, stage, killed);

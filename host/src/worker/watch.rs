@@ -123,6 +123,8 @@ pub(super) struct Watch {
     /// Bytes that are open without a name, of memory and on disk.
     nameless: (u64, u64),
     peak: u64,
+    /// Most resident memory of several processes, bytes.
+    resident: u64,
     next_look: Option<Instant>,
     /// What the first leader's clock showed, and when; and the time that was its own.
     clock: Option<(Instant, Duration)>,
@@ -146,6 +148,7 @@ impl Watch {
             members,
             nameless: (0, 0),
             peak: 0,
+            resident: 0,
             next_look: None,
             clock: None,
             own_time: Duration::ZERO,
@@ -163,11 +166,14 @@ impl Watch {
             self.nameless = nameless(&self.members);
         }
         let (mut memory, mut shared, mut threads) = (0u64, self.nameless.0, 0usize);
+        let mut resident = 0;
         for status in self.members.iter().filter_map(|pid| Status::of(*pid)) {
             memory += status.private;
             shared += status.shared;
             threads += status.threads;
+            resident += status.most_resident;
         }
+        self.resident = self.resident.max(resident);
         shared += self.leaders.iter().map(|pid| private_folders(*pid)).sum::<u64>();
         // Mapped and open, it was counted twice.
         let lent = 2 * self.budget.lent * self.members.len() as u64;
@@ -212,6 +218,11 @@ impl Watch {
     /// which it waited for a disk, or for a processor that others had.
     pub(super) fn own_time(&self) -> Duration {
         self.own_time
+    }
+
+    /// Most resident memory of all of it that was seen, bytes: of each process the highest.
+    pub(super) fn resident(&self) -> u64 {
+        self.resident
     }
 
     /// Most memory that was seen, bytes.

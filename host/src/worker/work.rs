@@ -13,8 +13,16 @@ use super::reporter::{Failure, Reporter};
 use super::sandbox::{self, Room};
 use crate::data::Prepared;
 use crate::measure;
-use crate::plugin::load::{self, Loaded};
+use crate::plugin::LibraryDescription;
+use crate::plugin::load::{self, Loaded, Opened};
 use crate::plugin::needs::Needs;
+#[cfg(target_os = "linux")]
+use crate::python::bridge::Waiting;
+#[cfg(target_os = "linux")]
+use crate::python::interpreter::Interpreter;
+use crate::python::is_python;
+#[cfg(target_os = "linux")]
+use crate::python::source::Source;
 use crate::record::Sandbox;
 use nix::sys::resource::{Resource, setrlimit};
 use std::ffi::OsString;
@@ -80,13 +88,10 @@ fn begin(
     confine(order).map_err(|e| unable(format!("its limits cannot be set: {e}")))?;
     let needs = match &order.job {
         Job::Referee(_) | Job::Read(_) => Needs::default(),
+        _ if is_python(&order.library) => Needs::default(),
         _ => Needs::of(&order.library),
     };
-    let held = match order.sandbox {
-        false => Sandbox::Off { reason: "--no-sandbox".into() },
-        true => sandbox::enter(&room(order), &needs)
-            .map_err(|e| HostFault::Confine { reason: e.to_string() })?,
-    };
+    let held = enter(order, &needs)?;
     let confined = Message::Confined(held);
     if let Some(expected) = &order.digests {
         expected.hold(&order.library, &needs).map_err(|how| Failure::Replaced { how })?;
@@ -115,6 +120,46 @@ fn begin(
             reporter.send(&confined);
             work(order, reporter).map(Some)
         }
+    }
+}
+
+/// Confines this process, and the interpreter that it starts for a method in Python.
+#[cfg(target_os = "linux")]
+fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
+    let unable = |reason: String| HostFault::Begin { reason };
+    let mut room = room(order);
+    let of_plugin = room.role == sandbox::Role::Engine && !matches!(order.job, Job::Read(_));
+    let (waiting, program) = if of_plugin && is_python(&order.library) {
+        let interpreter = Interpreter::of(&order.library).map_err(|e| unable(e.to_string()))?;
+        let source = Source::of(&order.library).map_err(|e| unable(e.to_string()))?;
+        room.readable.extend(source.files.values().cloned());
+        room.readable.extend(interpreter.readable());
+        let prepared = Waiting::prepare(interpreter, source);
+        let (waiting, program) = prepared.map_err(|e| unable(e.to_string()))?;
+        (Some(waiting), Some(program))
+    } else {
+        (None, None)
+    };
+    let confine = |e: sandbox::EnterError| HostFault::Confine { reason: e.to_string() };
+    let (held, pid) = match order.sandbox {
+        true => sandbox::enter(&room, needs, program).map_err(confine)?,
+        false => {
+            let held = Sandbox::Off { reason: "--no-sandbox".into() };
+            (held, program.map(|of| of.start(|_| Ok(()))).transpose().map_err(confine)?)
+        }
+    };
+    if let (Some(waiting), Some(pid)) = (waiting, pid) {
+        waiting.started(pid);
+    }
+    Ok(held)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
+    match order.sandbox {
+        false => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
+        true => sandbox::enter(&room(order), needs)
+            .map_err(|e| HostFault::Confine { reason: e.to_string() }),
     }
 }
 
@@ -205,6 +250,19 @@ fn confine(order: &Order) -> nix::Result<()> {
 
 fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
+    if matches!(order.job, Job::Describe) && is_python(&order.library) {
+        return Ok(Answer::Described(match load::open_python(&order.library, true) {
+            Ok(Opened::Plugin(loaded)) => loaded.describe(),
+            Ok(Opened::Nothing(python)) => LibraryDescription {
+                sdk: String::new(),
+                abi: (0, 0),
+                layout_checked: false,
+                python: Some(python),
+                methods: Vec::new(),
+            },
+            Err(error) => return Err(Failure::failed(error)),
+        }));
+    }
     let loaded = load::open(&order.library).map_err(Failure::failed)?;
     note(reporter, "opening the library", loaded.changed);
     let answer = answer(order, &loaded, reporter);

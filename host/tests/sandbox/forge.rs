@@ -284,5 +284,6 @@ fn described() -> LibraryDescription {
         extensions: Vec::new(),
         params: Vec::new(),
     };
-    LibraryDescription { sdk: text(), abi: (1, 0), layout_checked: false, methods: vec![method] }
+    let methods = vec![method];
+    LibraryDescription { sdk: text(), abi: (1, 0), layout_checked: false, python: None, methods }
 }

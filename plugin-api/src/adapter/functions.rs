@@ -69,7 +69,7 @@ impl<Q: Quantizer> Shim<Q> {
             let train = unsafe { train.view() }?;
             held.matches("the dimension of the training rows", held.space.dim, train.ncols())?;
             pool(ctx.threads())?.install(|| held.quantizer.fit(train, &ctx))?;
-            held.ready = true;
+            held.is_ready();
             Ok(())
         };
         // SAFETY: `err` is the caller's, by contract.
@@ -208,7 +208,7 @@ impl<Q: Quantizer> Shim<Q> {
             // SAFETY: lent for the call, by contract.
             let model = unsafe { wire::slice(model.ptr, model.len) }?;
             held.quantizer.load(model)?;
-            held.ready = true;
+            held.is_ready();
             Ok(())
         };
         // SAFETY: `err` is the caller's, by contract.

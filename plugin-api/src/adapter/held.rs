@@ -88,6 +88,14 @@ impl<Q: Quantizer> Held<Q> {
         unsafe { this.cast::<Self>().as_mut() }.ok_or_else(|| Error::failed("no instance"))
     }
 
+    /// fit or load has succeeded; a width that nobody knew before is known now.
+    pub(super) fn is_ready(&mut self) {
+        self.ready = true;
+        if self.code_bytes == 0 {
+            self.code_bytes = self.quantizer.code_bytes();
+        }
+    }
+
     pub(crate) fn ready(&self, function: &str) -> Result<(), Error> {
         if self.ready {
             return Ok(());

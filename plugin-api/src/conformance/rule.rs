@@ -103,7 +103,7 @@ const RULES: &[Rule] = &[
     Rule { id: "round-trip", run: Run::Throughout,
         contract: "create, fit, compress and decompress succeed on finite data in the space they were created for." },
     Rule { id: "code-bytes", run: Run::Throughout,
-        contract: "code_bytes is at least 1 and the same from create to destroy." },
+        contract: "code_bytes is at least 1 and the same from create to destroy; 0 before fit where only fit tells." },
     Rule { id: "fully-written", run: Run::Throughout,
         contract: "The plugin fills the whole output: each code, each row, each estimate." },
     Rule { id: "finite-output", run: Run::Throughout,

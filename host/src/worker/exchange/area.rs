@@ -29,7 +29,7 @@ const ZONE: usize = 4096;
 /// Outputs begin at a multiple of this.
 const ALIGNMENT: usize = 64;
 /// At most two outputs, with a zone before each and what alignment takes.
-const MARGIN: usize = 4 * ZONE;
+pub(crate) const MARGIN: usize = 4 * ZONE;
 /// All of an area.
 pub(crate) const AREA: usize = MARGIN + ROOM;
 const BYTES: usize = AREA;

@@ -143,6 +143,8 @@ pub(crate) struct Opened {
     pub(crate) bounds: bool,
     /// It has a search, and whether that claims to rank the scorer's estimates.
     pub(crate) search: Option<bool>,
+    /// A process that works for it.
+    pub(crate) helper: Option<u32>,
 }
 
 /// Why no frame came or went.

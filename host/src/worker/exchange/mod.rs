@@ -14,5 +14,7 @@
 mod area;
 mod frame;
 
-pub(crate) use area::{AREA, Area, AreaError, Closed, FILLED, Kept, LENT, Plain, ROOM, slots};
+pub(crate) use area::{
+    AREA, Area, AreaError, Closed, FILLED, Kept, LENT, MARGIN, Plain, ROOM, slots,
+};
 pub(crate) use frame::{Frames, Opened, Reply, Request, WireError, trespassed};

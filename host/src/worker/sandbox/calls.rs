@@ -335,15 +335,23 @@ pub(super) fn supported() -> bool {
 }
 
 /// Filters the calls of this thread and of all that it starts. `gpu`: it may drive graphics
-/// processors.
-pub(super) fn restrict(role: Role, gpu: bool) -> Result<(), EnterError> {
-    let program = program(role, gpu)?;
+/// processors. `start`: it may begin another program, by a call with these arguments.
+pub(super) fn restrict(
+    role: Role,
+    gpu: bool,
+    start: Option<super::program::Start>,
+) -> Result<(), EnterError> {
+    let program = program(role, gpu, start)?;
     // Without the right to gain rights, anybody may filter itself.
     nix::sys::prctl::set_no_new_privs().map_err(EnterError::Install)?;
     install(&program).map_err(EnterError::Install)
 }
 
-fn program(role: Role, gpu: bool) -> Result<BpfProgram, BackendError> {
+fn program(
+    role: Role,
+    gpu: bool,
+    start: Option<super::program::Start>,
+) -> Result<BpfProgram, BackendError> {
     let engine = role == Role::Engine;
     let scratch = [SCRATCH, SCRATCH_OLD].into_iter().filter(|_| engine);
     let plain = [ALLOWED, ALLOWED_OLD].into_iter().chain(scratch).flatten();
@@ -365,6 +373,10 @@ fn program(role: Role, gpu: bool) -> Result<BpfProgram, BackendError> {
         rules.insert(*call, vec![one(0, own)?]);
     }
     rules.insert(libc::SYS_clone, vec![thread()?]);
+    if let Some(start) = start {
+        let same = (0..).zip(start).map(|(i, at)| SeccompCondition::new(i, Qword, Eq, at));
+        rules.insert(libc::SYS_execve, vec![SeccompRule::new(same.collect::<Result<_, _>>()?)?]);
+    }
     rules.insert(libc::SYS_mmap, mappings(gpu)?);
     // To whom a socket leads is settled.
     let settled = SeccompCondition::new(4, Qword, Eq, 0)?;
@@ -574,7 +586,7 @@ mod tests {
 
     #[track_caller]
     fn expect(role: Role, call: c_long, arguments: &[u64], expected: u32) {
-        let program = program(role, false).unwrap();
+        let program = program(role, false, None).unwrap();
         let ours = ARCHITECTURE.unwrap();
         let call = u32::try_from(call).unwrap();
         assert_eq!(answer(&program, ours, call, arguments), expected, "{call} {arguments:x?}");
@@ -601,7 +613,7 @@ mod tests {
 
     #[test]
     fn what_is_newer_or_of_another_processor_is_answered_as_by_an_older_kernel() {
-        let program = program(Role::Engine, true).unwrap();
+        let program = program(Role::Engine, true, None).unwrap();
         let ours = ARCHITECTURE.unwrap();
         let getpid = libc::SYS_getpid as u32;
         assert_eq!(answer(&program, ours, getpid, &[]), ALLOW);
@@ -654,7 +666,7 @@ mod tests {
         expect(Role::Engine, libc::SYS_flock, &[3, 2], DENY);
         for command in LOCKS {
             expect(Role::Engine, libc::SYS_fcntl, &[3, *command as u64], DENY);
-            let program = program(Role::Engine, true).unwrap();
+            let program = program(Role::Engine, true, None).unwrap();
             let call = libc::SYS_fcntl as u32;
             let with_gpu = answer(&program, ARCHITECTURE.unwrap(), call, &[3, *command as u64]);
             assert_eq!(with_gpu, ALLOW);

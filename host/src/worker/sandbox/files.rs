@@ -79,10 +79,12 @@ pub(super) fn support() -> Support {
     }
 }
 
-/// Leaves this process `readable`, `scratch` and `gpus`, of files, beside what every library needs.
+/// Leaves this process `readable`, `scratch` and `gpus`, of files, beside what every library needs,
+/// and lets it run what is `executable`.
 /// Without effect, and without error, where the kernel has no Landlock.
 pub(super) fn restrict(
     readable: &[PathBuf],
+    executable: &[PathBuf],
     scratch: Option<&Path>,
     own: &Private,
     gpus: Vec<PathBuf>,
@@ -101,6 +103,7 @@ pub(super) fn restrict(
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rules(path_beneath_rules(readable, read))?
+        .add_rules(path_beneath_rules(executable, AccessFs::ReadFile | AccessFs::Execute))?
         .add_rules(path_beneath_rules(SYSTEM_FOLDERS, read))?
         .add_rules(path_beneath_rules(configured_folders(), read))?
         .add_rules(path_beneath_rules(SYSTEM, read))?

@@ -29,6 +29,8 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod private;
 #[cfg(target_os = "linux")]
+mod program;
+#[cfg(target_os = "linux")]
 mod rights;
 
 use crate::plugin::needs::Needs;
@@ -37,6 +39,8 @@ use std::path::PathBuf;
 
 #[cfg(target_os = "linux")]
 pub(super) use private::registrations;
+#[cfg(target_os = "linux")]
+pub(crate) use program::Program;
 
 /// A worker that could not be confined although the kernel offers it.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,10 @@ pub enum EnterError {
     #[cfg(target_os = "linux")]
     #[error("its limits: {0}")]
     Limits(nix::errno::Errno),
+    /// The program that was to run beside it does not start.
+    #[cfg(target_os = "linux")]
+    #[error("a program cannot be started: {0}")]
+    Program(String),
 }
 
 /// Whether a sandbox keeps a plugin from files that were not lent to it, on this machine.
@@ -116,12 +124,16 @@ pub(super) struct Room {
 }
 
 /// Confines this process, which has one thread, to `room` and the libraries of `needs`, for good;
-/// answers what holds from now on.
+/// answers what holds from now on, and the process of `program`, which is held the same way.
 ///
 /// # Errors
 /// The kernel refused what it offers: nothing of the plugin may run then.
 #[cfg(target_os = "linux")]
-pub(super) fn enter(room: &Room, needs: &Needs) -> Result<Sandbox, EnterError> {
+pub(super) fn enter(
+    room: &Room,
+    needs: &Needs,
+    program: Option<Program>,
+) -> Result<(Sandbox, Option<nix::unistd::Pid>), EnterError> {
     let calls = calls::supported();
     let support = files::support();
     let mut readable = room.readable.clone();
@@ -130,16 +142,23 @@ pub(super) fn enter(room: &Room, needs: &Needs) -> Result<Sandbox, EnterError> {
         (Role::Engine, Some(scratch)) => private::enter(&readable, scratch, room.memory),
         _ => private::Private::default(),
     };
-    limits::set(room, own.user).map_err(EnterError::Limits)?;
-    let devices = files::gpu_devices();
-    let gpu = !devices.is_empty();
-    files::restrict(&readable, room.scratch.as_deref(), &own, devices)?;
-    // Root's data may be another user's. Where Landlock holds, reading is for the files above.
-    rights::give_up(support.access && !own.user).map_err(EnterError::Rights)?;
-    if calls {
-        calls::restrict(room.role, gpu)?;
-    }
-    Ok(described(support, calls, nix::unistd::geteuid().is_root()))
+    let executable = program.as_ref().map(|of| of.executable.clone()).unwrap_or_default();
+    let walls = |executable: &[PathBuf], start: Option<program::Start>| -> Result<(), EnterError> {
+        limits::set(room, own.user).map_err(EnterError::Limits)?;
+        let devices = files::gpu_devices();
+        let gpu = !devices.is_empty();
+        files::restrict(&readable, executable, room.scratch.as_deref(), &own, devices)?;
+        // Root's data may be another user's. Where Landlock holds, reading is for the files above.
+        rights::give_up(support.access && !own.user).map_err(EnterError::Rights)?;
+        if calls {
+            calls::restrict(room.role, gpu, start)?;
+        }
+        Ok(())
+    };
+    let started =
+        program.map(|of| of.start(|start| walls(&executable, Some(start)))).transpose()?;
+    walls(&[], None)?;
+    Ok((described(support, calls, nix::unistd::geteuid().is_root()), started))
 }
 
 /// Nothing of the kind is known on this platform.

@@ -1,0 +1,346 @@
+//! The worker's side of its interpreter: how it is started, and what is asked of it.
+//!
+//! ```text
+//! frame    u32 bytes of JSON · u32 bytes behind it · JSON · bytes      over one socket
+//! pages    two files without names, of an exchange area's layout: lent, filled
+//! ```
+//!
+//! An interpreter that ends takes this process with it, by the same signal or status: to the host
+//! the two are one plugin.
+
+use super::environment::Environment;
+use super::interpreter::Interpreter;
+use super::source::Source;
+use crate::worker::exchange::{AREA, Area, AreaError, MARGIN, Plain, ROOM};
+use crate::worker::sandbox::Program;
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use vq_plugin_api::params::{Config, Param, Value as Setting};
+use vq_plugin_api::{Error, Space};
+
+const BOOT: &str = include_str!("boot.py");
+/// Bytes of JSON, and bytes behind it, that are taken from an interpreter.
+const MOST_TEXT: u32 = 64 << 20;
+const MOST_BYTES: u32 = 1 << 30;
+/// Rows of a call: what a class may take per row in between is its own affair, and limited.
+const ROWS: usize = 4096;
+
+/// An interpreter that was started and opened nothing yet.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pid: Pid,
+    interpreter: Interpreter,
+    source: Source,
+    socket: UnixStream,
+    lent: Area,
+    filled: Area,
+}
+
+/// What is asked of an interpreter, before and after it was started.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    interpreter: Interpreter,
+    source: Source,
+    socket: UnixStream,
+    lent: Area,
+    filled: Area,
+}
+
+impl Waiting {
+    /// Makes what the two share, and the program to be started with its part of it.
+    pub(crate) fn prepare(
+        interpreter: Interpreter,
+        source: Source,
+    ) -> Result<(Waiting, Program), AreaError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (lent, filled) = (Area::file("python lent")?, Area::file("python filled")?);
+        let (our_lent, our_filled) = (Area::map(&lent, true)?, Area::map(&filled, true)?);
+        let to_read = File::open(format!("/proc/self/fd/{}", lent.as_raw_fd()))?;
+        let text = |text: &str| CString::new(text).map_err(io::Error::from);
+        let file = CString::new(interpreter.program.as_os_str().as_encoded_bytes());
+        let file = file.map_err(io::Error::from)?;
+        let mut arguments = vec![file.clone()];
+        for argument in ["-S", "-s", "-u", "-X", "utf8", "-X", "faulthandler", "-c", BOOT] {
+            arguments.push(text(argument)?);
+        }
+        arguments.extend([text(&MARGIN.to_string())?, text(&AREA.to_string())?]);
+        let mut environment = Vec::new();
+        let own = [("PYTHONHASHSEED", "0"), ("PYTHONDONTWRITEBYTECODE", "1")];
+        for (name, value) in own {
+            environment.push(text(&format!("{name}={value}"))?);
+        }
+        for (name, value) in std::env::vars_os() {
+            let pair = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
+            environment.push(CString::new(pair).map_err(io::Error::from)?);
+        }
+        let lent: Vec<OwnedFd> = vec![theirs.into(), to_read.into(), filled];
+        let executable = interpreter.executable();
+        let (socket, filled) = (ours, our_filled);
+        let waiting = Waiting { interpreter, source, socket, lent: our_lent, filled };
+        Ok((waiting, Program { file, arguments, environment, lent, executable }))
+    }
+
+    /// The program of it runs as `pid`.
+    pub(crate) fn started(self, pid: Pid) {
+        let Waiting { interpreter, source, socket, lent, filled } = self;
+        let started = Started { pid, interpreter, source, socket, lent, filled };
+        let _ = STARTED.set(Mutex::new(started));
+    }
+}
+
+/// This process has one interpreter, if any.
+static STARTED: OnceLock<Mutex<Started>> = OnceLock::new();
+
+/// The process of the interpreter.
+pub(crate) fn pid() -> Option<u32> {
+    STARTED.get().map(|_| lock().ok().map(|of| of.pid.as_raw().cast_unsigned()))?
+}
+
+pub(super) fn lock() -> Result<MutexGuard<'static, Started>, Error> {
+    let started = STARTED.get().ok_or_else(|| Error::failed("no interpreter was started"))?;
+    Ok(started.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What a file offers, as its interpreter tells.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Opened {
+    pub(super) methods: Vec<Told>,
+    version: String,
+    distributions: Vec<std::path::PathBuf>,
+}
+
+/// A class.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Told {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) version: String,
+    params: Vec<ToldParam>,
+    /// Functions beyond those that every method has.
+    pub(super) offers: Vec<String>,
+    /// `own`, or `bits` for a grid that takes target rates.
+    pub(super) grid: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ToldParam {
+    name: String,
+    help: String,
+    kind: String,
+    item_kind: Option<String>,
+    default: Value,
+    choices: Vec<Value>,
+    grid: Vec<Value>,
+}
+
+impl Told {
+    /// Its parameters, in the SDK's terms.
+    pub(super) fn params(&self) -> Vec<Param> {
+        use vq_plugin_api::params::Kind;
+        let kind = |name: &str| match name {
+            "bool" => Kind::Bool,
+            "int" => Kind::Int,
+            "float" => Kind::Float,
+            "list" => Kind::List,
+            _ => Kind::Str,
+        };
+        let all = |values: &[Value]| values.iter().filter_map(setting).collect();
+        let param = |of: &ToldParam| {
+            let param = Param {
+                name: of.name.clone(),
+                help: of.help.clone(),
+                kind: kind(&of.kind),
+                item_kind: of.item_kind.as_deref().map(kind),
+                default: setting(&of.default).unwrap_or(Setting::Int(0)),
+                min: None,
+                max: None,
+                choices: all(&of.choices),
+                grid: all(&of.grid),
+            };
+            Param { default: param.coerce(param.default.clone()), ..param }
+        };
+        self.params.iter().map(param).collect()
+    }
+}
+
+/// A JSON value as a parameter's.
+pub(super) fn setting(value: &Value) -> Option<Setting> {
+    Some(match value {
+        Value::Bool(v) => Setting::Bool(*v),
+        Value::Number(v) => match v.as_i64() {
+            Some(v) => Setting::Int(v),
+            None => Setting::Float(v.as_f64()?),
+        },
+        Value::String(v) => Setting::Str(v.clone()),
+        Value::Array(items) => Setting::List(items.iter().map(setting).collect::<Option<_>>()?),
+        Value::Null | Value::Object(_) => return None,
+    })
+}
+
+/// What an interpreter answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Reply {
+    Ok(Value),
+    Log((String, String)),
+    #[serde(untagged)]
+    Failed {
+        error: String,
+        kind: String,
+    },
+}
+
+impl Started {
+    /// Opens the method that it was started for; `describe`: it is to tell what it imported.
+    pub(super) fn open(&mut self, describe: bool) -> Result<(Opened, Environment), Error> {
+        // As they were found outside: here not all of them can be seen.
+        let (interpreter, source) = (self.interpreter.clone(), self.source.clone());
+        let opened: Opened = self.ask(json!({
+            "op": "open",
+            "program": interpreter.program,
+            "prefix": interpreter.prefix,
+            "sites": interpreter.sites,
+            "module": source.module,
+            "modules": source.files,
+            "id": id(&source.module),
+            "describe": describe,
+        }))?;
+        let distributions = opened.distributions.clone();
+        let environment = Environment::new(&interpreter, opened.version.clone(), distributions);
+        Ok((opened, environment))
+    }
+
+    /// Asks for something that needs no values.
+    pub(super) fn ask<T: DeserializeOwned>(&mut self, request: Value) -> Result<T, Error> {
+        self.call(&request, &[], &mut |_, _| ()).map(|(answer, _)| answer)
+    }
+
+    /// Sends `request` and `bytes`; answers what came back. Log lines go to `log`.
+    pub(super) fn call<T: DeserializeOwned>(
+        &mut self,
+        request: &Value,
+        bytes: &[u8],
+        log: &mut dyn FnMut(&str, &str),
+    ) -> Result<(T, Vec<u8>), Error> {
+        let sent = self.send(request, bytes);
+        if sent.is_err() {
+            self.end();
+        }
+        loop {
+            let Ok((text, bytes)) = self.receive() else { self.end() };
+            let reply: Reply = serde_json::from_slice(&text)
+                .map_err(|e| Error::failed(format!("its interpreter speaks nonsense: {e}")))?;
+            match reply {
+                Reply::Ok(answer) => {
+                    let answer = serde_json::from_value(answer);
+                    let nonsense = |e| Error::failed(format!("its interpreter answered: {e}"));
+                    return answer.map(|answer| (answer, bytes)).map_err(nonsense);
+                }
+                Reply::Log((level, text)) => log(&level, &text),
+                Reply::Failed { error, kind } => {
+                    return Err(match kind.as_str() {
+                        "config" => match error.split_once(": ") {
+                            Some((name, reason)) => Error::param(name, reason),
+                            None => Error::param("__init__", error),
+                        },
+                        "unsupported" => Error::unsupported("save"),
+                        _ => Error::failed(error),
+                    });
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: &Value, bytes: &[u8]) -> io::Result<()> {
+        let text = serde_json::to_vec(request)?;
+        let length = |of: &[u8]| u32::try_from(of.len()).map_err(io::Error::other);
+        let mut frame = Vec::with_capacity(8 + text.len());
+        frame.extend(length(&text)?.to_le_bytes());
+        frame.extend(length(bytes)?.to_le_bytes());
+        frame.extend(text);
+        self.socket.write_all(&frame)?;
+        self.socket.write_all(bytes)
+    }
+
+    fn receive(&mut self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let mut lengths = [0; 8];
+        self.socket.read_exact(&mut lengths)?;
+        let [a, b, c, d, e, f, g, h] = lengths;
+        let (text, bytes) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        if text > MOST_TEXT || bytes > MOST_BYTES {
+            return Err(io::Error::other("a frame that is too long"));
+        }
+        let mut read = |length: u32| {
+            let mut bytes = vec![0; length as usize];
+            self.socket.read_exact(&mut bytes).map(|()| bytes)
+        };
+        Ok((read(text)?, read(bytes)?))
+    }
+
+    /// Ends this process as the interpreter ended.
+    fn end(&self) -> ! {
+        // One that only closed its socket has no more to say.
+        let _ = kill(self.pid, Signal::SIGTERM);
+        let status = match waitpid(self.pid, None) {
+            Ok(WaitStatus::Signaled(_, signalled, _)) if signalled != Signal::SIGTERM => {
+                // SAFETY: the default action, which ends this process.
+                let _ = unsafe { signal(signalled, SigHandler::SigDfl) };
+                let _ = kill(getpid(), signalled);
+                1
+            }
+            Ok(WaitStatus::Exited(_, status)) => status,
+            _ => 1,
+        };
+        // SAFETY: ends the process at once, as a plugin's `exit` would.
+        unsafe { libc::_exit(status) }
+    }
+
+    /// Room for `len` values that the next request lends.
+    pub(super) fn lend<T: Plain>(&mut self, len: usize) -> &mut [T] {
+        self.lent.values(len)
+    }
+
+    /// The `len` values that the last request filled.
+    pub(super) fn filled<T: Plain>(&self, len: usize) -> &[T] {
+        self.filled.lent(len)
+    }
+}
+
+/// How many rows go into one call, of so many bytes each, of the larger side.
+pub(super) fn rows_at_once(bytes: usize) -> usize {
+    (ROOM / bytes.max(1)).clamp(1, ROWS)
+}
+
+/// A method's id from the name of its file.
+fn id(module: &str) -> String {
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
+    let id: String = module.chars().map(plain).collect();
+    if id.starts_with(|c: char| c.is_ascii_lowercase()) { id } else { format!("m-{id}") }
+}
+
+/// A configuration as JSON.
+pub(super) fn settings(config: &Config) -> Value {
+    crate::plugin::config_json(config)
+}
+
+/// The name of a space's metric, as sweeps have it.
+pub(super) fn metric(space: Space) -> &'static str {
+    match space.metric {
+        vq_plugin_api::Metric::L2 => "l2",
+        vq_plugin_api::Metric::Ip => "ip",
+        vq_plugin_api::Metric::Cosine => "cosine",
+    }
+}

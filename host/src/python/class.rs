@@ -1,0 +1,392 @@
+//! A Python class as a quantizer of the SDK, one type for each class of the file, and the table
+//! that the SDK makes of them.
+
+use super::bridge::{self, Told, lock, metric, rows_at_once, settings};
+use super::environment::Environment;
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use vq_plugin_api::abi::{VqMethod, VqPlugin, VqStr};
+use vq_plugin_api::adapter;
+use vq_plugin_api::extension::offered;
+use vq_plugin_api::params::{self, Config, Param};
+use vq_plugin_api::quantizer::{cartesian, label};
+use vq_plugin_api::{
+    Context, Error, GridRequest, GridSink, Method, Params, Quantizer, Scorer, Space,
+};
+
+/// Classes that one file may offer.
+const MOST_CLASSES: usize = 16;
+
+/// What the file of this process offers.
+static TOLD: OnceLock<Vec<Told>> = OnceLock::new();
+
+/// Opens the file at `path`, in the interpreter that was started for it; answers its table, and what
+/// it was described in. `None` for a file without a class that can be made.
+///
+/// # Errors
+/// Importing it failed; more classes than a file may offer.
+pub(crate) fn open(
+    path: &Path,
+    describe: bool,
+) -> Result<(Option<&'static VqPlugin>, Environment), Error> {
+    let (opened, environment) = lock()?.open(describe)?;
+    let told = TOLD.get_or_init(|| opened.methods);
+    let tables: [fn() -> VqMethod; MOST_CLASSES] = [
+        table::<0>,
+        table::<1>,
+        table::<2>,
+        table::<3>,
+        table::<4>,
+        table::<5>,
+        table::<6>,
+        table::<7>,
+        table::<8>,
+        table::<9>,
+        table::<10>,
+        table::<11>,
+        table::<12>,
+        table::<13>,
+        table::<14>,
+        table::<15>,
+    ];
+    if told.len() > MOST_CLASSES {
+        let (found, file) = (told.len(), path.display());
+        return Err(Error::failed(format!(
+            "{file} has {found} methods: at most {MOST_CLASSES} fit"
+        )));
+    }
+    if told.is_empty() {
+        return Ok((None, environment));
+    }
+    let methods = told.iter().zip(tables).map(|(_, table)| &*Box::leak(Box::new(table())));
+    let mut plugin = *adapter::plugin(methods.collect());
+    plugin.sdk = forever(format!("Python {}", environment.version));
+    Ok((Some(Box::leak(Box::new(plugin))), environment))
+}
+
+fn told<const N: usize>() -> &'static Told {
+    &TOLD.get().expect("the file was opened")[N]
+}
+
+fn forever(text: String) -> VqStr {
+    VqStr::new(text.leak())
+}
+
+/// The SDK's table of the class number `N`, in its own words.
+fn table<const N: usize>() -> VqMethod {
+    let of = told::<N>();
+    let offers = |name: &str| of.offers.iter().any(|offered| offered == name);
+    let made = match offers("score") {
+        true => adapter::method::<Class<N>, (offered::Scorer, ())>(),
+        false => adapter::method::<Class<N>, ()>(),
+    };
+    VqMethod {
+        id: forever(of.id.clone()),
+        name: forever(of.name.clone()),
+        version: forever(of.version.clone()),
+        description: forever(match of.description.as_str() {
+            "" => format!("The class {} of a Python file", of.name),
+            said => said.to_owned(),
+        }),
+        license: forever("NOASSERTION".to_owned()),
+        ratio: made.ratio.filter(|_| offers("get_compression_ratio")),
+        ..*made
+    }
+}
+
+/// The parameters of the class number `N`.
+struct Values<const N: usize>(Config);
+
+impl<const N: usize> Params for Values<N> {
+    fn schema() -> Vec<Param> {
+        told::<N>().params()
+    }
+
+    fn from_config(config: &Config) -> Result<Self, Error> {
+        let schema = Self::schema();
+        params::check(&schema, config)?;
+        let mut all = config.clone();
+        for param in schema {
+            all.entry(param.name).or_insert(param.default);
+        }
+        Ok(Values(all))
+    }
+}
+
+/// An object of the class number `N`, in the interpreter.
+struct Class<const N: usize> {
+    instance: u64,
+    dim: usize,
+    code_bytes: usize,
+    ratio: Option<f64>,
+    /// As it was fitted, for calls that are not told.
+    seed: u64,
+    /// What `save` gave: it is asked for twice.
+    saved: Mutex<Option<Vec<u8>>>,
+}
+
+#[derive(Deserialize)]
+struct Made {
+    instance: u64,
+    code_bytes: usize,
+}
+
+#[derive(Deserialize)]
+struct Fitted {
+    code_bytes: usize,
+    ratio: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Grid {
+    configs: Vec<Proposed>,
+}
+
+#[derive(Deserialize)]
+struct Proposed {
+    label: String,
+    params: serde_json::Map<String, Json>,
+}
+
+impl<const N: usize> Drop for Class<N> {
+    fn drop(&mut self) {
+        if let Ok(mut bridge) = lock() {
+            let _ = bridge.ask::<Json>(json!({ "op": "destroy", "instance": self.instance }));
+        }
+    }
+}
+
+impl<const N: usize> Class<N> {
+    /// A request about this object; its log lines go to the host.
+    fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        bridge: &mut bridge::Started,
+        ctx: &Context<'_>,
+        mut request: Json,
+    ) -> Result<T, Error> {
+        request["instance"] = self.instance.into();
+        request["seed"] = ctx.seed().into();
+        request["threads"] = ctx.threads().into();
+        let mut log = |level: &str, text: &str| {
+            let level = match level {
+                "warn" => vq_plugin_api::Level::Warn,
+                "debug" => vq_plugin_api::Level::Debug,
+                _ => vq_plugin_api::Level::Info,
+            };
+            ctx.log(level, text);
+        };
+        bridge.call(&request, &[], &mut log).map(|(answer, _)| answer)
+    }
+}
+
+/// Copies rows of `from`, wherever they lie, one behind the other.
+fn copy<T: Copy>(from: ArrayView2<'_, T>, to: &mut [T]) {
+    match from.as_slice() {
+        Some(all) => to.copy_from_slice(all),
+        None => {
+            let rows = to.chunks_exact_mut(from.ncols().max(1)).zip(from.outer_iter());
+            rows.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from));
+        }
+    }
+}
+
+fn copy_out<T: Copy>(from: &[T], mut to: ArrayViewMut2<'_, T>) {
+    if let Some(all) = to.as_slice_mut() {
+        return all.copy_from_slice(from);
+    }
+    let width = to.ncols().max(1);
+    let rows = to.outer_iter_mut().zip(from.chunks_exact(width));
+    rows.for_each(|(mut to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from));
+}
+
+impl<const N: usize> Quantizer for Class<N> {
+    type Params = Values<N>;
+
+    // Its own words stand in the table.
+    const METHOD: Method = Method::new("python", "Python");
+
+    fn create(params: Values<N>, space: Space) -> Result<Self, Error> {
+        let made: Made = lock()?.ask(json!({
+            "op": "create",
+            "class": N,
+            "params": settings(&params.0),
+            "dim": space.dim,
+            "metric": metric(space),
+        }))?;
+        let Made { instance, code_bytes } = made;
+        Ok(Class {
+            instance,
+            dim: space.dim,
+            code_bytes,
+            ratio: None,
+            seed: 0,
+            saved: Mutex::new(None),
+        })
+    }
+
+    fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
+        let mut bridge = lock()?;
+        let block = rows_at_once(4 * self.dim);
+        for (i, rows) in train.axis_chunks_iter(Axis(0), block).enumerate() {
+            copy(rows, bridge.lend(rows.len()));
+            let request = json!({
+                "op": "train", "first": i * block, "rows": rows.nrows(), "of": train.nrows(),
+            });
+            let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
+        }
+        let fitted: Fitted = self.ask(&mut bridge, ctx, json!({ "op": "fit" }))?;
+        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, ctx.seed());
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    fn code_bytes(&self) -> usize {
+        self.code_bytes
+    }
+
+    fn ratio(&self, _: Space) -> f64 {
+        self.ratio.unwrap_or(f64::NAN)
+    }
+
+    fn compress(
+        &self,
+        x: ArrayView2<'_, f32>,
+        mut codes: ArrayViewMut2<'_, u8>,
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        let mut bridge = lock()?;
+        let block = rows_at_once((4 * self.dim).max(self.code_bytes));
+        let blocks = codes.axis_chunks_iter_mut(Axis(0), block);
+        for (x, codes) in x.axis_chunks_iter(Axis(0), block).zip(blocks) {
+            copy(x, bridge.lend(x.len()));
+            let request = json!({ "op": "compress", "rows": x.nrows() });
+            let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
+            copy_out(bridge.filled(codes.len()), codes);
+        }
+        Ok(())
+    }
+
+    fn decompress(
+        &self,
+        codes: ArrayView2<'_, u8>,
+        mut x: ArrayViewMut2<'_, f32>,
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        let mut bridge = lock()?;
+        let block = rows_at_once((4 * self.dim).max(self.code_bytes));
+        let blocks = x.axis_chunks_iter_mut(Axis(0), block);
+        for (codes, x) in codes.axis_chunks_iter(Axis(0), block).zip(blocks) {
+            copy(codes, bridge.lend(codes.len()));
+            let request = json!({ "op": "decompress", "rows": codes.nrows() });
+            let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
+            copy_out(bridge.filled(x.len()), x);
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<Vec<u8>, Error> {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.is_none() {
+            let request = json!({ "op": "save", "instance": self.instance });
+            let (_, bytes) = lock()?.call::<Json>(&request, &[], &mut |_, _| ())?;
+            *saved = Some(bytes);
+        }
+        saved.clone().ok_or_else(|| Error::unsupported("save"))
+    }
+
+    fn load(&mut self, model: &[u8]) -> Result<(), Error> {
+        let request = json!({ "op": "load", "instance": self.instance });
+        let (fitted, _) = lock()?.call::<Fitted>(&request, model, &mut |_, _| ())?;
+        (self.code_bytes, self.ratio) = (fitted.code_bytes, fitted.ratio);
+        Ok(())
+    }
+
+    fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
+        let (of, schema) = (told::<N>(), Values::<N>::schema());
+        let takes_bits = of.grid.as_deref() == Some("bits");
+        if of.grid.is_some() && request.axes.is_empty() {
+            let Space { dim, .. } = request.space;
+            let bits = request.bits_per_dim.filter(|_| takes_bits);
+            let grid: Grid = lock()?.ask(json!({
+                "op": "grid", "class": N, "dim": dim, "metric": metric(request.space), "bits": bits,
+            }))?;
+            for Proposed { label: name, params } in grid.configs {
+                let config: Config = params
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, bridge::setting(&value)?)))
+                    .collect();
+                let name = if name.is_empty() { label(&schema, request, &config) } else { name };
+                propose::<N>(request, takes_bits, &config, &name, sink);
+            }
+            return Ok(());
+        }
+        for config in cartesian(&schema, request, &[]) {
+            propose::<N>(request, false, &config, &label(&schema, request, &config), sink);
+        }
+        Ok(())
+    }
+}
+
+/// Emits `config`, or skips it where it cannot be made, or where nothing says what rate it has.
+fn propose<const N: usize>(
+    request: &GridRequest,
+    at_rate: bool,
+    config: &Config,
+    name: &str,
+    sink: &mut dyn GridSink,
+) {
+    let of = told::<N>();
+    let made = Values::<N>::from_config(config)
+        .and_then(|values| Class::<N>::create(values, request.space))
+        .map_err(|error| error.to_string());
+    match made {
+        Err(reason) => sink.skip(config, &reason),
+        Ok(made) if request.bits_per_dim.is_some() && made.code_bytes == 0 && !at_rate => {
+            sink.skip(
+                config,
+                &format!(
+                    "{} does not say how long a code is before it is fitted: give it code_bytes, \
+                     or a GRID that takes bits, to ask for a rate",
+                    of.name
+                ),
+            );
+        }
+        Ok(_) => drop(sink.emit(config, name)),
+    }
+}
+
+impl<const N: usize> Scorer for Class<N> {
+    type Query = Vec<f32>;
+
+    fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Vec<f32>, Error> {
+        Ok(query.to_vec())
+    }
+
+    fn score(
+        &self,
+        query: &Vec<f32>,
+        codes: ArrayView2<'_, u8>,
+        estimates: &mut [f32],
+        _: Option<&mut [f32]>,
+    ) -> Result<(), Error> {
+        let mut bridge = lock()?;
+        // The query lies before the codes.
+        let at = (4 * self.dim).next_multiple_of(64);
+        let block = rows_at_once(self.code_bytes.max(4)) / 2;
+        let blocks = codes.axis_chunks_iter(Axis(0), block.max(1));
+        for (codes, estimates) in blocks.zip(estimates.chunks_mut(block.max(1))) {
+            bridge.lend(query.len()).copy_from_slice(query);
+            copy(codes, &mut bridge.lend(at + codes.len())[at..]);
+            let request = json!({
+                "op": "score", "instance": self.instance, "queries": 1, "rows": codes.nrows(), "at": at,
+                "seed": self.seed, "threads": rayon::current_num_threads(),
+            });
+            let (_, _) = bridge.call::<Json>(&request, &[], &mut |_, _| ())?;
+            estimates.copy_from_slice(bridge.filled(estimates.len()));
+        }
+        Ok(())
+    }
+}

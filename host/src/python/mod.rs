@@ -1,0 +1,27 @@
+//! Methods that are classes in Python files.
+//!
+//! ```text
+//! host, never running Python     source: which files are one, and what they are · interpreter: which
+//!                                Python, found by looking · environment: what was installed in it
+//! worker, before it is confined  starts the interpreter, held by the same walls, which runs boot.py
+//! worker, then                   bridge: frames and shared pages · class: the SDK's traits over it, so
+//!                                that all above sees a plugin's table like any other
+//! ```
+//!
+//! The worker's process is the plugin; the interpreter is a child of it, in its group, under its
+//! limits and its walls. docs/adding-a-method.md has what authors see.
+
+#[cfg(target_os = "linux")]
+pub(crate) mod bridge;
+#[cfg(target_os = "linux")]
+pub(crate) mod class;
+pub mod environment;
+pub mod interpreter;
+pub mod source;
+
+use std::path::Path;
+
+/// True for the name of a Python file.
+pub fn is_python(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "py")
+}

@@ -1,0 +1,210 @@
+//! Methods in Python, from the file to the record. Needs a Python 3 that can make a virtual
+//! environment with numpy; says so where there is none.
+
+#[path = "../fixture/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
+mod fixture;
+
+use fixture::{Site, sweep, workspace};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use vq_host::record::{Outcome, Proof, Record};
+
+/// A virtual environment with numpy, made once for a target directory.
+fn python() -> Option<&'static PathBuf> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = make();
+        if let Err(why) = &made {
+            eprintln!("skipped: {why}");
+        }
+        made.ok()
+    })
+    .as_ref()
+}
+
+fn make() -> Result<PathBuf, String> {
+    let folder = workspace().join("target/python-tests");
+    let ready = folder.join("ready");
+    if ready.is_file() {
+        return Ok(folder);
+    }
+    let run = |program: PathBuf, arguments: &[&str]| {
+        let done = Command::new(&program).args(arguments).output();
+        match done {
+            Ok(done) if done.status.success() => Ok(()),
+            Ok(done) => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+            Err(error) => Err(format!("{}: {error}", program.display())),
+        }
+    };
+    run("python3".into(), &["-m", "venv", &folder.to_string_lossy()])?;
+    run(folder.join("bin/pip"), &["install", "-q", "--only-binary", ":all:", "numpy"])?;
+    fs::write(ready, "").map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// A method of signs and norms, with `edits`.
+const SIGNS: &str = r#"import numpy as np
+
+
+class Signs:
+    """Signs, and the length of the row."""
+
+    def __init__(self, dim, scale: float = 1.0):
+        if scale <= 0:
+            raise ValueError("scale: is not above 0")
+        self.dim, self.scale = dim, scale
+
+    def fit(self, X):
+        self.mean = X.mean(axis=0)
+
+    def compress(self, X):
+        rest = X - self.mean
+        length = np.linalg.norm(rest, axis=1).astype(np.float32)
+        return np.packbits(rest > 0, axis=1), length
+
+    def decompress(self, codes):
+        signs, length = codes
+        signs = np.unpackbits(signs, axis=1)[:, : self.dim] * 2.0 - 1
+        return signs * (self.scale * length[:, None] / np.sqrt(self.dim)) + self.mean
+"#;
+
+/// A site with `text` as `plugins/signs.py`; none without a Python.
+fn site(text: &str) -> Option<Site> {
+    python()?;
+    let site = Site::with(&[]);
+    site.write("plugins/signs.py", text);
+    Some(site)
+}
+
+fn edited(edits: &[(&str, &str)]) -> String {
+    edits.iter().fold(SIGNS.to_owned(), |text, (old, new)| {
+        assert!(text.contains(old), "the method no longer says `{old}`");
+        text.replace(old, new)
+    })
+}
+
+fn vq(site: &Site, arguments: &[&str]) -> fixture::command::Ended {
+    let python = python().expect("a site has one");
+    fixture::command::ended(site.command(arguments).env("VQ_PYTHON", python))
+}
+
+/// The records of a run with `methods`.
+fn records(site: &Site, methods: &str) -> Vec<Record> {
+    site.write("s.toml", &sweep("[1]", methods));
+    let ended = vq(site, &["run", "s.toml"]);
+    eprintln!("{}", ended.stderr);
+    site.records()
+}
+
+/// The one record of a method with `edits`.
+fn record(edits: &[(&str, &str)]) -> Option<Record> {
+    let site = site(&edited(edits))?;
+    let mut records = records(&site, "[[method]]\nuse = \"signs\"\n");
+    assert_eq!(records.len(), 1, "{records:?}");
+    records.pop()
+}
+
+#[test]
+fn a_class_is_measured_in_two_processes_and_is_done_once() {
+    let Some(site) = site(SIGNS) else { return };
+    let methods = "[[method]]\nuse = \"signs\"\nparams.scale = [0.5, 1, -1]\n";
+    let records = records(&site, methods);
+    assert_eq!(records.len(), 2, "a ValueError is a skip: {records:?}");
+    for record in &records {
+        assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
+        assert_eq!(record.proof, Some(Proof::Proven), "{record:?}");
+        let value = |name: &str| {
+            record.metrics.iter().find(|m| m.name() == name).map(|m| m.value()).unwrap()
+        };
+        assert_eq!(value("code_bytes"), 6.0, "16 signs and a float32");
+    }
+    vq(&site, &["run", "s.toml"]).expect_code(0).says("nothing to run");
+}
+
+#[test]
+fn an_exception_is_told_with_the_line_of_the_file() {
+    let raise = ("rest = X - self.mean", "raise RuntimeError('no more')");
+    let Some(record) = record(&[raise]) else { return };
+    assert_eq!(record.outcome, Outcome::Failed);
+    let error = record.error.unwrap();
+    assert!(error.contains("RuntimeError: no more (signs.py:"), "{error}");
+}
+
+#[test]
+fn what_is_lent_cannot_be_written() {
+    let Some(record) = record(&[("rest = X - self.mean", "X -= self.mean; rest = X")]) else {
+        return;
+    };
+    let error = record.error.unwrap();
+    assert!(error.contains("work on a copy (signs.py:"), "{error}");
+}
+
+#[test]
+fn codes_of_another_type_than_at_first_are_refused() {
+    let later = (
+        "rest > 0, axis=1), length",
+        "rest > 0, axis=1), length.astype('f8' if len(X) > 2 else 'f4')",
+    );
+    let Some(record) = record(&[later]) else { return };
+    let error = record.error.unwrap();
+    assert!(error.contains("f8 of () per row; after fit it gave"), "{error}");
+}
+
+#[test]
+fn what_the_walls_deny_a_library_they_deny_a_class() {
+    let attempts = [
+        ("open('/etc/shadow')", "PermissionError"),
+        ("open('/etc/passwd')", "PermissionError"),
+        ("__import__('socket').create_connection(('127.0.0.1', 22))", "PermissionError"),
+        ("__import__('subprocess').run(['id'])", "may not start processes"),
+        ("__import__('os').fork()", "may not start processes"),
+        ("__import__('os').execv('/bin/true', ['true'])", "may not start processes"),
+        ("__import__('os').kill(__import__('os').getppid(), 9)", "PermissionError"),
+        ("__import__('os').setpriority(1, 0, -5)", "PermissionError"),
+        ("__import__('os').listdir('/root')", "PermissionError"),
+        ("__import__('os').chmod('.', 0o777)", "PermissionError"),
+        (
+            "__import__('_ctypes').dlopen; c = __import__('ctypes').CDLL(None, use_errno=True); \
+             r = c.execv(b'/bin/true', None); raise OSError(c and __import__('ctypes').get_errno(), 'exec')",
+            "PermissionError: [Errno 13] exec",
+        ),
+        (
+            "c = __import__('ctypes').CDLL(None, use_errno=True); r = c.fork(); \
+             raise OSError(__import__('ctypes').get_errno(), 'fork')",
+            "PermissionError: [Errno 13] fork",
+        ),
+    ];
+    for (attempt, denied) in attempts {
+        let Some(record) = record(&[("self.mean = X.mean(axis=0)", attempt)]) else { return };
+        let error = record.error.unwrap_or_default();
+        assert!(error.contains(denied), "{attempt}: {error}");
+    }
+}
+
+#[test]
+fn check_finds_what_a_class_may_not_do() {
+    let broken = [
+        // State that lives in the process alone.
+        (
+            vec![
+                ("self.mean = X.mean(axis=0)", "global MEAN; MEAN = X.mean(axis=0); self.mean = 0"),
+                ("+ self.mean", "+ MEAN"),
+            ],
+            "",
+        ),
+        (vec![("rest = X - self.mean", "rest = X - X.mean(axis=0)")], "batch"),
+        (vec![("signs * (", "np.nan * signs * (")], "NaN"),
+        (vec![("X.mean(axis=0)", "np.random.default_rng().normal(size=self.dim)")], ""),
+    ];
+    let Some(clean) = site(SIGNS) else { return };
+    vq(&clean, &["check", "plugins/signs.py"]).expect_code(0);
+    for (edits, _) in broken {
+        let Some(site) = site(&edited(&edits)) else { return };
+        let ended = vq(&site, &["check", "plugins/signs.py"]);
+        eprintln!("{edits:?}\n{}", ended.stdout);
+        ended.expect_code(3);
+    }
+}
