@@ -1,7 +1,7 @@
 //! Lattice quantization: `x̂ = mean + step ∘ r`, r the point of a Voronoi code near
 //! `t = (x − mean) / step`, block by block.
 //!
-//! A block of n dimensions (Z: 1, D4: 4, E8: 8) is coded by the coset of its nearest lattice point
+//! A block of n dimensions (Z: 1, D4: 4, E8: 8, the Leech lattice Λ24: 24) is coded by the coset of its nearest lattice point
 //! in Λ/qΛ, q = 2^bits: there are q^n, so that each dimension takes exactly `bits` bits. A coset
 //! decodes to its point of least length; the code's points are those of Λ + a in the Voronoi cell
 //! of qΛ (Conway & Sloane 1982, 1983). Dimensions that fill no block go to the next smaller
@@ -17,10 +17,12 @@
 #![forbid(unsafe_code)]
 
 mod encode;
+mod leech;
 mod points;
 mod train;
 
 use encode::Voronoi;
+use leech::Leech;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use points::{D4, E8, Lattice, Z};
 use rayon::prelude::*;
@@ -38,14 +40,14 @@ use vq_plugin_api::{
 
 choices! {
     /// A lattice.
-    pub enum Kind { Z = "z", D4 = "d4", E8 = "e8" }
+    pub enum Kind { Z = "z", D4 = "d4", E8 = "e8", Leech = "leech" }
 }
 
 params! {
     /// Parameters of [`LatticeCode`].
     pub struct LatticeParams {
-        /// Lattice that blocks of 1 (z), 4 (d4) or 8 (e8) dimensions are coded in.
-        lattice: Kind = Kind::E8, grid = [Kind::E8, Kind::D4, Kind::Z];
+        /// Lattice that blocks of 1 (z), 4 (d4), 8 (e8) or 24 (leech) dimensions are coded in.
+        lattice: Kind = Kind::E8, grid = [Kind::E8, Kind::D4, Kind::Z, Kind::Leech];
         /// Bits per dimension.
         bits: u32 = 4, min = 1, max = 8, grid = [2, 4];
         /// Factor on the learned step; below 1 rounds finer and cuts tails, above 1 the reverse.
@@ -81,6 +83,7 @@ impl Kind {
             Kind::Z => 1,
             Kind::D4 => 4,
             Kind::E8 => 8,
+            Kind::Leech => 24,
         }
     }
 }
@@ -88,7 +91,7 @@ impl Kind {
 /// As many blocks of `kind` as fit `dim` dimensions, then smaller ones.
 fn blocks(kind: Kind, dim: usize) -> Vec<Block> {
     let (mut start, mut blocks) = (0, Vec::new());
-    for smaller in [Kind::E8, Kind::D4, Kind::Z] {
+    for smaller in [Kind::Leech, Kind::E8, Kind::D4, Kind::Z] {
         while smaller.dims() <= kind.dims() && start + smaller.dims() <= dim {
             blocks.push(Block { kind: smaller, start });
             start += smaller.dims();
@@ -177,7 +180,7 @@ impl Quantizer for LatticeCode {
     type Params = LatticeParams;
     const METHOD: Method = Method::new("lattice", "Lattice")
         .version(env!("CARGO_PKG_VERSION"))
-        .description("Voronoi codes of the lattices Z, D4 and E8 with learned scale")
+        .description("Voronoi codes of the lattices Z, D4, E8 and Λ24 with learned scale")
         .paper(
             "Conway and Sloane, Fast quantizing and decoding algorithms for lattice quantizers \
              and codes, 1982; A fast encoding method for lattice codes and quantizers, 1983",
@@ -216,6 +219,7 @@ impl Quantizer for LatticeCode {
                 Kind::Z => self.choose::<Z, 1>(train, block.start, &mean, &spread),
                 Kind::D4 => self.choose::<D4, 4>(train, block.start, &mean, &spread),
                 Kind::E8 => self.choose::<E8, 8>(train, block.start, &mean, &spread),
+                Kind::Leech => self.choose::<Leech, 24>(train, block.start, &mean, &spread),
             })
         };
         let choices: Result<Vec<Choice>, Error> = self.blocks.par_iter().map(choose).collect();
@@ -253,6 +257,7 @@ impl Quantizer for LatticeCode {
                         Kind::Z => self.encode_block::<Z, 1>(&x, at, *shift, &mut u),
                         Kind::D4 => self.encode_block::<D4, 4>(&x, at, *shift, &mut u),
                         Kind::E8 => self.encode_block::<E8, 8>(&x, at, *shift, &mut u),
+                        Kind::Leech => self.encode_block::<Leech, 24>(&x, at, *shift, &mut u),
                     }
                 }
                 pack::pack(&u, self.params.bits, contiguous(code.as_slice_mut())?);
@@ -279,6 +284,7 @@ impl Quantizer for LatticeCode {
                         Kind::Z => self.decode_block::<Z, 1>(&u, at, *shift, x),
                         Kind::D4 => self.decode_block::<D4, 4>(&u, at, *shift, x),
                         Kind::E8 => self.decode_block::<E8, 8>(&u, at, *shift, x),
+                        Kind::Leech => self.decode_block::<Leech, 24>(&u, at, *shift, x),
                     }
                 }
             }
@@ -311,7 +317,7 @@ impl Quantizer for LatticeCode {
         let mut axes = vec![("bits", rate::whole_bits(bits_per_dim, 8))];
         // With one bit most points lie outside of the code, and rounder cells gain nothing.
         if bits_per_dim < 2.0 {
-            let kinds = [Kind::Z, Kind::D4, Kind::E8];
+            let kinds = [Kind::Z, Kind::D4, Kind::E8, Kind::Leech];
             axes.push(("lattice", kinds.map(Kind::into_value).to_vec()));
         }
         axes
