@@ -123,11 +123,12 @@ impl Class {
         let mut pairs = [[[f32::INFINITY; 16]; 4]; 3];
         for (pair, columns) in pairs.iter_mut().zip(columns.as_chunks::<2>().0) {
             for (state, sums) in pair.iter_mut().enumerate() {
-                for (at, least) in sums.iter_mut().enumerate() {
-                    for one in 0..4 {
-                        let sum = columns[0][at / 4][one] + columns[1][at % 4][one ^ state];
-                        *least = if sum < *least { sum } else { *least };
+                for one in 0..4 {
+                    let mut sum = [0.0_f32; 16];
+                    for (at, sum) in sum.iter_mut().enumerate() {
+                        *sum = columns[0][at / 4][one] + columns[1][at % 4][one ^ state];
                     }
+                    *sums = min(*sums, sum);
                 }
             }
         }
@@ -141,20 +142,21 @@ impl Class {
         let target = 2 * p + class;
         let mut found = (f32::INFINITY, (0, 0));
         for (c, words) in WORDS.iter().enumerate() {
-            let of = |pair: usize, state: usize| -> [f32; 16] {
-                std::array::from_fn(|w| pairs[pair][state][usize::from(words[w][pair])])
-            };
-            let second: [[f32; 16]; 4] = std::array::from_fn(|state| of(1, state));
-            let third: [[f32; 16]; 4] = std::array::from_fn(|state| of(2, state));
-            let mut least = [f32::INFINITY; 16];
-            for (one, first) in pairs[0].iter().enumerate() {
-                for (two, second) in second.iter().enumerate() {
-                    let third = &third[target ^ one ^ two];
-                    for (((least, a), b), c) in least.iter_mut().zip(first).zip(second).zip(third) {
-                        let sum = a + b + c;
-                        *least = if sum < *least { sum } else { *least };
-                    }
+            let (mut second, mut third) = ([[0.0_f32; 16]; 4], [[0.0_f32; 16]; 4]);
+            for state in 0..4 {
+                for (w, word) in words.iter().enumerate() {
+                    second[state][w] = pairs[1][state][usize::from(word[1])];
+                    third[state][w] = pairs[2][state][usize::from(word[2])];
                 }
+            }
+            let mut least = [f32::INFINITY; 16];
+            for one in 0..4 {
+                // The last two pairs in the state that is left to them.
+                let mut rest = sum(second[0], third[target ^ one]);
+                for two in 1..4 {
+                    rest = min(rest, sum(second[two], third[target ^ one ^ two]));
+                }
+                least = min(least, sum(pairs[0][one], rest));
             }
             for (w, least) in least.iter().enumerate() {
                 if *least < found.0 {
@@ -168,14 +170,16 @@ impl Class {
     /// The point of a hexacode word: of the first bits that sum to p those of least cost, and where Σx has the
     /// wrong parity the coordinate that loses least by it.
     fn point(&self, p: usize, class: usize, word: (usize, usize)) -> [f32; N] {
-        let pairs = WORDS[word.0][word.1];
-        let sum =
-            |j: usize| usize::from(if j % 2 == 0 { pairs[j / 2] / 4 } else { pairs[j / 2] % 4 });
+        let sums = WORDS[word.0][word.1].map(|pair| [pair / 4, pair % 4]);
+        let patterns: [[u8; 2]; COLUMNS] =
+            std::array::from_fn(|j| PATTERNS[p][usize::from(sums[j / 2][j % 2])]);
+        let columns: [[(f32, f32, u32); 2]; COLUMNS] =
+            std::array::from_fn(|j| patterns[j].map(|pattern| self.column(j, pattern)));
         let (mut least, mut chosen) = (f32::INFINITY, 0);
         for bits in (0_usize..1 << COLUMNS).filter(|bits| bits.count_ones() as usize % 2 == p) {
             let (mut cost, mut flip, mut odd) = (0.0, f32::INFINITY, 0);
-            for j in 0..COLUMNS {
-                let (of_column, least, parity) = self.column(j, PATTERNS[p][sum(j)][bits >> j & 1]);
+            for (j, of) in columns.iter().enumerate() {
+                let (of_column, least, parity) = of[bits >> j & 1];
                 cost += of_column;
                 flip = least.min(flip);
                 odd ^= parity;
@@ -187,7 +191,7 @@ impl Class {
         }
         let bit = |i: usize| {
             let j = i / ROWS;
-            usize::from(PATTERNS[p][sum(j)][chosen >> j & 1] >> (i % ROWS) & 1)
+            usize::from(patterns[j][chosen >> j & 1] >> (i % ROWS) & 1)
         };
         let mut point: [f32; N] = std::array::from_fn(|i| self.value[bit(i)][i]);
         let odd = (0..N).fold(0, |odd, i| odd ^ self.odd[bit(i)][i]);
@@ -198,6 +202,18 @@ impl Class {
         }
         point
     }
+}
+
+#[inline(always)]
+fn sum(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+    a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+    a
+}
+
+#[inline(always)]
+fn min(mut a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+    a.iter_mut().zip(&b).for_each(|(a, b)| *a = if *b < *a { *b } else { *a });
+    a
 }
 
 impl Lattice<N> for Leech {
