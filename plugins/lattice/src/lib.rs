@@ -2,7 +2,7 @@
 //! `t = (x − mean) / step`, block by block.
 //!
 //! A block of n dimensions (Z: 1, D4: 4, E8: 8, the Leech lattice Λ24: 24) is coded by the coset of its nearest lattice point
-//! in Λ/qΛ, q = 2^bits: there are q^n, so that each dimension takes exactly `bits` bits. A coset
+//! in Λ/qΛ, q = 2^bits or `levels`: there are q^n, so that each dimension takes log₂ q bits. A coset
 //! decodes to its point of least length; the code's points are those of Λ + a in the Voronoi cell
 //! of qΛ (Conway & Sloane 1982, 1983). Dimensions that fill no block go to the next smaller
 //! lattice: at d = 100, E8 codes 96 and D4 the last 4.
@@ -16,11 +16,13 @@
 //! O(n·d) for the moments, O(d) for the steps.
 #![forbid(unsafe_code)]
 
+mod digits;
 mod encode;
 mod leech;
 mod points;
 mod train;
 
+use digits::Digits;
 use encode::Voronoi;
 use leech::Leech;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -31,7 +33,6 @@ use std::sync::Mutex;
 use train::Choice;
 use vq_blocks::rate;
 use vq_kernels::moments::mean_and_deviation;
-use vq_kernels::pack::{self, packed_bytes};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::ParamType;
 use vq_plugin_api::{
@@ -50,6 +51,8 @@ params! {
         lattice: Kind = Kind::E8, grid = [Kind::E8, Kind::D4, Kind::Z, Kind::Leech];
         /// Bits per dimension.
         bits: u32 = 4, min = 1, max = 8, grid = [2, 4];
+        /// Points per dimension, q, for rates of log2(q) between whole bits; 0 is 2^bits.
+        levels: u32 = 0, max = 256;
         /// Factor on the learned step; below 1 rounds finer and cuts tails, above 1 the reverse.
         scale: f64 = 1.0, min = 0.01, max = 100.0;
     }
@@ -58,6 +61,7 @@ params! {
 /// A Voronoi code for each block of dimensions.
 pub struct LatticeCode {
     params: LatticeParams,
+    digits: Digits,
     blocks: Vec<Block>,
     mean: Vec<f32>,
     step: Vec<f32>,
@@ -136,11 +140,11 @@ impl LatticeCode {
         spread: &[f64],
     ) -> Choice {
         let (sample, weights) = Self::sample::<N>(train, start, mean, spread);
-        train::least_error::<L, N>(&sample, &weights, self.params.bits)
+        train::least_error::<L, N>(&sample, &weights, self.digits.q)
     }
 
     fn code<L: Lattice<N>, const N: usize>(&self, shift: f32) -> Voronoi<N> {
-        Voronoi { bits: self.params.bits, shift: L::HOLE.map(|hole| shift * hole) }
+        Voronoi { q: self.digits.q, shift: L::HOLE.map(|hole| shift * hole) }
     }
 
     fn encode_block<L: Lattice<N>, const N: usize>(
@@ -199,7 +203,17 @@ impl Quantizer for LatticeCode {
         let blocks = blocks(params.lattice, space.dim);
         let none = Vec::new;
         let (mean, step, inv, shift) = (none(), none(), none(), Vec::new());
-        Ok(LatticeCode { params, blocks, mean, step, inv, shift })
+        let q = match params.levels {
+            0 => 1 << params.bits,
+            1 => {
+                return Err(Error::param(
+                    "levels",
+                    "1 tells nothing apart; 2 to 256, or 0 for 2^bits",
+                ));
+            }
+            levels => levels,
+        };
+        Ok(LatticeCode { params, digits: Digits { q }, blocks, mean, step, inv, shift })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
@@ -237,7 +251,7 @@ impl Quantizer for LatticeCode {
 
     fn code_bytes(&self) -> usize {
         let dim = self.blocks.last().map_or(0, |block| block.start + block.kind.dims());
-        packed_bytes(dim, self.params.bits)
+        self.digits.bytes(dim)
     }
 
     fn compress(
@@ -260,7 +274,7 @@ impl Quantizer for LatticeCode {
                         Kind::Leech => self.encode_block::<Leech, 24>(&x, at, *shift, &mut u),
                     }
                 }
-                pack::pack(&u, self.params.bits, contiguous(code.as_slice_mut())?);
+                self.digits.pack(&u, contiguous(code.as_slice_mut())?);
             }
             Ok(())
         })
@@ -276,7 +290,7 @@ impl Quantizer for LatticeCode {
         ctx.par_blocks(codes, x, TASK / dim.max(1), |codes, mut x| {
             let mut u = vec![0_u16; dim];
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
-                pack::unpack(contiguous(code.as_slice())?, self.params.bits, &mut u);
+                self.digits.unpack(contiguous(code.as_slice())?, &mut u);
                 let x = contiguous(x.as_slice_mut())?;
                 for (block, shift) in self.blocks.iter().zip(&self.shift) {
                     let at = block.start;
@@ -314,7 +328,12 @@ impl Quantizer for LatticeCode {
     }
 
     fn rate_axes(_: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        let mut axes = vec![("bits", rate::whole_bits(bits_per_dim, 8))];
+        let q = bits_per_dim.clamp(1.0, 8.0).exp2().floor() as u32;
+        let mut axes = if q.is_power_of_two() {
+            vec![("bits", rate::whole_bits(bits_per_dim, 8))]
+        } else {
+            vec![("levels", vec![Value::from(q)])]
+        };
         // With one bit most points lie outside of the code, and rounder cells gain nothing.
         if bits_per_dim < 2.0 {
             let kinds = [Kind::Z, Kind::D4, Kind::E8, Kind::Leech];

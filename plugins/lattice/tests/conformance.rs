@@ -54,6 +54,9 @@ fn configurations() -> Vec<Vec<(&'static str, Value)>> {
             bits.iter()
                 .map(move |bits| vec![("lattice", lattice.into()), ("bits", Value::Int(*bits))])
         })
+        .chain([("e8", 3_i64), ("leech", 5), ("d4", 11), ("z", 200)].map(|(lattice, levels)| {
+            vec![("lattice", lattice.into()), ("levels", Value::Int(levels))]
+        }))
         .collect()
 }
 
@@ -215,6 +218,28 @@ fn a_lattice_needs_as_many_dimensions_as_it_has() {
     let mut code = create(&[("lattice", "d4".into())], 4).unwrap();
     let nothing = Array2::zeros((0, 4));
     assert!(code.fit(nothing.view(), &Context::detached(1, 1)).is_err());
+}
+
+#[test]
+fn levels_between_whole_bits_err_in_between() {
+    let x = gaussian(4000, 48, 1);
+    let error = |levels: i64| {
+        let code = fitted(&[("levels", Value::Int(levels))], &x, 2);
+        let back = decoded(&code, &codes(&code, &x, 2), 48);
+        let squares = x.iter().zip(&back).map(|(x, y)| f64::from(x - y).powi(2));
+        (code.code_bytes(), squares.sum::<f64>())
+    };
+    let errors = [2, 3, 4, 5, 6, 8].map(error);
+    assert_eq!(errors.map(|(bytes, _)| bytes), [6, 10, 12, 14, 16, 18]);
+    assert!(errors.windows(2).all(|pair| pair[1].1 < 0.85 * pair[0].1), "{errors:?}");
+    // Whole bits are the same code by either name.
+    let by_bits = fitted(&[("bits", Value::Int(3))], &x, 1);
+    let by_levels = fitted(&[("levels", Value::Int(8))], &x, 1);
+    assert_eq!(codes(&by_bits, &x, 1), codes(&by_levels, &x, 1));
+    let refused = create(&[("levels", Value::Int(1))], 48).err().unwrap().to_string();
+    assert!(refused.starts_with("levels: 1"), "{refused}");
+    let axes = LatticeCode::rate_axes(Space { dim: 40, metric: Metric::L2 }, 1.6);
+    assert_eq!(axes[0], ("levels", vec![Value::Int(3)]));
 }
 
 #[test]

@@ -35,6 +35,12 @@ const CASES: &[Case] = &[
         metric: Metric::Ip,
         params: &[("lattice", Param::Name("leech")), ("bits", Param::Int(1))],
     },
+    Case {
+        name: "e8_levels3_d45",
+        dim: 45,
+        metric: Metric::L2,
+        params: &[("levels", Param::Int(3))],
+    },
 ];
 
 #[test]
