@@ -10,16 +10,16 @@ use crate::points::Lattice;
 /// Coordinates this far out overload every code; below it, f32 counts halves and integers.
 const FAR: f32 = 524_288.0;
 
-/// A code with 2^bits levels per coordinate; `shift` moves the lattice against the origin.
+/// A code with q points per coordinate; `shift` moves the lattice against the origin.
 #[derive(Clone, Copy)]
 pub(crate) struct Voronoi<const N: usize> {
-    pub(crate) bits: u32,
+    pub(crate) q: u32,
     pub(crate) shift: [f32; N],
 }
 
 impl<const N: usize> Voronoi<N> {
     fn q(&self) -> f32 {
-        (1_u32 << self.bits) as f32
+        self.q as f32
     }
 
     /// The coset of the point near `t`.
@@ -36,8 +36,15 @@ impl<const N: usize> Voronoi<N> {
     #[inline(always)]
     fn hold<L: Lattice<N>>(&self, t: &[f32; N], factor: f32) -> Option<[u16; N]> {
         let p = L::nearest(&std::array::from_fn(|i| t[i] * factor - self.shift[i]));
-        let mask = (1_i32 << self.bits) - 1;
-        let u = L::coordinates(&p).map(|u| (u & mask) as u16);
+        let q = self.q as i32;
+        let u = L::coordinates(&p);
+        // Division takes longer than the search.
+        let u = if self.q.is_power_of_two() {
+            u.map(|u| u & (q - 1))
+        } else {
+            u.map(|u| u.rem_euclid(q))
+        };
+        let u = u.map(|u| u as u16);
         let y: [f32; N] = std::array::from_fn(|i| p[i] + self.shift[i]);
         let q = self.q();
         // A ball within the Voronoi cell spares most points the second search.
@@ -55,7 +62,7 @@ impl<const N: usize> Voronoi<N> {
         let (mut inside, mut outside) = (0.0, (reach / length).min(1.0));
         let mut best = self.hold::<L>(t, outside).or_else(|| self.hold::<L>(t, 0.0));
         // To a sixteenth of a cell.
-        for _ in 0..self.bits + 4 {
+        for _ in 0..self.q.ilog2() + 4 {
             let middle = (inside + outside) / 2.0;
             match self.hold::<L>(t, middle) {
                 Some(u) => (best, inside) = (Some(u), middle),

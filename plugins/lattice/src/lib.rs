@@ -1,8 +1,8 @@
 //! Lattice quantization: `x̂ = mean + step ∘ r`, r the point of a Voronoi code near
 //! `t = (x − mean) / step`, block by block.
 //!
-//! A block of n dimensions (Z: 1, D4: 4, E8: 8) is coded by the coset of its nearest lattice point
-//! in Λ/qΛ, q = 2^bits: there are q^n, so that each dimension takes exactly `bits` bits. A coset
+//! A block of n dimensions (Z: 1, D4: 4, E8: 8, the Leech lattice Λ24: 24) is coded by the coset of its nearest lattice point
+//! in Λ/qΛ, q = 2^bits or `levels`: there are q^n, so that each dimension takes log₂ q bits. A coset
 //! decodes to its point of least length; the code's points are those of Λ + a in the Voronoi cell
 //! of qΛ (Conway & Sloane 1982, 1983). Dimensions that fill no block go to the next smaller
 //! lattice: at d = 100, E8 codes 96 and D4 the last 4.
@@ -16,11 +16,15 @@
 //! O(n·d) for the moments, O(d) for the steps.
 #![forbid(unsafe_code)]
 
+mod digits;
 mod encode;
+mod leech;
 mod points;
 mod train;
 
+use digits::Digits;
 use encode::Voronoi;
+use leech::Leech;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use points::{D4, E8, Lattice, Z};
 use rayon::prelude::*;
@@ -29,7 +33,6 @@ use std::sync::Mutex;
 use train::Choice;
 use vq_blocks::rate;
 use vq_kernels::moments::mean_and_deviation;
-use vq_kernels::pack::{self, packed_bytes};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::params::ParamType;
 use vq_plugin_api::{
@@ -38,16 +41,18 @@ use vq_plugin_api::{
 
 choices! {
     /// A lattice.
-    pub enum Kind { Z = "z", D4 = "d4", E8 = "e8" }
+    pub enum Kind { Z = "z", D4 = "d4", E8 = "e8", Leech = "leech" }
 }
 
 params! {
     /// Parameters of [`LatticeCode`].
     pub struct LatticeParams {
-        /// Lattice that blocks of 1 (z), 4 (d4) or 8 (e8) dimensions are coded in.
-        lattice: Kind = Kind::E8, grid = [Kind::E8, Kind::D4, Kind::Z];
+        /// Lattice that blocks of 1 (z), 4 (d4), 8 (e8) or 24 (leech) dimensions are coded in.
+        lattice: Kind = Kind::E8, grid = [Kind::E8, Kind::D4, Kind::Z, Kind::Leech];
         /// Bits per dimension.
         bits: u32 = 4, min = 1, max = 8, grid = [2, 4];
+        /// Points per dimension, q, for rates of log2(q) between whole bits; 0 is 2^bits.
+        levels: u32 = 0, max = 256;
         /// Factor on the learned step; below 1 rounds finer and cuts tails, above 1 the reverse.
         scale: f64 = 1.0, min = 0.01, max = 100.0;
     }
@@ -56,6 +61,7 @@ params! {
 /// A Voronoi code for each block of dimensions.
 pub struct LatticeCode {
     params: LatticeParams,
+    digits: Digits,
     blocks: Vec<Block>,
     mean: Vec<f32>,
     step: Vec<f32>,
@@ -81,6 +87,7 @@ impl Kind {
             Kind::Z => 1,
             Kind::D4 => 4,
             Kind::E8 => 8,
+            Kind::Leech => 24,
         }
     }
 }
@@ -88,7 +95,7 @@ impl Kind {
 /// As many blocks of `kind` as fit `dim` dimensions, then smaller ones.
 fn blocks(kind: Kind, dim: usize) -> Vec<Block> {
     let (mut start, mut blocks) = (0, Vec::new());
-    for smaller in [Kind::E8, Kind::D4, Kind::Z] {
+    for smaller in [Kind::Leech, Kind::E8, Kind::D4, Kind::Z] {
         while smaller.dims() <= kind.dims() && start + smaller.dims() <= dim {
             blocks.push(Block { kind: smaller, start });
             start += smaller.dims();
@@ -133,11 +140,11 @@ impl LatticeCode {
         spread: &[f64],
     ) -> Choice {
         let (sample, weights) = Self::sample::<N>(train, start, mean, spread);
-        train::least_error::<L, N>(&sample, &weights, self.params.bits)
+        train::least_error::<L, N>(&sample, &weights, self.digits.q)
     }
 
     fn code<L: Lattice<N>, const N: usize>(&self, shift: f32) -> Voronoi<N> {
-        Voronoi { bits: self.params.bits, shift: L::HOLE.map(|hole| shift * hole) }
+        Voronoi { q: self.digits.q, shift: L::HOLE.map(|hole| shift * hole) }
     }
 
     fn encode_block<L: Lattice<N>, const N: usize>(
@@ -177,7 +184,7 @@ impl Quantizer for LatticeCode {
     type Params = LatticeParams;
     const METHOD: Method = Method::new("lattice", "Lattice")
         .version(env!("CARGO_PKG_VERSION"))
-        .description("Voronoi codes of the lattices Z, D4 and E8 with learned scale")
+        .description("Voronoi codes of the lattices Z, D4, E8 and Λ24 with learned scale")
         .paper(
             "Conway and Sloane, Fast quantizing and decoding algorithms for lattice quantizers \
              and codes, 1982; A fast encoding method for lattice codes and quantizers, 1983",
@@ -196,7 +203,17 @@ impl Quantizer for LatticeCode {
         let blocks = blocks(params.lattice, space.dim);
         let none = Vec::new;
         let (mean, step, inv, shift) = (none(), none(), none(), Vec::new());
-        Ok(LatticeCode { params, blocks, mean, step, inv, shift })
+        let q = match params.levels {
+            0 => 1 << params.bits,
+            1 => {
+                return Err(Error::param(
+                    "levels",
+                    "1 tells nothing apart; 2 to 256, or 0 for 2^bits",
+                ));
+            }
+            levels => levels,
+        };
+        Ok(LatticeCode { params, digits: Digits { q }, blocks, mean, step, inv, shift })
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
@@ -216,6 +233,7 @@ impl Quantizer for LatticeCode {
                 Kind::Z => self.choose::<Z, 1>(train, block.start, &mean, &spread),
                 Kind::D4 => self.choose::<D4, 4>(train, block.start, &mean, &spread),
                 Kind::E8 => self.choose::<E8, 8>(train, block.start, &mean, &spread),
+                Kind::Leech => self.choose::<Leech, 24>(train, block.start, &mean, &spread),
             })
         };
         let choices: Result<Vec<Choice>, Error> = self.blocks.par_iter().map(choose).collect();
@@ -233,7 +251,7 @@ impl Quantizer for LatticeCode {
 
     fn code_bytes(&self) -> usize {
         let dim = self.blocks.last().map_or(0, |block| block.start + block.kind.dims());
-        packed_bytes(dim, self.params.bits)
+        self.digits.bytes(dim)
     }
 
     fn compress(
@@ -253,9 +271,10 @@ impl Quantizer for LatticeCode {
                         Kind::Z => self.encode_block::<Z, 1>(&x, at, *shift, &mut u),
                         Kind::D4 => self.encode_block::<D4, 4>(&x, at, *shift, &mut u),
                         Kind::E8 => self.encode_block::<E8, 8>(&x, at, *shift, &mut u),
+                        Kind::Leech => self.encode_block::<Leech, 24>(&x, at, *shift, &mut u),
                     }
                 }
-                pack::pack(&u, self.params.bits, contiguous(code.as_slice_mut())?);
+                self.digits.pack(&u, contiguous(code.as_slice_mut())?);
             }
             Ok(())
         })
@@ -271,7 +290,7 @@ impl Quantizer for LatticeCode {
         ctx.par_blocks(codes, x, TASK / dim.max(1), |codes, mut x| {
             let mut u = vec![0_u16; dim];
             for (code, mut x) in codes.outer_iter().zip(x.outer_iter_mut()) {
-                pack::unpack(contiguous(code.as_slice())?, self.params.bits, &mut u);
+                self.digits.unpack(contiguous(code.as_slice())?, &mut u);
                 let x = contiguous(x.as_slice_mut())?;
                 for (block, shift) in self.blocks.iter().zip(&self.shift) {
                     let at = block.start;
@@ -279,6 +298,7 @@ impl Quantizer for LatticeCode {
                         Kind::Z => self.decode_block::<Z, 1>(&u, at, *shift, x),
                         Kind::D4 => self.decode_block::<D4, 4>(&u, at, *shift, x),
                         Kind::E8 => self.decode_block::<E8, 8>(&u, at, *shift, x),
+                        Kind::Leech => self.decode_block::<Leech, 24>(&u, at, *shift, x),
                     }
                 }
             }
@@ -308,10 +328,15 @@ impl Quantizer for LatticeCode {
     }
 
     fn rate_axes(_: Space, bits_per_dim: f64) -> Vec<(&'static str, Vec<Value>)> {
-        let mut axes = vec![("bits", rate::whole_bits(bits_per_dim, 8))];
+        let q = bits_per_dim.clamp(1.0, 8.0).exp2().floor() as u32;
+        let mut axes = if q.is_power_of_two() {
+            vec![("bits", rate::whole_bits(bits_per_dim, 8))]
+        } else {
+            vec![("levels", vec![Value::from(q)])]
+        };
         // With one bit most points lie outside of the code, and rounder cells gain nothing.
         if bits_per_dim < 2.0 {
-            let kinds = [Kind::Z, Kind::D4, Kind::E8];
+            let kinds = [Kind::Z, Kind::D4, Kind::E8, Kind::Leech];
             axes.push(("lattice", kinds.map(Kind::into_value).to_vec()));
         }
         axes

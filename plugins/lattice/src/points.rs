@@ -1,7 +1,7 @@
 //! The lattices: nearest points, and integer coordinates in a basis.
 //!
 //! Conway & Sloane, "Fast quantizing and decoding algorithms for lattice quantizers and codes",
-//! 1982. Coordinates of points stay below 2^20, where f32 counts exactly.
+//! 1982. Coordinates of points stay below 2^20, where f32 counts exactly. Λ24 is in `leech`.
 
 /// A lattice of dimension `N` with integer or half-integer points.
 pub(crate) trait Lattice<const N: usize> {
@@ -143,6 +143,7 @@ impl Lattice<8> for E8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::leech::Leech;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -177,6 +178,7 @@ mod tests {
         assert_second_moment::<Z, 1>(200_000, 1.0 / 12.0);
         assert_second_moment::<D4, 4>(100_000, 0.076603);
         assert_second_moment::<E8, 8>(50_000, 0.071682);
+        assert_second_moment::<Leech, 24>(20_000, 0.065771);
     }
 
     /// Is any sum of up to two of the shortest vectors nearer than the nearest point?
@@ -241,5 +243,6 @@ mod tests {
         assert_basis::<Z, 1>();
         assert_basis::<D4, 4>();
         assert_basis::<E8, 8>();
+        assert_basis::<Leech, 24>();
     }
 }

@@ -26,17 +26,15 @@ pub(crate) struct Choice {
 pub(crate) fn least_error<L: Lattice<N>, const N: usize>(
     sample: &[[f32; N]],
     weights: &[f64; N],
-    bits: u32,
+    q: u32,
 ) -> Choice {
     // Near the optimum of a Gaussian: the cells cover about ±(1 + bits/2) deviations.
-    let start = (2.0 + f64::from(bits)) / f64::from(1 << bits) * L::VOLUME.powf(-1.0 / N as f64);
+    // About log₂ q, and the same on every machine.
+    let whole = q.ilog2();
+    let bits = f64::from(whole) + f64::from(q) / f64::from(1 << whole) - 1.0;
+    let start = (2.0 + bits) / f64::from(q) * L::VOLUME.powf(-1.0 / N as f64);
     let error = |step: f64, shift: f32| {
-        distortion::<L, N>(
-            sample,
-            weights,
-            step,
-            Voronoi { bits, shift: L::HOLE.map(|h| shift * h) },
-        )
+        distortion::<L, N>(sample, weights, step, Voronoi { q, shift: L::HOLE.map(|h| shift * h) })
     };
     let choose = |shift: f32| {
         let (mut step, mut least) = (start, error(start, shift));

@@ -45,20 +45,28 @@ fn gaussian(n: usize, d: usize, seed: u64) -> Array2<f32> {
 
 /// Every lattice, at widths that are packed and that are not.
 fn configurations() -> Vec<Vec<(&'static str, Value)>> {
-    let lattices = ["z", "d4", "e8"].into_iter();
+    // Each search of the Leech lattice takes long.
+    let few: &[i64] = &[1, 3];
+    let all: &[i64] = &[1, 2, 3, 4, 8];
+    let lattices = [("z", all), ("d4", all), ("e8", all), ("leech", few)].into_iter();
     lattices
-        .flat_map(|lattice| {
-            [1_i64, 2, 3, 4, 8].map(|bits| vec![("lattice", lattice.into()), ("bits", bits.into())])
+        .flat_map(|(lattice, bits)| {
+            bits.iter()
+                .map(move |bits| vec![("lattice", lattice.into()), ("bits", Value::Int(*bits))])
         })
+        .chain([("e8", 3_i64), ("leech", 5), ("d4", 11), ("z", 200)].map(|(lattice, levels)| {
+            vec![("lattice", lattice.into()), ("levels", Value::Int(levels))]
+        }))
         .collect()
 }
 
 /// Mean squared error and its standard error on Gaussian rows that training did not see.
 fn distortion(lattice: &str, bits: i64) -> (f64, f64) {
     let pairs = [("lattice", lattice.into()), ("bits", bits.into())];
-    let x = gaussian(1 << 17, 8, 2);
-    let code = fitted(&pairs, &gaussian(1 << 14, 8, 1), 2);
-    let back = decoded(&code, &codes(&code, &x, 2), 8);
+    // As many numbers, in blocks that every lattice fills.
+    let x = gaussian(1 << 15, 24, 2);
+    let code = fitted(&pairs, &gaussian(1 << 14, 24, 1), 2);
+    let back = decoded(&code, &codes(&code, &x, 2), 24);
     let squares: Vec<f64> = x.iter().zip(&back).map(|(x, y)| f64::from(x - y).powi(2)).collect();
     let n = squares.len() as f64;
     let mean = squares.iter().sum::<f64>() / n;
@@ -84,20 +92,22 @@ fn denser_lattices_gain_what_their_cells_promise() {
     // Where few points are outside, the error is G·(volume per point)^(2/n), and the cell of qΛ
     // gains by its shape as much again: at 4 bits and more, no less than the ratio of the G.
     for bits in [4, 6] {
-        let [z, d4, e8] = ["z", "d4", "e8"].map(|lattice| distortion(lattice, bits).0);
+        let [z, d4, e8, leech] =
+            ["z", "d4", "e8", "leech"].map(|lattice| distortion(lattice, bits).0);
         assert!(d4 / z < 0.076603 * 12.0, "{bits} bits: {d4} / {z}");
         assert!(e8 / z < 0.071682 * 12.0, "{bits} bits: {e8} / {z}");
+        assert!(leech / z < 0.065771 * 12.0, "{bits} bits: {leech} / {z}");
     }
 }
 
 #[test]
 fn points_outside_the_code_are_never_worse_than_the_mean() {
-    let train = gaussian(2000, 13, 9);
+    let train = gaussian(2000, 29, 9);
     for pairs in configurations() {
         let code = fitted(&pairs, &train, 1);
         for factor in [3.0, 30.0, 1e4, 1e30] {
-            let x = gaussian(300, 13, 10) * factor;
-            let back = decoded(&code, &codes(&code, &x, 1), 13);
+            let x = gaussian(300, 29, 10) * factor;
+            let back = decoded(&code, &codes(&code, &x, 1), 29);
             for (x, y) in x.outer_iter().zip(back.outer_iter()) {
                 let sq = |z: f64| z * z;
                 let error: f64 = x.iter().zip(y).map(|(x, y)| sq(f64::from(x - y))).sum();
@@ -110,8 +120,9 @@ fn points_outside_the_code_are_never_worse_than_the_mean() {
 
 #[test]
 fn dimensions_that_fill_no_block_take_no_more_bits() {
-    for d in [8, 13, 100, 127] {
-        let code = create(&[("lattice", "e8".into()), ("bits", Value::Int(3))], d).unwrap();
+    for (lattice, d) in ["e8", "leech"].into_iter().flat_map(|l| [24, 29, 100, 127].map(|d| (l, d)))
+    {
+        let code = create(&[("lattice", lattice.into()), ("bits", Value::Int(3))], d).unwrap();
         assert_eq!(code.code_bytes(), (3 * d).div_ceil(8));
     }
 }
@@ -140,15 +151,15 @@ fn neither_batches_nor_threads_nor_strides_change_codes() {
 
 #[test]
 fn a_loaded_model_gives_the_same_codes_and_rows_and_damage_is_refused() {
-    let x = gaussian(300, 10, 5);
+    let x = gaussian(300, 26, 5);
     for pairs in configurations() {
         let code = fitted(&pairs, &x, 2);
         let model = code.save().unwrap();
-        let mut restored = create(&pairs, 10).unwrap();
+        let mut restored = create(&pairs, 26).unwrap();
         restored.load(&model).unwrap();
         let codes = codes(&code, &x, 1);
         assert_eq!(codes, self::codes(&restored, &x, 1));
-        assert_eq!(decoded(&code, &codes, 10), decoded(&restored, &codes, 10));
+        assert_eq!(decoded(&code, &codes, 26), decoded(&restored, &codes, 26));
         assert!(restored.load(&model[..model.len() - 1]).is_err());
         assert!(restored.load(&[model.as_slice(), &[0]].concat()).is_err());
     }
@@ -157,21 +168,21 @@ fn a_loaded_model_gives_the_same_codes_and_rows_and_damage_is_refused() {
 #[test]
 fn finite_rows_stay_finite_whatever_the_training_rows() {
     let edges = [f32::MAX, f32::MIN, 1e-45, 0.0, -1e30, 1e30, 1e-38, 3.0];
-    let huge = Array2::from_shape_fn((16, 13), |(i, j)| edges[(i * 3 + j) % 8]);
+    let huge = Array2::from_shape_fn((16, 29), |(i, j)| edges[(i * 3 + j) % 8]);
     let trains = [
         huge.clone(),
-        gaussian(1, 13, 6),
-        Array2::zeros((3, 13)),
-        Array2::from_elem((40, 13), 1e38),
-        Array2::from_elem((2, 13), f32::NAN),
-        Array2::from_shape_fn((50, 13), |(i, j)| if i == 7 { 1e20 } else { (j * i % 3) as f32 }),
-        Array2::from_shape_fn((50, 13), |(i, _)| if i % 2 == 0 { 1e-44 } else { 0.0 }),
+        gaussian(1, 29, 6),
+        Array2::zeros((3, 29)),
+        Array2::from_elem((40, 29), 1e38),
+        Array2::from_elem((2, 29), f32::NAN),
+        Array2::from_shape_fn((50, 29), |(i, j)| if i == 7 { 1e20 } else { (j * i % 3) as f32 }),
+        Array2::from_shape_fn((50, 29), |(i, _)| if i % 2 == 0 { 1e-44 } else { 0.0 }),
     ];
     for pairs in configurations() {
         for train in &trains {
             let code = fitted(&pairs, train, 2);
             for x in [&huge, train] {
-                let back = decoded(&code, &codes(&code, x, 1), 13);
+                let back = decoded(&code, &codes(&code, x, 1), 29);
                 assert!(back.iter().all(|x| x.is_finite()), "{pairs:?}\n{train}");
             }
         }
@@ -180,22 +191,22 @@ fn finite_rows_stay_finite_whatever_the_training_rows() {
 
 #[test]
 fn a_constant_dimension_comes_back_exactly() {
-    let mut x = gaussian(200, 9, 7);
+    let mut x = gaussian(200, 25, 7);
     x.index_axis_mut(Axis(1), 1).fill(0.1);
     for pairs in configurations() {
         let code = fitted(&pairs, &x, 1);
-        let back = decoded(&code, &codes(&code, &x, 1), 9);
+        let back = decoded(&code, &codes(&code, &x, 1), 25);
         assert!(back.column(1).iter().all(|x| *x == 0.1), "{pairs:?}");
     }
 }
 
 #[test]
 fn a_decoded_row_keeps_its_code() {
-    let x = gaussian(400, 21, 4);
+    let x = gaussian(400, 29, 4);
     for pairs in configurations() {
         let code = fitted(&pairs, &x, 2);
         let once = codes(&code, &x, 1);
-        let twice = codes(&code, &decoded(&code, &once, 21), 1);
+        let twice = codes(&code, &decoded(&code, &once, 29), 1);
         assert_eq!(once, twice, "{pairs:?}");
     }
 }
@@ -207,6 +218,28 @@ fn a_lattice_needs_as_many_dimensions_as_it_has() {
     let mut code = create(&[("lattice", "d4".into())], 4).unwrap();
     let nothing = Array2::zeros((0, 4));
     assert!(code.fit(nothing.view(), &Context::detached(1, 1)).is_err());
+}
+
+#[test]
+fn levels_between_whole_bits_err_in_between() {
+    let x = gaussian(4000, 48, 1);
+    let error = |levels: i64| {
+        let code = fitted(&[("levels", Value::Int(levels))], &x, 2);
+        let back = decoded(&code, &codes(&code, &x, 2), 48);
+        let squares = x.iter().zip(&back).map(|(x, y)| f64::from(x - y).powi(2));
+        (code.code_bytes(), squares.sum::<f64>())
+    };
+    let errors = [2, 3, 4, 5, 6, 8].map(error);
+    assert_eq!(errors.map(|(bytes, _)| bytes), [6, 10, 12, 14, 16, 18]);
+    assert!(errors.windows(2).all(|pair| pair[1].1 < 0.85 * pair[0].1), "{errors:?}");
+    // Whole bits are the same code by either name.
+    let by_bits = fitted(&[("bits", Value::Int(3))], &x, 1);
+    let by_levels = fitted(&[("levels", Value::Int(8))], &x, 1);
+    assert_eq!(codes(&by_bits, &x, 1), codes(&by_levels, &x, 1));
+    let refused = create(&[("levels", Value::Int(1))], 48).err().unwrap().to_string();
+    assert!(refused.starts_with("levels: 1"), "{refused}");
+    let axes = LatticeCode::rate_axes(Space { dim: 40, metric: Metric::L2 }, 1.6);
+    assert_eq!(axes[0], ("levels", vec![Value::Int(3)]));
 }
 
 #[test]

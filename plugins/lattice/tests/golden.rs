@@ -1,4 +1,4 @@
-//! What version 0.1.0 stored stays readable, and what it computed stays the same to the bit.
+//! What every version stored stays readable, and what it computed stays the same to the bit.
 
 use vq_blocks::testing::{Case, Param, check_golden};
 use vq_plugin_api::Metric;
@@ -22,6 +22,24 @@ const CASES: &[Case] = &[
         dim: 16,
         metric: Metric::L2,
         params: &[("bits", Param::Int(1)), ("scale", Param::Float(0.7))],
+    },
+    Case {
+        name: "leech_bits3_d37",
+        dim: 37,
+        metric: Metric::L2,
+        params: &[("lattice", Param::Name("leech")), ("bits", Param::Int(3))],
+    },
+    Case {
+        name: "leech_bits1_d24_ip",
+        dim: 24,
+        metric: Metric::Ip,
+        params: &[("lattice", Param::Name("leech")), ("bits", Param::Int(1))],
+    },
+    Case {
+        name: "e8_levels3_d45",
+        dim: 45,
+        metric: Metric::L2,
+        params: &[("levels", Param::Int(3))],
     },
 ];
 

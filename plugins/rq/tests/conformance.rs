@@ -152,6 +152,34 @@ fn wider_beams_and_more_layers_come_nearer() {
 }
 
 #[test]
+fn a_wider_beam_errs_no_more_on_unseen_rows_with_16_and_32_layers() {
+    // Correlated dimensions: later layers have structure left to find.
+    let rows = |seed: u64| {
+        let mut x = gaussian(2000, 24, seed);
+        for mut row in x.outer_iter_mut() {
+            for t in 1..row.len() {
+                row[t] = 0.8 * row[t - 1] + 0.6 * row[t];
+            }
+        }
+        x
+    };
+    let (x, train) = (rows(10), rows(11));
+    calling(2, 1, |caller| {
+        for layers in [16, 32] {
+            let error = |beam: i64| {
+                let pairs = [("layers", layers), ("bits", 3), ("beam", beam)];
+                let made = subject().fitted(&pairs, Metric::L2, &train, caller);
+                let codes = testing::encode(&made, x.view(), caller);
+                assert_eq!(codes.ncols() as i64, 3 * layers / 8);
+                l2_sq(&x, &testing::decode(&made, &codes, caller))
+            };
+            let (greedy, wide) = (error(1), error(5));
+            assert!(wide < greedy, "{layers} layers: {wide}, greedy {greedy}");
+        }
+    });
+}
+
+#[test]
 fn the_law_for_every_plugin_is_kept() {
     vq_plugin_api::conformance::check(vq_rq::plugin()).assert_clean();
 }
