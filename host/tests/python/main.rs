@@ -5,7 +5,7 @@
 #[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
 mod fixture;
 
-use fixture::{Site, sweep, workspace};
+use fixture::{Running, Site, sweep, workspace};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -86,9 +86,9 @@ fn edited(edits: &[(&str, &str)]) -> String {
     })
 }
 
-fn vq(site: &Site, arguments: &[&str]) -> fixture::command::Ended {
+fn vq(site: &Site, arguments: &[&str]) -> fixture::Ended {
     let python = python().expect("a site has one");
-    fixture::command::ended(site.command(arguments).env("VQ_PYTHON", python))
+    Running::start(site.command(arguments).env("VQ_PYTHON", python)).end()
 }
 
 /// The records of a run with `methods`.
