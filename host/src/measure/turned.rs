@@ -39,10 +39,13 @@ impl Turned {
         let learned = Learned::learn(&of.transform, &train)?;
         let learned_s = started.elapsed().as_secs_f64();
         let metric = of.data.metric;
+        let posed = learned.queries(queries, metric);
+        finite("query", &posed.view(), 0)?;
+        finite("query", &learned.rows(queries).view(), 0)?;
         Ok(Turned {
             chain: of.transform.clone(),
             learned_s,
-            posed: learned.queries(queries, metric),
+            posed,
             constants: learned.constants(queries, metric),
             learned,
             counted: of.stage == Stage::Second,
@@ -56,12 +59,12 @@ impl Turned {
 }
 
 /// That what is lent to a method are numbers, for which it would be blamed.
-fn finite(rows: &ArrayView2<'_, f32>, first: usize) -> Result<(), Failure> {
+fn finite(what: &str, rows: &ArrayView2<'_, f32>, first: usize) -> Result<(), Failure> {
     let bad = rows.outer_iter().position(|row| row.iter().any(|value| !value.is_finite()));
     match bad {
         None => Ok(()),
         Some(at) => Err(Failure::failed(format!(
-            "transform: row {} is beyond the range of f32; scale the data",
+            "transform: {what} {} is beyond the range of f32; scale the data",
             first + at
         ))),
     }
@@ -140,7 +143,7 @@ impl Cell<'_> {
         let started = Instant::now();
         let seen = turned.learned.rows(raw.view());
         let took = started.elapsed();
-        finite(&seen.view(), first)?;
+        finite("row", &seen.view(), first)?;
         to.assign(&seen);
         Ok(took)
     }

@@ -122,7 +122,6 @@ pub fn assemble(
     for (asked, answers) in asked.iter().zip(answers) {
         let (of, data) = (asked.of(choice), &datasets[asked.dataset]);
         let info = method_info(of.found, &asked.transform);
-        let kept = asked.transform.dim(data.dim).unwrap_or(data.dim);
         let told = |what: String| after(what, &asked.transform);
         if asked.second || of.second.is_none() {
             seconds.clear();
@@ -216,7 +215,7 @@ pub fn assemble(
                 one.valid += valid;
                 one.reasons.extend(reasons);
             }
-            None => found.push(Validity { of, data, kept, valid, reasons }),
+            None => found.push(Validity { of, data, transform: &asked.transform, valid, reasons }),
         }
     }
     if let Some(one) = found.iter().find(|one| one.valid == 0) {
@@ -263,8 +262,8 @@ fn nothing_of_all(sweep: &Sweep, of: &Chosen<'_>, data: &DataShape, skips: &[Ski
 struct Validity<'s, 'a> {
     of: &'s Chosen<'a>,
     data: &'s DataShape,
-    /// Dimensions that its first chain keeps.
-    kept: usize,
+    /// Its first chain.
+    transform: &'s Chain,
     valid: usize,
     reasons: Vec<(Config, String)>,
 }
@@ -330,7 +329,7 @@ fn skip(
 /// The error for a method that has no configuration on a data set: at the parameter that the
 /// reasons name, if they agree on one.
 fn nothing_valid(sweep: &Sweep, of: &Validity<'_, '_>) -> PlanError {
-    let Validity { of, data, kept, reasons, .. } = of;
+    let Validity { of, data, transform, reasons, .. } = of;
     let id = &of.found.method.id;
     let axis_of = |reason: &str| {
         let name = reason.split_once(':')?.0;
@@ -356,10 +355,12 @@ fn nothing_valid(sweep: &Sweep, of: &Validity<'_, '_>) -> PlanError {
         help += &format!("\n… and {more} more reasons");
     }
     help += &format!("\n`vq-host methods {id}` shows what it takes");
+    let kept = transform.dim(data.dim).unwrap_or(data.dim);
+    let on = after(format!("`{}`", data.name), transform);
     PlanError::at(
         &sweep.source,
         span,
-        format!("{id} has no valid configuration on `{}` (d = {kept})", data.name),
+        format!("{id} has no valid configuration on {on} (d = {kept})"),
         "nothing here can be run",
         Some(help),
     )

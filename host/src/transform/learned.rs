@@ -38,7 +38,7 @@ enum Part {
     Pca { mean: Vec<f32>, directions: Panels, dimensions: Panels },
     /// Of d.
     Rotate(Rotation),
-    /// `length` is the mean one, which rows get back.
+    /// `length` is the mean one of rows that are not zero, which rows get back.
     Normalise { dim: usize, length: f32 },
 }
 
@@ -188,9 +188,11 @@ impl Learned {
                     let (mut sum, mut rows) = (0.0, 0);
                     learned.each_block(train, |block| {
                         for row in block.outer_iter() {
-                            sum += row.as_slice().map_or(0.0, |row| norm_sq(row).sqrt());
+                            let length = row.as_slice().map_or(0.0, |row| norm_sq(row).sqrt());
+                            sum += length;
+                            // Zeros come back as zeros, whatever the length.
+                            rows += usize::from(length > 0.0);
                         }
-                        rows += block.nrows();
                     })?;
                     Part::Normalise { dim, length: (sum / rows.max(1) as f64) as f32 }
                 }
@@ -461,7 +463,7 @@ mod tests {
         let of = learn(&[Step::Normalise], &array![[3.0_f32, 4.0], [0.0, 0.0], [0.0, 15.0]]);
         let seen = of.rows(array![[0.0_f32, 0.0], [6.0, 8.0]].view());
         assert_eq!(seen, array![[0.0, 0.0], [0.6, 0.8]]);
-        // Back at the mean length, 20/3.
-        assert!((of.back(seen.view())[[1, 1]] - 16.0 / 3.0).abs() < 1e-5);
+        // Back at the mean length of the two that have one, 10.
+        assert!((of.back(seen.view())[[1, 1]] - 8.0).abs() < 1e-5);
     }
 }

@@ -38,7 +38,7 @@ def learn(steps, train):
         elif name == "rotate":
             part = {"matrix": hadamard(x.shape[1], mixed(SEED + (at + 1) * 0x9E3779B97F4A7C15))}
         else:
-            part = {"length": numpy.float32(added(lengths(x)) / len(x))}
+            part = {"length": numpy.float32(added(lengths(x)) / max(1, numpy.count_nonzero(lengths(x))))}
         chain.append((name, part))
         x = apply(chain[-1:], x)
     return chain

@@ -19,6 +19,7 @@ pub use self::write::{write_recommendation, write_reproduction};
 use super::configuration::Configuration;
 use super::marks::Marks;
 use crate::record::{DatasetInfo, Record, canonical_json};
+use crate::transform::TRANSFORM;
 
 /// Bytes of an original value, which re-ranking reads.
 const ORIGINAL_VALUE: f64 = 4.0;
@@ -59,6 +60,8 @@ pub struct Recommendation {
     pub datasets: Vec<Answer>,
     /// Of all data sets, where there are several: what holds on the worst of them.
     pub across: Option<Answer>,
+    /// Whether rows of some records were transformed, as a data set of their sweep may ask.
+    pub transformed: bool,
 }
 
 /// The answer for one data set, or for all.
@@ -192,7 +195,8 @@ pub fn recommend(records: &[Record], question: &Question) -> Recommendation {
         families.values().map(|records| of_family(records, question)).collect();
     let across = across(&of_each, question);
     let datasets = of_each.into_iter().map(|(answer, _)| answer).collect();
-    Recommendation { question: question.clone(), datasets, across }
+    let transformed = records.iter().any(|record| record.params.get(TRANSFORM).is_some());
+    Recommendation { question: question.clone(), datasets, across, transformed }
 }
 
 /// A data set at all its sizes: what `sizes` in a sweep makes of one.

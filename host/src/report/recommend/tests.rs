@@ -192,6 +192,23 @@ fn drawn(records: &[Record], question: &Question) -> String {
 }
 
 #[test]
+fn what_is_not_transformed_says_so_where_others_are() {
+    let mut records = records();
+    let text = drawn(&records, &question());
+    assert!(!text.contains("transform"), "{text}");
+    // Of another data set, whose codes are no picks of the first.
+    let mut other = code("a", "turned", 30.0, 10);
+    other.params = serde_json::json!({ "transform": ["rotate"] });
+    other.dataset.name = "other".to_owned();
+    records.push(other);
+    let text = drawn(&records, &question());
+    assert!(
+        text.contains("transform = []") && text.contains(r#"transform = ["rotate"]"#),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_answer_tells_the_names_that_it_is_given() {
     let mut recommendation = recommend(&records(), &question());
     recommendation.name(|pick| vec![("Else".to_owned(), format!("CODE-{}", pick.label))]);

@@ -9,6 +9,7 @@ use crate::report::table::{self, Column};
 use crate::report::text::{columns, fit, painted, plain};
 use crate::report::{Style, number, wrapped};
 use crate::sweep::method_table;
+use crate::transform::TRANSFORM;
 
 /// Writes the answer for each data set, and for all of them.
 ///
@@ -43,7 +44,7 @@ pub fn write_reproduction(
     let picks = of.datasets.iter().chain(&of.across).flat_map(Answer::picks);
     let mut written: Vec<String> = Vec::new();
     for (_, pick) in picks {
-        let fragment = fragment(pick);
+        let fragment = fragment(pick, of.transformed);
         if written.contains(&fragment) {
             continue;
         }
@@ -58,8 +59,9 @@ pub fn write_reproduction(
     Ok(())
 }
 
-/// A `[[method]]` that is this configuration and no other, with the keys of its records.
-fn fragment(pick: &Pick) -> String {
+/// A `[[method]]` that is this configuration and no other, with the keys of its records; where others
+/// are `transformed`, also beside a data set that transforms.
+fn fragment(pick: &Pick, transformed: bool) -> String {
     let keys = pick.seeds.iter().zip(&pick.keys);
     let mut told: String = keys.map(|(seed, key)| format!("# seed {seed}: {key}\n")).collect();
     let points = pick.growth.iter().flat_map(|growth| &growth.points);
@@ -67,7 +69,11 @@ fn fragment(pick: &Pick) -> String {
         let rows = point.rows;
         told.extend(point.keys.iter().map(|key| format!("# among {rows} rows: {key}\n")));
     }
-    method_table(&pick.method, &pick.params, &told)
+    let mut params = pick.params.clone();
+    if let (true, Some(params)) = (transformed, params.as_object_mut()) {
+        params.entry(TRANSFORM).or_insert_with(|| serde_json::json!([]));
+    }
+    method_table(&pick.method, &params, &told)
 }
 
 fn write_answer(
