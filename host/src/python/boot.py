@@ -9,6 +9,7 @@ import sys
 sys.path[:] = [place for place in sys.path if place]
 
 import json
+import math
 import os
 import random
 import struct
@@ -18,6 +19,8 @@ from importlib.util import spec_from_file_location
 SOCKET, LENT, FILLED = 3, 4, 5
 MARGIN, AREA = int(sys.argv[1]), int(sys.argv[2])
 PACKAGE = "vq_method"
+# What fits one frame, with what stands before it.
+MOST_SAVED = 1000 << 20
 # "Not given", for a parameter whose default no value of a sweep can say.
 UNSET = {"int": -(2**63), "float": -sys.float_info.max, "string": "", "list": []}
 
@@ -50,7 +53,7 @@ def receive():
 
 
 def send(answer, blob=b""):
-    text = json.dumps(answer).encode()
+    text = json.dumps(answer, allow_nan=False).encode()
     for part in (struct.pack("<II", len(text), len(blob)) + text, blob):
         part = memoryview(part)
         while len(part):
@@ -94,11 +97,12 @@ class Finder:
 
 
 def blame(error, files):
-    """The last line of a traceback, and the line of the user's file that led to it."""
+    """What a traceback ends with, and the line of the user's file that led to it."""
     import traceback
 
     text = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
-    text = " ".join(line.strip() for line in text[-1:])
+    # Messages have several lines, and begin with what is wrong; those about syntax end with it.
+    text = text[-1 if isinstance(error, SyntaxError) else 0].strip()
     place = None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename in files:
@@ -191,6 +195,9 @@ class Class:
             hints = {}
         signature = inspect.signature(cls.__init__).parameters if cls.__init__ is not object.__init__ else {}
         grid = self.grid if isinstance(self.grid, dict) else {}
+        unknown = [name for name in grid if name not in signature]
+        if unknown and hasattr(cls, "GRID"):
+            raise Refused(f"GRID of {cls.__name__} names {unknown[0]}, which __init__ does not take")
         for name, param in list(signature.items())[1:] if signature else []:
             if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
                 continue
@@ -208,7 +215,12 @@ class Class:
         value = None if required else plain(default)
         if not required and value is None and default is not None:
             return  # An object: only code can say it.
-        values = [plain(v) for v in grid] if isinstance(grid, (list, tuple)) else []
+        # What is no list is one value.
+        listed = hasattr(grid, "__iter__") and not isinstance(grid, (str, bytes))
+        grid = list(grid) if listed else [] if grid is None else [grid]
+        values = [plain(v) for v in grid]
+        if None in values:
+            raise Refused(f"GRID gives {name} a value that TOML cannot say: {grid[values.index(None)]!r}")
         samples = [v for v in values + [value] if v is not None]
         if kind is None:
             kinds = {KINDS[type(v)] for v in samples}
@@ -233,7 +245,9 @@ class Class:
     def describe(self):
         text = (self.cls.__doc__ or "").strip().splitlines()
         offers = [name for name in ("score", "get_compression_ratio") if callable(getattr(self.cls, name, None))]
-        return {"id": self.id, "name": self.cls.__name__, "description": text[0] if text else "",
+        # What a dataclass writes of itself is its signature.
+        said = text[0] if text and not text[0].startswith(f"{self.cls.__name__}(") else ""
+        return {"id": self.id, "name": self.cls.__name__, "description": said,
                 "version": str(getattr(self.cls, "__version__", "0")), "params": self.params, "offers": offers,
                 "grid": None if self.grid is None or isinstance(self.grid, dict) else
                         "bits" if callable(self.grid) and "bits" in parameters(self.grid) else "own"}
@@ -387,6 +401,8 @@ class Instance:
 
         if callable(getattr(self.object, "get_compression_ratio", None)):
             self.ratio = float(self.object.get_compression_ratio(two))
+            if not math.isfinite(self.ratio):
+                raise Refused(f"get_compression_ratio gave {self.ratio}")
         return {"code_bytes": self.width, "ratio": self.ratio}
 
     def keep(self):
@@ -394,7 +410,10 @@ class Instance:
         import pickle
 
         if callable(getattr(self.object, "save", None)) and callable(getattr(self.object, "load", None)):
-            self.saved = bytes(self.object.save())
+            saved = self.object.save()
+            if not isinstance(saved, (bytes, bytearray)):
+                raise Refused(f"save gave {type(saved).__name__}: give bytes")
+            self.saved = bytes(saved)
             return
         try:
             self.saved = pickle.dumps(self.object, protocol=5)
@@ -405,6 +424,8 @@ class Instance:
     def save(self):
         if self.saved is None:
             raise Refused("save is not offered", "unsupported")
+        if len(self.saved) > MOST_SAVED:
+            raise Refused(f"a model of {len(self.saved)} bytes was saved: at most {MOST_SAVED} are taken")
         head = {"seed": self.seed, "form": self.form, "width": self.width, "ratio": self.ratio,
                 "parts": [[name, kind, list(shape)] for name, kind, shape in self.parts]}
         head = json.dumps(head).encode()
@@ -441,6 +462,8 @@ class Instance:
                     "or a tuple or dict of such arrays")
             of = numpy.asarray(of)
             where = "" if name is None else f" in {name!r}"
+            if of.dtype.names:
+                raise Refused(f"compress gave a structured array{where}: give a dict of its fields", "invalid")
             if of.dtype.hasobject:
                 raise Refused(f"compress gave Python objects{where}: give an array of numbers")
             if of.ndim == 0 or of.shape[0] != rows:
@@ -530,6 +553,7 @@ class Instance:
         x = numpy.asarray(self.object.decompress(codes))
         if x.shape != (rows, self.dim):
             raise Refused(f"decompress gave shape {x.shape} for {rows} codes, expected {(rows, self.dim)}", "invalid")
+        numbers("decompress", x)
         AREAS.out(rows * self.dim * 4).view(numpy.float32).reshape(rows, self.dim)[:] = x
 
     def score(self, queries, rows, at, seed):
@@ -541,7 +565,13 @@ class Instance:
         estimates = numpy.asarray(self.object.score(asked, codes))
         if estimates.shape != (queries, rows):
             raise Refused(f"score gave shape {estimates.shape}, expected {(queries, rows)}", "invalid")
+        numbers("score", estimates)
         AREAS.out(queries * rows * 4).view(numpy.float32).reshape(queries, rows)[:] = estimates
+
+
+def numbers(what, of):
+    if of.dtype.kind not in "fiub":
+        raise Refused(f"{what} gave {of.dtype}: give real numbers", "invalid")
 
 
 def told(form, parts):
@@ -698,9 +728,10 @@ def main():
             send({"error": f"ran out of memory: {blame(error, method.files)}", "kind": "memory"})
         except Exception as error:
             send({"error": blame(error, method.files), "kind": "failed"})
-            import traceback
+            if order["op"] not in ("open", "grid"):
+                import traceback
 
-            traceback.print_exc(limit=-8)
+                traceback.print_exc(limit=-8)
         except BaseException as error:
             send({"error": blame(error, method.files), "kind": "failed"})
 

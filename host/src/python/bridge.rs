@@ -14,9 +14,9 @@ use super::source::Source;
 use crate::worker::exchange::{AREA, Area, AreaError, MARGIN, Plain, ROOM};
 use crate::worker::sandbox::Program;
 use nix::libc;
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::signal::{SigHandler, raise, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, getpid};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -66,6 +66,10 @@ impl Waiting {
         let (ours, theirs) = UnixStream::pair()?;
         let (lent, filled) = (Area::file("python lent")?, Area::file("python filled")?);
         let (our_lent, our_filled) = (Area::map(&lent, true)?, Area::map(&filled, true)?);
+        // What lies in them is memory that no limit on the interpreter counts, and what is lent could
+        // be opened again for writing.
+        Area::seal(&lent, true)?;
+        Area::seal(&filled, false)?;
         let to_read = File::open(format!("/proc/self/fd/{}", lent.as_raw_fd()))?;
         let text = |text: &str| CString::new(text).map_err(io::Error::from);
         let file = CString::new(interpreter.program.as_os_str().as_encoded_bytes());
@@ -291,13 +295,16 @@ impl Started {
 
     /// Ends this process as the interpreter ended.
     fn end(&self) -> ! {
-        // One that only closed its socket has no more to say.
-        let _ = kill(self.pid, Signal::SIGTERM);
+        // One that only closed its socket, or said what was not taken, has no more to say: it ends
+        // when nobody listens, for no signal reaches it from within the walls.
+        // SAFETY: nobody uses the descriptor again, as this process ends below.
+        unsafe { libc::close(self.socket.as_raw_fd()) };
         let status = match waitpid(self.pid, None) {
-            Ok(WaitStatus::Signaled(_, signalled, _)) if signalled != Signal::SIGTERM => {
+            Ok(WaitStatus::Signaled(_, signalled, _)) => {
                 // SAFETY: the default action, which ends this process.
                 let _ = unsafe { signal(signalled, SigHandler::SigDfl) };
-                let _ = kill(getpid(), signalled);
+                // To this very thread: another would get it after this one is gone.
+                let _ = raise(signalled);
                 1
             }
             Ok(WaitStatus::Exited(_, status)) => status,

@@ -51,11 +51,15 @@ impl Source {
     /// One of them cannot be read.
     pub fn of(path: &Path) -> io::Result<Source> {
         let named = |path: &Path| path.file_stem().and_then(|stem| stem.to_str()).map(String::from);
-        let module = named(path).ok_or_else(|| io::Error::other("its name is not text"))?;
+        let stem = named(path).ok_or_else(|| io::Error::other("its name is not text"))?;
+        // A dot would be a package's.
+        let module = stem.replace('.', "-");
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut files = BTreeMap::new();
-        if folder.file_name().and_then(|name| name.to_str()) == Some(&module) {
+        if folder.file_name().and_then(|name| name.to_str()) == Some(&stem) {
             gather(folder, "", &mut files)?;
+            // Whatever it is called.
+            files.insert(module.clone(), path.to_owned());
         } else {
             let mut left = vec![(module.clone(), path.to_owned())];
             while let Some((name, file)) = left.pop() {
@@ -176,5 +180,20 @@ mod tests {
         let source = Source::of(&m.join("m.py")).unwrap();
         let names: Vec<&str> = source.files.keys().map(String::as_str).collect();
         assert_eq!(names, ["", "m", "parts", "parts.tables"]);
+    }
+
+    #[test]
+    fn a_name_that_no_import_could_say_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        for (place, file, module) in
+            [("my-method", "my-method.py", "my-method"), ("other", "X.v2.py", "X-v2")]
+        {
+            let place = folder.path().join(place);
+            fs::create_dir(&place).unwrap();
+            fs::write(place.join(file), METHOD).unwrap();
+            let source = Source::of(&place.join(file)).unwrap();
+            assert_eq!((source.module.as_str(), source.files.len()), (module, 1));
+            assert_eq!(source.files[module], place.join(file));
+        }
     }
 }

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A library that is only looked for has so much time of its own: to compute or to sleep, not to
 /// wait for a disk or a processor.
 const OWN_TIME: Duration = Duration::from_secs(2);
+/// The same of a Python file: what it imports may be as large as torch.
+const OWN_TIME_OF_PYTHON: Duration = Duration::from_secs(10);
 /// Libraries that are described at once.
 const AT_ONCE: usize = 8;
 /// Characters of what a refused library printed that are told.
@@ -54,7 +56,10 @@ pub fn describe_all(
     sandbox: bool,
     cancel: &AtomicBool,
 ) -> Result<Vec<Described>, HostFault> {
-    let own_time = (!patient).then_some(OWN_TIME);
+    let own_time = |path: &Path| match crate::python::is_python(path) {
+        true => OWN_TIME_OF_PYTHON,
+        false => OWN_TIME,
+    };
     let next = AtomicUsize::new(0);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     // Each child lives no longer than the thread that started it.
@@ -63,7 +68,10 @@ pub fn describe_all(
         while let Some((i, path)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, paths.get(i)?)))
         {
-            described.push((i, describe_within(path, own_time, sandbox, cancel)));
+            described.push((
+                i,
+                describe_within(path, (!patient).then(|| own_time(path)), sandbox, cancel),
+            ));
         }
         described
     };

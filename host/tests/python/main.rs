@@ -186,6 +186,55 @@ fn what_the_walls_deny_a_library_they_deny_a_class() {
 }
 
 #[test]
+fn what_is_shared_with_the_worker_keeps_its_size_and_its_side() {
+    let grow = "__import__('os').ftruncate(5, 1 << 24)";
+    let write = "o = __import__('os'); o.pwrite(o.open('/proc/self/fd/4', o.O_RDWR), b'x', 0)";
+    for attempt in [grow, write] {
+        let Some(record) = record(&[("self.mean = X.mean(axis=0)", attempt)]) else { return };
+        let error = record.error.unwrap_or_default();
+        assert!(error.contains("PermissionError: [Errno 1]"), "{attempt}: {error}");
+    }
+}
+
+#[test]
+fn an_interpreter_that_dies_or_says_too_much_is_told_apart() {
+    let ends = [
+        ("__import__('os').abort()", "SIGABRT"),
+        ("__import__('os')._exit(7)", "exit code 7"),
+        ("__import__('os').write(3, b'\\xff' * 8)", "exit code"),
+    ];
+    for (attempt, told) in ends {
+        let Some(record) = record(&[("self.mean = X.mean(axis=0)", attempt)]) else { return };
+        assert_eq!(record.outcome, Outcome::Crashed, "{attempt}");
+        let error = record.error.unwrap_or_default();
+        assert!(error.contains(told), "{attempt}: {error}");
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_refused_in_words() {
+    let rows = "return signs * (self.scale * length[:, None] / np.sqrt(self.dim)) + self.mean";
+    let wrong = [
+        (rows, "return (signs + self.mean) * 1j", "decompress gave complex128"),
+        (
+            "return np.packbits(rest > 0, axis=1), length",
+            "return np.zeros(len(X), [('a', 'u1')])",
+            "give a dict of its fields",
+        ),
+        (
+            "    def compress",
+            "    def get_compression_ratio(self, X): return float('nan')\n\n    def compress",
+            "get_compression_ratio gave nan",
+        ),
+    ];
+    for (old, new, told) in wrong {
+        let Some(record) = record(&[(old, new)]) else { return };
+        let error = record.error.unwrap_or_default();
+        assert!(error.contains(told), "{told}: {error}");
+    }
+}
+
+#[test]
 fn check_finds_what_a_class_may_not_do() {
     let broken = [
         // State that lives in the process alone.
