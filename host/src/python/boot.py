@@ -1,8 +1,8 @@
 """The Python side of a method that is a Python class: obeys the worker that started it.
 
 It is confined before its first line runs. Frames come and go on one socket: lengths of a JSON text and
-of bytes behind it (u32 each, little-endian), then both. Rows and codes lie in two files that are
-mapped: what is lent can only be read.
+of bytes behind it (u32 each, little-endian), then both. Rows and codes lie in files that are mapped,
+two of the worker's and in a cell two of the referee's: what is lent can only be read.
 """
 import sys
 
@@ -16,8 +16,8 @@ import struct
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 
-SOCKET, LENT, FILLED = 3, 4, 5
-MARGIN, AREA = int(sys.argv[1]), int(sys.argv[2])
+SOCKET, AREAS_FROM = 3, 4
+AREA, DESCRIPTORS = int(sys.argv[1]), int(sys.argv[2])
 PACKAGE = "vq_method"
 # What fits one frame, with what stands before it.
 MOST_SAVED = 1000 << 20
@@ -369,12 +369,12 @@ class Instance:
             return 0
         return int(stated) if isinstance(stated, int) and stated > 0 else 0
 
-    def take(self, first, rows, of):
+    def take(self, first, rows, of, place):
         import numpy
 
         if self.train is None:
             self.train = numpy.empty((of, self.dim), numpy.float32)
-        self.train[first:first + rows] = AREAS.rows(rows, self.dim)
+        self.train[first:first + rows] = AREAS.rows(place, rows, self.dim)
 
     def fit(self, seed):
         if seed != self.seed and any(name in self.of.given for name in ("seed", "random_state", "rng")):
@@ -495,13 +495,13 @@ class Instance:
                 f"compress gave {told(form, found)}; after fit it gave {told(self.form, self.parts)}", "invalid")
         return parts
 
-    def compress(self, rows, seed):
+    def compress(self, rows, lent, filled, seed):
         import numpy
 
-        x = AREAS.rows(rows, self.dim)
+        x = AREAS.rows(lent, rows, self.dim)
         seeded(seed)
         parts = self.checked(self.object.compress(x), rows)
-        out = AREAS.out(rows * self.width).reshape(rows, self.width)
+        out = AREAS.out(filled, rows * self.width).reshape(rows, self.width)
         at = 0
         for _, part in parts:
             # Bytes of a row, contiguous: a copy where the array is not.
@@ -527,11 +527,11 @@ class Instance:
                         f"{per_row * size // part.dtype.itemsize}", "warn")
                     break
 
-    def codes(self, rows, at):
+    def codes(self, rows, place):
         """The lent codes as compress gave them."""
         import numpy
 
-        raw = AREAS.lent(rows * self.width, at).reshape(rows, self.width)
+        raw = AREAS.lent(place, rows * self.width).reshape(rows, self.width)
         if self.form == "array":
             _, kind, shape = self.parts[0]
             return raw.reshape(-1).view(kind).reshape((rows, *shape))
@@ -545,28 +545,28 @@ class Instance:
             begin += bytes_each
         return dict(parts) if self.form == "dict" else tuple(part for _, part in parts)
 
-    def decompress(self, rows, seed):
+    def decompress(self, rows, lent, filled, seed):
         import numpy
 
-        codes = self.codes(rows, 0)
+        codes = self.codes(rows, lent)
         seeded(seed)
         x = numpy.asarray(self.object.decompress(codes))
         if x.shape != (rows, self.dim):
             raise Refused(f"decompress gave shape {x.shape} for {rows} codes, expected {(rows, self.dim)}", "invalid")
         numbers("decompress", x)
-        AREAS.out(rows * self.dim * 4).view(numpy.float32).reshape(rows, self.dim)[:] = x
+        AREAS.out(filled, rows * self.dim * 4).view(numpy.float32).reshape(rows, self.dim)[:] = x
 
-    def score(self, queries, rows, at, seed):
+    def score(self, queries, rows, lent, at, filled, seed):
         import numpy
 
-        asked = AREAS.rows(queries, self.dim)
-        codes = self.codes(rows, at)
+        asked = AREAS.rows(lent, queries, self.dim)
+        codes = self.codes(rows, {**lent, "at": lent["at"] + at})
         seeded(seed)
         estimates = numpy.asarray(self.object.score(asked, codes))
         if estimates.shape != (queries, rows):
             raise Refused(f"score gave shape {estimates.shape}, expected {(queries, rows)}", "invalid")
         numbers("score", estimates)
-        AREAS.out(queries * rows * 4).view(numpy.float32).reshape(queries, rows)[:] = estimates
+        AREAS.out(filled, queries * rows * 4).view(numpy.float32).reshape(queries, rows)[:] = estimates
 
 
 def numbers(what, of):
@@ -581,28 +581,36 @@ def told(form, parts):
 
 
 class Areas:
-    """The two shared files: what is lent, which can only be read, and what is filled."""
+    """The shared files, in pairs: what is lent, which can only be read, and what is filled. The worker's own
+    come first, the referee's second."""
 
     def __init__(self):
+        import contextlib
         import mmap
 
         import numpy
 
+        def mapped(file, access):
+            pages = mmap.mmap(file, AREA, prot=access)
+            # Large pages, where the system has them for shared memory.
+            with contextlib.suppress(OSError):
+                pages.madvise(getattr(mmap, "MADV_HUGEPAGE", mmap.MADV_NORMAL))
+            return numpy.frombuffer(pages, numpy.uint8)
+
         # Files that anybody may close are mapped here for good.
-        lent = mmap.mmap(LENT, AREA, prot=mmap.PROT_READ)
-        filled = mmap.mmap(FILLED, AREA, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        self._lent = numpy.frombuffer(lent, numpy.uint8)[MARGIN:]
-        self._filled = numpy.frombuffer(filled, numpy.uint8)[MARGIN:]
+        files = range(AREAS_FROM, AREAS_FROM + DESCRIPTORS, 2)
+        self._lent = [mapped(file, mmap.PROT_READ) for file in files]
+        self._filled = [mapped(file + 1, mmap.PROT_READ | mmap.PROT_WRITE) for file in files]
         self.float32 = numpy.float32
 
-    def lent(self, count, at):
-        return self._lent[at:at + count]
+    def lent(self, place, count):
+        return self._lent[place["exchanged"]][place["at"]:place["at"] + count]
 
-    def rows(self, rows, dim):
-        return self._lent[:4 * rows * dim].view(self.float32).reshape(rows, dim)
+    def rows(self, place, rows, dim):
+        return self.lent(place, 4 * rows * dim).view(self.float32).reshape(rows, dim)
 
-    def out(self, count):
-        return self._filled[:count]
+    def out(self, place, count):
+        return self._filled[place["exchanged"]][place["at"]:place["at"] + count]
 
 
 AREAS = None
@@ -675,7 +683,7 @@ class Method:
             return {}, b""
         it = self.instances[order["instance"]]
         if what == "train":
-            it.take(order["first"], order["rows"], order["of"])
+            it.take(order["first"], order["rows"], order["of"], order["from"])
             return {}, b""
         if what == "save":
             return {}, it.save()
@@ -686,11 +694,11 @@ class Method:
         if what == "fit":
             return it.fit(seed), b""
         if what == "compress":
-            it.compress(order["rows"], seed)
+            it.compress(order["rows"], order["from"], order["to"], seed)
         elif what == "decompress":
-            it.decompress(order["rows"], seed)
+            it.decompress(order["rows"], order["from"], order["to"], seed)
         elif what == "score":
-            it.score(order["queries"], order["rows"], order["at"], seed)
+            it.score(order["queries"], order["rows"], order["from"], order["at"], order["to"], seed)
         return {}, b""
 
 

@@ -3,7 +3,10 @@
 //! ```text
 //! frame    u32 bytes of JSON · u32 bytes behind it · JSON · bytes      over one socket
 //! pages    two files without names, of an exchange area's layout: lent, filled
+//!          in a cell also the two that this process shares with the referee
 //! ```
+//!
+//! What lies in the referee's pages is used there, without a copy; all else goes through our own.
 //!
 //! An interpreter that ends takes this process with it, by the same signal or status: to the host
 //! the two are one plugin.
@@ -13,16 +16,18 @@ use super::interpreter::Interpreter;
 use super::source::Source;
 use crate::worker::exchange::{AREA, Area, AreaError, MARGIN, Plain, ROOM};
 use crate::worker::sandbox::Program;
+use ndarray::{ArrayView2, ArrayViewMut2};
 use nix::libc;
 use nix::sys::signal::{SigHandler, raise, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -45,6 +50,17 @@ pub(crate) struct Started {
     socket: UnixStream,
     lent: Area,
     filled: Area,
+    /// Where the referee's two areas lie in this process, if it has any.
+    exchanged: [Range<usize>; 2],
+}
+
+/// Where values lie that a request lends, or where those go that it asks for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Place {
+    /// In the referee's area.
+    exchanged: bool,
+    /// From the area's first byte.
+    at: usize,
 }
 
 /// What is asked of an interpreter, before and after it was started.
@@ -58,10 +74,12 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Makes what the two share, and the program to be started with its part of it.
+    /// Makes what the two share, and the program to be started with its part of it; `exchanged` are
+    /// the referee's areas, lent and filled, where there is a referee.
     pub(crate) fn prepare(
         interpreter: Interpreter,
         source: Source,
+        exchanged: Option<[&OwnedFd; 2]>,
     ) -> Result<(Waiting, Program), AreaError> {
         let (ours, theirs) = UnixStream::pair()?;
         let (lent, filled) = (Area::file("python lent")?, Area::file("python filled")?);
@@ -71,6 +89,10 @@ impl Waiting {
         Area::seal(&lent, true)?;
         Area::seal(&filled, false)?;
         let to_read = File::open(format!("/proc/self/fd/{}", lent.as_raw_fd()))?;
+        let mut files: Vec<OwnedFd> = vec![theirs.into(), to_read.into(), filled];
+        if let Some([lent, filled]) = exchanged {
+            files.extend([lent.try_clone()?, filled.try_clone()?]);
+        }
         let text = |text: &str| CString::new(text).map_err(io::Error::from);
         let file = CString::new(interpreter.program.as_os_str().as_encoded_bytes());
         let file = file.map_err(io::Error::from)?;
@@ -78,7 +100,7 @@ impl Waiting {
         for argument in ["-S", "-s", "-u", "-X", "utf8", "-X", "faulthandler", "-c", BOOT] {
             arguments.push(text(argument)?);
         }
-        arguments.extend([text(&MARGIN.to_string())?, text(&AREA.to_string())?]);
+        arguments.extend([text(&AREA.to_string())?, text(&(files.len() - 1).to_string())?]);
         let mut environment = Vec::new();
         let own = [("PYTHONHASHSEED", "0"), ("PYTHONDONTWRITEBYTECODE", "1")];
         for (name, value) in own {
@@ -88,23 +110,30 @@ impl Waiting {
             let pair = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
             environment.push(CString::new(pair).map_err(io::Error::from)?);
         }
-        let lent: Vec<OwnedFd> = vec![theirs.into(), to_read.into(), filled];
         let executable = interpreter.executable();
         let (socket, filled) = (ours, our_filled);
         let waiting = Waiting { interpreter, source, socket, lent: our_lent, filled };
-        Ok((waiting, Program { file, arguments, environment, lent, executable }))
+        Ok((waiting, Program { file, arguments, environment, lent: files, executable }))
     }
 
     /// The program of it runs as `pid`.
     pub(crate) fn started(self, pid: Pid) {
         let Waiting { interpreter, source, socket, lent, filled } = self;
-        let started = Started { pid, interpreter, source, socket, lent, filled };
+        let exchanged = [0..0, 0..0];
+        let started = Started { pid, interpreter, source, socket, lent, filled, exchanged };
         let _ = STARTED.set(Mutex::new(started));
     }
 }
 
 /// This process has one interpreter, if any.
 static STARTED: OnceLock<Mutex<Started>> = OnceLock::new();
+
+/// Tells where the referee's areas lie, lent and filled, which the interpreter has mapped as well.
+pub(crate) fn exchanging(areas: [Range<usize>; 2]) {
+    if let Ok(mut started) = lock() {
+        started.exchanged = areas;
+    }
+}
 
 /// The process of the interpreter.
 pub(crate) fn pid() -> Option<u32> {
@@ -319,10 +348,61 @@ impl Started {
         self.lent.values(len)
     }
 
-    /// The `len` values that the last request filled.
+    /// Lends `values`, which are copied unless they are the referee's.
+    pub(super) fn lend_rows<T: Plain>(&mut self, values: ArrayView2<'_, T>) -> Place {
+        if let Some(place) = values.as_slice().and_then(|all| within(&self.exchanged[0], all)) {
+            return place;
+        }
+        copy(values, self.lend(values.len()));
+        OWN
+    }
+
+    /// Where the next request is to put `values`.
+    pub(super) fn room_for<T: Plain>(&self, values: &ArrayViewMut2<'_, T>) -> Place {
+        values.as_slice().and_then(|all| within(&self.exchanged[1], all)).unwrap_or(OWN)
+    }
+
+    /// Has `values` hold what the last request put at `place`, as [`Self::room_for`] gave it.
+    pub(super) fn take<T: Plain>(&self, place: Place, values: ArrayViewMut2<'_, T>) {
+        if !place.exchanged {
+            copy_out(self.filled.lent(values.len()), values);
+        }
+    }
+
+    /// The `len` values that the last request put into our own area.
     pub(super) fn filled<T: Plain>(&self, len: usize) -> &[T] {
         self.filled.lent(len)
     }
+}
+
+/// Where our own areas' values begin.
+pub(super) const OWN: Place = Place { exchanged: false, at: MARGIN };
+
+/// The place of `values` in the area at `addresses`, if they lie in it.
+fn within<T>(addresses: &Range<usize>, values: &[T]) -> Option<Place> {
+    let start = values.as_ptr().addr();
+    let inside = addresses.start <= start && start + size_of_val(values) <= addresses.end;
+    inside.then(|| Place { exchanged: true, at: start - addresses.start })
+}
+
+/// Copies rows of `from`, wherever they lie, one behind the other.
+pub(super) fn copy<T: Copy>(from: ArrayView2<'_, T>, to: &mut [T]) {
+    match from.as_slice() {
+        Some(all) => to.copy_from_slice(all),
+        None => {
+            let rows = to.chunks_exact_mut(from.ncols().max(1)).zip(from.outer_iter());
+            rows.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from));
+        }
+    }
+}
+
+fn copy_out<T: Copy>(from: &[T], mut to: ArrayViewMut2<'_, T>) {
+    if let Some(all) = to.as_slice_mut() {
+        return all.copy_from_slice(from);
+    }
+    let width = to.ncols().max(1);
+    let rows = to.outer_iter_mut().zip(from.chunks_exact(width));
+    rows.for_each(|(mut to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from));
 }
 
 /// How many rows go into one call, of so many bytes each, of the larger side.
@@ -349,5 +429,23 @@ pub(super) fn metric(space: Space) -> &'static str {
         vq_plugin_api::Metric::L2 => "l2",
         vq_plugin_api::Metric::Ip => "ip",
         vq_plugin_api::Metric::Cosine => "cosine",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_wholly_in_an_area_is_used_there() {
+        let values = [0f32; 16];
+        let start = values.as_ptr().addr();
+        let area = start + 8..start + 48;
+        let at = |range: Range<usize>| within(&area, &values[range]).map(|place| place.at);
+        assert_eq!(at(2..12), Some(0));
+        assert_eq!(at(5..7), Some(12));
+        assert_eq!(at(1..5), None);
+        assert_eq!(at(11..13), None);
+        assert_eq!(within(&(0..0), &values).map(|place| place.at), None);
     }
 }

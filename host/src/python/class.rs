@@ -1,7 +1,7 @@
 //! A Python class as a quantizer of the SDK, one type for each class of the file, and the table
 //! that the SDK makes of them.
 
-use super::bridge::{self, Told, lock, metric, rows_at_once, settings};
+use super::bridge::{self, Told, copy, lock, metric, rows_at_once, settings};
 use super::environment::Environment;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use serde::Deserialize;
@@ -182,26 +182,6 @@ impl<const N: usize> Class<N> {
     }
 }
 
-/// Copies rows of `from`, wherever they lie, one behind the other.
-fn copy<T: Copy>(from: ArrayView2<'_, T>, to: &mut [T]) {
-    match from.as_slice() {
-        Some(all) => to.copy_from_slice(all),
-        None => {
-            let rows = to.chunks_exact_mut(from.ncols().max(1)).zip(from.outer_iter());
-            rows.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from));
-        }
-    }
-}
-
-fn copy_out<T: Copy>(from: &[T], mut to: ArrayViewMut2<'_, T>) {
-    if let Some(all) = to.as_slice_mut() {
-        return all.copy_from_slice(from);
-    }
-    let width = to.ncols().max(1);
-    let rows = to.outer_iter_mut().zip(from.chunks_exact(width));
-    rows.for_each(|(mut to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from));
-}
-
 impl<const N: usize> Quantizer for Class<N> {
     type Params = Values<N>;
 
@@ -231,9 +211,9 @@ impl<const N: usize> Quantizer for Class<N> {
         let mut bridge = lock()?;
         let block = rows_at_once(4 * self.dim);
         for (i, rows) in train.axis_chunks_iter(Axis(0), block).enumerate() {
-            copy(rows, bridge.lend(rows.len()));
+            let from = bridge.lend_rows(rows);
             let request = json!({
-                "op": "train", "first": i * block, "rows": rows.nrows(), "of": train.nrows(),
+                "op": "train", "first": i * block, "rows": rows.nrows(), "of": train.nrows(), "from": from,
             });
             let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
         }
@@ -261,10 +241,10 @@ impl<const N: usize> Quantizer for Class<N> {
         let block = rows_at_once((4 * self.dim).max(self.code_bytes));
         let blocks = codes.axis_chunks_iter_mut(Axis(0), block);
         for (x, codes) in x.axis_chunks_iter(Axis(0), block).zip(blocks) {
-            copy(x, bridge.lend(x.len()));
-            let request = json!({ "op": "compress", "rows": x.nrows() });
+            let (from, to) = (bridge.lend_rows(x), bridge.room_for(&codes));
+            let request = json!({ "op": "compress", "rows": x.nrows(), "from": from, "to": to });
             let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
-            copy_out(bridge.filled(codes.len()), codes);
+            bridge.take(to, codes);
         }
         Ok(())
     }
@@ -279,10 +259,11 @@ impl<const N: usize> Quantizer for Class<N> {
         let block = rows_at_once((4 * self.dim).max(self.code_bytes));
         let blocks = x.axis_chunks_iter_mut(Axis(0), block);
         for (codes, x) in codes.axis_chunks_iter(Axis(0), block).zip(blocks) {
-            copy(codes, bridge.lend(codes.len()));
-            let request = json!({ "op": "decompress", "rows": codes.nrows() });
+            let (from, to) = (bridge.lend_rows(codes), bridge.room_for(&x));
+            let request =
+                json!({ "op": "decompress", "rows": codes.nrows(), "from": from, "to": to });
             let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
-            copy_out(bridge.filled(x.len()), x);
+            bridge.take(to, x);
         }
         Ok(())
     }
@@ -381,7 +362,8 @@ impl<const N: usize> Scorer for Class<N> {
             bridge.lend(query.len()).copy_from_slice(query);
             copy(codes, &mut bridge.lend(at + codes.len())[at..]);
             let request = json!({
-                "op": "score", "instance": self.instance, "queries": 1, "rows": codes.nrows(), "at": at,
+                "op": "score", "instance": self.instance, "queries": 1, "rows": codes.nrows(),
+                "from": bridge::OWN, "at": at, "to": bridge::OWN,
                 "seed": self.seed, "threads": rayon::current_num_threads(),
             });
             let (_, _) = bridge.call::<Json>(&request, &[], &mut |_, _| ())?;

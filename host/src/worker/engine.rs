@@ -57,6 +57,11 @@ pub(super) fn serve(
     watch_pages().map_err(|e| HostFault::Begin { reason: e.to_string() })?;
     watched(Place::Lent, shared.lent.addresses());
     watched(Place::Filled, shared.filled.addresses());
+    #[cfg(target_os = "linux")]
+    crate::python::bridge::exchanging([&shared.lent, &shared.filled].map(|area| {
+        let [pages, _] = area.addresses();
+        pages
+    }));
     reporter.send(&confined);
     let mut host = Host {
         order,

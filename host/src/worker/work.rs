@@ -91,7 +91,7 @@ fn begin(
         _ if is_python(&order.library) => Needs::default(),
         _ => Needs::of(&order.library),
     };
-    let held = enter(order, &needs)?;
+    let held = enter(order, &needs, &lent)?;
     let confined = Message::Confined(held);
     if let Some(expected) = &order.digests {
         expected.hold(&order.library, &needs).map_err(|how| Failure::Replaced { how })?;
@@ -123,9 +123,10 @@ fn begin(
     }
 }
 
-/// Confines this process, and the interpreter that it starts for a method in Python.
+/// Confines this process, and the interpreter that it starts for a method in Python, which has what
+/// an engine was `lent` but for the socket.
 #[cfg(target_os = "linux")]
-fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
+fn enter(order: &Order, needs: &Needs, lent: &[OwnedFd]) -> Result<Sandbox, HostFault> {
     let unable = |reason: String| HostFault::Begin { reason };
     let mut room = room(order);
     let of_plugin = room.role == sandbox::Role::Engine && !matches!(order.job, Job::Read(_));
@@ -134,7 +135,11 @@ fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
         let source = Source::of(&order.library).map_err(|e| unable(e.to_string()))?;
         room.readable.extend(source.files.values().cloned());
         room.readable.extend(interpreter.readable());
-        let prepared = Waiting::prepare(interpreter, source);
+        let exchanged = match (&order.job, lent) {
+            (Job::Engine(_), [_, lent, filled]) => Some([lent, filled]),
+            _ => None,
+        };
+        let prepared = Waiting::prepare(interpreter, source, exchanged);
         let (waiting, program) = prepared.map_err(|e| unable(e.to_string()))?;
         (Some(waiting), Some(program))
     } else {
@@ -155,7 +160,7 @@ fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn enter(order: &Order, needs: &Needs) -> Result<Sandbox, HostFault> {
+fn enter(order: &Order, needs: &Needs, _: &[OwnedFd]) -> Result<Sandbox, HostFault> {
     match order.sandbox {
         false => Ok(Sandbox::Off { reason: "--no-sandbox".into() }),
         true => sandbox::enter(&room(order), needs)
