@@ -171,7 +171,8 @@ fn with_dividing_m(
 ) -> GridRequest {
     let dim = request.space.dim;
     let mut adapted = request.clone();
-    let default = schema.iter().find(|param| param.name == "m").map(|param| &param.default);
+    let default = schema.iter().find(|param| param.name == "m");
+    let default = default.and_then(|param| param.default.as_ref());
     if let Some((wanted, number)) = default.and_then(|m| Some((m, m.as_f64()?))) {
         let far = |m: &usize| (*m as f64 / number).ln().abs();
         let nearest = divisors(dim).min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(1);

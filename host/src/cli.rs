@@ -124,6 +124,7 @@ Exit codes:
 const NEW_EXAMPLES: &str = "Examples:
   vq-host new my-method
   vq-host new my-method --lang c
+  vq-host new my-method --lang python
   vq-host new my-method --lang c++ --path ~/code/my-method
   vq-host new my-method --api ../vq-host/plugin-api";
 
@@ -474,6 +475,7 @@ pub(crate) enum Language {
     C,
     #[value(name = "c++", alias = "cpp")]
     Cpp,
+    Python,
 }
 
 impl Language {
@@ -483,6 +485,7 @@ impl Language {
             Language::Rust => "Rust",
             Language::C => "C",
             Language::Cpp => "C++",
+            Language::Python => "Python",
         }
     }
 }

@@ -170,7 +170,7 @@ fn param(param: &Param) -> Value {
         "help": help,
         "kind": kind.to_string(),
         "item_kind": item_kind.as_ref().map(Kind::to_string),
-        "default": value_json(default),
+        "default": default.as_ref().map(value_json),
         "min": min.as_ref().map(value_json),
         "max": max.as_ref().map(value_json),
         "choices": choices.iter().map(value_json).collect::<Vec<_>>(),

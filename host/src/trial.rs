@@ -233,7 +233,8 @@ fn requests(data: &Prepared, method: &Descriptor, fixed: &Config) -> [GridReques
         config.iter().map(|(name, value)| (name.clone(), vec![value.clone()])).collect()
     };
     let mut usual = Config::new();
-    usual.extend(method.params.iter().map(|param| (param.name.clone(), param.default.clone())));
+    let default = |param: &params::Param| Some((param.name.clone(), param.default.clone()?));
+    usual.extend(method.params.iter().filter_map(default));
     usual.extend(fixed.clone());
     [of(&usual), of(fixed)].map(|axes| GridRequest { space, bits_per_dim: None, axes })
 }
@@ -254,7 +255,7 @@ fn first(schema: &[params::Param], answers: &[Vec<Proposal>]) -> Result<Config, 
 }
 
 fn place(data: &Prepared, method: &Descriptor, config: &Config) -> String {
-    let differs = |param: &&params::Param| config.get(&param.name) != Some(&param.default);
+    let differs = |param: &&params::Param| config.get(&param.name) != param.default.as_ref();
     let differing = method.params.iter().filter(differs);
     let told: Vec<String> = differing
         .filter_map(|param| Some(format!("{}={}", param.name, config.get(&param.name)?)))

@@ -135,7 +135,8 @@ fn what_cannot_be_is_refused_with_a_remedy_and_leaves_nothing_behind() {
         (&["new", "plugin-api"], 1, "its crate would be vq-plugin-api"),
         (&["new", "mine", "--api", "nowhere"], 1, "no folder that holds vq-plugin-api"),
         (&["new", "mine", "--lang", "c", "--api", SDK], 1, "--api is for Rust"),
-        (&["new", "mine", "--lang", "pascal"], 2, "[possible values: rust, c, c++]"),
+        (&["new", "mine", "--lang", "python", "--api", SDK], 1, "--api is for Rust"),
+        (&["new", "mine", "--lang", "pascal"], 2, "[possible values: rust, c, c++, python]"),
         (&["new"], 2, "NAME"),
     ] {
         let output = vq_host(folder, args);

@@ -90,7 +90,7 @@ typedef struct vq_config {
   size_t n_entries;
 } vq_config;
 
-/* One parameter of a method. Every parameter has a default. */
+/* One parameter of a method. */
 typedef struct vq_param {
   uint32_t struct_size;
   uint32_t kind;      /* VQ_KIND_BOOL .. VQ_KIND_LIST */
@@ -98,7 +98,7 @@ typedef struct vq_param {
   uint32_t reserved;  /* 0 */
   vq_str name;        /* [a-z][a-z0-9_]* */
   vq_str help;        /* one sentence, with its unit */
-  vq_value default_value;
+  vq_value default_value; /* NULL kind: none, what holds without it is the method's own affair */
   vq_value min;     /* inclusive, for int and float (items of a list); NULL kind: none */
   vq_value max;     /* inclusive; NULL kind: none */
   vq_value choices; /* LIST of the allowed values, or NULL kind: any */

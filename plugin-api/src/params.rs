@@ -67,8 +67,8 @@ pub struct Param {
     pub kind: Kind,
     /// The kind of a list's items.
     pub item_kind: Option<Kind>,
-    /// Taken when a configuration omits it.
-    pub default: Value,
+    /// Taken when a configuration omits it; none: what then holds is the method's own affair.
+    pub default: Option<Value>,
     /// Inclusive lower end of numbers (of a list's items).
     pub min: Option<Value>,
     /// Inclusive upper end.
@@ -406,7 +406,7 @@ macro_rules! params {
                         help: [$($help),*].map(str::trim).join(" "),
                         kind: <T as $crate::params::ParamType>::KIND,
                         item_kind: <T as $crate::params::ParamType>::ITEM_KIND,
-                        default: value($default),
+                        default: Some(value($default)),
                         min: None $(.or(Some($crate::params::Value::from($min))))?,
                         max: None $(.or(Some($crate::params::Value::from($max))))?,
                         choices: <T as $crate::params::ParamType>::choices(),
@@ -507,7 +507,7 @@ mod tests {
         let schema = All::schema();
         assert_eq!(schema[0].help, "Sub-vectors; must divide the dimension.");
         assert_eq!(schema[0].grid, vec![Value::Int(8), Value::Int(16)]);
-        assert_eq!(schema[1].default, Value::Float(0.2));
+        assert_eq!(schema[1].default, Some(Value::Float(0.2)));
         assert_eq!(schema[1].max, Some(Value::Float(1.5)));
         assert_eq!(schema[1].min, Some(Value::Float(0.0)));
         assert_eq!(schema[2].choices.len(), 2);

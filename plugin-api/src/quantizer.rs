@@ -264,7 +264,10 @@ pub fn cartesian(
             (Some(values), _) => values.clone(),
             (None, Some((_, values))) => values.clone(),
             (None, None) if request.axes.is_empty() && !param.grid.is_empty() => param.grid.clone(),
-            (None, None) => vec![param.default.clone()],
+            (None, None) => match &param.default {
+                Some(default) => vec![default.clone()],
+                None => continue,
+            },
         };
         configs = configs
             .into_iter()
@@ -284,7 +287,7 @@ pub fn cartesian(
 /// defaults.
 pub fn label(schema: &[crate::params::Param], request: &GridRequest, config: &Config) -> String {
     let told = schema.iter().filter(|param| {
-        let changed = config.get(&param.name).is_some_and(|value| *value != param.default);
+        let changed = config.get(&param.name) != param.default.as_ref();
         changed || request.axes.contains_key(&param.name) || !param.grid.is_empty()
     });
     told.filter_map(|param| config.get(&param.name).map(|value| format!("{}={value}", param.name)))

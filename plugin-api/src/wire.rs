@@ -387,7 +387,7 @@ pub(crate) unsafe fn read_param(raw: &VqParam) -> Result<Param, Error> {
         Some(_) => Err(Error::param(&name, format!("{what} is not a list"))),
     };
     Ok(Param {
-        default: read(&raw.default_value)?.ok_or_else(|| Error::param(&name, "has no default"))?,
+        default: read(&raw.default_value)?,
         min: read(&raw.min)?,
         max: read(&raw.max)?,
         choices: list(&raw.choices, "choices")?,

@@ -132,14 +132,15 @@ fn show(found: Found<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     let columns = [
         text("parameter", &|p| p.name.clone()),
         text("type", &type_of),
-        text("default", &|p| p.default.to_string()),
+        text("default", &|p| p.default.as_ref().map_or_else(|| "none".into(), Value::to_string)),
         text("allowed", &allowed),
         text("default grid", &|p| join(&p.grid)),
         text("meaning", &|p| p.help.clone()),
     ];
     writeln!(out)?;
     table::write(&columns, 1, style(), out)?;
-    let defaults = method.params.iter().map(|p| (p.name.clone(), p.default.clone())).collect();
+    let usual = |p: &Param| Some((p.name.clone(), p.default.clone()?));
+    let defaults = method.params.iter().filter_map(usual).collect();
     let defaults = format!("default configuration: {}", config_json(&defaults));
     writeln!(out, "{}", on_screen(&defaults, 2))
 }

@@ -1,4 +1,5 @@
 //! `vq-host new`: writes a complete out-of-tree plugin project that builds and passes as written.
+//! One in Python has nothing to build.
 //!
 //! The files lie in `host/templates`, with `{{name}}` where a value of [`Names`] goes.
 
@@ -54,6 +55,14 @@ const CPP: &[Template] = &[
     (".github/workflows/ci.yml", include_str!("../../templates/make/ci.yml")),
 ];
 
+const PYTHON: &[Template] = &[
+    ("plugins/{{file}}.py", include_str!("../../templates/python/method.py")),
+    ("README.md", include_str!("../../templates/python/README.md")),
+    ("sweep.toml", include_str!("../../templates/sweep.toml")),
+    (".gitignore", include_str!("../../templates/python/gitignore")),
+    (".github/workflows/ci.yml", include_str!("../../templates/python/ci.yml")),
+];
+
 /// Why no project was written.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 enum NewError {
@@ -63,7 +72,7 @@ enum NewError {
     #[error("{} exists already, and nothing is overwritten", .0.display())]
     #[diagnostic(help("choose another folder with --path DIR, or remove it"))]
     Exists(PathBuf),
-    #[error("--api is for Rust: a project in {0} carries a copy of vq_plugin.h")]
+    #[error("--api is for Rust: a project in {0} builds without vq-plugin-api")]
     #[diagnostic(help("leave --api out"))]
     ApiOfAnother(&'static str),
     #[error("--api {0} is no folder that holds vq-plugin-api")]
@@ -77,11 +86,12 @@ pub(super) fn new(args: &cli::NewArgs) -> miette::Result<ExitCode> {
     let names = Names::of(&args.name)?;
     let (templates, api) = match (args.lang, &args.api) {
         (Language::Rust, told) => (RUST, Some(Api::choose(told.as_deref())?)),
-        (Language::C | Language::Cpp, Some(_)) => {
+        (Language::C | Language::Cpp | Language::Python, Some(_)) => {
             return Err(NewError::ApiOfAnother(args.lang.name()).into());
         }
         (Language::C, None) => (C, None),
         (Language::Cpp, None) => (CPP, None),
+        (Language::Python, None) => (PYTHON, None),
     };
     let folder = args.path.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     write_project(&folder, templates, &names.values(args.lang, api.as_ref()))?;
@@ -158,24 +168,26 @@ impl Names {
         self.package.replace('-', "_")
     }
 
-    /// `my_method`, the C or C++ source file without its suffix.
+    /// `my_method`, the source file without its suffix where it is not Rust.
     fn file(&self) -> String {
         self.id.replace('-', "_")
     }
 
-    /// The built library, from the project's folder.
+    /// The built library or the Python file, from the project's folder.
     fn library(&self, lang: Language) -> String {
         let file = format!("{DLL_PREFIX}{}{DLL_SUFFIX}", self.crate_name());
         match lang {
             Language::Rust => format!("target/release/{file}"),
             Language::C | Language::Cpp => file,
+            Language::Python => format!("plugins/{}.py", self.file()),
         }
     }
 
     /// What stands for each `{{key}}`.
     fn values(&self, lang: Language, api: Option<&Api>) -> Vec<(&'static str, String)> {
         vec![
-            ("id", self.id.clone()),
+            // A method in Python is called as its file.
+            ("id", if lang == Language::Python { self.file() } else { self.id.clone() }),
             ("title", self.title.clone()),
             ("type", self.type_name.clone()),
             ("package", self.package.clone()),
@@ -324,9 +336,12 @@ fn show_next_steps(
             writeln!(out, "  make")?;
             writeln!(out, "  {host} check ./{library}")?;
         }
+        Language::Python => writeln!(out, "  {host} check {library}")?,
     }
-    writeln!(out, "  mkdir -p plugins")?;
-    writeln!(out, "  cp {library} plugins/")?;
+    if lang != Language::Python {
+        writeln!(out, "  mkdir -p plugins")?;
+        writeln!(out, "  cp {library} plugins/")?;
+    }
     writeln!(out, "  {host} run sweep.toml\n")?;
     writeln!(out, "README.md says what to replace to make the method yours.")
 }
@@ -396,7 +411,13 @@ mod tests {
     fn no_placeholder_is_left_in_any_file() {
         let names = Names::of("my-method").unwrap();
         let api = Api::Folder("/a \"b\"/c".into());
-        for (lang, templates) in [(Language::Rust, RUST), (Language::C, C), (Language::Cpp, CPP)] {
+        let all = [
+            (Language::Rust, RUST),
+            (Language::C, C),
+            (Language::Cpp, CPP),
+            (Language::Python, PYTHON),
+        ];
+        for (lang, templates) in all {
             let values = names.values(lang, Some(&api));
             for (path, template) in templates {
                 for text in [filled(path, &values), filled(template, &values)] {
@@ -422,6 +443,7 @@ mod tests {
         assert!(lines(RUST, "lib.rs") < 110);
         assert!(lines(C, ".c") < 210);
         assert!(lines(CPP, ".cpp") < 210);
+        assert!(lines(PYTHON, ".py") < 40);
     }
 
     #[test]

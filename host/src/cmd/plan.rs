@@ -16,6 +16,7 @@ use vq_host::data::PreparedRows;
 use vq_host::output;
 use vq_host::plan::{Cell, Partition, Skip};
 use vq_host::plugin::{Found, Remembered};
+use vq_host::python::interpreter;
 use vq_host::record::Record;
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
@@ -59,6 +60,9 @@ pub(super) fn read_sweep(selection: &Selection) -> miette::Result<Sweep> {
 /// Reads what is asked for and refuses what cannot be, as far as no data is needed.
 pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
     let sweep = read_sweep(selection)?;
+    if let Some(python) = &sweep.run.python {
+        interpreter::name(python.clone());
+    }
     let done = done(&sweep)?;
     let cache = cache_dir(selection.cache_dir.as_ref())?;
     let catalog = find_plugins(&selection.places, &cache, false)?;

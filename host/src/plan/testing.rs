@@ -27,7 +27,7 @@ pub(crate) fn param(name: &str, default: Value, grid: &[Value]) -> Param {
         help: String::new(),
         kind,
         item_kind: None,
-        default,
+        default: Some(default),
         min: None,
         max: None,
         choices: Vec::new(),

@@ -102,10 +102,10 @@ fn param_is_sound(param: &Param) -> Result<(), String> {
     if values > MAX_VALUES {
         return Err(format!("{values} values"));
     }
-    for value in param.choices.iter().chain(&param.grid).chain([&param.default]) {
+    for value in param.choices.iter().chain(&param.grid).chain(&param.default) {
         short("a value", &value.to_string())?;
     }
-    [&param.default].into_iter().chain(&param.grid).try_for_each(|value| param.check(value))
+    param.default.iter().chain(&param.grid).try_for_each(|value| param.check(value))
 }
 
 fn is_name(text: &str, also: &str) -> bool {

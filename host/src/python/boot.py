@@ -21,8 +21,6 @@ AREA, DESCRIPTORS = int(sys.argv[1]), int(sys.argv[2])
 PACKAGE = "vq_method"
 # What fits one frame, with what stands before it.
 MOST_SAVED = 1000 << 20
-# "Not given", for a parameter whose default no value of a sweep can say.
-UNSET = {"int": -(2**63), "float": -sys.float_info.max, "string": "", "list": []}
 
 
 class Refused(Exception):
@@ -168,6 +166,8 @@ def kind_of(hint):
 
 def plain(value):
     """A value as TOML could say it; None for what it cannot."""
+    if isinstance(value, float) and value - value != 0:
+        return None  # Infinite, or no number.
     if isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -213,7 +213,7 @@ class Class:
             return
         kind, items, choices = kind_of(hint)
         value = None if required else plain(default)
-        if not required and value is None and default is not None:
+        if not required and value is None and default is not None and not isinstance(default, float):
             return  # An object: only code can say it.
         # What is no list is one value.
         listed = hasattr(grid, "__iter__") and not isinstance(grid, (str, bytes))
@@ -230,13 +230,9 @@ class Class:
         if kind == "list" and items is None:
             inner = {KINDS[type(v)] for sample in samples if isinstance(sample, list) for v in sample}
             items = "float" if inner == {"int", "float"} else inner.pop() if len(inner) == 1 else None
-        unset = value is None
-        if unset:
-            value = choices[0] if choices else False if kind == "bool" else UNSET[kind]
-            must = "Has to be named." if required else "Left to the class unless it is named."
-        else:
-            must = "Of __init__."
-        self.names[shown] = (name, required, unset)
+        must = ("Of __init__." if value is not None else "Has to be named." if required else
+                "Left to the class unless it is named.")
+        self.names[shown] = (name, required)
         self.params.append(
             {"name": shown, "kind": kind, "item_kind": items, "default": value, "choices": choices,
              "grid": values, "help": must}
@@ -254,13 +250,13 @@ class Class:
 
     def make(self, params, dim, metric, seed):
         arguments = {}
-        for shown, value in params.items():
-            name, required, unset = self.names[shown]
-            kind = next(p["kind"] for p in self.params if p["name"] == shown)
-            if unset and kind in UNSET and value == UNSET[kind]:
+        for shown, (name, required) in self.names.items():
+            if shown not in params:
                 if required:
                     raise Refused(f"{shown}: has no default: name it in the sweep", "config")
                 continue
+            value = params[shown]
+            kind = next(p["kind"] for p in self.params if p["name"] == shown)
             if kind == "float" and self.untyped(name) and float(value).is_integer():
                 value = int(value)
             arguments[name] = value
@@ -286,6 +282,8 @@ class Class:
                 raise Refused(f"GRID names {unknown[0]}, which __init__ does not take")
             values = {}
             for name, value in one.items():
+                if value is None and any(p["default"] is None for p in self.params if p["name"] == shown[name]):
+                    continue
                 if plain(value) is None:
                     raise Refused(f"GRID gives {name} a value that TOML cannot say: {value!r}")
                 kind = next(p["kind"] for p in self.params if p["name"] == shown[name])
@@ -459,17 +457,17 @@ class Instance:
             if isinstance(of, (bytes, str)) or of is None:
                 raise Refused(
                     f"compress gave {type(of).__name__}: give an array of one row per vector, "
-                    "or a tuple or dict of such arrays")
+                    "or a tuple or dict of such arrays", "invalid")
             of = numpy.asarray(of)
             where = "" if name is None else f" in {name!r}"
             if of.dtype.names:
                 raise Refused(f"compress gave a structured array{where}: give a dict of its fields", "invalid")
             if of.dtype.hasobject:
-                raise Refused(f"compress gave Python objects{where}: give an array of numbers")
+                raise Refused(f"compress gave Python objects{where}: give an array of numbers", "invalid")
             if of.ndim == 0 or of.shape[0] != rows:
                 raise Refused(
                     f"compress gave an array of shape {of.shape}{where} for {rows} rows: "
-                    "give one row per vector")
+                    "give one row per vector", "invalid")
             return of
 
         if isinstance(codes, dict):
@@ -483,9 +481,9 @@ class Instance:
         self.parts = [(name, part.dtype.str, part.shape[1:]) for name, part in parts]
         self.width = sum(part.nbytes // 2 for _, part in parts)
         if self.width == 0:
-            raise Refused("compress gave codes of no bytes")
+            raise Refused("compress gave codes of no bytes", "invalid")
         if stated and stated != self.width:
-            raise Refused(f"code_bytes says {stated}, a code takes {self.width} bytes")
+            raise Refused(f"code_bytes says {stated}, a code takes {self.width} bytes", "invalid")
 
     def checked(self, codes, rows):
         form, parts = self.split(codes, rows)

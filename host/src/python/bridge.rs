@@ -30,6 +30,7 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use vq_plugin_api::params::{Config, Param, Value as Setting};
 use vq_plugin_api::{Error, Space};
@@ -61,6 +62,14 @@ pub(super) struct Place {
     exchanged: bool,
     /// From the area's first byte.
     at: usize,
+}
+
+/// A call ended since the class broke the contract, for which a plugin has no return code.
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the call that failed last did so because the class broke the contract; asked once.
+pub(super) fn broken() -> bool {
+    BROKEN.swap(false, Ordering::Relaxed)
 }
 
 /// What is asked of an interpreter, before and after it was started.
@@ -196,13 +205,13 @@ impl Told {
                 help: of.help.clone(),
                 kind: kind(&of.kind),
                 item_kind: of.item_kind.as_deref().map(kind),
-                default: setting(&of.default).unwrap_or(Setting::Int(0)),
+                default: setting(&of.default),
                 min: None,
                 max: None,
                 choices: all(&of.choices),
                 grid: all(&of.grid),
             };
-            Param { default: param.coerce(param.default.clone()), ..param }
+            Param { default: param.default.clone().map(|value| param.coerce(value)), ..param }
         };
         self.params.iter().map(param).collect()
     }
@@ -289,7 +298,10 @@ impl Started {
                             None => Error::param("__init__", error),
                         },
                         "unsupported" => Error::unsupported("save"),
-                        _ => Error::failed(error),
+                        kind => {
+                            BROKEN.store(kind == "invalid", Ordering::Relaxed);
+                            Error::failed(error)
+                        }
                     });
                 }
             }

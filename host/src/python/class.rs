@@ -110,7 +110,9 @@ impl<const N: usize> Params for Values<N> {
         params::check(&schema, config)?;
         let mut all = config.clone();
         for param in schema {
-            all.entry(param.name).or_insert(param.default);
+            if let Some(default) = param.default {
+                all.entry(param.name).or_insert(default);
+            }
         }
         Ok(Values(all))
     }

@@ -1,5 +1,6 @@
 //! Which Python runs a method, found without starting it: `.venv` beside the method's file, then
-//! `VQ_PYTHON` (an interpreter, or the folder of a virtual environment), then `python3` on the path.
+//! what the sweep names (an interpreter, or the folder of a virtual environment), then `VQ_PYTHON`,
+//! then `python3` on the path.
 
 use object::Endianness;
 use object::ReadCache;
@@ -7,11 +8,27 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The variable that names it.
 pub const VARIABLE: &str = "VQ_PYTHON";
 /// A virtual environment of a method's own, beside its file.
 const OWN: &str = ".venv";
+
+/// What this command's sweep names.
+static NAMED: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on `path` stands where [`VARIABLE`] did, in this process and in the workers that it
+/// starts. The first path told holds: a command has one sweep.
+pub fn name(path: PathBuf) {
+    // Workers have a folder of their own.
+    let _ = NAMED.set(std::path::absolute(&path).unwrap_or(path));
+}
+
+/// What [`name`] was told.
+pub(crate) fn named() -> Option<&'static Path> {
+    NAMED.get().map(PathBuf::as_path)
+}
 
 /// An interpreter, and where its packages lie.
 #[derive(Clone, Debug)]
@@ -52,8 +69,9 @@ impl Interpreter {
         if own.join("pyvenv.cfg").is_file() {
             return Self::at(&own);
         }
-        if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
-            return Self::at(Path::new(&named));
+        let variable = || std::env::var_os(VARIABLE).filter(|named| !named.is_empty());
+        if let Some(named) = named().map(PathBuf::from).or_else(|| variable().map(PathBuf::from)) {
+            return Self::at(&named);
         }
         let folders = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&folders).map(|folder| folder.join("python3"));

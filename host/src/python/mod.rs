@@ -21,6 +21,14 @@ pub mod source;
 
 use std::path::Path;
 
+/// Whether the call that failed last did so because a class broke the contract; asked once.
+pub(crate) fn broke_contract() -> bool {
+    #[cfg(target_os = "linux")]
+    return bridge::broken();
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// True for the name of a Python file.
 pub fn is_python(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "py")

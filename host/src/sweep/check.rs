@@ -19,6 +19,7 @@ use crate::data::{
     may_have_queries,
 };
 use crate::metric::Family;
+use crate::python::interpreter::Interpreter;
 use crate::submit::SubmitOptions;
 use crate::suggest::nearest_name;
 
@@ -183,7 +184,15 @@ impl Check<'_> {
             memory,
             scratch,
             store: self.base_dir.join(store),
+            python: run.python.as_ref().map(|written| self.python(written)).transpose()?,
         })
+    }
+
+    fn python(&self, written: &Spanned<String>) -> Result<PathBuf, SweepError> {
+        let path = self.base_dir.join(self.name("a path", written)?);
+        Interpreter::at(&path)
+            .map_err(|why| self.refuse(written.span(), SweepProblem::NoInterpreter(why)))?;
+        Ok(path)
     }
 
     fn evaluate(&self, evaluate: &wire::Evaluate) -> Result<Evaluate, SweepError> {

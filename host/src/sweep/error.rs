@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
+use crate::python::interpreter::InterpreterError;
 use crate::suggest::nearest_name;
 
 /// A sweep's text and the name to show for it; cheap to clone, so that every diagnostic about the
@@ -278,6 +279,9 @@ pub enum SweepProblem {
         /// As looked for.
         path: PathBuf,
     },
+    /// What `python` names is none.
+    #[error(transparent)]
+    NoInterpreter(InterpreterError),
     /// A data file that cannot be looked at.
     #[error("failed to look at {}", path.display())]
     Inaccessible {
@@ -366,6 +370,7 @@ impl SweepProblem {
             Self::NothingLeft { .. } => "too many".to_owned(),
             Self::MissingFile { .. } => "no such file".to_owned(),
             Self::NotAFile { .. } => "not a file".to_owned(),
+            Self::NoInterpreter(_) => "no Python".to_owned(),
             Self::Inaccessible { .. } => "cannot be looked at".to_owned(),
             Self::RangeIncomplete { missing } => format!("no {missing}"),
             Self::RangeAmbiguous => "one of the two".to_owned(),
@@ -411,6 +416,10 @@ impl SweepProblem {
                 };
                 Some(missing_file_help(path, *folder_exists, nearest.as_deref(), rule))
             }
+            Self::NoInterpreter(_) => Some(
+                "name a python3 program or the folder of a virtual environment, relative to the sweep file's folder"
+                    .to_owned(),
+            ),
             Self::RangeIncomplete { .. } | Self::RangeAmbiguous | Self::RangeBackwards { .. } => {
                 Some(RANGE.to_owned())
             }

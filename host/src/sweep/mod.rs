@@ -73,6 +73,9 @@ pub struct RunOptions {
     pub scratch: u64,
     /// The SQLite file, joined to the sweep file's folder.
     pub store: PathBuf,
+    /// The interpreter of methods in Python, or its environment, joined likewise; it was one when the
+    /// sweep was read.
+    pub python: Option<PathBuf>,
 }
 
 /// One `[[dataset]]`.
@@ -310,6 +313,7 @@ use = "zlattice"
             memory: 1 << 30,
             scratch: 2 << 30,
             store: folder.path().join("elsewhere/first-look.db"),
+            python: None,
         };
         assert_eq!(sweep.run, run);
         let metrics = vec![Family::Pairs, Family::Latency];
@@ -394,6 +398,7 @@ use = "zlattice"
             memory: 8 << 30,
             scratch: 1 << 30,
             store: PathBuf::from("folder/results/least.db"),
+            python: None,
         };
         assert_eq!(sweep.run, run);
         let (k, rerank) = (vec![1, 10, 100], vec![1, 2, 4, 10]);

@@ -53,6 +53,7 @@ pub(super) struct Run {
     pub(super) memory: Option<Spanned<String>>,
     pub(super) scratch: Option<Spanned<String>>,
     pub(super) store: Option<Spanned<String>>,
+    pub(super) python: Option<Spanned<String>>,
 }
 
 /// `[submit]`

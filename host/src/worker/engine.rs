@@ -11,6 +11,7 @@ use super::fault::HostFault;
 use super::protocol::{Engine, Message, Order};
 use super::reporter::{Failure, Reporter};
 use crate::plugin::load;
+use crate::python;
 use crate::record::Outcome;
 use ndarray::ArrayView2;
 use nix::libc;
@@ -126,6 +127,7 @@ impl From<AreaError> for Refusal {
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         let failure = match refusal {
+            Refusal::Call(error) if python::broke_contract() => Failure::invalid(error.to_string()),
             Refusal::Call(error) => Failure::from(error),
             Refusal::Failed(error) => Failure::failed(error),
             Refusal::Host(error) if error.no_memory() => {
@@ -336,7 +338,7 @@ impl Host<'_> {
             scorer: scorer.is_some(),
             search: search.map(|search| search.ranks_estimates()),
             #[cfg(target_os = "linux")]
-            helper: crate::python::bridge::pid(),
+            helper: python::bridge::pid(),
             #[cfg(not(target_os = "linux"))]
             helper: None,
         };

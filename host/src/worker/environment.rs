@@ -2,6 +2,7 @@
 //! each other, share out threads and memory, and speak. Everything else, secrets above all, stays
 //! with the user; docs/methodology.md has the list, and every run records the values.
 
+use crate::python::interpreter;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
@@ -86,9 +87,12 @@ fn passes(name: &str) -> bool {
         && !SECRETS.iter().any(|secret| name.to_ascii_uppercase().contains(secret))
 }
 
-/// What a worker gets of this process's environment.
+/// What a worker gets of this process's environment, with the Python that the sweep names.
 pub(super) fn passed() -> Vec<(OsString, OsString)> {
-    env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passes)).collect()
+    let python = interpreter::named().map(|path| (interpreter::VARIABLE.into(), path.into()));
+    let own = env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passes));
+    // The last of equal names holds.
+    own.chain(python).collect()
 }
 
 /// The same as texts, for the record of a run.

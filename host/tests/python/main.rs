@@ -150,6 +150,7 @@ fn codes_of_another_type_than_at_first_are_refused() {
         "rest > 0, axis=1), length.astype('f8' if len(X) > 2 else 'f4')",
     );
     let Some(record) = record(&[later]) else { return };
+    assert_eq!(record.outcome, Outcome::Invalid);
     let error = record.error.unwrap();
     assert!(error.contains("f8 of () per row; after fit it gave"), "{error}");
 }
@@ -256,4 +257,90 @@ fn check_finds_what_a_class_may_not_do() {
         let ended = vq(&site, &["check", "plugins/signs.py"]);
         ended.expect_code(3);
     }
+}
+
+#[test]
+fn a_parameter_that_is_not_set_is_left_to_the_class_and_never_shown_as_a_number() {
+    let optional = edited(&[
+        (
+            "dim, scale: float = 1.0",
+            "dim, scale: float = 1.0, top: int | None = None, low: Optional[float] = None, \
+             fast: Optional[bool] = None, kind: Optional[Literal['a', 'b']] = None",
+        ),
+        ("import numpy as np\n", "from typing import Literal, Optional\nimport numpy as np\n"),
+        (
+            "self.dim, self.scale = dim, scale",
+            "assert top in (None, 3) and low is fast is kind is None; self.dim, self.scale = dim, scale",
+        ),
+    ]);
+    let Some(site) = site(&optional) else { return };
+    let shown = vq(&site, &["methods", "signs"]);
+    assert!(shown.stdout.contains("none"), "{}", shown.stdout);
+    let told = vq(&site, &["methods", "signs", "--format", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    let of = |name: &str| {
+        let schema = told["schema"].as_array().unwrap();
+        schema.iter().find(|param| param["name"] == name).unwrap()["default"].clone()
+    };
+    assert!(of("top").is_null() && of("fast").is_null() && of("kind").is_null(), "{told:#}");
+    assert_eq!(of("scale"), 1.0);
+    let methods = "[[method]]\nuse = \"signs\"\n[[method]]\nuse = \"signs\"\nparams.top = [3]\n";
+    let mut records = records(&site, methods);
+    records.sort_by_key(|record| record.params.to_string());
+    let params: Vec<_> = records.iter().map(|record| record.params.to_string()).collect();
+    assert_eq!(params, [r#"{"scale":1,"top":3}"#, r#"{"scale":1}"#]);
+    assert!(records.iter().all(|record| record.outcome == Outcome::Ok), "{records:?}");
+}
+
+#[test]
+fn a_parameter_without_a_default_has_to_be_named() {
+    let Some(site) = site(&edited(&[("scale: float = 1.0", "scale: float, wide: bool = False")]))
+    else {
+        return;
+    };
+    site.write("s.toml", &sweep("[1]", "[[method]]\nuse = \"signs\"\n"));
+    let plan = vq(&site, &["plan", "s.toml"]).expect_code(1);
+    plan.says("scale: has no default: name it in the sweep");
+    let named = records(&site, "[[method]]\nuse = \"signs\"\nparams.scale = [2]\n");
+    assert_eq!(named.len(), 1, "{named:?}");
+    assert_eq!(named[0].outcome, Outcome::Ok);
+}
+
+#[test]
+fn the_python_that_a_sweep_names_goes_before_that_of_the_variable() {
+    let Some(site) = site(SIGNS) else { return };
+    let python = python().unwrap();
+    let methods = "[[method]]\nuse = \"signs\"\n";
+    let run = format!("[run]\npython = \"{}\"", python.display());
+    let named = sweep("[1]", methods).replace("[run]", &run);
+    site.write("s.toml", &named);
+    let mut run = site.command(&["run", "s.toml"]);
+    Running::start(run.env("VQ_PYTHON", "/nowhere")).end().expect_code(0);
+    assert_eq!(site.records().len(), 1);
+    site.write("s.toml", &sweep("[1]", methods));
+    let mut run = site.command(&["run", "s.toml"]);
+    let without = Running::start(run.env("VQ_PYTHON", "/nowhere")).end();
+    without.expect_code(1).says("/nowhere is no Python interpreter");
+}
+
+#[test]
+fn a_new_python_project_passes_and_is_measured_as_printed() {
+    let Some(python) = python() else { return };
+    let site = Site::with(&[]);
+    let said = vq(&site, &["new", "my-method", "--lang", "python"]).expect_code(0).stdout;
+    let steps: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    let mut shell = Command::new("sh");
+    // As `vq`, whose folder and cache these are.
+    let like = site.command(&[]);
+    shell.current_dir(like.get_current_dir().unwrap());
+    shell.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("VQ_PYTHON", python).arg("-ec").arg(steps.join("\n"));
+    let ended = Running::start(&mut shell).end().expect_code(0);
+    assert!(ended.stdout.contains("my_method: keeps the contract ("), "{}", ended.stdout);
+    let checked = ["check", "my-method/plugins/my_method.py", "--format", "json"];
+    let checked = vq(&site, &checked).expect_code(0).json();
+    assert_eq!(checked["methods"][0]["findings"], serde_json::json!([]), "{checked:#}");
+    let records = site.records_of("my-method/results/my_method.db");
+    assert_eq!(records.len(), 3, "{records:?}");
+    assert!(records.iter().all(|record| record.outcome == Outcome::Ok), "{records:?}");
 }

@@ -34,7 +34,7 @@ pub fn method<Q: Quantizer, E: Offers<Q>>() -> &'static VqMethod {
                 reserved: 0,
                 name: lent_forever(&param.name),
                 help: lent_forever(&param.help),
-                default_value: lent.value(&param.default),
+                default_value: param.default.as_ref().map_or(VqValue::NULL, |v| lent.value(v)),
                 min: param.min.as_ref().map_or(VqValue::NULL, |v| lent.value(v)),
                 max: param.max.as_ref().map_or(VqValue::NULL, |v| lent.value(v)),
                 choices,

@@ -136,17 +136,20 @@ pub(super) fn grid_default(subject: &Subject<'_>, log: &mut Log<'_>) {
 
 /// Up to two values that the schema allows, the default first.
 fn some_values(param: &Param) -> Vec<Value> {
-    let mut values = vec![param.default.clone()];
+    let mut values: Vec<Value> = param.default.iter().cloned().collect();
     let others = param.grid.iter().chain(&param.choices);
-    values.extend(others.filter(|value| **value != param.default).take(1).cloned());
+    values.extend(others.filter(|value| Some(*value) != param.default.as_ref()).take(1).cloned());
     values
 }
 
 pub(super) fn grid_axes(subject: &Subject<'_>, log: &mut Log<'_>) {
     let schema = &subject.method.about().params;
-    let one_axis =
-        schema.iter().map(|param| BTreeMap::from([(param.name.clone(), some_values(param))]));
-    let all_axes = schema.iter().map(|p| (p.name.clone(), vec![p.default.clone()])).collect();
+    let known = schema.iter().map(|param| (param, some_values(param)));
+    let one_axis = known
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(param, values)| BTreeMap::from([(param.name.clone(), values)]));
+    let usual = |p: &Param| Some((p.name.clone(), vec![p.default.clone()?]));
+    let all_axes = schema.iter().filter_map(usual).collect();
     for axes in one_axis.chain([all_axes]).filter(|axes: &BTreeMap<_, _>| !axes.is_empty()) {
         let told: Vec<String> = axes
             .iter()

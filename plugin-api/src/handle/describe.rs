@@ -165,7 +165,7 @@ pub(super) fn describe(
                 format!("parameter {name} has {values} choices or grid values"),
             ));
         }
-        let values = param.choices.iter().chain(&param.grid).chain([&param.default]);
+        let values = param.choices.iter().chain(&param.grid).chain(&param.default);
         if let Some(bytes) = values.map(longest_text).max().filter(|bytes| *bytes > VALUE_BYTES) {
             return Err(wrong(
                 &id,
@@ -175,13 +175,11 @@ pub(super) fn describe(
         if params.iter().any(|p| p.name == *name) {
             return Err(wrong(&id, format!("parameter {name} stands twice")));
         }
-        param
-            .check(&param.default)
-            .and_then(|()| param.grid.iter().try_for_each(|value| param.check(value)))
-            .map_err(|reason| {
-                let reason = cut(&reason, LONG_TEXT);
-                wrong(&id, format!("parameter {name}, default or grid: {reason}"))
-            })?;
+        let mut usual = param.default.iter().chain(&param.grid);
+        usual.try_for_each(|value| param.check(value)).map_err(|reason| {
+            let reason = cut(&reason, LONG_TEXT);
+            wrong(&id, format!("parameter {name}, default or grid: {reason}"))
+        })?;
         params.push(Param { help: cut(&param.help, LONG_TEXT), ..param });
     }
     let mut method = Method {

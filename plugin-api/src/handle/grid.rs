@@ -131,7 +131,9 @@ impl Method {
                 }
             };
             for param in schema {
-                config.entry(param.name.clone()).or_insert_with(|| param.default.clone());
+                if let Some(default) = &param.default {
+                    config.entry(param.name.clone()).or_insert_with(|| default.clone());
+                }
             }
             let made = check(schema, &config).map_err(|e| e.to_string()).and_then(|()| {
                 self.create(&config, request.space).map_err(|e| e.message().to_owned())
