@@ -595,6 +595,9 @@ class Areas:
                 pages.madvise(getattr(mmap, "MADV_HUGEPAGE", mmap.MADV_NORMAL))
             return numpy.frombuffer(pages, numpy.uint8)
 
+        # The C library gives freed pages back after each call until it has seen a large array go: to touch
+        # them anew may take as long as the call.
+        numpy.empty(31 << 20, numpy.uint8)
         # Files that anybody may close are mapped here for good.
         files = range(AREAS_FROM, AREAS_FROM + DESCRIPTORS, 2)
         self._lent = [mapped(file, mmap.PROT_READ) for file in files]

@@ -59,7 +59,7 @@ pub(super) fn serve(
     watched(Place::Lent, shared.lent.addresses());
     watched(Place::Filled, shared.filled.addresses());
     #[cfg(target_os = "linux")]
-    crate::python::bridge::exchanging([&shared.lent, &shared.filled].map(|area| {
+    python::bridge::exchanging([&shared.lent, &shared.filled].map(|area| {
         let [pages, _] = area.addresses();
         pages
     }));
