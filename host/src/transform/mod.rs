@@ -5,7 +5,7 @@
 //! decoded (k) ─► the same backwards, lost dimensions at their mean ─► (d), held against the row
 //! ```
 //!
-//! A [`Chain`] is what a sweep asks for; [`Learned`] is that chain with what it took from training rows.
+//! A [`Chain`] is what a sweep asks for; `Learned` is that chain with what it took from training rows.
 
 mod learned;
 
