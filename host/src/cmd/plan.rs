@@ -177,8 +177,9 @@ fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> 
         let jobs = planned.sweep.run.jobs;
         let beside = if jobs > 1 { format!(" divided among {jobs} jobs") } else { String::new() };
         lines.push(format!(
-            "{} take about {time}{beside}, by records here{rest}",
-            counted(known, "cell")
+            "{} {} about {time}{beside}, by records here{rest}",
+            counted(known, "cell"),
+            if known == 1 { "takes" } else { "take" }
         ));
         let timeout = planned.sweep.run.timeout;
         let longer = expected.iter().flatten().filter(|of| **of > timeout.as_secs_f64()).count();

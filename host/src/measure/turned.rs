@@ -8,7 +8,7 @@ use crate::data::{Metric, Rows};
 use crate::transform::{Chain, Learned};
 use crate::worker::protocol::{Measurement, Stage};
 use crate::worker::reporter::{Failure, Reporter};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2};
 use std::time::{Duration, Instant};
 
 /// Times that a block is transformed for its time, after the first.
@@ -161,12 +161,17 @@ impl Cell<'_> {
     /// Lends the rows `ids` of the base.
     pub(super) fn lend_some(&self, peer: &mut Peer<'_>, ids: &[usize]) -> Result<(), Failure> {
         let mut lent = peer.lend_rows(ids.len())?;
-        for (id, row) in ids.iter().zip(lent.axis_chunks_iter_mut(Axis(0), 1)) {
-            match &self.turned {
-                None => self.base.read(*id, row)?,
-                Some(_) => drop(self.fill(&self.base, *id, row)?),
-            }
-        }
+        let read = |mut rows: ArrayViewMut2<'_, f32>| {
+            let mut rows = ids.iter().zip(rows.axis_chunks_iter_mut(Axis(0), 1));
+            rows.try_for_each(|(id, row)| self.base.read(*id, row))
+        };
+        let Some(turned) = &self.turned else { return Ok(read(lent)?) };
+        let mut raw = Array2::zeros((ids.len(), self.data.dim));
+        read(raw.view_mut())?;
+        let seen = turned.learned.rows(raw.view());
+        // By its place among those lent: that of the base was told when it was encoded.
+        finite("row", &seen.view(), 0)?;
+        lent.assign(&seen);
         Ok(())
     }
 
@@ -204,6 +209,6 @@ impl Cell<'_> {
         let Some(of) = &self.turned else { return Ok(Duration::ZERO) };
         let seen = ArrayView2::from_shape((rows, of.learned.dim_after()), decoded);
         let seen = seen.map_err(Failure::failed)?;
-        Ok(each(rows, || drop(of.learned.back(seen.slice(s![.., ..])))))
+        Ok(each(rows, || drop(of.learned.back(seen))))
     }
 }

@@ -2,8 +2,8 @@
 //! that it never met, and one that hangs or crashes does so once.
 //!
 //! ```text
-//! CACHE/plugins/KEY.grid.json what a method in Python proposed for a request
-//! CACHE/plugins/KEY.json      KEY: of the file, of what it needs, of the sandbox and of this host
+//! CACHE/plugins/KEY.json       KEY: of the file, of what it needs, of the sandbox and of this host
+//! CACHE/plugins/KEY.grid.json  what a method in Python proposed; KEY: also of the method and the request
 //! ```
 //! A note is taken for what a library might have said just now, not for more: it is held against
 //! the same rules, and whoever opens the library for a cell compares its digest first.
@@ -127,7 +127,7 @@ impl Remembered {
     }
 
     /// The configurations that the Python method `id` of `library` proposes for `requests`: as
-    /// remembered, or as `ask` learns. A grid of a library's takes no interpreter's start.
+    /// remembered, or as `ask` learns. A library's is asked for each time: that starts no interpreter.
     ///
     /// # Errors
     /// Those of `ask`.

@@ -32,7 +32,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use vq_plugin_api::params::{Config, Param, Value as Setting};
+use vq_plugin_api::params::{Param, Value as Setting};
 use vq_plugin_api::{Error, Space};
 
 const BOOT: &str = include_str!("boot.py");
@@ -428,11 +428,6 @@ fn id(module: &str) -> String {
         |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
     let id: String = module.chars().map(plain).collect();
     if id.starts_with(|c: char| c.is_ascii_lowercase()) { id } else { format!("m-{id}") }
-}
-
-/// A configuration as JSON.
-pub(super) fn settings(config: &Config) -> Value {
-    crate::plugin::config_json(config)
 }
 
 /// The name of a space's metric, as sweeps have it.

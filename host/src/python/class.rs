@@ -1,8 +1,9 @@
 //! A Python class as a quantizer of the SDK, one type for each class of the file, and the table
 //! that the SDK makes of them.
 
-use super::bridge::{self, Told, copy, lock, metric, rows_at_once, settings};
+use super::bridge::{self, Told, copy, lock, metric, rows_at_once};
 use super::environment::Environment;
+use crate::plugin::config_json;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -194,7 +195,7 @@ impl<const N: usize> Quantizer for Class<N> {
         let made: Made = lock()?.ask(json!({
             "op": "create",
             "class": N,
-            "params": settings(&params.0),
+            "params": config_json(&params.0),
             "dim": space.dim,
             "metric": metric(space),
         }))?;
@@ -217,7 +218,7 @@ impl<const N: usize> Quantizer for Class<N> {
             let request = json!({
                 "op": "train", "first": i * block, "rows": rows.nrows(), "of": train.nrows(), "from": from,
             });
-            let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
+            self.ask::<Json>(&mut bridge, ctx, request)?;
         }
         let fitted: Fitted = self.ask(&mut bridge, ctx, json!({ "op": "fit" }))?;
         (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, ctx.seed());
@@ -245,7 +246,7 @@ impl<const N: usize> Quantizer for Class<N> {
         for (x, codes) in x.axis_chunks_iter(Axis(0), block).zip(blocks) {
             let (from, to) = (bridge.lend_rows(x), bridge.room_for(&codes));
             let request = json!({ "op": "compress", "rows": x.nrows(), "from": from, "to": to });
-            let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
+            self.ask::<Json>(&mut bridge, ctx, request)?;
             bridge.take(to, codes);
         }
         Ok(())
@@ -264,7 +265,7 @@ impl<const N: usize> Quantizer for Class<N> {
             let (from, to) = (bridge.lend_rows(codes), bridge.room_for(&x));
             let request =
                 json!({ "op": "decompress", "rows": codes.nrows(), "from": from, "to": to });
-            let Json::Object(_) = self.ask(&mut bridge, ctx, request)? else { continue };
+            self.ask::<Json>(&mut bridge, ctx, request)?;
             bridge.take(to, x);
         }
         Ok(())
@@ -368,7 +369,7 @@ impl<const N: usize> Scorer for Class<N> {
                 "from": bridge::OWN, "at": at, "to": bridge::OWN,
                 "seed": self.seed, "threads": rayon::current_num_threads(),
             });
-            let (_, _) = bridge.call::<Json>(&request, &[], &mut |_, _| ())?;
+            bridge.ask::<Json>(request)?;
             estimates.copy_from_slice(bridge.filled(estimates.len()));
         }
         Ok(())
