@@ -1,6 +1,6 @@
 //! The functions of `vq_method`.
 
-use super::held::{Held, context, guard, pool};
+use super::held::{Held, context, guard, in_pool};
 use crate::abi::{
     MODEL_BYTES_UNKNOWN, VqBuf, VqCodes, VqCodesMut, VqConfig, VqCtx, VqMat, VqMatMut, VqSpace,
     VqStr,
@@ -68,7 +68,7 @@ impl<Q: Quantizer> Shim<Q> {
             // SAFETY: lent for the call, by contract.
             let train = unsafe { train.view() }?;
             held.matches("the dimension of the training rows", held.space.dim, train.ncols())?;
-            pool(ctx.threads())?.install(|| held.quantizer.fit(train, &ctx))?;
+            in_pool(ctx.threads(), || held.quantizer.fit(train, &ctx))?;
             held.is_ready();
             Ok(())
         };
@@ -138,7 +138,7 @@ impl<Q: Quantizer> Shim<Q> {
             if x.is_empty() {
                 return Ok(());
             }
-            pool(ctx.threads())?.install(|| held.quantizer.compress(x, codes, &ctx))
+            in_pool(ctx.threads(), || held.quantizer.compress(x, codes, &ctx))
         };
         // SAFETY: `err` is the caller's, by contract.
         unsafe { guard(err, body) }
@@ -167,7 +167,7 @@ impl<Q: Quantizer> Shim<Q> {
             if codes.nrows() == 0 {
                 return Ok(());
             }
-            pool(ctx.threads())?.install(|| held.quantizer.decompress(codes, x, &ctx))
+            in_pool(ctx.threads(), || held.quantizer.decompress(codes, x, &ctx))
         };
         // SAFETY: `err` is the caller's, by contract.
         unsafe { guard(err, body) }

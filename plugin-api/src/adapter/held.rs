@@ -4,6 +4,7 @@
 use crate::abi::{VqBuf, VqCtx, rc};
 use crate::error::ErrorKind;
 use crate::{Error, Quantizer, Space, wire};
+use core::any::Any;
 use core::ffi::c_void;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ pub(crate) struct Held<Q> {
 /// blocks do.
 static POOLS: Mutex<Vec<(usize, Arc<ThreadPool>)>> = Mutex::new(Vec::new());
 
-pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
+fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, pool)) = pools.iter().find(|(n, _)| *n == threads) {
         return Ok(pool.clone());
@@ -37,6 +38,23 @@ pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
     Ok(pool)
 }
 
+/// Runs `body` on `threads` threads.
+pub(crate) fn in_pool(
+    threads: usize,
+    body: impl FnOnce() -> Result<(), Error> + Send,
+) -> Result<(), Error> {
+    let mut body = Some(body);
+    install(threads, &mut || body.take().map_or(Ok(()), |body| body()))
+}
+
+/// Not generic: rayon's part of it is long, and compiled once.
+fn install(
+    threads: usize,
+    body: &mut (dyn FnMut() -> Result<(), Error> + Send),
+) -> Result<(), Error> {
+    pool(threads)?.install(body)
+}
+
 /// Runs `body`; its error or panic becomes a return code and text in `err`.
 ///
 /// # Safety
@@ -45,18 +63,27 @@ pub(crate) unsafe fn guard(err: *mut VqBuf, body: impl FnOnce() -> Result<(), Er
     let error = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return rc::OK,
         Ok(Err(error)) => error,
-        Err(payload) => {
-            let text = payload
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| payload.downcast_ref::<&'static str>().copied())
-                .unwrap_or("no message");
-            let error = Error::new(ErrorKind::Panicked, format!("panicked: {text}"));
-            // Its Drop is author code and could panic again.
-            core::mem::forget(payload);
-            error
-        }
+        Err(payload) => panicked(payload),
     };
+    // SAFETY: passed on.
+    unsafe { told(&error, err) }
+}
+
+fn panicked(payload: Box<dyn Any + Send>) -> Error {
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&'static str>().copied())
+        .unwrap_or("no message");
+    let error = Error::new(ErrorKind::Panicked, format!("panicked: {text}"));
+    // Its Drop is author code and could panic again.
+    core::mem::forget(payload);
+    error
+}
+
+/// # Safety
+/// `err` is null or the caller's buffer.
+unsafe fn told(error: &Error, err: *mut VqBuf) -> i32 {
     // SAFETY: passed on.
     unsafe { wire::write_error(err, &error.to_string()) };
     error.kind().code()

@@ -10,7 +10,7 @@ mod grid;
 mod held;
 mod table;
 
-pub(crate) use held::{Held, context, guard, pool};
+pub(crate) use held::{Held, context, guard, in_pool};
 pub use table::{method, plugin};
 
 // A panic that aborts would take the host's worker down before the guard could return an error.

@@ -2,7 +2,7 @@
 
 use super::Scorer;
 use crate::abi::{VqBuf, VqCodes, VqCtx, VqMat, VqMatMut, VqScorerV1, flag};
-use crate::adapter::{Held, context, guard, pool};
+use crate::adapter::{Held, context, guard, in_pool};
 use crate::{Context, Error, wire};
 use core::ffi::c_void;
 use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
@@ -66,7 +66,7 @@ impl<Q: Scorer> Shim<Q> {
             if codes.nrows() == 0 {
                 return Ok(());
             }
-            pool(ctx.threads())?.install(|| held.quantizer.pack(codes, packed, &ctx))
+            in_pool(ctx.threads(), || held.quantizer.pack(codes, packed, &ctx))
         };
         // SAFETY: `err` is the caller's, by contract.
         unsafe { guard(err, body) }
@@ -120,7 +120,7 @@ impl<Q: Scorer> Shim<Q> {
                     (query, estimates, bounds)
                 })
                 .collect();
-            pool(ctx.threads())?.install(|| {
+            in_pool(ctx.threads(), || {
                 rows.into_par_iter().with_max_len(1).try_for_each(|(query, estimates, bounds)| {
                     let query = held.quantizer.query(query, &ctx)?;
                     let estimates = row(estimates)?;

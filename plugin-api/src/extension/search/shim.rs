@@ -2,7 +2,7 @@
 
 use super::{Hits, Packed, Search};
 use crate::abi::{VqBuf, VqCodes, VqCtx, VqMat, VqSearchV1, flag};
-use crate::adapter::{Held, context, guard, pool};
+use crate::adapter::{Held, context, guard, in_pool};
 use crate::{Context, Error, wire};
 use core::ffi::c_void;
 use std::marker::PhantomData;
@@ -58,7 +58,7 @@ impl<Q: Search> Shim<Q> {
             if codes.nrows() == 0 {
                 return Ok(());
             }
-            pool(ctx.threads())?.install(|| held.quantizer.pack(codes, packed, &ctx))
+            in_pool(ctx.threads(), || held.quantizer.pack(codes, packed, &ctx))
         };
         // SAFETY: `err` is the caller's, by contract.
         unsafe { guard(err, body) }
@@ -103,7 +103,7 @@ impl<Q: Search> Shim<Q> {
                 return Ok(());
             }
             let codes = Packed { bytes, n };
-            pool(ctx.threads())?.install(|| held.quantizer.search(queries, codes, hits, &ctx))
+            in_pool(ctx.threads(), || held.quantizer.search(queries, codes, hits, &ctx))
         };
         // SAFETY: `err` is the caller's, by contract.
         unsafe { guard(err, body) }
