@@ -140,15 +140,14 @@ fn what_was_found_before_the_end_of_the_process_is_kept() {
 
 #[test]
 fn a_parameter_may_be_fixed_for_what_is_fitted() {
-    let pq = &shipped()["pq"];
-    let arguments = ["--param", "m=4", "--param", "iterations=2", "--format", "json"];
-    let report = &reports(&check(pq, &arguments).expect_code(0))[0];
-    // Of the default grid, m apart, there is little left to fit.
-    let usual = &reports(&check(pq, &["--format", "json"]).expect_code(0))[0];
+    let sq = &shipped()["sq"];
+    let report = &reports(&check(sq, &["--param", "bits=4", "--format", "json"]).expect_code(0))[0];
+    // Of the default grid, bits apart, there is little left to fit.
+    let usual = &reports(&check(sq, &["--format", "json"]).expect_code(0))[0];
     assert!(report["checks"].as_u64() < usual["checks"].as_u64(), "{report:#}");
-    check(pq, &["--param", "mm=4"]).expect_code(1).says("pq: mm: unknown parameter");
-    check(pq, &["--param", "m=0"]).expect_code(1).says("pq: m: 0 is below the minimum 1");
-    check(pq, &["--param", "m"]).expect_code(1).says("--param m has no value");
+    check(sq, &["--param", "bitss=4"]).expect_code(1).says("sq: bitss: unknown parameter");
+    check(sq, &["--param", "bits=0"]).expect_code(1).says("sq: bits: 0 is below the minimum 1");
+    check(sq, &["--param", "bits"]).expect_code(1).says("--param bits has no value");
 }
 
 #[test]
