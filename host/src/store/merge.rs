@@ -147,7 +147,8 @@ impl Reader {
         if keys.is_empty() {
             return Ok(Contents::default());
         }
-        self.contents_where(|record| keys.contains(&record.key))
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.of_cells(&keys)
     }
 }
 

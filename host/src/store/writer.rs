@@ -198,6 +198,20 @@ impl Store {
         }
     }
 
+    /// As [`discard_damaged`](Self::discard_damaged), where every record was read already and is
+    /// sound: they are read again only if a page is damaged.
+    ///
+    /// # Errors
+    /// As [`discard_damaged`](Self::discard_damaged).
+    pub fn discard_damaged_pages(&mut self) -> Result<Vec<Damage>, WriteError> {
+        let Reader { path, connection } = &self.reader;
+        match scan::damaged_page(connection) {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(_)) => self.discard_damaged(),
+            Err(source) => Err(write_error(path, connection, &source)),
+        }
+    }
+
     /// Runs `body` in one transaction and commits it if all went well.
     pub(super) fn write<T, E: From<WriteError>>(
         &mut self,
