@@ -3,6 +3,7 @@
 //! than 2 s but the page, of which each cell is drawn, and the recommendation of every data set.
 //!
 //! It writes 3 GB into the folder for temporary files, which takes minutes. `RECORDS` is how many.
+//! With `FOLDER` the store is made there and stays: the next time it is asked only.
 //!
 //! ```sh
 //! cargo build --release && cargo bench -p vq-host --bench large_store
@@ -12,7 +13,7 @@
 
 use serde_json::Value;
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 use vq_host::record::{Filter, MetricError, MetricValue, Record};
@@ -96,16 +97,23 @@ fn other(i: usize, of: &Record) -> Result<Record, MetricError> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let records: usize = std::env::var("RECORDS").map_or(Ok(1_000_000), |n| n.parse())?;
-    let folder = tempfile::tempdir()?;
-    let folder = folder.path();
+    let temporary = tempfile::tempdir()?;
+    let kept = std::env::var_os("FOLDER").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(temporary.path());
+    if !folder.join(STORE).exists() {
+        make(folder, records)?;
+    }
+    ask(folder)
+}
+
+/// Makes the store.
+fn make(folder: &Path, records: usize) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(folder)?;
     std::fs::write(folder.join("many.toml"), sweep())?;
     // Two records, of which the others are copies.
     let measured = ["run", "many.toml", "--only", "bits=8 seed=7", "--only", "bits=4 seed=7"];
     vq_host(folder, &measured)?;
-    let planned = vq_host(folder, &["plan", "many.toml", "--format", "json"])?.stdout;
-    let planned: Value = serde_json::from_slice(&planned)?;
-    let cells = planned["cells"].as_array().into_iter().flatten();
-    let keys: Vec<&str> = cells.filter_map(|cell| cell["key"].as_str()).collect();
+    let keys = keys(folder)?;
 
     let mut store = Store::open(folder.join(STORE))?;
     let two = store.records(&Filter::default())?;
@@ -114,7 +122,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut of_sweep: Vec<Record> = keys[..keys.len() - 1]
         .iter()
         .filter(|key| two.iter().all(|known| known.key != **key))
-        .map(|key| Record { key: (*key).to_owned(), ..of.clone() })
+        .map(|key| Record { key: key.clone(), ..of.clone() })
         .collect();
     let others = records.saturating_sub(keys.len());
     let share = others.div_ceil(100);
@@ -134,7 +142,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:>6.2} s  indexes, once", started.elapsed().as_secs_f64());
     let bytes = std::fs::metadata(folder.join(STORE))?.len();
     println!("{} records, {:.2} GB", records, bytes as f64 / 1e9);
+    Ok(())
+}
 
+/// The keys of the sweep.
+fn keys(folder: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+    let planned = vq_host(folder, &["plan", "many.toml", "--format", "json"])?.stdout;
+    let planned: Value = serde_json::from_slice(&planned)?;
+    let cells = planned["cells"].as_array().into_iter().flatten();
+    Ok(cells.filter_map(|cell| cell["key"].as_str()).map(str::to_owned).collect())
+}
+
+/// Asks the store.
+fn ask(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let keys = keys(folder)?;
     let key = keys.first().map_or("", |key| &key[..12]);
     let mut slowest = 0.0_f64;
     for arguments in [
