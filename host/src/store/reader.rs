@@ -402,9 +402,8 @@ impl Reader {
             let connection =
                 Connection::open_with_flags(&path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(PATIENCE)?;
-            // A store may come from someone else: its schema gets to call nothing. Of a large one the
-            // inner pages of its trees are more than SQLite's 2 MB, and each record is sought by them.
-            connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -65536;")?;
+            // A store may come from someone else: its schema gets to call nothing.
+            connection.execute_batch("PRAGMA trusted_schema = OFF;")?;
             Ok(connection)
         };
         match connect() {

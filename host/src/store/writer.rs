@@ -112,9 +112,11 @@ impl Store {
             true => reader.upgraded_in_memory(found)?,
             false => reader,
         };
+        // The inner pages of a large store's trees, by which each record is sought, are more than
+        // SQLite's 2 MB. Not before the journal is rolled back: this reads the file.
         reader
             .connection
-            .execute_batch("PRAGMA query_only = ON;")
+            .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -65536;")
             .map_err(|source| reader.open_error(&source))?;
         Ok(reader)
     }
