@@ -151,10 +151,11 @@ impl Families {
             records.retain(|record| {
                 wanted.is_empty() || wanted.iter().any(|name| name == record.dataset.family())
             });
-            // Runs and all that is shared are read with each part.
+            // Runs are read with each part.
+            let told = &mut self.selected.damage;
             for of_part in damage {
-                if !self.selected.damage.contains(&of_part) {
-                    self.selected.damage.push(of_part);
+                if matches!(of_part, Damage::Record { .. }) || !told.contains(&of_part) {
+                    told.push(of_part);
                 }
             }
             visit(&one_of_each(records, &runs));
@@ -206,7 +207,12 @@ impl Selected {
         for line in Damage::lines(&runs) {
             say::warning(&format!("{line}; its records are not"));
         }
-        if let Some(most) = reader.too_damaged().into_diagnostic()? {
+        // Of a large store that is not known: all of it would have to be read.
+        let most = match reader.is_large().into_diagnostic()? {
+            true => None,
+            false => reader.too_damaged().into_diagnostic()?,
+        };
+        if let Some(most) = most {
             let store = reader.path().display();
             say::line(&format!(
                 "{most}: try `sqlite3 {store} .recover`, or move the store away and run again"
