@@ -19,8 +19,8 @@ use std::time::Instant;
 use vq_host::record::{Filter, MetricError, MetricValue, Record};
 use vq_host::store::Store;
 
-/// Data sets of the records that are of no sweep, and methods of each.
-const DATASETS: usize = 100;
+/// Records of each data set that is of no sweep, and their methods. They lie all over the file.
+const OF_EACH: usize = 10_000;
 const METHODS: usize = 20;
 
 const STORE: &str = "many.db";
@@ -71,14 +71,15 @@ fn timed(folder: &Path, arguments: &[&str]) -> Result<f64, Box<dyn Error>> {
     Ok(took)
 }
 
-/// Record `i` of no sweep: `of` under other names, of a configuration and with numbers of its own.
-fn other(i: usize, of: &Record) -> Result<Record, MetricError> {
+/// Record `i` of no sweep, of one of so many data sets: `of` under other names, of a configuration
+/// and with numbers of its own.
+fn other(i: usize, datasets: usize, of: &Record) -> Result<Record, MetricError> {
     let mut record = of.clone();
     let hash = blake3::hash(&i.to_le_bytes());
     record.key = hash.to_hex().to_string();
     record.method.id = format!("method-{}", i % METHODS);
-    record.dataset.name = format!("data-{}", i / METHODS % DATASETS);
-    let m = i / METHODS / DATASETS;
+    record.dataset.name = format!("data-{}", i / METHODS % datasets);
+    let m = i / METHODS / datasets;
     record.label = format!("m={m}");
     record.params["m"] = m.into();
     let factor = 0.8 + 0.2 * f64::from(hash.as_bytes()[0]) / 255.0;
@@ -125,11 +126,11 @@ fn make(folder: &Path, records: usize) -> Result<(), Box<dyn Error>> {
         .map(|key| Record { key: key.clone(), ..of.clone() })
         .collect();
     let others = records.saturating_sub(keys.len());
-    let share = others.div_ceil(100);
+    let (share, datasets) = (others.div_ceil(100), others.div_ceil(OF_EACH));
     for first in (0..others).step_by(share) {
         let last = others.min(first + share);
         let mut some = (first..last)
-            .map(|i| other(i, &two[i % two.len()]))
+            .map(|i| other(i, datasets, &two[i % two.len()]))
             .collect::<Result<Vec<Record>, _>>()?;
         // All over the file, as in a store that grew over months.
         some.extend(of_sweep.drain(..of_sweep.len().min(keys.len() / 100)));
@@ -161,9 +162,9 @@ fn ask(folder: &Path) -> Result<(), Box<dyn Error>> {
     for arguments in [
         &["run", "many.toml"][..],
         &["run", "many.toml"],
-        &["results", STORE, "--dataset", "data-7", "--best"],
+        &["results", STORE, "--dataset", "data-1", "--best"],
         &["results", STORE, "--dataset", "small", "--best"],
-        &["recommend", STORE, "--dataset", "data-7"],
+        &["recommend", STORE, "--dataset", "data-1"],
         &["recommend", STORE, "--dataset", "small"],
         &["results", STORE, "--key", key],
     ] {
