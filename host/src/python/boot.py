@@ -401,7 +401,7 @@ class Instance:
             self.ratio = float(self.object.get_compression_ratio(two))
             if not math.isfinite(self.ratio):
                 raise Refused(f"get_compression_ratio gave {self.ratio}")
-        return {"code_bytes": self.width, "ratio": self.ratio}
+        return {"code_bytes": self.width, "ratio": self.ratio, "seed": self.seed}
 
     def keep(self):
         """The object as bytes, before any call could change it."""
@@ -446,7 +446,7 @@ class Instance:
                 self.object = made
         else:
             self.object = pickle.loads(self.saved)
-        return {"code_bytes": self.width, "ratio": self.ratio}
+        return {"code_bytes": self.width, "ratio": self.ratio, "seed": self.seed}
 
     # What codes look like: parts of n rows each, of one type and one shape per row.
 

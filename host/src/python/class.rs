@@ -141,6 +141,8 @@ struct Made {
 struct Fitted {
     code_bytes: usize,
     ratio: Option<f64>,
+    /// Of the process that fitted it: one that loads it has no other.
+    seed: u64,
 }
 
 #[derive(Deserialize)]
@@ -221,7 +223,7 @@ impl<const N: usize> Quantizer for Class<N> {
             self.ask::<Json>(&mut bridge, ctx, request)?;
         }
         let fitted: Fitted = self.ask(&mut bridge, ctx, json!({ "op": "fit" }))?;
-        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, ctx.seed());
+        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, fitted.seed);
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
@@ -284,7 +286,7 @@ impl<const N: usize> Quantizer for Class<N> {
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let request = json!({ "op": "load", "instance": self.instance });
         let (fitted, _) = lock()?.call::<Fitted>(&request, model, &mut |_, _| ())?;
-        (self.code_bytes, self.ratio) = (fitted.code_bytes, fitted.ratio);
+        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, fitted.seed);
         Ok(())
     }
 
