@@ -456,6 +456,7 @@ pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record
             abi: owned("abi")?,
             needs_training: row.get("needs_training")?,
             deterministic: row.get("deterministic")?,
+            python: None,
         },
         params: parsed_text(text("params")?)?,
         label: owned("label")?,

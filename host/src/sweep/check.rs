@@ -195,6 +195,14 @@ impl Check<'_> {
         Ok(path)
     }
 
+    fn own_python(
+        &self,
+        written: Option<&Spanned<String>>,
+    ) -> Result<Option<Spanned<PathBuf>>, SweepError> {
+        let read = |of: &Spanned<String>| Ok(Spanned::new(of.span(), self.python(of)?));
+        written.map(read).transpose()
+    }
+
     fn evaluate(&self, evaluate: &wire::Evaluate) -> Result<Evaluate, SweepError> {
         let multiples = |key, written: &Option<_>, default: &[usize]| match written {
             Some(written) => self.integers(key, written, 1),
@@ -469,6 +477,7 @@ impl Check<'_> {
             for (key, span) in [
                 ("plugin", method.plugin.as_ref().map(Spanned::span)),
                 ("digest", method.digest.as_ref().map(Spanned::span)),
+                ("python", method.python.as_ref().map(Spanned::span)),
                 ("second", method.second.as_ref().map(Spanned::span)),
                 ("params", params),
                 ("exclude", exclude),
@@ -504,6 +513,7 @@ impl Check<'_> {
             id: id.clone(),
             plugin: method.plugin.clone(),
             digest: method.digest.clone(),
+            python: self.own_python(method.python.as_ref())?,
             axes,
             exclude,
             bits_per_dim,
@@ -527,6 +537,7 @@ impl Check<'_> {
             id: id.clone(),
             plugin: second.plugin.clone(),
             digest: None,
+            python: self.own_python(second.python.as_ref())?,
             axes: self.axes(&second.params)?,
             exclude: Vec::new(),
             bits_per_dim: Vec::new(),
