@@ -199,7 +199,11 @@ impl Check<'_> {
         &self,
         written: Option<&Spanned<String>>,
     ) -> Result<Option<Spanned<PathBuf>>, SweepError> {
-        let read = |of: &Spanned<String>| Ok(Spanned::new(of.span(), self.python(of)?));
+        let read = |of: &Spanned<String>| {
+            let path = self.python(of)?;
+            // Workers have a folder of their own.
+            Ok(Spanned::new(of.span(), std::path::absolute(&path).unwrap_or(path)))
+        };
         written.map(read).transpose()
     }
 

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use vq_host::record::{Outcome, Record, Sandbox};
 use vq_host::worker::sandbox;
@@ -21,28 +22,48 @@ fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// Whoever runs this, and an ordinary user where that is root and such a user may run the Python.
+/// Whoever runs this, and an ordinary user where that is root and such a user may run a Python.
 fn users() -> Vec<Option<u32>> {
-    let mut users = vec![None];
-    let Some(python) = python().filter(|_| nix::unistd::geteuid().is_root()) else { return users };
-    let mut probe = Command::new(python.join("bin/python3"));
-    probe.args(["-c", "import numpy"]).env("HOME", "/").current_dir("/").uid(NOBODY).gid(NOBODY);
-    match probe.output() {
-        Ok(ended) if ended.status.success() => users.push(Some(NOBODY)),
-        _ => skipped("an ordinary user may not run the Python of these tests"),
+    match nix::unistd::geteuid().is_root() && for_everybody().is_some() {
+        true => vec![None, Some(NOBODY)],
+        false => vec![None],
     }
-    users
 }
 
-/// A site with the hostile class, and what it is to try its hand at; none without a Python, or where
-/// the kernel does not hold it.
-fn site() -> Option<Site> {
+/// An interpreter that every user may run, and for which the packages of the tests' own were made.
+fn for_everybody() -> Option<&'static PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            let packages = packages(python()?);
+            let version = packages.parent()?.file_name()?.to_str()?;
+            let folders = ["/usr/bin", "/usr/local/bin"].map(Path::new);
+            let found = folders.map(|folder| folder.join(version)).into_iter().find(|program| {
+                let mut probe = Command::new(program);
+                probe.args(["-c", "import venv"]).env("HOME", "/").current_dir("/");
+                probe.uid(NOBODY).gid(NOBODY).output().is_ok_and(|ended| ended.status.success())
+            });
+            if found.is_none() {
+                skipped(&format!("no {version} that an ordinary user may run"));
+            }
+            found
+        })
+        .as_ref()
+}
+
+/// A site with the hostile class, what it is to try its hand at, and the Python for `user`; none
+/// without a Python, or where the kernel does not hold it.
+fn site(user: Option<u32>) -> Option<Site> {
     python()?;
     if sandbox::offered() != Sandbox::Full {
         skipped("this kernel does not hold a plugin fully");
         return None;
     }
-    let site = Site::with(&[]);
+    // Not in /tmp, which a worker has its own of: what is denied here is denied by name.
+    let site = Site::within(Path::new("/var/tmp"), &[]);
+    if let Some(program) = user.and_then(|_| for_everybody()) {
+        copied(program, &site, "python");
+    }
     site.write("plugins/hostile.py", HOSTILE);
     site.write("plugins/other.py", "secret = 1\n");
     site.write("secret", "for the user only");
@@ -65,7 +86,9 @@ fn vq(site: &Site, user: Option<u32>, arguments: &[&str], set: &[(&str, &str)]) 
             None => command.env_remove(name),
         };
     }
-    command.env("VQ_PYTHON", python().unwrap()).envs(set.iter().copied());
+    let own = user.map(|_| site.path("python"));
+    command.env("VQ_PYTHON", own.as_ref().unwrap_or(python().unwrap()));
+    command.envs(set.iter().copied());
     if let Some(user) = user {
         let mut all = vec![site.path("")];
         while let Some(path) = all.pop() {
@@ -106,7 +129,7 @@ fn told(text: &str) -> (Vec<&str>, usize, &str) {
 fn nothing_that_a_class_tries_against_others_gets_through() {
     let secret = [("AWS_SECRET_ACCESS_KEY", "nobody's business")];
     for user in users() {
-        let Some(site) = site() else { return };
+        let Some(site) = site(user) else { return };
         let calls = ["fit", "compress", "decompress", "load", "score"];
         site.write("s.toml", &cells(&["all"], &calls));
         vq(&site, user, &["run", "s.toml", "--jobs", "2"], &secret).expect_code(3);
@@ -138,7 +161,7 @@ fn nothing_that_a_class_tries_against_others_gets_through() {
 /// Or the test above would show nothing.
 #[test]
 fn without_the_sandbox_the_same_attempts_get_through() {
-    let Some(site) = site() else { return };
+    let Some(site) = site(None) else { return };
     site.write("s.toml", &cells(&["all"], &["fit"]));
     let free = [("VQ_TEST_FREE", "1")];
     vq(&site, None, &["run", "s.toml", "--no-sandbox"], &free).expect_code(3);
@@ -167,7 +190,7 @@ fn what_a_class_does_beyond_its_limits_ends_its_own_cell() {
     let attempts = ends.map(|(attempt, _)| attempt);
     let limits = ["--memory", "512MiB", "--scratch", "64MiB", "--threads", "1", "--timeout", "60s"];
     for user in users() {
-        let Some(site) = site() else { return };
+        let Some(site) = site(user) else { return };
         site.write("s.toml", &cells(&attempts, &["fit"]));
         let run = [&["run", "s.toml", "--jobs", "2"][..], &limits].concat();
         let ended = vq(&site, user, &run, &[]).expect_code(3);
@@ -197,7 +220,7 @@ fn what_a_class_does_beyond_its_limits_ends_its_own_cell() {
 
 #[test]
 fn an_import_that_hangs_costs_its_own_time_once_and_the_others_are_found() {
-    let Some(site) = site() else { return };
+    let Some(site) = site(None) else { return };
     for (name, hangs) in
         [("busy", "while True:\n    pass\n"), ("idle", "import time\ntime.sleep(999)\n")]
     {
@@ -217,16 +240,19 @@ fn an_import_that_hangs_costs_its_own_time_once_and_the_others_are_found() {
     site.expect_nothing_left();
 }
 
-/// A copy of the tests' environment in `site`, into which a test may write.
-pub(super) fn copied(site: &Site, name: &str) -> (PathBuf, PathBuf) {
+/// Where the packages of the environment at `root` lie.
+fn packages(root: &Path) -> PathBuf {
+    let lib = fs::read_dir(root.join("lib")).unwrap();
+    let python = lib.map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+    python.unwrap().join("site-packages")
+}
+
+/// A copy of the tests' environment in `site`, made by `program`, into which a test may write; and where
+/// its packages lie.
+pub(super) fn copied(program: &Path, site: &Site, name: &str) -> (PathBuf, PathBuf) {
     let (from, to) = (python().unwrap(), site.path(name));
-    let made = Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&to).status();
+    let made = Command::new(program).args(["-m", "venv", "--without-pip"]).arg(&to).status();
     assert!(made.unwrap().success());
-    let packages = |root: &Path| {
-        let lib = fs::read_dir(root.join("lib")).unwrap();
-        let python = lib.map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
-        python.unwrap().join("site-packages")
-    };
     let (from, to_packages) = (packages(from), packages(&to));
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -240,8 +266,8 @@ pub(super) fn copied(site: &Site, name: &str) -> (PathBuf, PathBuf) {
 
 #[test]
 fn what_an_environment_runs_at_its_start_runs_within_or_not_at_all() {
-    let Some(site) = site() else { return };
-    let (venv, packages) = copied(&site, "venv");
+    let Some(site) = site(None) else { return };
+    let (venv, packages) = copied(Path::new("python3"), &site, "venv");
     let write = |name: &str, file: &str| {
         let text = format!(
             "import os\nopen(os.path.join(os.environ['VQ_TEST_SITE'], 'home', '{file}'), 'w')\n"

@@ -10,7 +10,7 @@ mod hostile;
 use fixture::{Running, Site, sweep, workspace};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use vq_host::record::{Outcome, Proof, Record};
@@ -377,7 +377,9 @@ fn calls_are_of_4096_rows_and_timed_ones_of_whole_blocks() {
     let told = ("rest = X - self.mean", "rest = told(X) - self.mean");
     let tell = (
         "\n\nclass Signs",
-        "\n\ndef told(X):\n    if len(X) > 4096:\n        raise RuntimeError(f'{len(X)} rows')\n    return X\n\n\nclass Signs",
+        "\n\nROWS = [0]\n\n\ndef told(X):\n    if len(X) > 4096:\n        \
+         raise RuntimeError(f'{len(X)} rows after {max(ROWS)}')\n    ROWS.append(len(X))\n    return X\n\n\n\
+         class Signs",
     );
     let Some(site) = site(&edited(&[told, tell])) else { return };
     let text = sweep("[1]", "[[method]]\nuse = \"signs\"\n").replace("n = 600", "n = 12000");
@@ -385,7 +387,7 @@ fn calls_are_of_4096_rows_and_timed_ones_of_whole_blocks() {
     drop(vq(&site, &["run", "s.toml"]));
     let error = site.records()[0].error.clone().unwrap_or_default();
     // Half of the rows that are not held out; the walk before the timing went by in smaller calls.
-    assert!(error.contains("at time compress") && error.contains("5990 rows"), "{error}");
+    assert!(error.contains("5990 rows after 4096"), "{error}");
 }
 
 #[test]
@@ -430,7 +432,7 @@ fn codes_wider_than_their_values_and_an_object_that_changes_are_told_in_the_reco
 #[test]
 fn one_class_in_two_pythons_is_two_methods() {
     let Some(site) = site(SIGNS) else { return };
-    let (other, packages) = hostile::copied(&site, "other");
+    let (other, packages) = hostile::copied(Path::new("python3"), &site, "other");
     let record = fs::read_dir(&packages).unwrap().map(|entry| entry.unwrap().path());
     let mut information = record.filter(|path| path.to_string_lossy().ends_with(".dist-info"));
     let metadata = information.next().unwrap().join("METADATA");
