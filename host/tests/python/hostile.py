@@ -142,7 +142,10 @@ def raised():
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     if most == resource.RLIM_INFINITY:
         raise OSError("there is no limit")
-    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+    except ValueError as error:
+        raise PermissionError(str(error)) from None
 
 
 def of_root(path):
