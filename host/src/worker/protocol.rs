@@ -294,8 +294,8 @@ impl fmt::Display for Notice {
                 let what = if pickled { "a pickle of it" } else { "what its save() gives" };
                 write!(
                     f,
-                    "{what} differs later from the one made after fit, which is what decoded: what \
-                     compress, decompress or score change in the object is not decoded with"
+                    "{what} differs later from the one made after fit, which decoded: what compress, \
+                     decompress or score keep in the object is lost"
                 )
             }
         }
