@@ -493,7 +493,9 @@ mod tests {
 
     #[test]
     fn what_is_scored_at_once_fits_and_has_no_more_pairs_than_a_class_can_bear() {
-        for (queries, bytes, width) in [(1, 400, 20), (32, 6144, 192), (9, ROOM, 1), (7, 4, ROOM)] {
+        for (queries, bytes, width) in
+            [(1, 400, 20), (32, 6144, 192), (9, ROOM, 1), (7, 4, ROOM / 2)]
+        {
             let (q, codes) = scored_at_once(queries, bytes, width);
             assert!(q >= 1 && q <= queries && codes >= 1, "{q} and {codes}");
             assert!(q * codes <= PAIRS && 4 * q * codes <= ROOM, "{q} and {codes}");
