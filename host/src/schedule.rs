@@ -258,7 +258,7 @@ fn run_cell(
         data.discard_damaged()?;
     }
     let (ended, library) = ended?;
-    let Ended { answer, log, changed, sandbox, peaks, wall_s, .. } = ended;
+    let Ended { answer, log, changed, notices: noticed, sandbox, peaks, wall_s, .. } = ended;
     let peaks = [
         ("peak_rss_bytes", peaks.encoder.max(peaks.decoder)),
         ("encoder_peak_rss_bytes", peaks.encoder),
@@ -284,6 +284,7 @@ fn run_cell(
         }
         _ => (Outcome::Crashed, Some("the worker answered another question".into()), vec![], None),
     };
+    notices.extend(noticed);
     notices.extend(changed);
     // The system reads code from its file as it is called: what was overwritten in place ran in
     // part, and if that crashed, it was not the method that was planned.

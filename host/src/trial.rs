@@ -123,7 +123,8 @@ impl<'a> Trial<'a> {
         let requests = self.datasets.iter().flat_map(|data| requests(data, method, fixed));
         let sandbox = limits.sandbox;
         let asked = requests.collect();
-        let answers = ask::expand(library, digests.clone(), &method.id, asked, sandbox, cancel);
+        let answers =
+            ask::expand(library, digests.clone(), None, &method.id, asked, sandbox, cancel);
         let answers = match answers {
             Ok(answers) => answers,
             Err(ExpandError::Host(fault)) => return Err(fault.into()),
@@ -151,6 +152,7 @@ impl<'a> Trial<'a> {
                 space: Space { dim: data.dim, metric: data.metric.into() },
                 seed: SEED,
                 threads: limits.threads,
+                python: None,
             };
             let evaluation = &evaluation();
             let whole = (Stage::Whole, None);

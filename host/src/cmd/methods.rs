@@ -15,7 +15,7 @@ use vq_plugin_api::params::Param;
 
 pub(super) fn methods(args: &cli::MethodsArgs) -> miette::Result<ExitCode> {
     let cache = cache_dir(args.cache_dir.as_ref())?;
-    let catalog = find_plugins(&args.places, &cache, args.refresh)?;
+    let catalog = find_plugins(&args.places, &cache, args.refresh, &[])?;
     let mut out = say::out();
     match (&args.method, args.format) {
         (_, Format::Csv) => {
@@ -26,7 +26,7 @@ pub(super) fn methods(args: &cli::MethodsArgs) -> miette::Result<ExitCode> {
         }
         (None, Format::Table) => list(&catalog, args.verbose, &mut out).into_diagnostic()?,
         (Some(id), format) => {
-            let found = catalog.resolve(id, None).map_err(|error| {
+            let found = catalog.resolve(id, None, None).map_err(|error| {
                 let methods = catalog.methods();
                 let ids = || methods.iter().map(|f| f.method.id.as_str());
                 let all = ids().collect::<Vec<_>>().join(", ");

@@ -35,6 +35,7 @@ use vq_host::plugin::{Catalog, Remembered, SearchPath, discover};
 use vq_host::record::Sandbox;
 use vq_host::report::recommend::Recommendation;
 use vq_host::report::{Style, plain, wrapped};
+use vq_host::sweep::MethodUse;
 use vq_host::transform::TRANSFORM;
 use vq_host::worker::{ask, sandbox};
 
@@ -68,8 +69,14 @@ pub(crate) fn dispatch(verb: Verb) -> miette::Result<ExitCode> {
 
 /// Finds plugins; what was refused is said on stderr, a line each. Those that `cache` does not
 /// know are asked what they offer; all, and with more patience, where it is to be `refreshed`.
-fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
-    let catalog = plugins_at_hand(places, cache, refreshed)?;
+/// The plugins found, of which `methods` want some in a Python of their own.
+fn find_plugins(
+    places: &Places,
+    cache: &Path,
+    refreshed: bool,
+    methods: &[MethodUse],
+) -> miette::Result<Catalog> {
+    let catalog = plugins_at_hand(places, cache, refreshed, methods)?;
     note_sandbox(!places.no_sandbox);
     for refused in &catalog.refused {
         let path = refused.path.display();
@@ -82,13 +89,23 @@ fn find_plugins(places: &Places, cache: &Path, refreshed: bool) -> miette::Resul
 }
 
 /// The same without a word of what was refused.
-fn plugins_at_hand(places: &Places, cache: &Path, refreshed: bool) -> miette::Result<Catalog> {
+fn plugins_at_hand(
+    places: &Places,
+    cache: &Path,
+    refreshed: bool,
+    methods: &[MethodUse],
+) -> miette::Result<Catalog> {
     let path = SearchPath::standard(&places.plugin_dir, places.allow_world_writable);
     let sandbox = !places.no_sandbox;
     let remembered = Remembered::in_cache(cache, sandbox);
-    let catalog = discover(&path, &mut |candidates| {
-        remembered.describe(candidates, refreshed, &mut |paths| {
-            ask::describe_all(paths, refreshed, sandbox, &CANCEL)
+    let seconds = methods.iter().filter_map(|method| method.second.as_deref());
+    let uses = methods.iter().chain(seconds).map(|of| {
+        let python = of.python.as_ref().map(|python| python.get_ref().as_path());
+        (of.id.get_ref().as_str(), python)
+    });
+    let catalog = discover(&path, &uses.collect::<Vec<_>>(), &mut |candidates| {
+        remembered.describe(candidates, refreshed, &mut |unknown| {
+            ask::describe_all(unknown, refreshed, sandbox, &CANCEL)
         })
     });
     not_interrupted()?;

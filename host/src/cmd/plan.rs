@@ -65,7 +65,7 @@ pub(super) fn ask(selection: &Selection) -> miette::Result<Session> {
     }
     let done = done(&sweep)?;
     let cache = cache_dir(selection.cache_dir.as_ref())?;
-    let catalog = find_plugins(&selection.places, &cache, false)?;
+    let catalog = find_plugins(&selection.places, &cache, false, &sweep.methods)?;
     Ok(Session::new(sweep, catalog, cache, done)?)
 }
 
@@ -111,8 +111,9 @@ pub(super) fn with_callbacks<T>(
     Ok(act(&Callbacks {
         expand: &|Found { library, method }, requests| {
             remembered.expand(library, &method.id, requests, |requests| {
-                let digests = library.digests();
-                ask::expand(&library.path, digests, &method.id, requests, sandbox, &CANCEL)
+                let (path, digests) = (&library.path, library.digests());
+                let python = library.python.clone();
+                ask::expand(path, digests, python, &method.id, requests, sandbox, &CANCEL)
             })
         },
         progress: &|name, progress| display.preparing(name, progress),

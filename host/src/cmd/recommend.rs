@@ -27,7 +27,7 @@ pub(super) fn recommend(args: &cli::RecommendArgs) -> miette::Result<ExitCode> {
     let mut recommendation = answering.end();
     // A store needs no plugins to be read; where they are at hand, they know other names of a code.
     let at_hand = cache_dir(args.cache_dir.as_ref())
-        .and_then(|cache| plugins_at_hand(&args.places, &cache, false));
+        .and_then(|cache| plugins_at_hand(&args.places, &cache, false, &[]));
     if let Ok(catalog) = at_hand {
         name_picks(&mut recommendation, &catalog);
     }

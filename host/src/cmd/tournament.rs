@@ -29,7 +29,7 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
     let asked = asked(args)?;
     let (rows, queries) = counts(&asked);
     let cache = cache_dir(args.selection.cache_dir.as_ref())?;
-    let catalog = find_plugins(&args.selection.places, &cache, false)?;
+    let catalog = find_plugins(&args.selection.places, &cache, false, &[])?;
     let mut tournament = Tournament { args, catalog, cache, cells: 0 };
     if args.dry_run {
         let size = Size::all(rows, if asked.queries.is_some() { 0 } else { 500 });

@@ -551,6 +551,14 @@ impl<'a> Peer<'a> {
         }
     }
 
+    /// Has a method in Python called with all rows of a call from now on, or again with not too many.
+    pub(super) fn whole(&mut self, whole: bool) -> Result<(), Failure> {
+        match self.ask(&Request::Whole(whole))?.0 {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Has the instance given up.
     pub(super) fn destroy(&mut self) -> Result<(), Failure> {
         self.reporter.part("destroy", 0.0, 1.0);

@@ -72,11 +72,12 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     }
     let stage = format!("time {}", timed.function);
     let empty = peer.empty_call()?;
+    peer.whole(true)?;
     let per_item = timed.expected.len() / timed.items;
     // The warm-up, which also takes its time, and the repetitions.
     let all = cell.of.evaluation.repeats + 1;
     cell.part(&stage, 0, 1, all);
-    let mut calls = Calls { timed, request, place: 0x9E37_79B9_7F4A_7C15 };
+    let mut calls = Calls { timed, request, place: 0x9E37_79B9_7F4A_7C15, cpu: Duration::ZERO };
     let warm = match warm {
         Some(took) => took,
         None => calls.make(peer, timed.items, per_item, true)?,
@@ -90,7 +91,7 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             break;
         }
         cell.part(&stage, repeat, repeat, all);
-        let cpu = cpu_time(peer.processes());
+        calls.cpu = Duration::ZERO;
         let mut took = Duration::ZERO;
         let mut made = 0;
         while made == 0 || (took < TIMED_AT_LEAST && made < MOST_CALLS) {
@@ -99,10 +100,11 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             took += call;
             made += 1;
         }
-        cell.usage.add(&stage, took, cpu_time(peer.processes()).saturating_sub(cpu));
+        cell.usage.add(&stage, took, calls.cpu);
         let all = took.as_secs_f64() + (made * items) as f64 * timed.beside_s();
         rates.push((made * items * timed.worth) as f64 / all);
     }
+    peer.whole(false)?;
     each.sort_unstable();
     if let Some(middle) = each.get(each.len() / 2).filter(|middle| **middle < TELLING * empty) {
         let micros = |time: Duration| 1e6 * time.as_secs_f64();
@@ -157,18 +159,20 @@ pub(super) fn time_streaming<T: Plain + PartialEq + fmt::Debug>(
     let output = values * size_of::<T>();
     let lent = (bytes * call.items).saturating_sub(output);
     let blocks = (cell.data.base.rows / call.items).max(1);
-    let mut calls = Calls { timed, request, place: 0x2545_F491_4F6C_DD1D };
+    let mut calls = Calls { timed, request, place: 0x2545_F491_4F6C_DD1D, cpu: Duration::ZERO };
     let (mut rates, mut took) = (Vec::new(), Duration::ZERO);
+    peer.whole(true)?;
     while rates.len() < STREAMED_CALLS && (rates.is_empty() || took < TIMED_AT_LEAST) {
         cell.part(&format!("time {}", timed.function), rates.len(), rates.len(), STREAMED_CALLS);
         lend(peer, rates.len() % blocks * call.items, call.items)?;
         let Some(call_took) = calls.make_cold(peer, call.items, values, lent)? else {
-            return Ok(());
+            return peer.whole(false);
         };
         let all = call_took.as_secs_f64() + call.items as f64 * timed.beside_s();
         rates.push((call.items * timed.worth) as f64 / all);
         took += call_took;
     }
+    peer.whole(false)?;
     metrics.add_timed(&format!("{}_streaming", timed.name), rates)
 }
 
@@ -177,6 +181,9 @@ struct Calls<'t, 'a, T, R> {
     request: R,
     /// Where the next part to be spoilt lies.
     place: u64,
+    /// What the engine's processors did during the calls. Between them it waits for the next one without
+    /// sleeping, which is no thread of the method's.
+    cpu: Duration,
 }
 
 impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
@@ -193,8 +200,9 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
             false => self.parts(expected.len()),
         };
         self.spoil(peer, expected.len(), &parts, |place| expected.get(place).copied());
-        let took =
-            peer.timed(self.timed.function, &(self.request)(items), size_of_val(expected))?;
+        let (request, before) = ((self.request)(items), cpu_time(peer.processes()));
+        let took = peer.timed(self.timed.function, &request, size_of_val(expected))?;
+        self.cpu += cpu_time(peer.processes()).saturating_sub(before);
         for part in parts {
             self.compare(peer, expected.len(), &part, expected.get(part.clone()))?;
         }

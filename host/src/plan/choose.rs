@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use toml::Spanned;
 use vq_plugin_api::Value;
 use vq_plugin_api::params::{Kind, Param};
 
 use super::PlanError;
-use crate::plugin::{Catalog, Found, ResolveError};
+use crate::plugin::{Catalog, Found, Library, ResolveError};
+use crate::python::source;
 use crate::suggest::nearest_name;
 use crate::sweep::{Dataset, MethodUse, SECOND, Sweep, SweepSource};
 use crate::transform::TRANSFORM;
@@ -101,7 +103,7 @@ fn choose_all<'a>(
         if !sweep.datasets.iter().any(runs) {
             continue;
         }
-        match catalog.resolve(id, None) {
+        match catalog.resolve(id, None, None) {
             Err(error) => choice.left_out.push((id, error.to_string())),
             Ok(found) => choice.methods.push(Chosen {
                 used,
@@ -129,8 +131,14 @@ fn choose_one<'a>(
 ) -> Result<Chosen<'a>, PlanError> {
     let source = &sweep.source;
     let file = used.plugin.as_ref();
-    let found =
-        catalog.resolve(used.id.get_ref(), file.map(|f| f.get_ref().as_str())).map_err(|e| {
+    let (id, named) = (used.id.get_ref().as_str(), file.map(|f| f.get_ref().as_str()));
+    let python = used.python.as_ref();
+    let found = catalog
+        .resolve(id, named, python.map(|python| python.get_ref().as_path()))
+        .map_err(|e| {
+            if let Some(python) = python {
+                return unusable_python(sweep, catalog, used, python);
+            }
             let span = match (&e, file) {
                 (ResolveError::NotInFile { .. }, Some(file)) => file.span(),
                 _ => used.id.span(),
@@ -218,6 +226,31 @@ fn choose_one<'a>(
     let first_only = used.bits_per_dim.is_empty() && used.axes.is_empty();
     let (rates, second) = (rates(sweep, used), second.map(Box::new));
     Ok(Chosen { used, found, axes, rates, first_only, replaced_by: Vec::new(), second })
+}
+
+/// Why no method is the one that is asked for in a Python of its own.
+fn unusable_python(
+    sweep: &Sweep,
+    catalog: &Catalog,
+    used: &MethodUse,
+    python: &Spanned<PathBuf>,
+) -> PlanError {
+    let id = used.id.get_ref();
+    let offers = |library: &&Library| library.about.methods.iter().any(|method| method.id == *id);
+    if catalog.libraries.iter().filter(offers).any(|library| library.about.python.is_none()) {
+        let problem = format!("{id} is no method in Python");
+        let help = Some("leave `python` out".to_owned());
+        return PlanError::at(&sweep.source, python.span(), problem, "named for it here", help);
+    }
+    let refused = catalog.refused.iter().filter(|refused| source::may_offer(&refused.path, id));
+    let told: Vec<String> =
+        refused.map(|refused| format!("{}: {}", refused.path.display(), refused.reason)).collect();
+    let help = match told.is_empty() {
+        true => "`vq-host methods` lists files and their methods".to_owned(),
+        false => told.join("\n"),
+    };
+    let problem = format!("no Python file offers the method `{id}` with this Python");
+    PlanError::at(&sweep.source, python.span(), problem, "named here", Some(help))
 }
 
 fn resolve_help(error: &ResolveError, catalog: &Catalog) -> String {

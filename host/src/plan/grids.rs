@@ -288,6 +288,7 @@ fn method_info(Found { library, method }: Found<'_>, transform: &Chain) -> Metho
         abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
         needs_training: Some(method.needs_training || transform.learns()),
         deterministic: Some(method.deterministic),
+        python: library.python.clone(),
     }
 }
 

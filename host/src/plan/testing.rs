@@ -73,6 +73,7 @@ pub(crate) fn library(path: PathBuf, digest: &str, methods: Vec<Descriptor>) -> 
         digest: digest.to_owned(),
         needs_digest: None,
         found_in: "memory".to_owned(),
+        python: None,
         about: LibraryDescription {
             python: None,
             sdk: "none".to_owned(),

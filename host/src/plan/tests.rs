@@ -63,6 +63,22 @@ fn a_method_without_parameters_in_the_sweep_gets_its_default_grid() {
 }
 
 #[test]
+fn a_python_of_its_own_is_for_methods_in_python_and_another_one_is_another_method() {
+    let mut own = sweep("[[method]]\nuse = \"zlattice\"\n");
+    let span = own.methods[0].id.span();
+    own.methods[0].python = Some(toml::Spanned::new(span, "/venv".into()));
+    let (_, error, help) = said(&own, &grids_of(&own, &catalog()).unwrap_err());
+    assert_eq!(error, "zlattice is no method in Python");
+    assert_eq!(help, "leave `python` out");
+    let mut described = catalog();
+    described.libraries[0].python = Some("/venv".into());
+    let grids = grids_of(&own, &described).unwrap();
+    assert_eq!(grids.candidates[0].method.python, Some("/venv".into()));
+    let of_all = sweep("[[method]]\nuse = \"zlattice\"\n");
+    assert!(grids_of(&of_all, &described).is_err(), "described in that alone");
+}
+
+#[test]
 fn axes_span_their_product_and_other_parameters_keep_their_default() {
     let grids = grids("[[method]]\nuse = \"zlattice\"\nparams.parts = [2, 4]\n").unwrap();
     assert_eq!(labels(&grids), ["parts=2 bits=8", "parts=4 bits=8"]);

@@ -5,6 +5,7 @@ use super::{Catalog, Digests, Library, LibraryDescription, Refusal};
 use crate::python::interpreter::Interpreter;
 use crate::python::is_python;
 use crate::python::source::{self, Source};
+use crate::sweep::ALL_METHODS;
 use crate::worker::fault::HostFault;
 use object::Object;
 use std::collections::BTreeSet;
@@ -86,15 +87,19 @@ pub struct Candidate {
     pub path: PathBuf,
     /// What it is.
     pub digests: Digests,
+    /// The Python that a sweep names for it alone.
+    pub python: Option<PathBuf>,
 }
 
 /// Searches `path`; `describe` tells what each of several libraries offers, in their order, or why
-/// it cannot be used.
+/// it cannot be used. `uses` are ids of methods that are wanted, each with the Python that is named for it
+/// alone: their files are described in that.
 ///
 /// # Errors
 /// What the host could not do: the libraries have nothing to do with it.
 pub fn discover(
     path: &SearchPath,
+    uses: &[(&str, Option<&Path>)],
     describe: &mut dyn FnMut(&[Candidate]) -> AllDescribed,
 ) -> Result<Catalog, HostFault> {
     let mut catalog = Catalog::default();
@@ -134,9 +139,13 @@ pub fn discover(
                 found.push(Err(for_anybody(&canonical, "anybody may write to this file")));
                 continue;
             }
-            let inspected = inspect(&canonical);
             let found_in = place.display().to_string();
-            found.push(inspected.map(|digests| (found_in, Candidate { path: canonical, digests })));
+            for python in pythons(&canonical, uses) {
+                let inspected = inspect(&canonical, python);
+                let (path, python) = (canonical.clone(), python.map(Path::to_owned));
+                let candidate = |digests| Candidate { path, digests, python };
+                found.push(inspected.map(|digests| (found_in.clone(), candidate(digests))));
+            }
         }
     }
     let candidates: Vec<Candidate> =
@@ -144,7 +153,7 @@ pub fn discover(
     let mut described =
         if candidates.is_empty() { Vec::new() } else { describe(&candidates)? }.into_iter();
     for found in found {
-        let (found_in, Candidate { path, digests }) = match found {
+        let (found_in, Candidate { path, digests, python }) = match found {
             Ok(found) => found,
             Err(refusal) => {
                 catalog.refused.push(refusal);
@@ -158,9 +167,14 @@ pub fn discover(
                 let Digests { file: digest, needs } = digests;
                 let installed = about.python.as_ref().map(|python| python.digest.clone());
                 let needs_digest = installed.or(needs);
-                catalog.add(Library { path, digest, needs_digest, found_in, about });
+                catalog.add(Library { path, digest, needs_digest, found_in, python, about });
             }
-            Some(Err(refusal)) => catalog.refused.push(refusal),
+            Some(Err(mut refusal)) => {
+                if let Some(python) = python {
+                    refusal.reason = format!("with {}, {}", python.display(), refusal.reason);
+                }
+                catalog.refused.push(refusal);
+            }
             None => {}
         }
     }
@@ -170,6 +184,14 @@ pub fn discover(
         catalog.tell_unbuilt(place);
     }
     Ok(catalog)
+}
+
+/// In which Pythons the file at `path` is described: those that `uses` name for methods of it, and that
+/// of all methods (`None`) unless each of them has its own.
+fn pythons<'u>(path: &Path, uses: &[(&str, Option<&'u Path>)]) -> BTreeSet<Option<&'u Path>> {
+    let of_file = |(id, _): &&(&str, _)| source::may_offer(path, id) || *id == ALL_METHODS;
+    let wanted: BTreeSet<_> = uses.iter().filter(of_file).map(|(_, python)| *python).collect();
+    if wanted.is_empty() { BTreeSet::from([None]) } else { wanted }
 }
 
 /// Why a library that is no plugin is refused.
@@ -206,9 +228,9 @@ fn is_world_writable(_path: &Path) -> bool {
 }
 
 /// Reads the file as an object file that exports the entry symbol; answers what it is.
-fn inspect(path: &Path) -> Result<Digests, Refusal> {
+fn inspect(path: &Path, python: Option<&Path>) -> Result<Digests, Refusal> {
     if is_python(path) {
-        return inspect_python(path);
+        return inspect_python(path, python);
     }
     let refuse = |reason: String, remedy: &str| Refusal {
         path: path.to_owned(),
@@ -249,7 +271,7 @@ fn inspect(path: &Path) -> Result<Digests, Refusal> {
 }
 
 /// What a Python file is, and with which interpreter it would run.
-fn inspect_python(path: &Path) -> Result<Digests, Refusal> {
+fn inspect_python(path: &Path, python: Option<&Path>) -> Result<Digests, Refusal> {
     let refuse = |reason: String, remedy: &str| Refusal {
         path: path.to_owned(),
         reason,
@@ -259,7 +281,7 @@ fn inspect_python(path: &Path) -> Result<Digests, Refusal> {
     let file = Source::of(path).and_then(|source| source.digest());
     let file = file.map_err(|e| refuse(e.to_string(), "check that its files can be read"))?;
     let remedy = "install Python 3.9 or newer with numpy, or set VQ_PYTHON";
-    let interpreter = Interpreter::of(path).map_err(|e| refuse(e.to_string(), remedy))?;
+    let interpreter = Interpreter::of(path, python).map_err(|e| refuse(e.to_string(), remedy))?;
     let needs = blake3::hash(interpreter.stamp().as_bytes()).to_hex().to_string();
     Ok(Digests { file, needs: Some(needs) })
 }
@@ -280,7 +302,10 @@ impl Catalog {
 
     /// Adds a library unless an equal file is there; tells of methods it does not get to serve.
     fn add(&mut self, library: Library) {
-        if self.libraries.iter().any(|known| known.digests() == library.digests()) {
+        let same = |known: &Library| {
+            known.digests() == library.digests() && known.python == library.python
+        };
+        if self.libraries.iter().any(same) {
             return;
         }
         for method in &library.about.methods {

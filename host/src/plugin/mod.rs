@@ -133,6 +133,8 @@ pub struct Library {
     pub needs_digest: Option<String>,
     /// The place of the search order it was found in.
     pub found_in: String,
+    /// The Python that a sweep names for it alone, in which it was described.
+    pub python: Option<PathBuf>,
     /// What it says of itself.
     pub about: LibraryDescription,
 }
@@ -242,10 +244,11 @@ pub enum ResolveError {
 }
 
 impl Catalog {
-    /// All methods that a sweep can use, in search order; a shadowed one does not appear.
+    /// All methods that a sweep can use without naming a Python for them, in search order; a shadowed one
+    /// does not appear.
     pub fn methods(&self) -> Vec<Found<'_>> {
         let mut found: Vec<Found<'_>> = Vec::new();
-        for library in &self.libraries {
+        for library in self.libraries.iter().filter(|library| library.python.is_none()) {
             for method in &library.about.methods {
                 if !found.iter().any(|f| f.method.id == method.id) {
                     found.push(Found { library, method });
@@ -255,14 +258,21 @@ impl Catalog {
         found
     }
 
-    /// The library and method behind `id`, from the plugin file `file` if one is named.
+    /// The library and method behind `id`, from the plugin file `file` if one is named, and in `python` if
+    /// that is.
     ///
     /// # Errors
     /// Nothing offers it, or two libraries of one folder do.
-    pub fn resolve(&self, id: &str, file: Option<&str>) -> Result<Found<'_>, ResolveError> {
+    pub fn resolve(
+        &self,
+        id: &str,
+        file: Option<&str>,
+        python: Option<&Path>,
+    ) -> Result<Found<'_>, ResolveError> {
         let offers = |library: &&Library| library.about.methods.iter().any(|m| m.id == id);
         let named = |library: &&Library| file.is_none_or(|file| is_named(library, file));
-        let mut candidates = self.libraries.iter().filter(offers).filter(named);
+        let runs_in = |library: &&Library| library.python.as_deref() == python;
+        let mut candidates = self.libraries.iter().filter(offers).filter(named).filter(runs_in);
         let Some(library) = candidates.next() else {
             let id = id.to_owned();
             return Err(match file {

@@ -77,14 +77,14 @@ impl Remembered {
         &self,
         candidates: &[Candidate],
         fresh: bool,
-        ask: &mut dyn FnMut(&[&Path]) -> AllDescribed,
+        ask: &mut dyn FnMut(&[&Candidate]) -> AllDescribed,
     ) -> AllDescribed {
         let recall = |of: &Candidate| if fresh { None } else { self.recall(of) };
         let mut known: Vec<Option<Described>> = candidates.iter().map(recall).collect();
         let unknown: Vec<usize> = (0..known.len()).filter(|i| known[*i].is_none()).collect();
         if !unknown.is_empty() {
-            let paths: Vec<&Path> = unknown.iter().map(|i| candidates[*i].path.as_path()).collect();
-            for (i, described) in unknown.into_iter().zip(ask(&paths)?) {
+            let asked: Vec<&Candidate> = unknown.iter().map(|i| &candidates[*i]).collect();
+            for (i, described) in unknown.into_iter().zip(ask(&asked)?) {
                 self.keep(&candidates[i].digests, &described);
                 known[i] = Some(described);
             }
@@ -101,7 +101,8 @@ impl Remembered {
         match note.said {
             _ if !same => None,
             Said::Offers(about) => {
-                let installed = about.python.as_ref().is_none_or(|python| python.holds(&of.path));
+                let (found, own) = (about.python.as_ref(), of.python.as_deref());
+                let installed = found.is_none_or(|python| python.holds(&of.path, own));
                 (installed && about.check().is_ok()).then_some(Ok(about))
             }
             Said::Refused { reason, remedy } => {
@@ -221,7 +222,7 @@ mod tests {
 
     fn candidate(digest: &str) -> Candidate {
         let digests = Digests { file: digest.into(), needs: None };
-        Candidate { path: format!("/some/{digest}.so").into(), digests }
+        Candidate { path: format!("/some/{digest}.so").into(), digests, python: None }
     }
 
     fn offers(id: &str) -> LibraryDescription {
@@ -260,13 +261,13 @@ mod tests {
     fn ask(notes: &Remembered, fresh: bool, answers: &[(&str, Described)]) -> (Vec<String>, usize) {
         let candidates: Vec<_> = answers.iter().map(|(digest, _)| candidate(digest)).collect();
         let mut asked = 0;
-        let described = notes.describe(&candidates, fresh, &mut |paths| {
-            asked += paths.len();
-            let answer = |path: &&Path| {
-                let of = answers.iter().find(|(digest, _)| path.ends_with(format!("{digest}.so")));
-                of.unwrap().1.clone()
+        let described = notes.describe(&candidates, fresh, &mut |unknown| {
+            asked += unknown.len();
+            let answer = |of: &&Candidate| {
+                let named = |(digest, _): &&(&str, _)| of.path.ends_with(format!("{digest}.so"));
+                answers.iter().find(named).unwrap().1.clone()
             };
-            Ok(paths.iter().map(answer).collect())
+            Ok(unknown.iter().map(answer).collect())
         });
         let text = |described: Described| match described {
             Ok(about) => about.methods[0].id.clone(),

@@ -21,6 +21,8 @@ AREA, DESCRIPTORS = int(sys.argv[1]), int(sys.argv[2])
 PACKAGE = "vq_method"
 # What fits one frame, with what stands before it.
 MOST_SAVED = 1000 << 20
+# Rows whose codes say something of all codes.
+TELLING = 64
 
 
 class Refused(Exception):
@@ -355,7 +357,8 @@ class Instance:
         self.of, self.params, self.dim, self.metric = of, params, dim, metric
         self.seed, self.train, self.parts, self.form, self.width = 0, None, None, None, 0
         self.ratio = None
-        self.saved, self.unsaved, self.told, self.calls = None, None, False, 0
+        self.saved, self.unsaved, self.fitted = None, None, False
+        self.counted, self.ranges = 0, None
         seeded(0)
         self.object = of.make(params, dim, metric, 0)
 
@@ -401,23 +404,45 @@ class Instance:
             self.ratio = float(self.object.get_compression_ratio(two))
             if not math.isfinite(self.ratio):
                 raise Refused(f"get_compression_ratio gave {self.ratio}")
-        return {"code_bytes": self.width, "ratio": self.ratio}
+        return {"code_bytes": self.width, "ratio": self.ratio, "seed": self.seed}
 
     def keep(self):
         """The object as bytes, before any call could change it."""
-        import pickle
-
-        if callable(getattr(self.object, "save", None)) and callable(getattr(self.object, "load", None)):
-            saved = self.object.save()
-            if not isinstance(saved, (bytes, bytearray)):
-                raise Refused(f"save gave {type(saved).__name__}: give bytes")
-            self.saved = bytes(saved)
+        self.fitted = True
+        if self.saves_itself():
+            self.saved = self.as_bytes()
             return
         try:
-            self.saved = pickle.dumps(self.object, protocol=5)
+            self.saved = self.as_bytes()
         except Exception as error:
             self.unsaved = f"{type(error).__name__}: {error}"
             log(f"it cannot be pickled, and has no save() and load(): {self.unsaved}", "warn")
+
+    def saves_itself(self):
+        return callable(getattr(self.object, "save", None)) and callable(getattr(self.object, "load", None))
+
+    def as_bytes(self):
+        import pickle
+
+        if not self.saves_itself():
+            return pickle.dumps(self.object, protocol=5)
+        saved = self.object.save()
+        if not isinstance(saved, (bytes, bytearray)):
+            raise Refused(f"save gave {type(saved).__name__}: give bytes")
+        return bytes(saved)
+
+    def changed(self):
+        """How it was saved after fit, if it would be saved as something else by now."""
+        if self.saved is None or not self.fitted:
+            return None
+        try:
+            if self.as_bytes() == self.saved:
+                return None
+        except MemoryError:
+            return None
+        except Exception:
+            pass  # What cannot be saved any more has changed, too.
+        return "itself" if self.saves_itself() else "pickled"
 
     def save(self):
         if self.saved is None:
@@ -439,14 +464,14 @@ class Instance:
         self.parts = [(name, kind, tuple(shape)) for name, kind, shape in head["parts"]]
         self.saved = bytes(blob[4 + length:])
         seeded(self.seed)
-        if callable(getattr(self.object, "save", None)) and callable(getattr(self.object, "load", None)):
+        if self.saves_itself():
             self.object = self.of.make(self.params, self.dim, self.metric, self.seed)
             made = self.object.load(self.saved)
             if isinstance(made, self.of.cls):
                 self.object = made
         else:
             self.object = pickle.loads(self.saved)
-        return {"code_bytes": self.width, "ratio": self.ratio}
+        return {"code_bytes": self.width, "ratio": self.ratio, "seed": self.seed}
 
     # What codes look like: parts of n rows each, of one type and one shape per row.
 
@@ -493,7 +518,7 @@ class Instance:
                 f"compress gave {told(form, found)}; after fit it gave {told(self.form, self.parts)}", "invalid")
         return parts
 
-    def compress(self, rows, lent, filled, seed):
+    def compress(self, rows, lent, filled, seed, timed):
         import numpy
 
         x = AREAS.rows(lent, rows, self.dim)
@@ -506,24 +531,39 @@ class Instance:
             flat = numpy.ascontiguousarray(part).reshape(rows, -1).view(numpy.uint8)
             out[:, at:at + flat.shape[1]] = flat
             at += flat.shape[1]
-        if not self.told and rows >= 64:
-            self.tell_waste(parts)
+        # What is timed was encoded before.
+        if not timed and rows:
+            self.count(parts, rows)
 
-    def tell_waste(self, parts):
-        self.told = True
-        for name, part in parts:
-            if part.dtype.kind not in "iu" or part.dtype.itemsize < 2 or part.size == 0:
-                continue
+    # Whether codes have room that no value needs.
+
+    def count(self, parts, rows):
+        """Widens the ranges of values in the parts that may turn out to be wide."""
+        if self.ranges is None:
+            self.ranges = {i: None for i, (_, part) in enumerate(parts)
+                           if part.dtype.kind in "iub" and part.size}
+        self.counted += rows
+        for i, known in list(self.ranges.items()):
+            part = parts[i][1]
             least, most = int(part.min()), int(part.max())
-            for kind, low, high in (("uint8", 0, 255), ("int8", -128, 127), ("uint16", 0, 65535),
-                                    ("int16", -32768, 32767), ("uint32", 0, 2**32 - 1)):
-                size = int(kind.lstrip("uint")) // 8
-                if low <= least and most <= high and size < part.dtype.itemsize:
-                    per_row = part.nbytes // len(part)
-                    log(f"codes{'' if name is None else f' {name!r}'} are {part.dtype} of {per_row} bytes per "
-                        f"vector with values {least} to {most}: as {kind} they would take "
-                        f"{per_row * size // part.dtype.itemsize}", "warn")
-                    break
+            if known is not None:
+                least, most = min(least, known[0]), max(most, known[1])
+            self.ranges[i] = least, most, part.dtype.kind, 8 * part.dtype.itemsize
+            if not self.is_wide(i):
+                del self.ranges[i]
+
+    def is_wide(self, i):
+        least, most, _, bits = self.ranges[i]
+        return 4 * bits_for(least, most) <= 3 * bits
+
+    def wide(self):
+        """The parts that packing would make smaller by a quarter or more."""
+        told = []
+        for i, (least, most, kind, bits) in (self.ranges or {}).items() if self.counted >= TELLING else ():
+            values, needed = math.prod(self.parts[i][2]), bits_for(least, most)
+            told.append({"part": None if self.form == "array" else i, "kind": kind, "bits": bits,
+                         "needed": needed, "bytes": values * bits // 8, "packed": (values * needed + 7) // 8})
+        return told
 
     def codes(self, rows, place):
         """The lent codes as compress gave them."""
@@ -554,17 +594,24 @@ class Instance:
         numbers("decompress", x)
         AREAS.out(filled, rows * self.dim * 4).view(numpy.float32).reshape(rows, self.dim)[:] = x
 
-    def score(self, queries, rows, lent, at, filled, seed):
+    def score(self, queries, rows, lent, codes, filled, seed):
         import numpy
 
         asked = AREAS.rows(lent, queries, self.dim)
-        codes = self.codes(rows, {**lent, "at": lent["at"] + at})
+        codes = self.codes(rows, codes)
         seeded(seed)
         estimates = numpy.asarray(self.object.score(asked, codes))
         if estimates.shape != (queries, rows):
             raise Refused(f"score gave shape {estimates.shape}, expected {(queries, rows)}", "invalid")
         numbers("score", estimates)
         AREAS.out(filled, queries * rows * 4).view(numpy.float32).reshape(queries, rows)[:] = estimates
+
+
+def bits_for(least, most):
+    """Bits that integers between these need."""
+    if least < 0:
+        return max(most, -least - 1).bit_length() + 1
+    return max(most.bit_length(), 1)
 
 
 def numbers(what, of):
@@ -680,8 +727,8 @@ class Method:
         if what in ("open", "grid", "create"):
             return getattr(self, what)(order, blob), b""
         if what == "destroy":
-            self.instances.pop(order["instance"], None)
-            return {}, b""
+            it = self.instances.pop(order["instance"], None)
+            return {"wide": it.wide() if it else [], "changed": it.changed() if it else None}, b""
         it = self.instances[order["instance"]]
         if what == "train":
             it.take(order["first"], order["rows"], order["of"], order["from"])
@@ -695,11 +742,11 @@ class Method:
         if what == "fit":
             return it.fit(seed), b""
         if what == "compress":
-            it.compress(order["rows"], order["from"], order["to"], seed)
+            it.compress(order["rows"], order["from"], order["to"], seed, order["timed"])
         elif what == "decompress":
             it.decompress(order["rows"], order["from"], order["to"], seed)
         elif what == "score":
-            it.score(order["queries"], order["rows"], order["from"], order["at"], order["to"], seed)
+            it.score(order["queries"], order["rows"], order["from"], order["codes"], order["to"], seed)
         return {}, b""
 
 

@@ -15,6 +15,7 @@ use super::environment::Environment;
 use super::interpreter::Interpreter;
 use super::source::Source;
 use crate::worker::exchange::{AREA, Area, AreaError, MARGIN, Plain, ROOM};
+use crate::worker::protocol::Notice;
 use crate::worker::sandbox::Program;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use nix::libc;
@@ -41,6 +42,10 @@ const MOST_TEXT: u32 = 64 << 20;
 const MOST_BYTES: u32 = 1 << 30;
 /// Rows of a call: what a class may take per row in between is its own affair, and limited.
 const ROWS: usize = 4096;
+/// Pairs of a query and a code that are scored in a call, for the same reason.
+const PAIRS: usize = 32 * ROWS;
+/// Notices that wait to be taken.
+const MOST_NOTICES: usize = 16;
 
 /// An interpreter that was started and opened nothing yet.
 #[derive(Debug)]
@@ -70,6 +75,35 @@ static BROKEN: AtomicBool = AtomicBool::new(false);
 /// Whether the call that failed last did so because the class broke the contract; asked once.
 pub(super) fn broken() -> bool {
     BROKEN.swap(false, Ordering::Relaxed)
+}
+
+/// Calls that are timed are those of whole blocks, as a library gets them.
+static WHOLE: AtomicBool = AtomicBool::new(false);
+
+/// See [`super::in_whole_blocks`].
+pub(super) fn in_whole_blocks(whole: bool) {
+    WHOLE.store(whole, Ordering::Relaxed);
+}
+
+/// Whether they are asked for now.
+pub(super) fn whole_blocks() -> bool {
+    WHOLE.load(Ordering::Relaxed)
+}
+
+/// Of objects that were given up.
+static NOTICED: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
+
+/// See [`super::noticed`].
+pub(super) fn noticed() -> Vec<Notice> {
+    std::mem::take(&mut *NOTICED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Keeps what was noticed of an object.
+pub(super) fn notice(notice: Notice) {
+    let mut kept = NOTICED.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < MOST_NOTICES {
+        kept.push(notice);
+    }
 }
 
 /// What is asked of an interpreter, before and after it was started.
@@ -256,7 +290,7 @@ impl Started {
             "sites": interpreter.sites,
             "module": source.module,
             "modules": source.files,
-            "id": id(&source.module),
+            "id": source.id(),
             "describe": describe,
         }))?;
         let distributions = opened.distributions.clone();
@@ -369,6 +403,23 @@ impl Started {
         OWN
     }
 
+    /// Lends queries and codes together, likewise.
+    pub(super) fn lend_both(
+        &mut self,
+        queries: ArrayView2<'_, f32>,
+        codes: ArrayView2<'_, u8>,
+    ) -> [Place; 2] {
+        let lent = |range: &Range<usize>| queries.as_slice().and_then(|all| within(range, all));
+        if let Some(place) = lent(&self.exchanged[0]) {
+            return [place, self.lend_rows(codes)];
+        }
+        // Codes may be of any type, numpy's among them: they begin where each of these may.
+        let behind = (4 * queries.len()).next_multiple_of(64);
+        copy(codes, &mut self.lend(behind + codes.len())[behind..]);
+        copy(queries, self.lend(queries.len()));
+        [OWN, Place { at: OWN.at + behind, ..OWN }]
+    }
+
     /// Where the next request is to put `values`.
     pub(super) fn room_for<T: Plain>(&self, values: &ArrayViewMut2<'_, T>) -> Place {
         values.as_slice().and_then(|all| within(&self.exchanged[1], all)).unwrap_or(OWN)
@@ -380,15 +431,10 @@ impl Started {
             copy_out(self.filled.lent(values.len()), values);
         }
     }
-
-    /// The `len` values that the last request put into our own area.
-    pub(super) fn filled<T: Plain>(&self, len: usize) -> &[T] {
-        self.filled.lent(len)
-    }
 }
 
 /// Where our own areas' values begin.
-pub(super) const OWN: Place = Place { exchanged: false, at: MARGIN };
+const OWN: Place = Place { exchanged: false, at: MARGIN };
 
 /// The place of `values` in the area at `addresses`, if they lie in it.
 fn within<T>(addresses: &Range<usize>, values: &[T]) -> Option<Place> {
@@ -398,7 +444,7 @@ fn within<T>(addresses: &Range<usize>, values: &[T]) -> Option<Place> {
 }
 
 /// Copies rows of `from`, wherever they lie, one behind the other.
-pub(super) fn copy<T: Copy>(from: ArrayView2<'_, T>, to: &mut [T]) {
+fn copy<T: Copy>(from: ArrayView2<'_, T>, to: &mut [T]) {
     match from.as_slice() {
         Some(all) => to.copy_from_slice(all),
         None => {
@@ -419,15 +465,17 @@ fn copy_out<T: Copy>(from: &[T], mut to: ArrayViewMut2<'_, T>) {
 
 /// How many rows go into one call, of so many bytes each, of the larger side.
 pub(super) fn rows_at_once(bytes: usize) -> usize {
-    (ROOM / bytes.max(1)).clamp(1, ROWS)
+    let most = if whole_blocks() { usize::MAX } else { ROWS };
+    (ROOM / bytes.max(1)).clamp(1, most)
 }
 
-/// A method's id from the name of its file.
-fn id(module: &str) -> String {
-    let plain =
-        |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
-    let id: String = module.chars().map(plain).collect();
-    if id.starts_with(|c: char| c.is_ascii_lowercase()) { id } else { format!("m-{id}") }
+/// How many queries go into one call, of `bytes` each, and codes of `width` bytes with them: their
+/// room is one.
+pub(super) fn scored_at_once(queries: usize, bytes: usize, width: usize) -> (usize, usize) {
+    let queries = (ROOM / 2 / bytes.max(1)).clamp(1, queries.max(1));
+    let room = ROOM.saturating_sub((queries * bytes).next_multiple_of(64));
+    let codes = (room / width.max(1)).min(ROOM / 4 / queries).min(PAIRS / queries);
+    (queries, codes.max(1))
 }
 
 /// The name of a space's metric, as sweeps have it.
@@ -442,6 +490,19 @@ pub(super) fn metric(space: Space) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_scored_at_once_fits_and_has_no_more_pairs_than_a_class_can_bear() {
+        for (queries, bytes, width) in
+            [(1, 400, 20), (32, 6144, 192), (9, ROOM, 1), (7, 4, ROOM / 2)]
+        {
+            let (q, codes) = scored_at_once(queries, bytes, width);
+            assert!(q >= 1 && q <= queries && codes >= 1, "{q} and {codes}");
+            assert!(q * codes <= PAIRS && 4 * q * codes <= ROOM, "{q} and {codes}");
+            assert!(q == 1 || q * bytes + codes * width <= ROOM, "{q} and {codes}");
+        }
+        assert_eq!(scored_at_once(32, 400, 20), (32, ROWS));
+    }
 
     #[test]
     fn only_what_lies_wholly_in_an_area_is_used_there() {

@@ -1,9 +1,10 @@
 //! A Python class as a quantizer of the SDK, one type for each class of the file, and the table
 //! that the SDK makes of them.
 
-use super::bridge::{self, Told, copy, lock, metric, rows_at_once};
+use super::bridge::{self, Told, lock, metric, rows_at_once};
 use super::environment::Environment;
 use crate::plugin::config_json;
+use crate::worker::protocol::Notice;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -125,7 +126,7 @@ struct Class<const N: usize> {
     dim: usize,
     code_bytes: usize,
     ratio: Option<f64>,
-    /// As it was fitted, for calls that are not told.
+    /// As it was fitted, for scores that are asked for outside a call.
     seed: u64,
     /// What `save` gave: it is asked for twice.
     saved: Mutex<Option<Vec<u8>>>,
@@ -141,6 +142,41 @@ struct Made {
 struct Fitted {
     code_bytes: usize,
     ratio: Option<f64>,
+    /// Of the process that fitted it: one that loads it has no other.
+    seed: u64,
+}
+
+/// What there is to say of an object that is given up.
+#[derive(Deserialize)]
+struct Left {
+    wide: Vec<Wide>,
+    /// It would now be saved as something else than after fit.
+    changed: Option<Saved>,
+}
+
+/// An array of codes whose values need fewer bits than its type has.
+#[derive(Deserialize)]
+struct Wide {
+    part: Option<u32>,
+    kind: char,
+    bits: u32,
+    needed: u32,
+    bytes: u32,
+    packed: u32,
+}
+
+impl From<Wide> for Notice {
+    fn from(Wide { part, kind, bits, needed, bytes, packed }: Wide) -> Self {
+        Notice::Wide { part, kind, bits, needed, bytes, packed }
+    }
+}
+
+/// How an object became bytes.
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Saved {
+    Pickled,
+    Itself,
 }
 
 #[derive(Deserialize)]
@@ -156,8 +192,12 @@ struct Proposed {
 
 impl<const N: usize> Drop for Class<N> {
     fn drop(&mut self) {
-        if let Ok(mut bridge) = lock() {
-            let _ = bridge.ask::<Json>(json!({ "op": "destroy", "instance": self.instance }));
+        let Ok(mut bridge) = lock() else { return };
+        let request = json!({ "op": "destroy", "instance": self.instance });
+        if let Ok(Left { wide, changed }) = bridge.ask(request) {
+            let wide = wide.into_iter().map(Notice::from);
+            let changed = changed.map(|how| Notice::Changed { pickled: how == Saved::Pickled });
+            wide.chain(changed).for_each(bridge::notice);
         }
     }
 }
@@ -221,7 +261,7 @@ impl<const N: usize> Quantizer for Class<N> {
             self.ask::<Json>(&mut bridge, ctx, request)?;
         }
         let fitted: Fitted = self.ask(&mut bridge, ctx, json!({ "op": "fit" }))?;
-        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, ctx.seed());
+        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, fitted.seed);
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
@@ -245,7 +285,10 @@ impl<const N: usize> Quantizer for Class<N> {
         let blocks = codes.axis_chunks_iter_mut(Axis(0), block);
         for (x, codes) in x.axis_chunks_iter(Axis(0), block).zip(blocks) {
             let (from, to) = (bridge.lend_rows(x), bridge.room_for(&codes));
-            let request = json!({ "op": "compress", "rows": x.nrows(), "from": from, "to": to });
+            let request = json!({
+                "op": "compress", "rows": x.nrows(), "from": from, "to": to,
+                "timed": bridge::whole_blocks(),
+            });
             self.ask::<Json>(&mut bridge, ctx, request)?;
             bridge.take(to, codes);
         }
@@ -284,7 +327,7 @@ impl<const N: usize> Quantizer for Class<N> {
     fn load(&mut self, model: &[u8]) -> Result<(), Error> {
         let request = json!({ "op": "load", "instance": self.instance });
         let (fitted, _) = lock()?.call::<Fitted>(&request, model, &mut |_, _| ())?;
-        (self.code_bytes, self.ratio) = (fitted.code_bytes, fitted.ratio);
+        (self.code_bytes, self.ratio, self.seed) = (fitted.code_bytes, fitted.ratio, fitted.seed);
         Ok(())
     }
 
@@ -349,6 +392,7 @@ impl<const N: usize> Scorer for Class<N> {
         Ok(query.to_vec())
     }
 
+    // One query of no call: whoever asks so has no context.
     fn score(
         &self,
         query: &Vec<f32>,
@@ -356,21 +400,52 @@ impl<const N: usize> Scorer for Class<N> {
         estimates: &mut [f32],
         _: Option<&mut [f32]>,
     ) -> Result<(), Error> {
+        let unshaped = |e: ndarray::ShapeError| Error::failed(e.to_string());
+        let queries = ArrayView2::from_shape((1, query.len()), query).map_err(unshaped)?;
+        let shape = (1, estimates.len());
+        let estimates = ArrayViewMut2::from_shape(shape, estimates).map_err(unshaped)?;
+        self.score_blocks(queries, codes, estimates, self.seed, 1)
+    }
+
+    fn score_all(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        codes: ArrayView2<'_, u8>,
+        estimates: ArrayViewMut2<'_, f32>,
+        _: Option<ArrayViewMut2<'_, f32>>,
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        self.score_blocks(queries, codes, estimates, ctx.seed(), ctx.threads())
+    }
+}
+
+impl<const N: usize> Class<N> {
+    /// Scores some queries and some codes at a time.
+    fn score_blocks(
+        &self,
+        queries: ArrayView2<'_, f32>,
+        codes: ArrayView2<'_, u8>,
+        mut estimates: ArrayViewMut2<'_, f32>,
+        seed: u64,
+        threads: usize,
+    ) -> Result<(), Error> {
         let mut bridge = lock()?;
-        // The query lies before the codes.
-        let at = (4 * self.dim).next_multiple_of(64);
-        let block = rows_at_once(self.code_bytes.max(4)) / 2;
-        let blocks = codes.axis_chunks_iter(Axis(0), block.max(1));
-        for (codes, estimates) in blocks.zip(estimates.chunks_mut(block.max(1))) {
-            bridge.lend(query.len()).copy_from_slice(query);
-            copy(codes, &mut bridge.lend(at + codes.len())[at..]);
-            let request = json!({
-                "op": "score", "instance": self.instance, "queries": 1, "rows": codes.nrows(),
-                "from": bridge::OWN, "at": at, "to": bridge::OWN,
-                "seed": self.seed, "threads": rayon::current_num_threads(),
-            });
-            bridge.ask::<Json>(request)?;
-            estimates.copy_from_slice(bridge.filled(estimates.len()));
+        let (some, block) =
+            bridge::scored_at_once(queries.nrows(), 4 * self.dim, self.code_bytes.max(1));
+        let groups = queries.axis_chunks_iter(Axis(0), some);
+        for (queries, mut estimates) in groups.zip(estimates.axis_chunks_iter_mut(Axis(0), some)) {
+            let blocks = codes.axis_chunks_iter(Axis(0), block);
+            for (codes, estimates) in blocks.zip(estimates.axis_chunks_iter_mut(Axis(1), block)) {
+                let [queries_at, codes_at] = bridge.lend_both(queries, codes);
+                let to = bridge.room_for(&estimates);
+                let request = json!({
+                    "op": "score", "instance": self.instance, "seed": seed, "threads": threads,
+                    "queries": queries.nrows(), "rows": codes.nrows(),
+                    "from": queries_at, "codes": codes_at, "to": to,
+                });
+                bridge.ask::<Json>(request)?;
+                bridge.take(to, estimates);
+            }
         }
         Ok(())
     }

@@ -31,10 +31,10 @@ impl Environment {
         Environment { stamp: interpreter.stamp(), version, distributions, digest }
     }
 
-    /// Whether it is still so for the method at `file`.
-    pub fn holds(&self, file: &Path) -> bool {
+    /// Whether it is still so for the method at `file`; `own` is the Python named for it alone.
+    pub fn holds(&self, file: &Path, own: Option<&Path>) -> bool {
         self.distributions.len() <= MOST
-            && Interpreter::of(file).is_ok_and(|now| now.stamp() == self.stamp)
+            && Interpreter::of(file, own).is_ok_and(|now| now.stamp() == self.stamp)
             && digest(&self.version, &self.distributions) == self.digest
     }
 }

@@ -1,6 +1,6 @@
-//! Which Python runs a method, found without starting it: `.venv` beside the method's file, then
-//! what the sweep names (an interpreter, or the folder of a virtual environment), then `VQ_PYTHON`,
-//! then `python3` on the path.
+//! Which Python runs a method, found without starting it: the one that the sweep names for this method
+//! (an interpreter, or the folder of a virtual environment), then `.venv` beside the method's file,
+//! then what the sweep names for all, then `VQ_PYTHON`, then `python3` on the path.
 
 use object::Endianness;
 use object::ReadCache;
@@ -60,11 +60,14 @@ pub enum InterpreterError {
 }
 
 impl Interpreter {
-    /// The interpreter for the method at `file`.
+    /// The interpreter for the method at `file`; `own` is what its sweep names for it alone.
     ///
     /// # Errors
     /// There is none, or what is named is none.
-    pub fn of(file: &Path) -> Result<Interpreter, InterpreterError> {
+    pub fn of(file: &Path, own: Option<&Path>) -> Result<Interpreter, InterpreterError> {
+        if let Some(own) = own {
+            return Self::at(own);
+        }
         let own = file.parent().unwrap_or(Path::new(".")).join(OWN);
         if own.join("pyvenv.cfg").is_file() {
             return Self::at(&own);

@@ -19,6 +19,7 @@ pub mod environment;
 pub mod interpreter;
 pub mod source;
 
+use crate::worker::protocol::Notice;
 use std::path::Path;
 
 /// Whether the call that failed last did so because a class broke the contract; asked once.
@@ -27,6 +28,22 @@ pub(crate) fn broke_contract() -> bool {
     return bridge::broken();
     #[cfg(not(target_os = "linux"))]
     false
+}
+
+/// What was noticed of the objects that were given up since this was asked last.
+pub(crate) fn noticed() -> Vec<Notice> {
+    #[cfg(target_os = "linux")]
+    return bridge::noticed();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+/// From now on a class gets all rows of a call at once; or again not too many.
+pub(crate) fn in_whole_blocks(whole: bool) {
+    #[cfg(target_os = "linux")]
+    bridge::in_whole_blocks(whole);
+    #[cfg(not(target_os = "linux"))]
+    let _ = whole;
 }
 
 /// True for the name of a Python file.

@@ -79,6 +79,11 @@ impl Source {
         Ok(Source { module, files })
     }
 
+    /// What its method is called, or how what its methods are called begins.
+    pub fn id(&self) -> String {
+        id(&self.module)
+    }
+
     /// BLAKE3 over names and contents, in hexadecimal.
     ///
     /// # Errors
@@ -92,6 +97,21 @@ impl Source {
         }
         Ok(all.finalize().to_hex().to_string())
     }
+}
+
+/// Whether the file at `path` would be the one of the method `wanted`.
+pub fn may_offer(path: &Path, wanted: &str) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let rest = wanted.strip_prefix(&id(&stem.replace('.', "-")));
+    super::is_python(path) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// A method's id from the name of its module.
+fn id(module: &str) -> String {
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
+    let id: String = module.chars().map(plain).collect();
+    if id.starts_with(|c: char| c.is_ascii_lowercase()) { id } else { format!("m-{id}") }
 }
 
 fn gather(folder: &Path, above: &str, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
@@ -165,6 +185,18 @@ mod tests {
         assert_eq!(digest(), first);
         fs::write(at("base.py"), "class Base: pass\n").unwrap();
         assert_ne!(digest(), first);
+    }
+
+    #[test]
+    fn a_file_may_offer_what_is_called_like_it() {
+        for (file, id) in
+            [("m.py", "m"), ("M.py", "m-lattice"), ("x.v2.py", "x-v2"), ("9.py", "m-9")]
+        {
+            assert!(may_offer(Path::new(file), id), "{file} {id}");
+        }
+        for (file, id) in [("m.so", "m"), ("m.py", "mm"), ("m.py", "n"), ("m-a.py", "m")] {
+            assert!(!may_offer(Path::new(file), id), "{file} {id}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ impl<'a> Configuration<'a> {
                 &record.metric,
                 &record.method.id,
                 &record.method.plugin_digest,
+                // One file in two Pythons is two methods.
+                &record.method.needs_digest,
                 canonical_json(&record.params),
                 canonical_json(&deciding(&record.evaluation)),
             );

@@ -43,6 +43,7 @@ pub(super) fn measure<'a>(
             },
             seed: cell.seed,
             threads: schedule.limits.threads,
+            python: method.python.clone(),
         },
         data,
         transform: &cell.transform,
@@ -103,12 +104,18 @@ fn both(first: Ended, mut second: Ended, n: usize, dim: usize) -> Ended {
     let logs: Vec<String> = [first.log, second.log.take()].into_iter().flatten().collect();
     second.log = (!logs.is_empty()).then(|| logs.join("\n"));
     second.changed.splice(..0, first.changed);
+    second.notices =
+        [noticed("first", &first.notices), noticed("second", &second.notices)].concat();
     // The looser one: what is said of a cell is to hold for all of it.
     if first.sandbox != Some(Sandbox::Full) {
         second.sandbox = first.sandbox;
     }
     second.wall_s += first.wall_s;
     second
+}
+
+fn noticed(stage: &str, of: &[String]) -> Vec<String> {
+    of.iter().map(|notice| format!("{stage} code: {notice}")).collect()
 }
 
 fn together(first: Measured, second: Measured, n: usize, dim: usize) -> Measured {
@@ -163,9 +170,6 @@ fn together(first: Measured, second: Measured, n: usize, dim: usize) -> Measured
         metrics
             .extend(value.filter(|_| last).and_then(|value| MetricValue::new(*name, value).ok()));
     }
-    let noticed = |stage: &str, of: &[String]| -> Vec<String> {
-        of.iter().map(|notice| format!("{stage} code: {notice}")).collect()
-    };
     Measured {
         metrics,
         recalls: second.recalls,

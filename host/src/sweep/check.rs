@@ -195,6 +195,18 @@ impl Check<'_> {
         Ok(path)
     }
 
+    fn own_python(
+        &self,
+        written: Option<&Spanned<String>>,
+    ) -> Result<Option<Spanned<PathBuf>>, SweepError> {
+        let read = |of: &Spanned<String>| {
+            let path = self.python(of)?;
+            // Workers have a folder of their own.
+            Ok(Spanned::new(of.span(), std::path::absolute(&path).unwrap_or(path)))
+        };
+        written.map(read).transpose()
+    }
+
     fn evaluate(&self, evaluate: &wire::Evaluate) -> Result<Evaluate, SweepError> {
         let multiples = |key, written: &Option<_>, default: &[usize]| match written {
             Some(written) => self.integers(key, written, 1),
@@ -469,6 +481,7 @@ impl Check<'_> {
             for (key, span) in [
                 ("plugin", method.plugin.as_ref().map(Spanned::span)),
                 ("digest", method.digest.as_ref().map(Spanned::span)),
+                ("python", method.python.as_ref().map(Spanned::span)),
                 ("second", method.second.as_ref().map(Spanned::span)),
                 ("params", params),
                 ("exclude", exclude),
@@ -504,6 +517,7 @@ impl Check<'_> {
             id: id.clone(),
             plugin: method.plugin.clone(),
             digest: method.digest.clone(),
+            python: self.own_python(method.python.as_ref())?,
             axes,
             exclude,
             bits_per_dim,
@@ -527,6 +541,7 @@ impl Check<'_> {
             id: id.clone(),
             plugin: second.plugin.clone(),
             digest: None,
+            python: self.own_python(second.python.as_ref())?,
             axes: self.axes(&second.params)?,
             exclude: Vec::new(),
             bits_per_dim: Vec::new(),

@@ -129,6 +129,9 @@ pub struct MethodUse {
     pub plugin: Option<Spanned<String>>,
     /// The BLAKE3 digest that the plugin file must have: 64 lower-case hexadecimal digits.
     pub digest: Option<Spanned<String>>,
+    /// The interpreter that runs it, a method in Python, or its environment, as an absolute path; it was one
+    /// when the sweep was read.
+    pub python: Option<Spanned<PathBuf>>,
     /// The parameters given, in the order written; empty means the method's own default grid.
     pub axes: Vec<Axis>,
     /// Configurations to leave out.

@@ -143,6 +143,7 @@ pub(super) struct MethodTable {
     pub(super) id: Option<Spanned<String>>,
     pub(super) plugin: Option<Spanned<String>>,
     pub(super) digest: Option<Spanned<String>>,
+    pub(super) python: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) params: Table,
     #[serde(default)]
@@ -153,13 +154,14 @@ pub(super) struct MethodTable {
     pub(super) second: Option<Spanned<Second>>,
 }
 
-/// `second = { use, plugin, params }`
+/// `second = { use, plugin, python, params }`
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Second {
     #[serde(rename = "use")]
     pub(super) id: Option<Spanned<String>>,
     pub(super) plugin: Option<Spanned<String>>,
+    pub(super) python: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) params: Table,
 }

@@ -3,7 +3,7 @@
 use super::fault::HostFault;
 use super::protocol::{Answer, CheckFinding, CheckedMethod, Job, Made, Step};
 use super::supervise::{Limits, run};
-use crate::plugin::{Described, Digests, Refusal};
+use crate::plugin::{Candidate, Described, Digests, Refusal};
 use crate::record::Outcome;
 use crate::report::plain;
 use std::num::NonZero;
@@ -45,13 +45,13 @@ pub fn clear_left_behind() {
     super::scratch::sweep_once();
 }
 
-/// What each of the libraries at `paths` offers, in their order; `patient` with those that take
+/// What each of `libraries` offers, in their order; `patient` with those that take
 /// long.
 ///
 /// # Errors
 /// What the host could not do.
 pub fn describe_all(
-    paths: &[&Path],
+    libraries: &[&Candidate],
     patient: bool,
     sandbox: bool,
     cancel: &AtomicBool,
@@ -65,18 +65,17 @@ pub fn describe_all(
     // Each child lives no longer than the thread that started it.
     let work = || {
         let mut described = Vec::new();
-        while let Some((i, path)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, paths.get(i)?)))
+        while let Some((i, of)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, libraries.get(i)?)))
         {
-            described.push((
-                i,
-                describe_within(path, (!patient).then(|| own_time(path)), sandbox, cancel),
-            ));
+            let (path, python) = (&of.path, of.python.clone());
+            let own_time = (!patient).then(|| own_time(path));
+            described.push((i, describe_within(path, python, own_time, sandbox, cancel)));
         }
         described
     };
     let mut described = thread::scope(|scope| {
-        let others = threads.min(AT_ONCE).min(paths.len()).saturating_sub(1);
+        let others = threads.min(AT_ONCE).min(libraries.len()).saturating_sub(1);
         // This thread does what no other does.
         let others: Vec<_> = (0..others)
             .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
@@ -96,17 +95,18 @@ pub fn describe_all(
 /// # Errors
 /// Why it cannot be used, and what to do; or what the host could not do.
 pub fn describe(path: &Path, sandbox: bool, cancel: &AtomicBool) -> Result<Described, HostFault> {
-    describe_within(path, None, sandbox, cancel)
+    describe_within(path, None, None, sandbox, cancel)
 }
 
 fn describe_within(
     path: &Path,
+    python: Option<PathBuf>,
     own_time: Option<Duration>,
     sandbox: bool,
     cancel: &AtomicBool,
 ) -> Result<Described, HostFault> {
     let limits = limits(own_time, sandbox);
-    let ended = run(path, None, Job::Describe, &limits, cancel, &mut |_, _| ())?;
+    let ended = run(path, None, Job::Describe { python }, &limits, cancel, &mut |_, _| ())?;
     let (outcome, error) = match ended.answer {
         Answer::Described(about) => match about.check() {
             Ok(()) => return Ok(Ok(about)),
@@ -157,20 +157,21 @@ fn last_words(printed: &str) -> String {
     if text.is_empty() { text } else { format!(", having printed: {}", plain(&text)) }
 }
 
-/// The configurations for `requests`, a list each.
+/// The configurations for `requests`, a list each; `python` is the one that is named for the library alone.
 ///
 /// # Errors
 /// How the generator failed; or what has nothing to do with it.
 pub fn expand(
     library: &Path,
     digests: Digests,
+    python: Option<PathBuf>,
     method: &str,
     requests: Vec<GridRequest>,
     sandbox: bool,
     cancel: &AtomicBool,
 ) -> Result<Vec<Vec<Proposal>>, ExpandError> {
     let expected = requests.len();
-    let job = Job::Expand { method: method.to_owned(), requests };
+    let job = Job::Expand { method: method.to_owned(), requests, python };
     let limits = limits(None, sandbox);
     let ended = run(library, Some(digests), job, &limits, cancel, &mut |_, _| ())?;
     match ended.answer {

@@ -341,7 +341,9 @@ pub(super) fn longest(job: &Job) -> usize {
         Job::Referee(_) => lines::OF_REFEREE,
         Job::Expand { .. } => lines::OF_GRIDS,
         // Each answers in one line.
-        Job::Describe | Job::Check { .. } | Job::Print { .. } | Job::Read(_) => lines::OF_ANSWER,
+        Job::Describe { .. } | Job::Check { .. } | Job::Print { .. } | Job::Read(_) => {
+            lines::OF_ANSWER
+        }
     }
 }
 

@@ -84,6 +84,7 @@ pub(super) fn serve(
         SOCKET.store(socket, Ordering::Relaxed);
         let reply = host.obey(request, &shared.lent, &mut shared.filled);
         // Before the answer: whoever needs this process no more ends it.
+        python::noticed().into_iter().for_each(|of| reporter.send(&Message::Notice(of)));
         if let Some(now) = host.plugin.as_ref().map(Plugin::changed).filter(|now| *now != told) {
             super::work::note(reporter, "a call of the library", now);
             told = now;
@@ -301,6 +302,7 @@ impl Host<'_> {
                 let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build();
                 self.alone = alone.then(pool).transpose().map_err(|_| NO_THREAD)?;
             }
+            Request::Whole(whole) => python::in_whole_blocks(whole),
             Request::Destroy => {
                 let instance = self.instance.take();
                 calling("destroy", "the instance", || {

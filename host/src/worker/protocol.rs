@@ -12,7 +12,7 @@ use crate::record::{MetricValue, Outcome, QueryRecalls, Sandbox};
 use crate::transform::Chain;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vq_plugin_api::conformance::{Print, Skip};
 use vq_plugin_api::handle::Proposal;
 use vq_plugin_api::params::Config;
@@ -22,13 +22,18 @@ use vq_plugin_api::{GridRequest, Level, Space};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Job {
     /// Open the library and tell what it offers.
-    Describe,
+    Describe {
+        /// The Python that is named for it alone, if it is a Python file.
+        python: Option<PathBuf>,
+    },
     /// Expand grids of one method.
     Expand {
         /// The method's id.
         method: String,
         /// One request per space and target rate.
         requests: Vec<GridRequest>,
+        /// As in [`Job::Describe`].
+        python: Option<PathBuf>,
     },
     /// Run the conformance kit on one method.
     Check {
@@ -91,6 +96,19 @@ pub struct Engine {
     pub seed: u64,
     /// Threads.
     pub threads: usize,
+    /// As in [`Job::Describe`].
+    pub python: Option<PathBuf>,
+}
+
+impl Job {
+    /// The Python that is named for the library alone.
+    pub fn python(&self) -> Option<&Path> {
+        match self {
+            Self::Describe { python } | Self::Expand { python, .. } => python.as_deref(),
+            Self::Engine(engine) => engine.python.as_deref(),
+            Self::Check { .. } | Self::Print { .. } | Self::Referee(_) | Self::Read(_) => None,
+        }
+    }
 }
 
 /// A job and the library it is about.
@@ -210,6 +228,8 @@ pub enum Message {
     },
     /// A line of the host's own about the plugin, for the log.
     Note(String),
+    /// What a reader of the record should know of the method.
+    Notice(Notice),
     /// What a check has just found: it counts even if the process ends before the answer.
     Found(CheckFinding),
     /// What a check has just found impossible to check; likewise.
@@ -223,6 +243,63 @@ pub enum Message {
     },
     /// The last line.
     Answer(Box<Answer>),
+}
+
+/// What an engine noticed of its method. Numbers alone: who forges one finds no words for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// Codes hold numbers of a type that is wider than their values.
+    Wide {
+        /// Which array of several, from 0 on.
+        part: Option<u32>,
+        /// `i`, `u` or `b`, for integers with and without a sign and truth values.
+        kind: char,
+        /// Bits of one of them.
+        bits: u32,
+        /// Bits that their values need.
+        needed: u32,
+        /// Bytes of them in a code.
+        bytes: u32,
+        /// Bytes that these would be without the bits that are not needed.
+        packed: u32,
+    },
+    /// What the method would be saved as is not what it was saved as when it was fitted.
+    Changed {
+        /// It has no `save` of its own.
+        pickled: bool,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Wide { part, kind, bits, needed, bytes, packed } => {
+                match part {
+                    Some(part) => write!(f, "part {} of the codes is ", u64::from(part) + 1)?,
+                    None => f.write_str("codes are ")?,
+                }
+                match kind {
+                    'i' => write!(f, "int{bits}")?,
+                    'u' => write!(f, "uint{bits}")?,
+                    _ => f.write_str("bool")?,
+                }
+                let each = if needed == 1 { "1 bit".to_owned() } else { format!("{needed} bits") };
+                write!(
+                    f,
+                    ", {bytes} bytes per vector, and no value needs more than {each}: packed they would \
+                     take {packed}"
+                )
+            }
+            Self::Changed { pickled } => {
+                let what = if pickled { "a pickle of it" } else { "what its save() gives" };
+                write!(
+                    f,
+                    "{what} differs later from the one made after fit, which decoded: what compress, \
+                     decompress or score keep in the object is lost"
+                )
+            }
+        }
+    }
 }
 
 /// How a job ended, as far as the child can tell.
@@ -360,6 +437,22 @@ pub struct Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_is_a_sentence_of_numbers() {
+        let wide =
+            Notice::Wide { part: None, kind: 'i', bits: 64, needed: 8, bytes: 160, packed: 20 };
+        assert_eq!(
+            wide.to_string(),
+            "codes are int64, 160 bytes per vector, and no value needs more than 8 bits: packed they \
+             would take 20"
+        );
+        let Notice::Wide { bytes, packed, .. } = wide else { unreachable!("as made") };
+        let part = Notice::Wide { part: Some(1), kind: 'b', bits: 8, needed: 1, bytes, packed };
+        let said = part.to_string();
+        assert!(said.starts_with("part 2 of the codes is bool, 160 bytes"), "{said}");
+        assert!(said.contains("more than 1 bit:"), "{said}");
+    }
 
     #[test]
     fn a_step_travels_as_the_stage_of_a_progress_line() {

@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_millis(50);
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long an engine that does not answer any more may take to end by itself.
 const LAST_STEPS: Duration = Duration::from_millis(500);
+/// Notices of a cell's engines that are kept: more than an honest method gives reason for.
+const MOST_NOTICES: usize = 8;
 /// Resident file pages of the program itself, which the memory limit does not count.
 const PROGRAM_PAGES: u64 = 32 << 20;
 
@@ -74,6 +76,8 @@ pub struct Ended {
     pub printed: String,
     /// What of the machine had changed under it, and was put back.
     pub changed: Vec<String>,
+    /// What its engines noticed of the method.
+    pub notices: Vec<String>,
     /// What held the plugin in its place; `None` if the child did not get so far.
     pub sandbox: Option<Sandbox>,
     /// Highest resident memory of a cell's engines.
@@ -93,6 +97,7 @@ impl Ended {
             log: None,
             printed: String::new(),
             changed: Vec::new(),
+            notices: Vec::new(),
             sandbox: None,
             peaks: Peaks { encoder: 7, decoder: 5 },
             wall_s: 0.25,
@@ -255,6 +260,7 @@ fn interrupted(started: Instant) -> Ended {
         log: None,
         printed: String::new(),
         changed: Vec::new(),
+        notices: Vec::new(),
         sandbox: None,
         peaks: Peaks::default(),
         wall_s: started.elapsed().as_secs_f64(),
@@ -282,6 +288,7 @@ impl Watched<'_> {
         let mut checked = Found::default();
         let mut proposed = Proposed::default();
         let mut log = Log::default();
+        let mut notices = Vec::new();
         let mut stage = String::from("start");
         // The part of the stage that a call under way covers.
         let mut part = (0.0, 1.0);
@@ -338,6 +345,12 @@ impl Watched<'_> {
                         }
                         Message::Log { level, text } => log.line(level, &text),
                         Message::Note(text) => log.note(&text),
+                        Message::Notice(notice) if child.engine() => {
+                            let text = notice.to_string();
+                            if notices.len() < MOST_NOTICES && !notices.contains(&text) {
+                                notices.push(text);
+                            }
+                        }
                         Message::Found(finding) if child.role.is_none() => {
                             checked.finding(finding);
                         }
@@ -346,6 +359,7 @@ impl Watched<'_> {
                             proposed.take(request, proposals);
                         }
                         Message::Answer(_)
+                        | Message::Notice(_)
                         | Message::Left(_)
                         | Message::Found(_)
                         | Message::Skipped(_)
@@ -394,7 +408,8 @@ impl Watched<'_> {
                 }
             }
         }
-        self.conclude(children, &stage, killed, log, (checked, proposed))
+        let ended = self.conclude(children, &stage, killed, log, (checked, proposed))?;
+        Ok(Ended { notices, ..ended })
     }
 
     /// Tells the referee of those that left, once all they started is gone too.
@@ -465,6 +480,7 @@ impl Watched<'_> {
             checked: checked.into_parts(),
             proposed,
             changed: self.kept.end(),
+            notices: Vec::new(),
             log: log.text(&printed),
             printed,
             sandbox,

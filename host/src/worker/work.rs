@@ -131,7 +131,8 @@ fn enter(order: &Order, needs: &Needs, lent: &[OwnedFd]) -> Result<Sandbox, Host
     let mut room = room(order);
     let of_plugin = room.role == sandbox::Role::Engine && !matches!(order.job, Job::Read(_));
     let (waiting, program) = if of_plugin && is_python(&order.library) {
-        let interpreter = Interpreter::of(&order.library).map_err(|e| unable(e.to_string()))?;
+        let interpreter = Interpreter::of(&order.library, order.job.python());
+        let interpreter = interpreter.map_err(|e| unable(e.to_string()))?;
         let source = Source::of(&order.library).map_err(|e| unable(e.to_string()))?;
         room.readable.extend(source.files.values().cloned());
         room.readable.extend(interpreter.readable());
@@ -255,7 +256,7 @@ fn confine(order: &Order) -> nix::Result<()> {
 
 fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
-    if matches!(order.job, Job::Describe) && is_python(&order.library) {
+    if matches!(order.job, Job::Describe { .. }) && is_python(&order.library) {
         return Ok(Answer::Described(match load::open_python(&order.library, true) {
             Ok(Opened::Plugin(loaded)) => loaded.describe(),
             Ok(Opened::Nothing(python)) => LibraryDescription {
@@ -285,8 +286,8 @@ pub(super) fn note(reporter: &Reporter, what: &str, changed: Change) {
 
 fn answer(order: &Order, loaded: &Loaded, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     match &order.job {
-        Job::Describe => Ok(Answer::Described(loaded.describe())),
-        Job::Expand { method, requests } => expand(find(loaded, method)?, requests, reporter),
+        Job::Describe { .. } => Ok(Answer::Described(loaded.describe())),
+        Job::Expand { method, requests, .. } => expand(find(loaded, method)?, requests, reporter),
         Job::Check { method, fixed } => {
             check(find(loaded, method)?, fixed, reporter).map(Answer::Checked)
         }

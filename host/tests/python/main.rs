@@ -4,11 +4,13 @@
 #[path = "../fixture/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the fixture serves other targets as well")]
 mod fixture;
+#[cfg(target_os = "linux")]
+mod hostile;
 
 use fixture::{Running, Site, sweep, workspace};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use vq_host::record::{Outcome, Proof, Record};
@@ -343,4 +345,124 @@ fn a_new_python_project_passes_and_is_measured_as_printed() {
     let records = site.records_of("my-method/results/my_method.db");
     assert_eq!(records.len(), 3, "{records:?}");
     assert!(records.iter().all(|record| record.outcome == Outcome::Ok), "{records:?}");
+}
+
+/// Distances by decoding; asserts what it is called with.
+const SCORED: &str = "
+    def score(self, queries, codes):
+        drawn, expected = np.random.random(), np.random.RandomState(7).random()
+        if drawn != expected or random.random() != random.Random(7).random():
+            raise RuntimeError('seeded with another seed')
+        if len(queries) == 1:
+            raise RuntimeError('one query at a time')
+        rows = self.decompress(codes)
+        return ((queries[:, None] - rows[None]) ** 2).sum(axis=2)
+";
+
+#[test]
+fn a_score_is_asked_for_many_queries_with_the_seed_of_the_cell_where_it_was_loaded_too() {
+    let text = edited(&[("import numpy as np\n", "import random\nimport numpy as np\n")]);
+    let Some(site) = site(&(text + SCORED)) else { return };
+    site.write("s.toml", &sweep("[7]", "[[method]]\nuse = \"signs\"\n"));
+    vq(&site, &["run", "s.toml"]).expect_code(0);
+    let records = site.records();
+    assert_eq!(records[0].outcome, Outcome::Ok, "{records:?}");
+    // Where it refuses in the process that decodes, the cell is done again by one process.
+    assert_eq!(records[0].proof, Some(Proof::Proven), "{records:?}");
+    assert!(records[0].metrics.iter().any(|of| of.name() == "score_codes_per_s"), "{records:?}");
+}
+
+#[test]
+fn calls_are_of_4096_rows_and_timed_ones_of_whole_blocks() {
+    let told = ("rest = X - self.mean", "rest = told(X) - self.mean");
+    let tell = (
+        "\n\nclass Signs",
+        "\n\nROWS = [0]\n\n\ndef told(X):\n    if len(X) > 4096:\n        \
+         raise RuntimeError(f'{len(X)} rows after {max(ROWS)}')\n    ROWS.append(len(X))\n    return X\n\n\n\
+         class Signs",
+    );
+    let Some(site) = site(&edited(&[told, tell])) else { return };
+    let text = sweep("[1]", "[[method]]\nuse = \"signs\"\n").replace("n = 600", "n = 12000");
+    site.write("s.toml", &text);
+    drop(vq(&site, &["run", "s.toml"]));
+    let error = site.records()[0].error.clone().unwrap_or_default();
+    // Half of the rows that are not held out; the walk before the timing went by in smaller calls.
+    assert!(error.contains("5990 rows after 4096"), "{error}");
+}
+
+#[test]
+fn codes_wider_than_their_values_and_an_object_that_changes_are_told_in_the_record() {
+    let wide = [
+        ("np.packbits(rest > 0, axis=1), length", "(rest > 0).astype(np.int64), length"),
+        ("np.unpackbits(signs, axis=1)[:, : self.dim] * 2.0", "signs * 2.0"),
+    ];
+    let Some(told) = record(&wide) else { return };
+    assert_eq!(told.outcome, Outcome::Ok, "{told:?}");
+    let said = "part 1 of the codes is int64, 128 bytes per vector, and no value needs more than 1 bit: \
+                packed they would take 2";
+    assert_eq!(told.notices.iter().filter(|of| *of == said).count(), 1, "{:?}", told.notices);
+    assert!(!told.log.unwrap_or_default().contains("packed"), "once is enough");
+
+    let of_class = |record: &Record| {
+        let words = ["packed they", "pickle", "save()"];
+        let told = record.notices.iter();
+        told.filter(|notice| words.iter().any(|word| notice.contains(word))).count()
+    };
+    let packed = record(&[]).unwrap();
+    assert_eq!(of_class(&packed), 0, "{:?}", packed.notices);
+
+    let counts = ("rest = X - self.mean", "self.seen = len(X); rest = X - self.mean");
+    let changed = record(&[counts]).unwrap();
+    assert_eq!(changed.outcome, Outcome::Ok, "{changed:?}");
+    assert!(
+        changed.notices.iter().any(|notice| notice.starts_with("a pickle of it differs later")),
+        "{:?}",
+        changed.notices
+    );
+    let saves = "\n    def save(self):\n        return repr((getattr(self, 'seen', 0), self.mean.tolist())).encode()\n
+    def load(self, saved):\n        self.mean = np.array(eval(saved)[1])\n";
+    let saves = format!("{saves}\n    def compress");
+    let saved = record(&[counts, ("    def compress", &saves)]).unwrap();
+    assert!(
+        saved.notices.iter().any(|notice| notice.starts_with("what its save() gives differs")),
+        "{saved:?}"
+    );
+}
+
+#[test]
+fn one_class_in_two_pythons_is_two_methods() {
+    let Some(site) = site(SIGNS) else { return };
+    let (other, packages) = hostile::copied(Path::new("python3"), &site, "other");
+    let record = fs::read_dir(&packages).unwrap().map(|entry| entry.unwrap().path());
+    let mut information = record.filter(|path| path.to_string_lossy().ends_with(".dist-info"));
+    let metadata = information.next().unwrap().join("METADATA");
+    let text = fs::read_to_string(&metadata).unwrap();
+    fs::write(&metadata, text + "\nanother build\n").unwrap();
+    let method = |python: &str| format!("[[method]]\nuse = \"signs\"\npython = \"{python}\"\n");
+    let first = python().unwrap().display().to_string();
+    site.write("s.toml", &sweep("[1]", &(method(&first) + &method("other"))));
+    let run = |variable: &str| {
+        let mut run = site.command(&["run", "s.toml"]);
+        Running::start(run.env("VQ_PYTHON", variable)).end()
+    };
+    // That no Python can be had otherwise is no matter.
+    let ran = run("/nowhere").expect_code(0);
+    assert!(!ran.stderr.contains("left out"), "{}", ran.stderr);
+    let records = site.records();
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert!(records.iter().all(|record| record.outcome == Outcome::Ok), "{records:?}");
+    assert_ne!(records[0].method.needs_digest, records[1].method.needs_digest);
+    assert_ne!(records[0].key, records[1].key);
+    run("/nowhere").expect_code(0).says("nothing to run");
+    // Where it lies does not count.
+    fs::rename(&other, site.path("moved")).unwrap();
+    site.write("s.toml", &sweep("[1]", &(method(&first) + &method("moved"))));
+    run("/nowhere").expect_code(0).says("nothing to run");
+
+    let mut bare = Command::new("python3");
+    bare.args(["-m", "venv", "--without-pip"]).arg(site.path("bare"));
+    assert!(bare.status().unwrap().success());
+    site.write("s.toml", &sweep("[1]", &method("bare")));
+    let refused = run(&first).expect_code(1);
+    refused.says("no Python file offers the method `signs` with this Python").says("has no numpy");
 }

@@ -93,6 +93,8 @@ pub(crate) enum Request {
     },
     /// From now on, lend one thread to calls; or again as many as there are.
     Alone(bool),
+    /// From now on, hand a method in Python all rows of a call at once; or again not too many.
+    Whole(bool),
     /// Give the instance up.
     Destroy,
 }

@@ -113,16 +113,16 @@ fn arrange(lent: &[OwnedFd], report: &OwnedFd, parent: Pid) -> nix::Result<()> {
     }
     // The kernel makes a process's own folder anew once nobody uses it, and the rule about it would
     // be about the old one: this stays open in the program.
+    let mut others = 3 + lent.len() as RawFd;
     if let Ok(own) = File::open("/proc/self") {
-        // SAFETY: takes numbers only.
-        let kept = unsafe { libc::fcntl(own.as_raw_fd(), libc::F_DUPFD, 3 + lent.len() as RawFd) };
-        Errno::result(kept)?;
+        // Whatever has the number is the worker's, and must not stay there.
+        onto(aside(own.as_raw_fd())?, others)?;
+        others += 1;
     }
     // All others are closed when the program begins.
     for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let number = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        let others = number.filter(|number| *number > 3 + lent.len() as RawFd);
-        if let Some(number) = others {
+        if let Some(number) = number.filter(|number| *number >= others) {
             // SAFETY: takes numbers only; one that is closed by now is no matter.
             unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         }

@@ -5,8 +5,7 @@ use crate::abi::{VqBuf, VqCodes, VqCtx, VqMat, VqMatMut, VqScorerV1, flag};
 use crate::adapter::{Held, context, guard, in_pool};
 use crate::{Context, Error, wire};
 use core::ffi::c_void;
-use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
-use rayon::prelude::*;
+use ndarray::{ArrayView2, ArrayViewMut2};
 use std::marker::PhantomData;
 
 /// The functions of `vq_scorer_v1` for a `Q`.
@@ -109,31 +108,13 @@ impl<Q: Scorer> Shim<Q> {
                 return Ok(());
             }
             let wanted = Q::BOUNDS && !bounds.data.is_null();
-            let mut estimates = view(estimates, "estimates")?;
-            let mut bounds = wanted.then(|| view(bounds, "bounds")).transpose()?;
-            let mut bounds = bounds.as_mut().map(|bounds| bounds.axis_iter_mut(Axis(0)));
-            let rows: Vec<_> = queries
-                .outer_iter()
-                .zip(estimates.axis_iter_mut(Axis(0)))
-                .map(|(query, estimates)| {
-                    let bounds = bounds.as_mut().and_then(Iterator::next);
-                    (query, estimates, bounds)
-                })
-                .collect();
+            let estimates = view(estimates, "estimates")?;
+            let bounds = wanted.then(|| view(bounds, "bounds")).transpose()?;
             in_pool(ctx.threads(), || {
-                rows.into_par_iter().with_max_len(1).try_for_each(|(query, estimates, bounds)| {
-                    let query = held.quantizer.query(query, &ctx)?;
-                    let estimates = row(estimates)?;
-                    let bounds = bounds.map(row).transpose()?;
-                    held.quantizer.score(&query, codes, estimates, bounds)
-                })
+                held.quantizer.score_all(queries, codes, estimates, bounds, &ctx)
             })
         };
         // SAFETY: `err` is the caller's, by contract.
         unsafe { guard(err, body) }
     }
-}
-
-fn row(values: ArrayViewMut1<'_, f32>) -> Result<&mut [f32], Error> {
-    values.into_slice().ok_or_else(|| Error::failed("estimates that are not contiguous"))
 }
