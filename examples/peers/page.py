@@ -3,6 +3,7 @@
 import statistics
 import textwrap
 
+from codes import BESIDE, TOP, mean, scan
 from quality import ratio, verdict
 from report import short, table
 
@@ -34,6 +35,51 @@ def compared(ours, rival, less_is_better):
     """Ratio, half its interval or None, verdict."""
     of, half = ratio(ours, rival)
     return of, half, verdict(of, half, less_is_better)
+
+
+def measured(values, digits):
+    of, half = mean(values)
+    return f"{of:.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
+
+
+def codes_table(lines, metric, options):
+    """By rate, those of the rate first, then those with more bytes, each with ours of the same."""
+    head = ["bits", "bytes", "method", "configuration", f"recall@{TOP}", "relative error", "rmse / σ"]
+    head += ["fit s", "encode rows/s", "scan codes/s", "seeds"]
+    budgets = {rate: max((of.bytes() for of in lines if of.rate == rate and not apart(of)), default=0) for rate in rates(lines)}
+    found = []
+    for of in sorted(lines, key=lambda of: (of.rate, apart(of), of.bytes(), -mean(of.values(f"recall@{TOP}"))[0])):
+        sigma = of.values("estimator_scale")[0]
+        scanned = scan(of)
+        found.append(
+            [
+                f"{of.rate:g}" + ("+" if of.bytes() > budgets[of.rate] else ""),
+                str(of.bytes()),
+                f"`{of.method}`",
+                of.configuration(),
+                measured(of.values(f"recall@{TOP}"), 4),
+                measured(of.values("relative_error"), 5),
+                measured([value / sigma for value in of.values("rmse")], 4),
+                f"{of.one('fit_s'):.2f}",
+                short(of.one("compress_vectors_per_s")),
+                "–" if scanned is None else short(scanned),
+                str(len(of.records)),
+            ]
+        )
+    said = (
+        f"Metric {metric}, {options.threads[-1]} thread, cells of at most {options.timeout} s. Mean ± half of the 95 % interval over "
+        "seeds; medians of times."
+    )
+    return f"### Codes that the referee stores\n{said}\n\n{table(head, found)}"
+
+
+def rates(lines):
+    return sorted({of.rate for of in lines})
+
+
+def apart(of):
+    """Whether its bytes are another's, and not the rate's."""
+    return of.beside or (of.method if of.method in BESIDE else "")
 
 
 def quality_lines(rows):

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "compare"))
 
+import codes
 import large
 import machine
 import matches
@@ -48,7 +49,20 @@ def options():
     parser.add_argument(
         "--only", default="", metavar="REGEX", help="rows whose 'RIVAL beside METHOD' matches, of --size METHOD alone"
     )
-    parser.add_argument("--parts", default="quality,speed", metavar="A,B", help="quality, speed (both by default)")
+    parser.add_argument("--learn", type=int, metavar="ROWS", help="only so many first rows to learn from")
+    parser.add_argument("--queries", type=int, metavar="ROWS", help="only so many first queries")
+    parser.add_argument(
+        "--parts", default="quality,speed", metavar="A,B", help="codes, quality, speed (the last two by default)"
+    )
+    parser.add_argument(
+        "--timeout", type=int, default=60, metavar="SECONDS", help="most time of a cell of codes (default 60)"
+    )
+    parser.add_argument(
+        "--store",
+        default=str(HERE.parents[1] / "results" / "peers.db"),
+        metavar="FILE",
+        help="records of codes, from which a stopped run goes on (default results/peers.db)",
+    )
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="rotations per row of quality (default 10)")
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="timed repetitions per side; medians count (default 3)"
@@ -73,7 +87,7 @@ def options():
     found = parser.parse_args(namespace=Options())
     found.threads = [int(count) for count in found.threads.split(",")]
     found.parts = found.parts.split(",")
-    if unknown := set(found.parts) - {"quality", "speed"}:
+    if unknown := set(found.parts) - {"codes", "quality", "speed"}:
         parser.error(f"no part {', '.join(sorted(unknown))}")
     if found.host is None:
         parser.error("--host or VQ_HOST says where vq-host is")
@@ -109,12 +123,16 @@ def main():
                 if asked.sets is None or name in asked.sets.split(",")
             }
             for name, files in found.items():
-                data = rows.load(name, files, asked.limit, folder)
+                most = {"learn": asked.learn, "query": asked.queries}
+                data = rows.load(name, files, asked.limit, folder, most)
                 title = (
                     f"{name}: {len(data.base)} x {data.dim}, {len(data.query)} queries, {len(data.learn)} training rows"
                 )
                 print(f"\n{title}", flush=True)
                 written.append(f"## {title}")
+                if "codes" in asked.parts:
+                    of = codes.measure(data, rows.metric(files), asked, folder, note)
+                    written.append(page.codes_table(of, rows.metric(files), asked))
                 if "quality" in asked.parts:
                     wanted = [match for match in matches.quality() if asked.wanted(match)]
                     of = quality.measure(data, wanted, asked, folder, note)

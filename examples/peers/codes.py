@@ -1,0 +1,147 @@
+"""Wheels that hand out their codes, as methods in Python, beside ours: all by the referee, one cell after the other."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+
+from quality import STUDENT
+
+HERE = pathlib.Path(__file__).resolve().parent
+METHODS = HERE / "methods"
+SWEEP = HERE / "peers.toml"
+TOP = 10
+# Whose codes take more bytes than the rate: ours with exactly their bytes stands beside them.
+BESIDE = {"faiss-rabitq": "rabitq", "faiss-eden": "eden", "faiss-turboquantprod": "turboquant"}
+# A cell that takes longer is run a second time before all seeds are: where nothing is random, twice is enough.
+LONG_S = 5
+
+
+@dataclasses.dataclass
+class Line:
+    """One configuration: its records, one for each seed."""
+
+    rate: float
+    method: str
+    records: list
+    beside: str | None = None
+
+    def values(self, name):
+        of = ({metric["name"]: metric["value"] for metric in record["metrics"]} for record in self.records)
+        return [values[name] for values in of if name in values]
+
+    def one(self, *names):
+        """The median over seeds of the first of these metrics that there is."""
+        found = next((values for values in map(self.values, names) if values), None)
+        return None if found is None else statistics.median(found)
+
+    def bytes(self):
+        return int(self.values("code_bytes")[0])
+
+    def configuration(self):
+        if self.beside:
+            return f"bytes of `{self.beside}`"
+        record = self.records[0]
+        # Where all is at its default there is no label.
+        return record["label"] or " ".join(f"{name}={value}" for name, value in record["params"].items())
+
+
+class Host:
+    """vq-host on one set."""
+
+    def __init__(self, data, metric, options, folder):
+        self.data, self.metric, self.options, self.folder = data, metric, options, folder
+        self.evaluate = tomllib.loads(SWEEP.read_text())["evaluate"]
+
+    def run(self, use, rate, params, seeds):
+        """The records of one method at one rate, or the reason why there are none."""
+        text = ["[sweep]", 'name = "peers"', f"seeds = {list(seeds)}"]
+        text += [f"bits_per_dim = {rate!r}"] if rate is not None else []
+        text += ["[run]", f"threads = {self.options.threads[-1]}", f'timeout = "{self.options.timeout}s"', "[evaluate]"]
+        text += [f"{name} = {json.dumps(value)}" for name, value in self.evaluate.items()]
+        text += ["[[dataset]]", f"name = {json.dumps(self.data.name)}", f"metric = {json.dumps(self.metric)}"]
+        paths = {"base": self.data.base_path, "queries": self.data.query_path, "train": self.data.learn_path}
+        text += [f"{name} = {json.dumps(path)}" for name, path in paths.items()]
+        text += ["[[method]]", f"use = {json.dumps(use)}", *(f"params.{name} = {value}" for name, value in params.items())]
+        sweep = self.folder / "codes.toml"
+        sweep.write_text("\n".join(text) + "\n")
+        command = [self.options.host, "run", str(sweep), "--format", "json", "--store", self.options.store]
+        command += ["--cache-dir", str(self.folder / "cache"), "--plugin-dir", str(METHODS)]
+        command += ["--plugin-dir", self.options.plugins]
+        ours = {"VQ_PYTHON": sys.prefix, "NO_COLOR": "1"}
+        done = subprocess.run(command, env=os.environ | ours, capture_output=True, text=True, check=False)
+        # 3: some cells failed; their records say how.
+        if done.returncode not in (0, 3):
+            found = re.search(r"help: (.*)", done.stderr) or re.search(r"× (.*)", done.stderr)
+            return [], found.group(1) if found else f"vq-host ended with {done.returncode}"
+        return json.loads(done.stdout), None
+
+    def line(self, use, rate, params, shown, beside=None):
+        """A line, or why there is none, and whether that is how a cell ended."""
+        records, reason = self.run(use, rate, params, [1])
+        if reason is None and (bad := [record for record in records if record["outcome"] != "ok"]):
+            return None, f"{bad[0]['outcome']}: {bad[0]['error']}", True
+        if reason is not None:
+            return None, reason, False
+        seeds = range(1, self.options.seeds + 1)
+        line = Line(shown, use, records, beside)
+        if line.one("fit_s") > LONG_S:
+            line.records = self.run(use, rate, params, seeds[:2])[0]
+            if len(set(line.values("relative_error"))) == 1:
+                return line, None, False
+        line.records = [record for record in self.run(use, rate, params, seeds)[0] if record["outcome"] == "ok"]
+        return line, None, False
+
+
+def measure(data, metric, options, folder, note):
+    """All lines of one set, lower rates first: what fails at one is not tried at the next."""
+    sweep, found, failed = tomllib.loads(SWEEP.read_text()), [], {}
+    host, dim = Host(data, metric, options, folder), data.dim
+
+    def take(use, rate, params, shown, beside=None):
+        line, reason, ended = host.line(use, rate, params, shown, beside)
+        if line is not None:
+            found.append(line)
+            print(text_of(line), flush=True)
+            return line
+        where = f"the bytes of {beside} at " if beside else ""
+        note(f"{data.name}: {use} at {where}{shown} bits: {reason}")
+        if ended:
+            failed[use] = shown
+
+    for rate in sweep["sweep"]["bits_per_dim"]:
+        for of in sweep["method"]:
+            use, bits = of["use"], of.get("params", {}).get("bits")
+            if not options.takes(use) or (bits is not None and rate not in bits):
+                continue
+            if use in failed:
+                note(f"{data.name}: {use} at {rate} bits: not tried after {failed[use]} bits")
+                continue
+            line = take(use, rate, {}, rate) if bits is None else take(use, None, {"bits": rate}, rate)
+            if line is not None and use in BESIDE:
+                # A hundredth of a byte more, lest a rounding takes one.
+                take(BESIDE[use], (line.bytes() + 0.01) * 8 / dim, {}, rate, beside=use)
+    return found
+
+
+def mean(values):
+    """Mean and half of the 95 % interval over seeds; None of one seed, or where all are equal."""
+    if len(set(values)) < 2:
+        return statistics.fmean(values), None
+    return statistics.fmean(values), STUDENT[len(values) - 2] * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def scan(line):
+    return line.one("search_codes_per_s", "score_codes_per_s")
+
+
+def text_of(line):
+    recall, error = mean(line.values(f"recall@{TOP}"))[0], mean(line.values("relative_error"))[0]
+    told = f"{line.rate:>2} {line.bytes():>4} {line.method:21} {line.configuration()[:24]:24}"
+    return f"{told} {recall:.4f} {error:.5f} {line.one('fit_s'):6.1f} s"
