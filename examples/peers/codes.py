@@ -78,8 +78,7 @@ class Host:
         done = subprocess.run(command, env=os.environ | ours, capture_output=True, text=True, check=False)
         # 3: some cells failed; their records say how.
         if done.returncode not in (0, 3):
-            found = re.search(r"help: (.*)", done.stderr) or re.search(r"× (.*)", done.stderr)
-            return [], found.group(1) if found else f"vq-host ended with {done.returncode}"
+            return [], why(done)
         return json.loads(done.stdout), None
 
     def line(self, use, rate, params, shown, beside=None):
@@ -99,9 +98,11 @@ class Host:
         return line, None, False
 
 
-def measure(data, metric, options, folder, note):
-    """All lines of one set, lower rates first: what fails at one is not tried at the next."""
-    sweep, found, failed = tomllib.loads(SWEEP.read_text()), [], {}
+def measure(data, metric, options, folder):
+    """Lines of one set, and (method, reason, rates) of what has none; lower rates first: after one that fails the
+    next are not tried.
+    """
+    sweep, found, missed, failed = tomllib.loads(SWEEP.read_text()), [], {}, set()
     host, dim = Host(data, metric, options, folder), data.dim
 
     def take(use, rate, params, shown, beside=None):
@@ -110,10 +111,12 @@ def measure(data, metric, options, folder, note):
             found.append(line)
             print(text_of(line), flush=True)
             return line
-        where = f"the bytes of {beside} at " if beside else ""
-        note(f"{data.name}: {use} at {where}{shown} bits: {reason}")
+        name = f"{use} (bytes of {beside})" if beside else use
+        missed.setdefault((name, reason), []).append(shown)
+        print(f"{shown:>2}    – {name}: {reason}", flush=True)
         if ended:
-            failed[use] = shown
+            failed.add(use)
+        return None
 
     for rate in sweep["sweep"]["bits_per_dim"]:
         for of in sweep["method"]:
@@ -121,13 +124,21 @@ def measure(data, metric, options, folder, note):
             if not options.takes(use) or (bits is not None and rate not in bits):
                 continue
             if use in failed:
-                note(f"{data.name}: {use} at {rate} bits: not tried after {failed[use]} bits")
+                missed.setdefault((use, "not tried after that"), []).append(rate)
                 continue
             line = take(use, rate, {}, rate) if bits is None else take(use, None, {"bits": rate}, rate)
             if line is not None and use in BESIDE:
                 # A hundredth of a byte more, lest a rounding takes one.
                 take(BESIDE[use], (line.bytes() + 0.01) * 8 / dim, {}, rate, beside=use)
-    return found
+    return found, [(*key, rates) for key, rates in missed.items()]
+
+
+def why(done):
+    """What vq-host said instead of measuring."""
+    found = re.search(r"help: (.*)", done.stderr) or re.search(r"× (.*)", done.stderr)
+    if found is None:
+        return f"vq-host ended with {done.returncode}"
+    return "no configuration of so many bytes" if "offered nothing" in found.group(1) else found.group(1)
 
 
 def mean(values):

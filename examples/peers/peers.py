@@ -105,6 +105,8 @@ def main():
             notes.append(text)
             print(f"  {text}", flush=True)
 
+    # Libraries that keep their own number of threads read it when they are loaded.
+    os.environ |= {name: str(asked.threads[-1]) for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS")}
     about = machine.describe()
     about["libraries"] = ", ".join(f"{name} {rivals.version(name) or 'absent'}" for name in rivals.PACKAGES)
     print("\n".join(page.wrapped(f"{name}: {text}") for name, text in about.items()), flush=True)
@@ -131,8 +133,8 @@ def main():
                 print(f"\n{title}", flush=True)
                 written.append(f"## {title}")
                 if "codes" in asked.parts:
-                    of = codes.measure(data, rows.metric(files), asked, folder, note)
-                    written.append(page.codes_table(of, rows.metric(files), asked))
+                    of, missed = codes.measure(data, rows.metric(files), asked, folder)
+                    written.append(page.codes_table(of, missed, rows.metric(files), asked))
                 if "quality" in asked.parts:
                     wanted = [match for match in matches.quality() if asked.wanted(match)]
                     of = quality.measure(data, wanted, asked, folder, note)

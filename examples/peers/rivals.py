@@ -15,7 +15,7 @@ import numpy as np
 # Rows that the bytes per vector are told from: both multiples of the blocks that libraries pack.
 FEW, MORE = 1024, 2048
 
-PACKAGES = ("faiss-cpu", "rabitqlib", "scalable-vs", "turbovec")
+PACKAGES = ("faiss-cpu", "nanopq", "rabitqlib", "scalable-vs", "scann", "turbovec")
 
 
 class Unfit(Exception):
