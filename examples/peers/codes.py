@@ -46,7 +46,7 @@ class Line:
 
     def configuration(self):
         if self.beside:
-            return f"bytes of `{self.beside}`"
+            return f"at most the bytes of `{self.beside}`"
         record = self.records[0]
         # Where all is at its default there is no label.
         return record["label"] or " ".join(f"{name}={value}" for name, value in record["params"].items())
@@ -68,7 +68,8 @@ class Host:
         text += ["[[dataset]]", f"name = {json.dumps(self.data.name)}", f"metric = {json.dumps(self.metric)}"]
         paths = {"base": self.data.base_path, "queries": self.data.query_path, "train": self.data.learn_path}
         text += [f"{name} = {json.dumps(path)}" for name, path in paths.items()]
-        text += ["[[method]]", f"use = {json.dumps(use)}", *(f"params.{name} = {value}" for name, value in params.items())]
+        text += ["[[method]]", f"use = {json.dumps(use)}"]
+        text += [f"params.{name} = {value}" for name, value in params.items()]
         sweep = self.folder / "codes.toml"
         sweep.write_text("\n".join(text) + "\n")
         command = [self.options.host, "run", str(sweep), "--format", "json", "--store", self.options.store]
@@ -76,9 +77,11 @@ class Host:
         command += ["--plugin-dir", self.options.plugins]
         ours = {"VQ_PYTHON": sys.prefix, "NO_COLOR": "1"}
         done = subprocess.run(command, env=os.environ | ours, capture_output=True, text=True, check=False)
+        if "has no valid configuration" in done.stderr:
+            return [], why(done.stderr)
         # 3: some cells failed; their records say how.
         if done.returncode not in (0, 3):
-            return [], why(done)
+            raise SystemExit(f"vq-host ended with {done.returncode} for {use}\n{done.stderr}")
         return json.loads(done.stdout), None
 
     def line(self, use, rate, params, shown, beside=None):
@@ -118,27 +121,30 @@ def measure(data, metric, options, folder):
             failed.add(use)
         return None
 
-    for rate in sweep["sweep"]["bits_per_dim"]:
+    for rate in sorted({rate for of in sweep["method"] for rate in asked(of)}):
         for of in sweep["method"]:
-            use, bits = of["use"], of.get("params", {}).get("bits")
-            if not options.takes(use) or (bits is not None and rate not in bits):
+            use = of["use"]
+            if not options.takes(use) or rate not in asked(of):
                 continue
             if use in failed:
                 missed.setdefault((use, "not tried after that"), []).append(rate)
                 continue
-            line = take(use, rate, {}, rate) if bits is None else take(use, None, {"bits": rate}, rate)
+            line = take(use, rate, {}, rate) if "bits_per_dim" in of else take(use, None, {"bits": rate}, rate)
             if line is not None and use in BESIDE:
                 # A hundredth of a byte more, lest a rounding takes one.
                 take(BESIDE[use], (line.bytes() + 0.01) * 8 / dim, {}, rate, beside=use)
     return found, [(*key, rates) for key, rates in missed.items()]
 
 
-def why(done):
-    """What vq-host said instead of measuring."""
-    found = re.search(r"help: (.*)", done.stderr) or re.search(r"× (.*)", done.stderr)
-    if found is None:
-        return f"vq-host ended with {done.returncode}"
-    return "no configuration of so many bytes" if "offered nothing" in found.group(1) else found.group(1)
+def asked(method):
+    """Rates, or bits beside which a code has numbers."""
+    return method.get("bits_per_dim") or method["params"]["bits"]
+
+
+def why(said):
+    """The method's reason for having no configuration."""
+    reason = re.search(r"help: (.*)", said).group(1)
+    return "no configuration of so many bytes" if "offered nothing" in reason else reason
 
 
 def mean(values):

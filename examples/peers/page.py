@@ -65,9 +65,9 @@ def codes_table(lines, missed, metric, options):
             ]
         )
     said = (
-        f"Metric {metric}, threads: {options.threads[-1]}, a cell has {options.timeout} s. Mean ± half of the 95 % interval "
-        f"over seeds; medians of times, while the machine's load average was {min(loads):.1f} to {max(loads):.1f}. "
-        "`+`: more bytes than the rate, and ours with the same."
+        f"Metric {metric}, threads: {options.threads[-1]}, a cell has {options.timeout} s. Mean ± half of the 95 % "
+        "interval over seeds, none where nothing is random; medians of times, while the machine's load average was "
+        f"{min(loads):.1f} to {max(loads):.1f}. `+`: more bytes than the rate, and ours with the same."
     )
     apart_from = [
         f"- `{use}` at {', '.join(f'{rate:g}' for rate in rates)} bits: {reason}" for use, reason, rates in missed
@@ -151,9 +151,9 @@ def quality_table(rows, options):
     said = (
         f"Over {options.seeds} seeds: the error of estimates over the standard deviation of what is estimated, and "
         "recall@10 of a scan of all codes. Ratio: ours over the rival's with its 95 % interval; better or worse where "
-        "all of it lies beyond 1 %. A rival's bytes are what its saved index grows by, and nothing decodes its codes apart "
-        "from it: by the referee's word, `unproven`. Speeds: ours / the rival's, which builds an index where ours encodes; "
-        "--parts speed times both by turns."
+        "all of it lies beyond 1 %. Rivals are `unproven`, as the referee calls it: nothing decodes their codes apart from "
+        "what made them. Where ours encodes, a rival without such a call builds an index. Speeds are ours / the rival's, "
+        "one after the other; --parts speed times them by turns."
     )
     return f"### Quality\n{said}\n\n{table(head, lines)}"
 
