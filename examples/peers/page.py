@@ -1,5 +1,6 @@
 """What was found, as lines for a terminal of 80 columns and as Markdown."""
 
+import shlex
 import statistics
 import textwrap
 
@@ -10,6 +11,30 @@ from report import short, table
 
 def wrapped(text):
     return textwrap.fill(text, 79, subsequent_indent="  ")
+
+
+def head(options, arguments):
+    """What the page is, and the command that makes it again on another machine."""
+    command, hidden = ["examples/peers/run.sh"], {"--host", "--plugins", "--program", "--folder", "--store", "--markdown"}
+    for name, value in zip(arguments[::2], arguments[1::2]):
+        if name not in hidden:
+            command += [name, "DIR" if name == "--data" else shlex.quote(value)]
+    text = f"# Peers: the field's wheels beside ours\n\nWritten by `examples/peers`:\n\n```sh\n{' '.join(command)}\n```"
+    if "codes" in options.parts:
+        text += (
+            "\n\nFirst, for each set, wheels that hand out codes: `faiss-…`, `nanopq-…` and `scann-lut…` are these wheels, "
+            "all other names are ours. The referee gives all the same rows, counts the bytes, and decodes where only the "
+            "codes and the saved model are. Rows of one rate have its bytes, or up to 5 % fewer. `recall@10`: of an exact scan "
+            "by the method's estimates, else by decoded rows. `relative error`: of decoded rows, to the base's variance. "
+            "`rmse / σ`: of estimates, to the deviation of what is estimated. `scan`: estimates, or with a search of its "
+            "own codes, per second; where there is neither, decoded rows were compared."
+        )
+    if {"apart", "quality"} & set(options.parts):
+        text += (
+            "\n\nThen, under *Quality*, rivals in processes of their own, asked by search; ours beside each with the same bits, "
+            "and with its bytes."
+        )
+    return text
 
 
 def about(described):

@@ -27,6 +27,9 @@ import rows
 import speed
 
 
+PARTS = ("codes", "apart", "quality", "speed")
+
+
 class Options(argparse.Namespace):
     """What was asked; it travels to the processes that time."""
 
@@ -35,6 +38,10 @@ class Options(argparse.Namespace):
 
     def wanted(self, match):
         return self.takes(f"{match.rival.name} beside {match.method}")
+
+    def of_quality(self):
+        found = [match for match in matches.quality() if self.wanted(match)]
+        return found if "quality" in self.parts else [match for match in found if not match.rival.codes_apart]
 
 
 def options():
@@ -52,7 +59,11 @@ def options():
     parser.add_argument("--learn", type=int, metavar="ROWS", help="only so many first rows to learn from")
     parser.add_argument("--queries", type=int, metavar="ROWS", help="only so many first queries")
     parser.add_argument(
-        "--parts", default="quality,speed", metavar="A,B", help="codes, quality, speed (the last two by default)"
+        "--parts",
+        default="quality,speed",
+        metavar="A,B",
+        help="codes, apart, quality, speed (the last two by default); apart: the rows of quality whose rivals hand out "
+        "no codes",
     )
     parser.add_argument(
         "--timeout", type=int, default=60, metavar="SECONDS", help="most time of a cell of codes (default 60)"
@@ -87,7 +98,7 @@ def options():
     found = parser.parse_args(namespace=Options())
     found.threads = [int(count) for count in found.threads.split(",")]
     found.parts = found.parts.split(",")
-    if unknown := set(found.parts) - {"codes", "quality", "speed"}:
+    if unknown := set(found.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}")
     if found.host is None:
         parser.error("--host or VQ_HOST says where vq-host is")
@@ -110,7 +121,7 @@ def main():
     about = machine.describe()
     about["libraries"] = ", ".join(f"{name} {rivals.version(name) or 'absent'}" for name in rivals.PACKAGES)
     print("\n".join(page.wrapped(f"{name}: {text}") for name, text in about.items()), flush=True)
-    written = [page.about(about)]
+    written = [page.head(asked, sys.argv[1:]), page.about(about)]
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         folder = pathlib.Path(folder)
         if asked.size is not None:
@@ -135,9 +146,8 @@ def main():
                 if "codes" in asked.parts:
                     of, missed = codes.measure(data, rows.metric(files), asked, folder)
                     written.append(page.codes_table(of, missed, rows.metric(files), asked))
-                if "quality" in asked.parts:
-                    wanted = [match for match in matches.quality() if asked.wanted(match)]
-                    of = quality.measure(data, wanted, asked, folder, note)
+                if {"apart", "quality"} & set(asked.parts):
+                    of = quality.measure(data, asked.of_quality(), asked, folder, note)
                     print(page.quality_lines(of), flush=True)
                     written.append(page.quality_table(of, asked))
                 if "speed" in asked.parts:
