@@ -13,28 +13,29 @@ def wrapped(text):
     return textwrap.fill(text, 79, subsequent_indent="  ")
 
 
+# What choosing a machine's own paths is; a page names none.
+OWN_PATHS = {"--host", "--plugins", "--program", "--folder", "--store", "--markdown"}
+ABOUT_CODES = """First, for each set, wheels that hand out codes: `faiss-…`, `nanopq-…` and `scann-lut…` are these wheels, all
+other names are ours. The referee gives all the same rows, counts the bytes, and decodes where only the codes and the saved
+model are. Rows of one rate have its bytes, or up to 5 % fewer. `recall@10`: of an exact scan by the method's estimates, else
+by decoded rows. `relative error`: of decoded rows, to the base's variance. `rmse / σ`: of estimates, to the deviation of what
+is estimated. `scan`: estimates per second, or codes that the method's own search gets through; where it has neither, decoded
+rows were compared."""
+ABOUT_RIVALS = """Then, under *Quality*, rivals in one process, asked by search; ours beside each with the same bits, and with its
+bytes."""
+
+
 def head(options, arguments):
     """What the page is, and the command that makes it again on another machine."""
-    command, hidden = ["examples/peers/run.sh"], {"--host", "--plugins", "--program", "--folder", "--store", "--markdown"}
+    command = ["examples/peers/run.sh"]
     for name, value in zip(arguments[::2], arguments[1::2]):
-        if name not in hidden:
+        if name not in OWN_PATHS:
             command += [name, "DIR" if name == "--data" else shlex.quote(value)]
-    text = f"# Peers: the field's wheels beside ours\n\nWritten by `examples/peers`:\n\n```sh\n{' '.join(command)}\n```"
-    if "codes" in options.parts:
-        text += (
-            "\n\nFirst, for each set, wheels that hand out codes: `faiss-…`, `nanopq-…` and `scann-lut…` are these wheels, "
-            "all other names are ours. The referee gives all the same rows, counts the bytes, and decodes where only the "
-            "codes and the saved model are. Rows of one rate have its bytes, or up to 5 % fewer. `recall@10`: of an exact scan "
-            "by the method's estimates, else by decoded rows. `relative error`: of decoded rows, to the base's variance. "
-            "`rmse / σ`: of estimates, to the deviation of what is estimated. `scan`: estimates, or with a search of its "
-            "own codes, per second; where there is neither, decoded rows were compared."
-        )
-    if {"apart", "quality"} & set(options.parts):
-        text += (
-            "\n\nThen, under *Quality*, rivals in processes of their own, asked by search; ours beside each with the same bits, "
-            "and with its bytes."
-        )
-    return text
+    text = ["# Peers: the field's wheels beside ours", "Generated completely by `examples/peers`; do not edit."]
+    text.append(f"```sh\n{' '.join(command)} --markdown docs/peers.md\n```")
+    text += [ABOUT_CODES] if "codes" in options.parts else []
+    text += [ABOUT_RIVALS] if {"apart", "quality"} & set(options.parts) else []
+    return "\n\n".join(text)
 
 
 def about(described):
@@ -176,9 +177,9 @@ def quality_table(rows, options):
     said = (
         f"Over {options.seeds} seeds: the error of estimates over the standard deviation of what is estimated, and "
         "recall@10 of a scan of all codes. Ratio: ours over the rival's with its 95 % interval; better or worse where "
-        "all of it lies beyond 1 %. Rivals are `unproven`, as the referee calls it: nothing decodes their codes apart from "
-        "what made them. Where ours encodes, a rival without such a call builds an index. Speeds are ours / the rival's, "
-        "one after the other; --parts speed times them by turns."
+        "all of it lies beyond 1 %. Rivals are `unproven`, as the referee calls it: nothing decodes their codes apart "
+        "from what made them. Where ours encodes, a rival without such a call builds an index. Speeds are ours / the "
+        "rival's, one after the other; --parts speed times them by turns."
     )
     return f"### Quality\n{said}\n\n{table(head, lines)}"
 

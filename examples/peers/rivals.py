@@ -1,6 +1,7 @@
 """Independent implementations behind one shape: fit, encode, fill, search, bytes.
 
-`codes_apart`: codes can be had without an index around them, and decoded. A library that cannot be imported, or that cannot do what is asked, raises Unfit with the reason.
+`codes_apart`: codes can be had without an index around them, and decoded. A library that cannot be imported, or that
+cannot do what is asked, raises Unfit with the reason.
 Imported in processes whose environment (threads, BLAS) is set.
 """
 

@@ -69,10 +69,12 @@ class _Turned(_Codec):
         return super().decompress(codes) @ self.rotation
 
     def save(self):
-        return pickle.dumps((self.rotation, super().save()))
+        # It was f32 before.
+        return pickle.dumps((self.rotation.astype(np.float32), super().save()))
 
     def load(self, saved):
-        self.rotation, index = pickle.loads(saved)
+        rotation, index = pickle.loads(saved)
+        self.rotation = rotation.astype(np.float64)
         super().load(index)
 
 
