@@ -61,6 +61,32 @@ class Host:
 
     def run(self, use, rate, params, seeds):
         """The records of one method at one rate, or the reason why there are none."""
+        sweep = self.folder / "codes.toml"
+        sweep.write_text(self.text(use, rate, params, seeds))
+        if self.options.is_over():
+            done = self.ask("plan", sweep)
+            cells = json.loads(done.stdout)["cells"] if done.returncode == 0 else []
+            left = {cell["seed"] for cell in cells if cell["state"] == "to run"}
+            seeds = [seed for seed in seeds if seed not in left]
+            if cells and not seeds:
+                return [], "not reached in the time there was"
+            sweep.write_text(self.text(use, rate, params, seeds))
+        done = self.ask("run", sweep)
+        if "has no valid configuration" in done.stderr:
+            return [], why(done.stderr)
+        # 3: some cells failed; their records say how.
+        if done.returncode not in (0, 3):
+            raise SystemExit(f"vq-host ended with {done.returncode} for {use}\n{done.stderr}")
+        return json.loads(done.stdout), None
+
+    def ask(self, verb, sweep):
+        command = [self.options.host, verb, str(sweep), "--format", "json", "--store", self.options.store]
+        command += ["--cache-dir", str(self.folder / "cache"), "--plugin-dir", str(METHODS)]
+        command += ["--plugin-dir", self.options.plugins]
+        environment = os.environ | {"VQ_PYTHON": sys.prefix, "NO_COLOR": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def text(self, use, rate, params, seeds):
         text = ["[sweep]", 'name = "peers"', f"seeds = {list(seeds)}"]
         text += [f"bits_per_dim = {rate!r}"] if rate is not None else []
         text += ["[run]", f"threads = {self.options.threads[-1]}", f'timeout = "{self.options.timeout}s"', "[evaluate]"]
@@ -70,19 +96,7 @@ class Host:
         text += [f"{name} = {json.dumps(path)}" for name, path in paths.items()]
         text += ["[[method]]", f"use = {json.dumps(use)}"]
         text += [f"params.{name} = {value}" for name, value in params.items()]
-        sweep = self.folder / "codes.toml"
-        sweep.write_text("\n".join(text) + "\n")
-        command = [self.options.host, "run", str(sweep), "--format", "json", "--store", self.options.store]
-        command += ["--cache-dir", str(self.folder / "cache"), "--plugin-dir", str(METHODS)]
-        command += ["--plugin-dir", self.options.plugins]
-        ours = {"VQ_PYTHON": sys.prefix, "NO_COLOR": "1"}
-        done = subprocess.run(command, env=os.environ | ours, capture_output=True, text=True, check=False)
-        if "has no valid configuration" in done.stderr:
-            return [], why(done.stderr)
-        # 3: some cells failed; their records say how.
-        if done.returncode not in (0, 3):
-            raise SystemExit(f"vq-host ended with {done.returncode} for {use}\n{done.stderr}")
-        return json.loads(done.stdout), None
+        return "\n".join(text) + "\n"
 
     def line(self, use, rate, params, shown, beside=None):
         """A line, or why there is none, and whether that is how a cell ended."""

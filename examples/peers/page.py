@@ -14,7 +14,7 @@ def wrapped(text):
 
 
 # What choosing a machine's own paths is; a page names none.
-OWN_PATHS = {"--host", "--plugins", "--program", "--folder", "--store", "--markdown"}
+OWN_PATHS = {"--host", "--plugins", "--program", "--folder", "--store", "--markdown", "--minutes"}
 ABOUT_CODES = """First, for each set, wheels that hand out codes: `faiss-…`, `nanopq-…` and `scann-lut…` are these wheels, all
 other names are ours. The referee gives all the same rows, counts the bytes, and decodes where only the codes and the saved
 model are. Rows of one rate have its bytes, or up to 5 % fewer. `recall@10`: of an exact scan by the method's estimates, else

@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import time
 
 # Before anything loads a BLAS: what happens to be set in this shell is nobody's choice. The processes that time import
 # this file too, with an environment that was chosen.
@@ -27,6 +28,7 @@ import rows
 import speed
 
 
+STARTED = time.monotonic()
 PARTS = ("codes", "apart", "quality", "speed")
 
 
@@ -38,6 +40,10 @@ class Options(argparse.Namespace):
 
     def wanted(self, match):
         return self.takes(f"{match.rival.name} beside {match.method}")
+
+    def is_over(self):
+        """Whether no new cell of codes is to begin."""
+        return self.minutes is not None and time.monotonic() - STARTED > 60 * self.minutes
 
     def of_quality(self):
         found = [match for match in matches.quality() if self.wanted(match)]
@@ -67,6 +73,9 @@ def options():
     )
     parser.add_argument(
         "--timeout", type=int, default=60, metavar="SECONDS", help="most time of a cell of codes (default 60)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="begin no new cell of codes after so many; the page names what it lacks"
     )
     parser.add_argument(
         "--store",
