@@ -100,19 +100,28 @@ class Host:
 
     def line(self, use, rate, params, shown, beside=None):
         """A line, or why there is none, and whether that is how a cell ended."""
-        records, reason = self.run(use, rate, params, [1])
-        if reason is None and (bad := [record for record in records if record["outcome"] != "ok"]):
-            return None, f"{bad[0]['outcome']}: {bad[0]['error']}", True
+        seeds = range(1, self.options.seeds + 1)
+        # The first alone says whether the others are worth their time.
+        over = self.options.is_over()
+        records, reason = self.run(use, rate, params, seeds if over else seeds[:1])
         if reason is not None:
             return None, reason, False
-        seeds = range(1, self.options.seeds + 1)
-        line = Line(shown, use, records, beside)
+        line = Line(shown, use, went_well(records), beside)
+        if not line.records:
+            return None, f"{records[0]['outcome']}: {records[0]['error']}", True
+        if over:
+            return line, None, False
         if line.one("fit_s") > LONG_S:
-            line.records = self.run(use, rate, params, seeds[:2])[0]
+            line.records = went_well(self.run(use, rate, params, seeds[:2])[0])
             if len(set(line.values("relative_error"))) == 1:
                 return line, None, False
-        line.records = [record for record in self.run(use, rate, params, seeds)[0] if record["outcome"] == "ok"]
+        # Where time is over meanwhile, what there is.
+        line.records = went_well(self.run(use, rate, params, seeds)[0]) or line.records
         return line, None, False
+
+
+def went_well(records):
+    return [record for record in records if record["outcome"] == "ok"]
 
 
 def measure(data, metric, options, folder):
