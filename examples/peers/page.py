@@ -1,14 +1,41 @@
 """What was found, as lines for a terminal of 80 columns and as Markdown."""
 
+import shlex
 import statistics
 import textwrap
 
+from codes import BESIDE, TOP, mean, scan
 from quality import ratio, verdict
 from report import short, table
 
 
 def wrapped(text):
     return textwrap.fill(text, 79, subsequent_indent="  ")
+
+
+# What choosing a machine's own paths is; a page names none.
+OWN_PATHS = {"--host", "--plugins", "--program", "--folder", "--store", "--markdown", "--minutes"}
+ABOUT_CODES = """First, for each set, wheels that hand out codes: `faiss-…`, `nanopq-…` and `scann-lut…` are these wheels, all
+other names are ours. The referee gives all the same rows, counts the bytes, and decodes where only the codes and the saved
+model are. Rows of one rate have its bytes, or up to 5 % fewer. `recall@10`: of an exact scan by the method's estimates, else
+by decoded rows. `relative error`: of decoded rows, to the base's variance. `rmse / σ`: of estimates, to the deviation of what
+is estimated. `scan`: estimates per second, or codes that the method's own search gets through; where it has neither, decoded
+rows were compared."""
+ABOUT_RIVALS = """Then, under *Quality*, rivals in one process, asked by search; ours beside each with the same bits, and with its
+bytes."""
+
+
+def head(options, arguments):
+    """What the page is, and the command that makes it again on another machine."""
+    command = ["examples/peers/run.sh"]
+    for name, value in zip(arguments[::2], arguments[1::2]):
+        if name not in OWN_PATHS:
+            command += [name, "DIR" if name == "--data" else shlex.quote(value)]
+    text = ["# Peers: the field's wheels beside ours", "Generated completely by `examples/peers`; do not edit."]
+    text.append(f"```sh\n{' '.join(command)} --markdown docs/peers.md\n```")
+    text += [ABOUT_CODES] if "codes" in options.parts else []
+    text += [ABOUT_RIVALS] if {"apart", "quality"} & set(options.parts) else []
+    return "\n\n".join(text)
 
 
 def about(described):
@@ -36,6 +63,50 @@ def compared(ours, rival, less_is_better):
     return of, half, verdict(of, half, less_is_better)
 
 
+def measured(values, digits):
+    of, half = mean(values)
+    return f"{of:.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
+
+
+def codes_table(lines, missed, metric, options):
+    """By rate, the best recall first; then those with more bytes, each beside ours of the same."""
+    head = ["bits", "bytes", "method", "configuration", f"recall@{TOP}", "relative error", "rmse / σ"]
+    head += ["fit s", "encode rows/s", "scan codes/s", "seeds"]
+    found, loads = [], [record["timing"]["load_average"] for of in lines for record in of.records]
+    for of in sorted(lines, key=lambda of: (of.rate, apart(of), -mean(of.values(f"recall@{TOP}"))[0])):
+        sigma = of.values("estimator_scale")[0]
+        found.append(
+            [
+                f"{of.rate:g}{'+' if apart(of) else ''}",
+                str(of.bytes()),
+                f"`{of.method}`",
+                of.configuration(),
+                measured(of.values(f"recall@{TOP}"), 4),
+                measured(of.values("relative_error"), 5),
+                measured([value / sigma for value in of.values("rmse")], 4),
+                f"{of.one('fit_s'):.2f}",
+                short(of.one("compress_vectors_per_s")),
+                rate(scan(of)),
+                str(len(of.records)),
+            ]
+        )
+    said = (
+        f"Metric {metric}, threads: {options.threads[-1]}, a cell has {options.timeout} s. Mean ± half of the 95 % "
+        "interval over seeds, none where nothing is random; medians of times, while the machine's load average was "
+        f"{min(loads):.1f} to {max(loads):.1f}. `+`: more bytes than the rate, and ours with the same."
+    )
+    apart_from = [
+        f"- `{use}` at {', '.join(f'{rate:g}' for rate in rates)} bits: {reason}" for use, reason, rates in missed
+    ]
+    lines = [f"### Codes that the referee stores\n{said}", table(head, found)]
+    return "\n\n".join(lines + (["No row:\n" + "\n".join(apart_from)] if apart_from else []))
+
+
+def apart(of):
+    """Whether its bytes are another's, and not the rate's."""
+    return of.beside or (of.method if of.method in BESIDE else "")
+
+
 def quality_lines(rows):
     lines = [f"{'rival':21} {'ours':18} {'bytes':>9}  {'error':>5} {'':6} {'recall@10':9}"]
     for row in rows:
@@ -60,6 +131,10 @@ def with_interval(values):
     return f"{of:.3f}" + (f" ± {half:.3f}" if half is not None else "") + f" {judged}"
 
 
+def rate(value):
+    return "–" if value is None else short(value)
+
+
 def quality_table(rows, options):
     head = [
         "rival",
@@ -71,6 +146,8 @@ def quality_table(rows, options):
         "ratio",
         "recall@10",
         "ratio",
+        "encode rows/s",
+        "scan codes/s",
     ]
     lines = []
     for row in rows:
@@ -93,12 +170,16 @@ def quality_table(rows, options):
                 *error,
                 f"{recall[0]:.4f} / {recall[1]:.4f}",
                 with_interval(compared(row.ours.recall, row.rival.recall, False)),
+                f"{rate(row.ours.encode)} / {rate(row.rival.encode)}",
+                f"{rate(row.ours.scan)} / {rate(row.rival.scan)}",
             ]
         )
     said = (
         f"Over {options.seeds} seeds: the error of estimates over the standard deviation of what is estimated, and "
         "recall@10 of a scan of all codes. Ratio: ours over the rival's with its 95 % interval; better or worse where "
-        "all of it lies beyond 1 %."
+        "all of it lies beyond 1 %. Rivals are `unproven`, as the referee calls it: nothing decodes their codes apart "
+        "from what made them. Where ours encodes, a rival without such a call builds an index. Speeds are ours / the "
+        "rival's, one after the other; --parts speed times them by turns."
     )
     return f"### Quality\n{said}\n\n{table(head, lines)}"
 

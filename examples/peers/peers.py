@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import time
 
 # Before anything loads a BLAS: what happens to be set in this shell is nobody's choice. The processes that time import
 # this file too, with an environment that was chosen.
@@ -16,6 +17,7 @@ if __name__ == "__main__":
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "compare"))
 
+import codes
 import large
 import machine
 import matches
@@ -26,6 +28,10 @@ import rows
 import speed
 
 
+STARTED = time.monotonic()
+PARTS = ("codes", "apart", "quality", "speed")
+
+
 class Options(argparse.Namespace):
     """What was asked; it travels to the processes that time."""
 
@@ -34,6 +40,14 @@ class Options(argparse.Namespace):
 
     def wanted(self, match):
         return self.takes(f"{match.rival.name} beside {match.method}")
+
+    def is_over(self):
+        """Whether no new cell of codes is to begin."""
+        return self.minutes is not None and time.monotonic() - STARTED > 60 * self.minutes
+
+    def of_quality(self):
+        found = [match for match in matches.quality() if self.wanted(match)]
+        return found if "quality" in self.parts else [match for match in found if not match.rival.codes_apart]
 
 
 def options():
@@ -48,7 +62,27 @@ def options():
     parser.add_argument(
         "--only", default="", metavar="REGEX", help="rows whose 'RIVAL beside METHOD' matches, of --size METHOD alone"
     )
-    parser.add_argument("--parts", default="quality,speed", metavar="A,B", help="quality, speed (both by default)")
+    parser.add_argument("--learn", type=int, metavar="ROWS", help="only so many first rows to learn from")
+    parser.add_argument("--queries", type=int, metavar="ROWS", help="only so many first queries")
+    parser.add_argument(
+        "--parts",
+        default="quality,speed",
+        metavar="A,B",
+        help="codes, apart, quality, speed (the last two by default); apart: the rows of quality whose rivals hand out "
+        "no codes",
+    )
+    parser.add_argument(
+        "--timeout", type=int, default=60, metavar="SECONDS", help="most time of a cell of codes (default 60)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="begin no new cell of codes after so many; the page names what it lacks"
+    )
+    parser.add_argument(
+        "--store",
+        default=str(HERE.parents[1] / "results" / "peers.db"),
+        metavar="FILE",
+        help="records of codes, from which a stopped run goes on (default results/peers.db)",
+    )
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="rotations per row of quality (default 10)")
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="timed repetitions per side; medians count (default 3)"
@@ -73,7 +107,7 @@ def options():
     found = parser.parse_args(namespace=Options())
     found.threads = [int(count) for count in found.threads.split(",")]
     found.parts = found.parts.split(",")
-    if unknown := set(found.parts) - {"quality", "speed"}:
+    if unknown := set(found.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}")
     if found.host is None:
         parser.error("--host or VQ_HOST says where vq-host is")
@@ -91,10 +125,12 @@ def main():
             notes.append(text)
             print(f"  {text}", flush=True)
 
+    # Libraries that keep their own number of threads read it when they are loaded.
+    os.environ |= {name: str(asked.threads[-1]) for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS")}
     about = machine.describe()
     about["libraries"] = ", ".join(f"{name} {rivals.version(name) or 'absent'}" for name in rivals.PACKAGES)
     print("\n".join(page.wrapped(f"{name}: {text}") for name, text in about.items()), flush=True)
-    written = [page.about(about)]
+    written = [page.head(asked, sys.argv[1:]), page.about(about)]
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         folder = pathlib.Path(folder)
         if asked.size is not None:
@@ -109,15 +145,18 @@ def main():
                 if asked.sets is None or name in asked.sets.split(",")
             }
             for name, files in found.items():
-                data = rows.load(name, files, asked.limit, folder)
+                most = {"learn": asked.learn, "query": asked.queries}
+                data = rows.load(name, files, asked.limit, folder, most)
                 title = (
                     f"{name}: {len(data.base)} x {data.dim}, {len(data.query)} queries, {len(data.learn)} training rows"
                 )
                 print(f"\n{title}", flush=True)
                 written.append(f"## {title}")
-                if "quality" in asked.parts:
-                    wanted = [match for match in matches.quality() if asked.wanted(match)]
-                    of = quality.measure(data, wanted, asked, folder, note)
+                if "codes" in asked.parts:
+                    of, missed = codes.measure(data, rows.metric(files), asked, folder)
+                    written.append(page.codes_table(of, missed, rows.metric(files), asked))
+                if {"apart", "quality"} & set(asked.parts):
+                    of = quality.measure(data, asked.of_quality(), asked, folder, note)
                     print(page.quality_lines(of), flush=True)
                     written.append(page.quality_table(of, asked))
                 if "speed" in asked.parts:

@@ -6,6 +6,7 @@ import math
 import pathlib
 import statistics
 import subprocess
+import time
 
 import numpy as np
 
@@ -34,6 +35,9 @@ class Side:
     bytes: float
     recall: list
     error: list | None
+    # Medians over seeds, by the way: --parts speed times both sides by turns. None where a side was not timed.
+    encode: float | None = None
+    scan: float | None = None
 
 
 @dataclasses.dataclass
@@ -85,13 +89,20 @@ class Truth:
 
 def rival_side(rival, data, truth, seeds, threads):
     """The rival's recall and error for each seed, or once where it has no seed."""
-    recalls, errors = [], []
+    recalls, errors, encodes, scans = [], [], [], []
     turn = unit if rival.metric == "cosine" else lambda rows: rows
     base, learn, queries = turn(data.base), turn(data.learn), turn(data.query)
     for seed in seeds if rival.seeded else seeds[:1]:
         rival.fit(learn, seed, threads)
+        started = time.perf_counter()
         rival.fill(base, threads)
-        recalls.append(truth.recall(rival.search(queries, TOP, threads)[0]))
+        encodes.append(len(base) / (time.perf_counter() - started))
+        # The first search of an index may build what the others find.
+        rival.search(queries[:1], TOP, threads)
+        started = time.perf_counter()
+        ids = rival.search(queries, TOP, threads)[0]
+        scans.append(len(queries) * len(base) / (time.perf_counter() - started))
+        recalls.append(truth.recall(ids))
         if rival.estimates is None:
             continue
         rng = np.random.default_rng(seed)
@@ -99,7 +110,8 @@ def rival_side(rival, data, truth, seeds, threads):
         rival.fill(np.ascontiguousarray(base[rows]), threads)
         ids, estimates = rival.search(queries, len(rows), threads)
         errors.append(truth.error(rows, ids, estimates, rng))
-    return Side(rival.code_bytes(), recalls, errors or None)
+    encode = statistics.median(encodes) if rival.encode is not None else None
+    return Side(rival.code_bytes(), recalls, errors or None, encode, statistics.median(scans))
 
 
 def toml(value):
@@ -115,7 +127,8 @@ class Referee:
     def run(self, data, wanted, seeds):
         """Records of each (metric, method, settings) of `wanted`."""
         text = [f"[sweep]\nname = {toml(data.name)}\nseeds = {toml(list(seeds))}\n"]
-        text.append(f"[run]\nstore = {toml(str(self.folder / f'{data.name}.db'))}\n")
+        run = f"[run]\nthreads = {self.options.threads[-1]}\nstore = {toml(str(self.folder / f'{data.name}.db'))}\n"
+        text.append(run)
         text.append(f"[evaluate]\nk = [{TOP}]\npairs = {PAIRS}\nrerank = [1]\nrepeats = 1\nmetrics = [\"estimator\"]\n")
         for metric in sorted({metric for metric, _, _ in wanted}):
             text.append(
@@ -147,7 +160,10 @@ class Referee:
             raise Unfit(f"ours: {failed[0]['outcome']}: {failed[0]['error']}")
         values = [{m["name"]: m["value"] for m in r["metrics"]} for r in own]
         errors = [v["rmse"] / v["estimator_scale"] for v in values]
-        return Side(values[0]["code_bytes"], [v[f"recall@{TOP}"] for v in values], errors)
+        encode = statistics.median(v["compress_vectors_per_s"] for v in values)
+        scans = [v.get("search_codes_per_s", v.get("score_codes_per_s")) for v in values]
+        scan = None if None in scans else statistics.median(scans)
+        return Side(values[0]["code_bytes"], [v[f"recall@{TOP}"] for v in values], errors, encode, scan)
 
 
 def same(a, b):

@@ -1,6 +1,7 @@
 """Independent implementations behind one shape: fit, encode, fill, search, bytes.
 
-A library that cannot be imported, or that cannot do what is asked, raises Unfit with the reason.
+`codes_apart`: codes can be had without an index around them, and decoded. A library that cannot be imported, or that
+cannot do what is asked, raises Unfit with the reason.
 Imported in processes whose environment (threads, BLAS) is set.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 # Rows that the bytes per vector are told from: both multiples of the blocks that libraries pack.
 FEW, MORE = 1024, 2048
 
-PACKAGES = ("faiss-cpu", "rabitqlib", "scalable-vs", "turbovec")
+PACKAGES = ("faiss-cpu", "nanopq", "rabitqlib", "scalable-vs", "scann", "turbovec")
 
 
 class Unfit(Exception):
@@ -39,7 +40,7 @@ def version(package):
 class Faiss:
     """RaBitQ, EDEN and TurboQuant behind a seeded rotation; rows in the base's own metric."""
 
-    package, seeded = "faiss-cpu", True
+    package, seeded, codes_apart = "faiss-cpu", True, True
     estimates = "all distances that a search returns"
 
     def __init__(self, kind, bits, rotation="dense", metric="l2", as_installed=False):
@@ -95,6 +96,7 @@ class FaissItq:
     """Signs after ITQ, Hamming distance; which estimates nothing, so its recall alone is compared."""
 
     package, seeded, centred, rotation, metric, bits = "faiss-cpu", False, True, "learned", "l2", 1
+    codes_apart = True
     name, estimates = "FAISS ITQ", None
 
     def fit(self, train, seed, threads):
@@ -113,6 +115,7 @@ class RabitqLib:
     """rabitqlib's IVF with one cluster at the mean of the training rows: a flat scan of its codes."""
 
     package, seeded, centred, rotation, metric = "rabitqlib", True, True, "hadamard", "l2"
+    codes_apart = False
     estimates = "all distances that a search returns, high_accuracy"
 
     def __init__(self, bits, fast=False, as_installed=False):
@@ -161,6 +164,7 @@ class TurboVec:
     """turbovec: TurboQuant with the unbiased scale, inner products, a rotation that is always the same."""
 
     package, seeded, centred, rotation, metric = "turbovec", False, False, "dense", "cosine"
+    codes_apart = False
     estimates = "all inner products that a search returns"
 
     def __init__(self, bits, calibrated=False):
@@ -201,6 +205,7 @@ class Svs:
     """LVQ of scalable-vs, searched row by row. It reads rows from a file, so its encoding is not timed."""
 
     package, seeded, centred, rotation, metric = "scalable-vs", False, True, "none", "l2"
+    codes_apart = False
     estimates, encode = "all distances that a search returns", None
 
     def __init__(self, bits, residual=0):
@@ -208,6 +213,9 @@ class Svs:
         self.name = f"SVS LVQ {bits}" + (f"x{residual}" if residual else "")
 
     def fit(self, train, seed, threads):
+        # It ends the whole process where it does not want to run.
+        if "GenuineIntel" not in pathlib.Path("/proc/cpuinfo").read_text():
+            raise Unfit("scalable-vs has LVQ on Intel's processors alone")
         self.module, self.dim = library("svs"), train.shape[1]
 
     def fill(self, x, threads):

@@ -35,8 +35,13 @@ def sets(directory):
     return found
 
 
-def load(name, files, limit, folder):
-    """The set, its base cut to `limit` rows; and as the files that our side reads."""
+def metric(files):
+    """What codes are compared by: integers by distance, all else as directions."""
+    return "l2" if files is not None and files["base"].suffix == ".u8bin" else "cosine"
+
+
+def load(name, files, limit, folder, most=None):
+    """The set, its base cut to `limit` rows, rows to learn from and queries to `most`; and as files for our side."""
     if files is None:
         rows = data.read(OWN, np.float16)
         query, learn, base = np.split(rows, (QUERIES, QUERIES + LEARN))
@@ -45,6 +50,8 @@ def load(name, files, limit, folder):
         parts = {part: data.read(path, data.TYPES[path.suffix[1:]]) for part, path in files.items()}
     if limit is not None:
         parts["base"] = parts["base"][:limit]
+    for part, limit in (most or {}).items():
+        parts[part] = parts[part][:limit]
     return data.Data(name, parts, folder)
 
 
