@@ -352,6 +352,11 @@ impl PreparedRows {
         self.base.dim
     }
 
+    /// Bits that a value of the base has in its source.
+    pub fn source_bits(&self) -> f64 {
+        self.headers.base.source_bits()
+    }
+
     /// What a record says of this data, without the facts: some of them are counted while
     /// neighbours are sought.
     pub fn info(&self) -> DatasetInfo {
