@@ -253,8 +253,8 @@ fn rows_that_are_no_matrix_are_named() {
     for (name, words) in [
         ("ragged.parquet", "row 2 has 1 dimensions, the rows before it have 2"),
         ("ragged.feather", "row 2 has 1 dimensions, the rows before it have 2"),
-        ("null.parquet", "row 1 is missing a value (null)"),
-        ("null.feather", "row 1 is missing a value (null)"),
+        ("null.parquet", "row 1, dimension 1 is NaN"),
+        ("null.feather", "row 1, dimension 1 is NaN"),
         ("huge.h5", "1000000000×1000 in"),
     ] {
         let error = place.rows(&at(name), None).unwrap_err();

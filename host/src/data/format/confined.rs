@@ -65,7 +65,7 @@ impl Confined {
         let mut all = Vec::with_capacity(paths.len());
         for (((shape, file), path), bytes) in shapes.into_iter().zip(files).zip(paths).zip(bytes) {
             let (rows, dim, path) = (shape.rows, shape.dim, path.clone());
-            if rows == 0 || dim == 0 {
+            if rows > 0 && dim == 0 {
                 return Err(DataError::Empty { path, rows, dim });
             }
             if dim > MAX_DIM as u64 {
