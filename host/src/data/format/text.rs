@@ -49,7 +49,8 @@ fn open_delimited(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>,
     // As numpy.savetxt writes them.
     let delimiter = if count(delimiter) == 0 { SPACE } else { delimiter };
     let mut values = Vec::new();
-    let unnamed = first.split(|byte| *byte == delimiter).next().is_some_and(is_empty);
+    let unnamed =
+        delimiter != SPACE && first.split(|byte| *byte == delimiter).next().is_some_and(is_empty);
     if unnamed && first.contains(&delimiter) {
         let how = "line 1: the first column has no name, as that of an index: write the rows without \
                    it (index=False)";
