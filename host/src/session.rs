@@ -459,6 +459,9 @@ fn advice(sweep: &Sweep, dataset: &Dataset, error: &DataError) -> Option<String>
             "hold out fewer rows, raise `limit`, or name a file: queries = \"FILE\""
         }
         DataError::HoldOut { .. } => "hold out fewer rows, or name a file: queries = \"FILE\"",
+        DataError::NonFinite { .. } if flags => {
+            "remove or mend that row, or write a sweep, where unusable = \"drop\" leaves all such rows out"
+        }
         DataError::TooManyRows { .. } if flags => "take only the first rows with --limit ROWS",
         _ => error.remedy()?,
     };

@@ -76,6 +76,8 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// Files that are read with it as one dataset, itself included.
+        files: usize,
     },
     /// No child to parse it.
     #[error("{path}: no confined process can read it: {reason}")]
@@ -383,7 +385,15 @@ impl DataError {
                 "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
             }
             Self::UnknownFormat { advice, .. } | Self::OtherFile { advice, .. } => advice,
+            Self::Io { doing: "open" | "list", source, .. }
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                "you may not read it: its owner can let you, as with chmod +r"
+            }
             Self::NoTables { .. } => "name the file alone",
+            Self::Foreign { files: 2.., .. } => {
+                "if it is no part of the data set, leave it out with a pattern of the others' names, as in 'train*.parquet'"
+            }
             Self::NoReader { .. } => "if that lasts, write the vectors as .npy or .fbin",
             Self::Inflated { .. } => "write the file again: what it announces is not in it",
             Self::OverItsSource { .. } => "write to another file",

@@ -37,7 +37,9 @@ pub(super) struct Confined {
 /// The fault of one of `paths`.
 fn fault(paths: &[PathBuf], error: ReadError) -> DataError {
     match error {
-        ReadError::File(at, reason) => DataError::Foreign { path: paths[at].clone(), reason },
+        ReadError::File(at, reason) => {
+            DataError::Foreign { path: paths[at].clone(), reason, files: paths.len() }
+        }
         ReadError::Interrupted => DataError::Interrupted,
         ReadError::Host(fault) => {
             DataError::NoReader { path: paths[0].clone(), reason: fault.to_string() }

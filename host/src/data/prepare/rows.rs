@@ -275,9 +275,12 @@ impl PreparedRows {
         taken.notes = taken.peculiar(&manifests[whole_at], train_zeros);
         let dropped: u64 = manifests.iter().map(|of| of.dropped).sum();
         if dropped > 0 {
-            let rows = if dropped == 1 { "1 row is" } else { &format!("{dropped} rows are") };
+            let (rows, have) = match dropped {
+                1 => ("1 row is".to_owned(), "it has"),
+                n => (format!("{n} rows are"), "they have"),
+            };
             let zero = if unit { ", or nothing but zeros" } else { "" };
-            taken.notes.push(format!("{rows} left out: they have a NaN or an infinity{zero}"));
+            taken.notes.push(format!("{rows} left out: {have} a NaN or an infinity{zero}"));
         }
         Ok(taken)
     }
