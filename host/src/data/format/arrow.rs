@@ -11,7 +11,9 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-use super::foreign::{Content, Foreign, ForeignError, Parts, Shape, Sink, choose, no_vectors};
+use super::foreign::{
+    Content, Foreign, ForeignError, LISTS, Parts, Shape, Sink, choose, no_vectors,
+};
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["arrow", "feather", "ipc"], open };
 
@@ -47,7 +49,7 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     if lists.is_empty() {
         let found = schema.fields().iter();
         let found = found.map(|field| no_vectors(field.name(), field.data_type())).collect();
-        return Err(ForeignError::None { kind: KIND, of: "lists", found });
+        return Err(ForeignError::None { kind: KIND, of: LISTS, found });
     }
     let names = lists.iter().map(|(i, _)| schema.field(*i).name().clone()).collect();
     let (column, element) = lists[choose(KIND, names, wanted)?].clone();

@@ -29,6 +29,10 @@ const USUAL: [&str; 12] = [
     "arr_0",
     "weight",
 ];
+/// What vectors are, of a format with types.
+pub(super) const MATRICES: &str = "matrices of f2, f4, f8, i1 or u1";
+/// The same of columns.
+pub(super) const LISTS: &str = "lists of f2, f4, f8, i1 or u1";
 /// Names of tables that an error lists.
 pub(super) const LISTED: usize = 8;
 /// Values that are sent at a time, about.
@@ -75,7 +79,7 @@ pub(super) enum ForeignError {
     Io(#[from] io::Error),
     #[error("{}", with_cause(.0))]
     Part(#[from] DataError),
-    #[error("has no {kind} of vectors, which are {of} of f2, f4, f8, i1 or u1{}", told(found))]
+    #[error("has no {kind} of vectors, which are {of}{}", told(found))]
     None { kind: &'static str, of: &'static str, found: Vec<String> },
     #[error("has no {kind} `{wanted}`{}", listed(found))]
     NoSuch { kind: &'static str, wanted: String, found: Vec<String> },
@@ -238,7 +242,7 @@ pub(super) fn choose(
         return at.ok_or_else(|| ForeignError::NoSuch { kind, wanted: wanted.into(), found });
     }
     match found.len() {
-        0 => Err(ForeignError::NoSuch { kind, wanted: String::new(), found }),
+        0 => Err(ForeignError::None { kind, of: "numbers", found }),
         1 => Ok(0),
         _ => {
             let called =

@@ -8,7 +8,8 @@ use hdf5_pure::{AttrValue, Dataset, Datatype, DatatypeByteOrder, Error, File, Gr
 
 use super::element::Element;
 use super::foreign::{
-    Content, Foreign, ForeignError, LISTED, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
+    Content, Foreign, ForeignError, LISTED, MATRICES, Parts, SENT_VALUES, Shape, Sink, choose,
+    no_vectors,
 };
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["hdf5", "h5"], open };
@@ -63,7 +64,7 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
                         no_vectors(name, format!("{} {dtype}", axes.join("×")).trim())
                     };
                     let found = all.iter().chain(&below).take(LISTED + 1).map(what).collect();
-                    return Err(ForeignError::None { kind: KIND, of: "matrices", found });
+                    return Err(ForeignError::None { kind: KIND, of: MATRICES, found });
                 }
             }
             let at = choose(KIND, found.clone(), wanted)?;

@@ -8,7 +8,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::foreign::{
-    Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
+    Content, Foreign, ForeignError, MATRICES, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
 };
 use super::npy;
 use super::strided::Layout;
@@ -55,7 +55,7 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     let all = members.iter().map(|(_, name, of)| no_vectors(name, what(of))).collect();
     members.retain(|(.., layout)| wanted.is_some() || !layout.as_ref().is_err_and(is_none));
     if members.is_empty() {
-        return Err(ForeignError::None { kind: KIND, of: "matrices", found: all });
+        return Err(ForeignError::None { kind: KIND, of: MATRICES, found: all });
     }
     let names = members.iter().map(|(_, name, _)| name.clone()).collect();
     let (member, name, layout) = members.swap_remove(choose(KIND, names, wanted)?);

@@ -18,7 +18,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
 use super::foreign::{
-    Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
+    Content, Foreign, ForeignError, LISTS, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
 };
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["parquet"], open };
@@ -63,7 +63,7 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
             no_vectors(&name(column), format!("{list}{of}"))
         };
         let found = schema.columns().iter().map(what).collect();
-        return Err(ForeignError::None { kind: KIND, of: "lists", found });
+        return Err(ForeignError::None { kind: KIND, of: LISTS, found });
     }
     let names = lists.iter().map(|(_, name, _)| name.clone()).collect();
     let (column, name, element) = lists[choose(KIND, names, wanted)?].clone();

@@ -90,7 +90,7 @@ fn open_lines(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, For
                     Value::Bool(_) | Value::Null => "no list",
                 };
                 let found = fields.iter().map(|(name, of)| no_vectors(name, what(of))).collect();
-                return Err(ForeignError::None { kind: KIND, of: "lists", found });
+                return Err(ForeignError::None { kind: KIND, of: "lists of numbers", found });
             }
             let at = choose(KIND, names.clone(), wanted)?;
             Some(names[at].clone())
