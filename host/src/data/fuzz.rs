@@ -195,7 +195,7 @@ fn damaged_bytes_end_in_rows_or_an_error_for_as_long_as_is_asked() {
     let mut draw = Draw(variable("VQ_FUZZ_SEED").unwrap_or(2));
     let seeds = seeds();
     let chosen = |parser: &&str| only.as_deref().is_none_or(|only| only == *parser);
-    assert!(PARSERS.iter().any(|of| chosen(of)), "VQ_FUZZ_ONLY is one of {PARSERS:?}");
+    assert!(PARSERS.iter().any(chosen), "VQ_FUZZ_ONLY is one of {PARSERS:?}");
     // As long for each parser, however many kinds of files it has.
     for parser in PARSERS.iter().filter(|of| chosen(of)) {
         let of: Vec<&Seed> = seeds.iter().filter(|seed| seed.parser == *parser).collect();
