@@ -21,11 +21,11 @@ use vq_plugin_api::GridRequest;
 use vq_plugin_api::handle::Proposal;
 
 use crate::data::{self, Blame, DataError, Facts, Headers, PrepareError, Prepared, PreparedRows};
-use crate::metric::Family;
 use crate::metric::retrieval::RANK_DEPTH;
+use crate::metric::{Family, OF_SOURCE, ratio_source};
 use crate::plan::{self, Cell, DataShape, Grids, Partition, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
-use crate::record::{Done, Outcome, Record, RunInfo};
+use crate::record::{Done, MetricValue, Outcome, Record, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
 use crate::store::{Contents, Damage, Finished, ReadError, Reader, Store, WriteError};
@@ -464,6 +464,9 @@ fn advice(sweep: &Sweep, dataset: &Dataset, error: &DataError) -> Option<String>
             "hold out fewer rows, raise `limit`, or name a file: queries = \"FILE\""
         }
         DataError::HoldOut { .. } => "hold out fewer rows, or name a file: queries = \"FILE\"",
+        DataError::NonFinite { .. } if flags => {
+            "remove or mend that row, or write a sweep, where unusable = \"drop\" leaves all such rows out"
+        }
         DataError::TooManyRows { .. } if flags => "take only the first rows with --limit ROWS",
         _ => error.remedy()?,
     };
@@ -661,26 +664,29 @@ impl Planned {
         Ok(Ready(ready))
     }
 
-    /// Gives records the name that their data set has now: the sweep may have renamed it.
+    /// Gives records the name that their data set has now, and the size of its source: the sweep may
+    /// have renamed it, or take equal rows from another file.
     ///
     /// # Errors
     /// What the store refuses.
     pub fn rename(&self, store: &mut Store) -> Result<(), StoreError> {
-        let names = names(&self.plan.cells);
-        let is_other = |(key, names): &(&&str, &Vec<&str>)| {
+        let sources = self.sources(&self.plan.cells);
+        let is_other = |(key, all): &(&&str, &Vec<NamedSource<'_>>)| {
             let recorded = self.done.get(**key).map_or(&[][..], |done| &done.datasets);
-            recorded.iter().any(|name| !names.contains(&name.as_str()))
+            recorded.iter().any(|of| !all.iter().any(|source| source.is(of)))
         };
-        let keys: Vec<&str> = names.iter().filter(is_other).map(|(key, _)| *key).collect();
+        let keys: Vec<&str> = sources.iter().filter(is_other).map(|(key, _)| *key).collect();
         if keys.is_empty() {
             return Ok(());
         }
         let mut renamed = store.of_cells(&keys)?.records;
-        // A record of two names keeps the one that it has.
-        renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {
-            Some(names @ [first, ..]) if !names.contains(&record.dataset.name.as_str()) => {
-                (*first).clone_into(&mut record.dataset.name);
-                true
+        renamed.retain_mut(|record| match sources.get(record.key.as_str()).map(Vec::as_slice) {
+            Some(all @ [first, ..]) => {
+                // A record of two names keeps the one that it has.
+                let own = all.iter().find(|of| of.name == record.dataset.name).unwrap_or(first);
+                let before = record.clone();
+                own.name_in(record);
+                *record != before
             }
             _ => false,
         });
@@ -688,18 +694,33 @@ impl Planned {
     }
 
     /// Of `records`, those of the selected cells, under the names that the sweep gives their data
-    /// sets: a record of two cells, whose data sets have one content, once for each.
+    /// sets and with the sizes of their sources: a record of two cells, whose data sets have one
+    /// content, once for each.
     pub fn records_of_cells(&self, records: Vec<Record>) -> Vec<Record> {
-        let names = names(self.cells());
+        let sources = self.sources(self.cells());
         let named = |record: Record| {
-            let names = names.get(record.key.as_str()).cloned().unwrap_or_default();
-            names.into_iter().map(move |name| {
+            let sources = sources.get(record.key.as_str()).cloned().unwrap_or_default();
+            sources.into_iter().map(move |of| {
                 let mut record = record.clone();
-                name.clone_into(&mut record.dataset.name);
+                of.name_in(&mut record);
                 record
             })
         };
         records.into_iter().flat_map(named).collect()
+    }
+
+    /// By key, what the data sets of `cells` are called and came from.
+    fn sources<'a>(
+        &self,
+        cells: impl IntoIterator<Item = &'a Cell>,
+    ) -> HashMap<&'a str, Vec<NamedSource<'a>>> {
+        let mut sources: HashMap<&str, Vec<NamedSource<'_>>> = HashMap::new();
+        for cell in cells {
+            let bits = self.rows[&cell.dataset].source_bits();
+            let of = NamedSource { name: &cell.dataset_name, bits };
+            sources.entry(&cell.key).or_default().push(of);
+        }
+        sources
     }
 
     /// Runs [`Planned::to_run`] and stores a record of each cell as it ends. `on_event` hears of
@@ -784,13 +805,37 @@ fn earlier(
     Ok(records.into_iter().map(|record| (record.key.clone(), record)).collect())
 }
 
-/// By key, the names that the sweep gives the data sets of its cells.
-fn names<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> HashMap<&'a str, Vec<&'a str>> {
-    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
-    for cell in cells {
-        names.entry(&cell.key).or_default().push(&cell.dataset_name);
+/// A data set as a sweep has it. Of its rows alone a record's key and its quality are.
+#[derive(Clone, Copy, Debug)]
+struct NamedSource<'a> {
+    name: &'a str,
+    /// Of a value in the file that it was read from.
+    bits: f64,
+}
+
+impl NamedSource<'_> {
+    /// Whether a record of `recorded` needs no change.
+    fn is(self, recorded: &RecordedSource) -> bool {
+        self.name == recorded.name && recorded.bits.is_none_or(|bits| bits == self.bits)
     }
-    names
+
+    /// Makes `record` one of this data set, whose rows are those that it was measured on.
+    fn name_in(self, record: &mut Record) {
+        self.name.clone_into(&mut record.dataset.name);
+        // Records from before the source was counted say nothing of it.
+        if record.value(OF_SOURCE[0]).is_none_or(|bits| bits == self.bits) {
+            return;
+        }
+        let dim = record.dataset.dim as usize;
+        let bytes = record.value("code_bytes").map(|bytes| bytes as usize);
+        let ratio = bytes.and_then(|bytes| ratio_source(self.bits, dim, bytes));
+        record.metrics.retain(|metric| !OF_SOURCE.contains(&metric.name()));
+        let of_source = OF_SOURCE.into_iter().zip([Some(self.bits), ratio]);
+        record
+            .metrics
+            .extend(of_source.filter_map(|(name, value)| MetricValue::new(name, value?).ok()));
+        record.metrics.sort_by(|a, b| a.name().cmp(b.name()));
+    }
 }
 
 #[cfg(test)]

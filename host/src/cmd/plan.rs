@@ -274,7 +274,12 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
                 Column::text(head, cells.iter().map(|cell| of(cell)))
             };
             let seed = Column::number("seed", cells.iter().map(|cell| cell.seed.to_string()));
-            let columns = [
+            // Those of the rows, and those that the method sees.
+            let dims = |cell: &Cell| {
+                let d = planned.rows[&cell.dataset].dim();
+                (d, cell.transform.dim(d).unwrap_or(d))
+            };
+            let mut columns = vec![
                 text("data set", &|cell| cell.dataset_name.clone()),
                 text("method", &|cell| cell.method.id.clone()),
                 text("configuration", &|cell| cell.label.clone()),
@@ -291,6 +296,13 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
                 ),
                 Column::text("state", states.iter().map(State::to_string)),
             ];
+            if cells.iter().any(|cell| dims(cell).0 != dims(cell).1) {
+                let text = |(d, k): (usize, usize)| {
+                    if d == k { d.to_string() } else { format!("{d} → {k}") }
+                };
+                let column = Column::number("dims", cells.iter().map(|cell| text(dims(cell))));
+                columns.insert(3, column);
+            }
             table::write(&columns, 3, style(), &mut out).into_diagnostic()?;
             if !planned.plan.skips.is_empty() {
                 writeln!(out, "\nskipped:").into_diagnostic()?;

@@ -40,12 +40,24 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The extension names no format we read.
-    #[error("{path}: unknown extension `{extension}`; supported are {}", extensions())]
+    #[error("{path}: {}; read are {}", named(extension), extensions())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
         /// Its extension, possibly empty.
         extension: String,
+        /// What to do about it, as its first bytes tell.
+        advice: &'static str,
+    },
+    /// What was fetched in its place.
+    #[error("{path} is {what}")]
+    OtherFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// How to get the right one.
+        advice: &'static str,
     },
     /// A table of a file whose format has none.
     #[error("{path}: a .{extension} file has no tables, so none is named `{table}`")]
@@ -64,6 +76,8 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// Files that are read with it as one dataset, itself included.
+        files: usize,
     },
     /// No child to parse it.
     #[error("{path}: no confined process can read it: {reason}")]
@@ -141,10 +155,12 @@ pub enum DataError {
         extension: String,
     },
     /// A folder, or a pattern, without a file of vectors.
-    #[error("{path}: no file of vectors there; read are {}", extensions())]
+    #[error("{path}: no file of vectors there{}", elsewhere(below))]
     NoShards {
         /// The folder or the pattern.
         path: PathBuf,
+        /// Folders in that folder which have such files.
+        below: Vec<PathBuf>,
     },
     /// Files of several formats where one dataset was expected.
     #[error("{path}: files of several formats, as {first} and {second}")]
@@ -368,9 +384,15 @@ impl DataError {
             Self::Length { .. } => {
                 "the file is cut short or longer than its header says: copy it again, or check that its extension names its format"
             }
+            Self::UnknownFormat { advice, .. } | Self::OtherFile { advice, .. } => advice,
+            Self::Io { doing: "open" | "list", source, .. }
+                if source.kind() == ErrorKind::PermissionDenied =>
+            {
+                "you may not read it: its owner can let you, as with chmod +r"
+            }
             Self::NoTables { .. } => "name the file alone",
-            Self::Foreign { .. } => {
-                "see that the file is whole, of the format that its extension names, and which table of it is meant"
+            Self::Foreign { files: 2.., .. } => {
+                "if it is no part of the data set, leave it out with a pattern of the others' names, as in 'train*.parquet'"
             }
             Self::NoReader { .. } => "if that lasts, write the vectors as .npy or .fbin",
             Self::Inflated { .. } => "write the file again: what it announces is not in it",
@@ -381,6 +403,9 @@ impl DataError {
             }
             Self::AnotherFile { .. } => {
                 "if its publishers say that they changed it, remove that `.json` and fetch it again"
+            }
+            Self::NoShards { below, .. } if !below.is_empty() => {
+                "name one of these folders, or all of their files with a pattern as in '**/*.parquet'"
             }
             Self::NoShards { .. } => {
                 "name a folder of files of one format, or a pattern as in 'shards/*.parquet'"
@@ -394,6 +419,11 @@ impl DataError {
             Self::Header { .. } | Self::Ragged { .. } => {
                 "check that the extension names the file's real format"
             }
+            Self::ElementType { .. } => {
+                "write it as one of these, as with x.astype('float32') in NumPy"
+            }
+            Self::Shape { .. } => "write it as a matrix, as with x.reshape(rows, -1) in NumPy",
+            Self::ColumnMajor { .. } => "write numpy.ascontiguousarray(x)",
             Self::NonFinite { .. } => {
                 "remove or mend that row, or leave all such rows out with unusable = \"drop\""
             }
@@ -415,6 +445,27 @@ impl DataError {
             _ => return None,
         })
     }
+}
+
+/// What the name of a file says that no format is called by.
+fn named(extension: &str) -> String {
+    match extension {
+        "" => "its name has no extension".to_owned(),
+        _ => format!("unknown extension `{extension}`"),
+    }
+}
+
+/// Folders that are named where a folder has none of what is sought.
+const NAMED: usize = 3;
+
+/// Where else there are files of vectors, or which files those are.
+fn elsewhere(below: &[PathBuf]) -> String {
+    if below.is_empty() {
+        return format!("; read are {}", extensions());
+    }
+    let more = if below.len() > NAMED { " and more" } else { "" };
+    let named = below.iter().take(NAMED).map(|folder| folder.display().to_string());
+    format!(", but in {}{more}", named.collect::<Vec<_>>().join(", "))
 }
 
 /// As much of a digest as people compare.

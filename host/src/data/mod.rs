@@ -295,6 +295,19 @@ pub fn is_source(path: &Path) -> bool {
     shards::are_there(path)
 }
 
+/// Why no file of vectors stands behind `path`, a folder or a pattern of names.
+///
+/// # Errors
+/// [`DataError`]: none there, several formats, or one that cannot be opened.
+pub fn are_shards(path: &Path) -> Result<(), DataError> {
+    shards::files(path).map(drop)
+}
+
+/// Whether `path` may be a pattern of names.
+pub fn is_pattern(path: &Path) -> bool {
+    shards::is_pattern(path)
+}
+
 /// Whether a file may have queries of its own beside its base, by its format.
 pub fn may_have_queries(path: &Path) -> bool {
     matches!(format::format_of(path), Some("hdf5" | "h5"))

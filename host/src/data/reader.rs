@@ -14,6 +14,10 @@ use super::shards::files;
 use super::synthetic::Generator;
 use super::{DataError, OnProgress, Progress, Synthetic, UnusableRows, block_rows};
 
+/// What parts of a data set are called.
+const SPLITS: [&str; 9] =
+    ["train", "test", "validation", "valid", "val", "dev", "query", "queries", "learn"];
+
 /// Where rows come from, checked.
 #[derive(Debug)]
 pub(super) enum Reader {
@@ -59,7 +63,8 @@ impl Reader {
             ([], _) => String::new(),
         };
         let mut shards: Vec<Shard> = Vec::with_capacity(names.len());
-        for ((file, path), written) in opened.into_iter().zip(paths).zip(names) {
+        let all = opened.into_iter().zip(paths).zip(names);
+        for ((file, path), written) in all.filter(|((file, _), _)| file.rows > 0) {
             if let Some(first) = shards.first()
                 && first.file.dim != file.dim
             {
@@ -92,6 +97,19 @@ impl Reader {
     /// Whether `path` is one of its files.
     pub(super) fn is_called(&self, called: &Path) -> bool {
         self.shards().iter().any(|shard| called == shard.path || called == shard.written)
+    }
+
+    /// The words for parts of a data set that its files' names begin with.
+    pub(super) fn splits(&self) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for shard in self.shards() {
+            let name = shard.written.file_name().unwrap_or_default().to_string_lossy();
+            let word: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
+            if SPLITS.contains(&word.to_ascii_lowercase().as_str()) && !found.contains(&word) {
+                found.push(word);
+            }
+        }
+        found
     }
 
     /// The file, if it is one.

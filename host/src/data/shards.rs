@@ -38,7 +38,7 @@ pub(super) fn files(written: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     found.retain(|path| path.is_file());
     let Some(first) = found.first() else {
-        return Err(DataError::NoShards { path: written.into() });
+        return Err(DataError::NoShards { path: written.into(), below: below(written, DEPTH) });
     };
     if let Some(other) = found.iter().find(|path| format_of(path) != format_of(first)) {
         let name =
@@ -49,12 +49,33 @@ pub(super) fn files(written: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(found)
 }
 
+/// Folders in folders that are looked at.
+const DEPTH: usize = 3;
+
+/// The folders in `folder` that have a file of vectors, by their names.
+fn below(folder: &Path, depth: usize) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let shown = entries.map(|entry| entry.path()).filter(|path| is_shown(path));
+    let mut folders: Vec<PathBuf> = shown.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    let has_some = |folder: &Path| {
+        let mut entries = folder.read_dir().into_iter().flatten().flatten();
+        entries.any(|entry| is_shown(&entry.path()) && format_of(&entry.path()).is_some())
+    };
+    let each = folders.into_iter().flat_map(|folder| match has_some(&folder) {
+        true => vec![folder],
+        false if depth > 1 => below(&folder, depth - 1),
+        false => Vec::new(),
+    });
+    each.collect()
+}
+
 /// Whether something of `written` is there, before any of it is read.
 pub(super) fn are_there(written: &Path) -> bool {
     files(written).is_ok_and(|files| files.iter().all(|file| file.is_file()))
 }
 
-fn is_pattern(path: &Path) -> bool {
+pub(super) fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte))
 }
 
@@ -87,6 +108,13 @@ mod tests {
             assert!(files(&nothing).is_err() || !are_there(&nothing), "{nothing:?}");
         }
         assert!(matches!(files(&at("sub")).unwrap_err(), DataError::NoShards { .. }));
+        fs::create_dir_all(at("repository/data/train")).unwrap();
+        fs::write(at("repository/data/train/0.parquet"), "").unwrap();
+        let error = files(&at("repository")).unwrap_err();
+        let there = at("repository/data/train").display().to_string();
+        let expected = format!("no file of vectors there, but in {there}");
+        assert!(error.to_string().ends_with(&expected), "{error}");
+        assert!(error.remedy().unwrap().starts_with("name one of these folders"));
         std::os::unix::fs::symlink(at("nowhere"), at("sub/a.parquet")).unwrap();
         for dangling in [at("sub"), at("sub/*.parquet")] {
             let error = files(&dangling).unwrap_err().to_string();

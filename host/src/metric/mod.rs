@@ -30,7 +30,7 @@ pub use reconstruction::{Reconstruction, ReconstructionMetrics};
 pub use retrieval::{
     Hits, RetrievalError, RetrievalMetric, Scan, Scanned, rank_agreement, retrieval,
 };
-pub use size::{SizeMetrics, ratio_source, size};
+pub use size::{OF_SOURCE, SizeMetrics, ratio_source, size};
 
 /// Revision of the definitions of all metrics, part of every cell's key: raised when a metric
 /// changes its meaning, so that records of both meanings never stand side by side as equals.

@@ -49,6 +49,9 @@ pub fn size(n: usize, dim: usize, code_bytes: usize, model_bytes: Option<usize>)
     }
 }
 
+/// What depends on the file that rows were read from: all else is equal where rows are.
+pub const OF_SOURCE: [&str; 2] = ["source_bits_per_dim", "ratio_source"];
+
 /// Bytes of an original vector of `dim` values as its source has them, `source_bits` each, for each byte of
 /// a code of `code_bytes`; `None` for a code of no bytes, whose ratio is infinite.
 pub fn ratio_source(source_bits: f64, dim: usize, code_bytes: usize) -> Option<f64> {

@@ -1,17 +1,26 @@
 //! What is known of a cell that has a record.
 
 use super::{Outcome, Record};
-use crate::metric::Family;
+use crate::metric::{Family, OF_SOURCE};
 
 /// How a recorded cell ended, and which families of metrics were measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Done {
     /// How it ended.
     pub outcome: Outcome,
     /// The families, in their order.
     pub metrics: Vec<Family>,
-    /// The names that its records give their data set.
-    pub datasets: Vec<String>,
+    /// What its records are of.
+    pub datasets: Vec<RecordedSource>,
+}
+
+/// A data set, as a record has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedSource {
+    /// Its name.
+    pub name: String,
+    /// Of a value in the file that it was read from; none in records from before that was counted.
+    pub bits: Option<f64>,
 }
 
 impl Done {
@@ -26,7 +35,8 @@ impl From<&Record> for Done {
     fn from(record: &Record) -> Self {
         let families = Family::ALL.into_iter();
         let metrics = families.filter(|family| record.families().any(|name| name == family.name()));
-        let datasets = vec![record.dataset.name.clone()];
+        let name = record.dataset.name.clone();
+        let datasets = vec![RecordedSource { name, bits: record.value(OF_SOURCE[0]) }];
         Self { outcome: record.outcome, metrics: metrics.collect(), datasets }
     }
 }

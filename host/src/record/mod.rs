@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::dataset::{DatasetInfo, Facts};
-pub use self::done::Done;
+pub use self::done::{Done, RecordedSource};
 pub use self::filter::Filter;
 pub use self::key::{CellKeyParts, canonical_json, cell_key, deciding};
 pub use self::method::MethodInfo;

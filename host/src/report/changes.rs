@@ -1,6 +1,7 @@
 //! What is otherwise in a second record of one cell.
 
 use super::{known, number};
+use crate::metric::OF_SOURCE;
 use crate::record::Record;
 
 /// A line about the quality that changed from `before` to `after`, two records of one cell, where
@@ -34,6 +35,8 @@ pub(super) fn differs<'a>(
     after.metrics.iter().filter(move |_| compared).filter_map(move |metric| {
         let (name, is) = (metric.name(), metric.value());
         let is_quality = crate::metric::info(name).is_some()
+            // Two files may hold the same rows.
+            && !OF_SOURCE.contains(&name)
             && !matches!(known(name).unit, "s")
             && !known(name).unit.ends_with("/s")
             && !name.ends_with("peak_rss_bytes");
@@ -46,8 +49,8 @@ pub(super) fn differs<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Outcome;
     use crate::record::tests::sample;
+    use crate::record::{MetricValue, Outcome};
 
     #[test]
     fn only_quality_of_a_deterministic_method_may_not_change() {
@@ -62,6 +65,12 @@ mod tests {
         assert!(line.contains("mse is 1.500 and was 1.000 (run run-1)"), "{line}");
         let line = quality_changed(&before, &record(1.0 + 1e-12, 3.0)).unwrap();
         assert!(line.contains("mse is 1.000000000001 and was 1 "), "{line}");
+        let sourced = |ratio: f64| {
+            let mut record = record(1.0, 2.0);
+            record.metrics.push(MetricValue::new("ratio_source", ratio).unwrap());
+            record
+        };
+        assert_eq!(quality_changed(&sourced(4.0), &sourced(1.0)), None, "of another file");
         let mut failed = record(1.5, 3.0);
         failed.outcome = Outcome::Failed;
         assert_eq!(quality_changed(&before, &failed), None);

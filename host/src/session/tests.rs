@@ -3,6 +3,7 @@ use std::fs;
 
 use super::*;
 use crate::plan::testing::{Generator, catalog, sweep};
+use crate::record::tests::sample;
 use crate::store::Store;
 
 /// A cache folder that does not exist yet, a generator, and what was said.
@@ -180,6 +181,69 @@ fn cells_of_two_data_sets_with_one_content_run_once() {
     assert_eq!(planned.same_contents(), [("gauss", "twin")]);
     assert_eq!(planned.states(), [State::ToRun, State::With("gauss")]);
     assert_eq!(desk.neighbours(&planned).0.len(), 1);
+}
+
+#[test]
+fn equal_rows_of_two_files_share_a_record_and_each_has_the_size_of_its_own_file() {
+    let desk = Desk::new();
+    let numbers: Vec<u8> = (0..600_u32 * 16).map(|i| (i * i % 251) as u8).collect();
+    let head: Vec<u8> = [600_u32, 16].into_iter().flat_map(u32::to_le_bytes).collect();
+    let floats: Vec<u8> = numbers.iter().flat_map(|x| f32::from(*x).to_le_bytes()).collect();
+    let file = |name: &str, values: &[u8]| {
+        let path = desk.folder.path().join(name);
+        fs::write(&path, [&head[..], values].concat()).unwrap();
+        format!(
+            "[[dataset]]\nname = {:?}\nbase = {:?}\nqueries = {{ hold_out = 20 }}\n",
+            name.split_once('.').unwrap().0,
+            path.to_str().unwrap()
+        )
+    };
+    let bytes = file("bytes.u8bin", &numbers);
+    let floats = file("floats.fbin", &floats);
+    let plan = |datasets: &[&str]| {
+        let text = format!("{}[[method]]\nuse = \"plain\"\n", datasets.concat());
+        let sweep = Sweep::parse("s.toml", &text, Path::new("")).unwrap();
+        let session = Session::new(sweep, catalog(), desk.cache(), HashMap::new()).unwrap();
+        desk.with(|on| session.plan(&Selection::default(), on)).unwrap()
+    };
+    let both = plan(&[&bytes, &floats]);
+    assert_eq!(both.states(), [State::ToRun, State::With("bytes")]);
+    let cell = &both.plan.cells[0];
+    let sizes = [("code_bytes", 8.0), ("mse", 1.0), (OF_SOURCE[0], 8.0), (OF_SOURCE[1], 2.0)];
+    let mut record = sample("plain", &cell.label, &sizes);
+    record.key.clone_from(&cell.key);
+    record.dataset = both.rows[&0].info();
+    (record.method, record.params) = (cell.method.clone(), cell.params());
+    record.evaluation = serde_json::to_value(both.evaluation(cell)).unwrap();
+    assert_eq!(record.key, crate::record::cell_key(&record.key_parts()));
+    let of = |record: &Record| {
+        let value = |name| record.value(name).unwrap();
+        (record.dataset.name.clone(), value(OF_SOURCE[0]), value(OF_SOURCE[1]), value("mse"))
+    };
+    let of_bytes = ("bytes".to_owned(), 8.0, 2.0, 1.0);
+    let of_floats = ("floats".to_owned(), 32.0, 8.0, 1.0);
+    let shown = both.records_of_cells(vec![record.clone()]);
+    assert_eq!(shown.iter().map(of).collect::<Vec<_>>(), [of_bytes.clone(), of_floats.clone()]);
+
+    let mut store = Store::open(desk.folder.path().join("s.db")).unwrap();
+    store.begin_run(&RunInfo { run_id: record.run_id.clone(), ..RunInfo::begin("s", "") }).unwrap();
+    store.insert(&record).unwrap();
+    let mut kept_by = |sweep: &[&str]| {
+        // A plan knows that there are records by what it is given.
+        let planned = Planned { done: done(&both, &[0], Outcome::Ok), ..plan(sweep) };
+        planned.rename(&mut store).unwrap();
+        of(&store.of_cells(&[&record.key]).unwrap().records[0])
+    };
+    assert_eq!(kept_by(&[&floats]), of_floats);
+    assert_eq!(kept_by(&[&bytes, &floats]), of_floats, "it is one of the two");
+    assert_eq!(kept_by(&[&bytes]), of_bytes);
+    // The same name for another file.
+    assert_eq!(kept_by(&[&floats.replace("\"floats\"", "\"bytes\"")]).1, 32.0);
+    // What says nothing of its source is left alone.
+    let mut old = sample("plain", "", &[("code_bytes", 8.0)]);
+    old.key.clone_from(&record.key);
+    let shown = both.records_of_cells(vec![old]);
+    assert!(shown.len() == 2 && shown.iter().all(|of| of.value(OF_SOURCE[1]).is_none()));
 }
 
 #[test]

@@ -439,7 +439,8 @@ mod tests {
         store.insert(&renamed).unwrap();
         let finished = store.finished().unwrap().outcomes;
         assert_eq!(finished.len(), 1);
-        assert_eq!(finished[&renamed.key].datasets, [name, "renamed".to_owned()]);
+        let names = finished[&renamed.key].datasets.iter().map(|of| of.name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), [&*name, "renamed"]);
     }
 
     #[test]

@@ -70,8 +70,10 @@ impl Finished {
             self.outcomes.insert(record.key.clone(), done);
             return;
         };
-        if !best.datasets.contains(&record.dataset.name) {
-            best.datasets.push(record.dataset.name.clone());
+        for of in &done.datasets {
+            if !best.datasets.contains(of) {
+                best.datasets.push(of.clone());
+            }
         }
         if rank(&done) > rank(best) {
             *best = Done { datasets: std::mem::take(&mut best.datasets), ..done };

@@ -42,18 +42,21 @@ fn plain(name: &OsStr) -> String {
 /// What a data set is called that was given by its path alone: the stem of its name; of a pattern,
 /// what stands before the first wildcard, or its folder's name.
 pub fn data_name(data: &Path) -> String {
+    // `.` and `..` have a name where they lead.
+    let found = data.file_name().is_none().then(|| data.canonicalize().ok()).flatten();
+    let data = found.as_deref().unwrap_or(data);
     let stem = plain(data.file_stem().unwrap_or(data.as_os_str()));
-    if !stem.contains(['*', '?', '[']) || data.exists() {
+    let is_pattern = |text: &str| text.contains(['*', '?', '[']);
+    if !is_pattern(&stem) || data.exists() {
         return stem;
     }
     let before = stem.split(['*', '?', '[']).next().unwrap_or_default();
     let before = before.trim_end_matches(['-', '_', '.']);
-    let folder = data.parent().and_then(Path::file_name).map(plain);
-    match folder {
-        _ if !before.is_empty() => before.to_owned(),
-        Some(folder) => folder,
-        None => stem,
+    if !before.is_empty() {
+        return before.to_owned();
     }
+    let folders = data.ancestors().skip(1).filter_map(Path::file_name).map(plain);
+    folders.into_iter().find(|name| !is_pattern(name)).unwrap_or(stem)
 }
 
 /// The sweep that the arguments ask for, as the text of a sweep file whose paths are relative to

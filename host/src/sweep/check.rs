@@ -15,8 +15,8 @@ use super::{
     ALL_METHODS, Axis, Dataset, Evaluate, Exclude, MethodUse, RunOptions, Sweep, Value, axis, wire,
 };
 use crate::data::{
-    DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train, UnusableRows, is_source,
-    may_have_queries,
+    DatasetSpec, Metric, Queries, Source, Synthetic, SyntheticKind, Train, UnusableRows,
+    are_shards, is_pattern, may_have_queries,
 };
 use crate::metric::Family;
 use crate::python::interpreter::Interpreter;
@@ -748,13 +748,24 @@ impl Check<'_> {
         let path = self.base_dir.join(written);
         match fs::metadata(&path) {
             Ok(found) if found.is_file() => Ok(path),
-            _ if is_source(&path) => Ok(path),
-            Ok(_) => Err(self.refuse(span, SweepProblem::NotAFile { path })),
+            Ok(found) if !found.is_dir() => Err(self.refuse(span, SweepProblem::NotAFile { path })),
+            Ok(_) => self.shards(span, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_pattern(&path) => {
+                self.shards(span, path)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let command_line = self.source.name() == COMMAND_LINE;
                 Err(self.refuse(span, missing_file(path, command_line)))
             }
             Err(source) => Err(self.refuse(span, SweepProblem::Inaccessible { path, source })),
+        }
+    }
+
+    /// A folder or a pattern, which has files of one format.
+    fn shards(&self, span: Range<usize>, path: PathBuf) -> Result<PathBuf, SweepError> {
+        match are_shards(&path) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(self.refuse(span, SweepProblem::NoShards(error))),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
+use crate::data::DataError;
 use crate::python::interpreter::InterpreterError;
 use crate::suggest::nearest_name;
 
@@ -273,7 +274,10 @@ pub enum SweepProblem {
         /// It was named by an option, not in a sweep file.
         command_line: bool,
     },
-    /// A data path that is a folder or a device.
+    /// A folder or a pattern without files of one format.
+    #[error(transparent)]
+    NoShards(DataError),
+    /// A data path that is a device.
     #[error("{} is not a file", path.display())]
     NotAFile {
         /// As looked for.
@@ -370,6 +374,7 @@ impl SweepProblem {
             Self::NothingLeft { .. } => "too many".to_owned(),
             Self::MissingFile { .. } => "no such file".to_owned(),
             Self::NotAFile { .. } => "not a file".to_owned(),
+            Self::NoShards(_) => "cannot be read".to_owned(),
             Self::NoInterpreter(_) => "no Python".to_owned(),
             Self::Inaccessible { .. } => "cannot be looked at".to_owned(),
             Self::RangeIncomplete { missing } => format!("no {missing}"),
@@ -416,6 +421,7 @@ impl SweepProblem {
                 };
                 Some(missing_file_help(path, *folder_exists, nearest.as_deref(), rule))
             }
+            Self::NoShards(error) => error.remedy().map(str::to_owned),
             Self::NoInterpreter(_) => Some(
                 "name a python3 program or the folder of a virtual environment, relative to the sweep file's folder"
                     .to_owned(),
@@ -475,6 +481,10 @@ fn missing_file_help(
     nearest: Option<&str>,
     rule: &str,
 ) -> String {
+    if path.iter().any(|part| part == "~") {
+        return "`~` is what a shell makes a home folder of, at the beginning of a word: write it out"
+            .to_owned();
+    }
     match (nearest, path.parent()) {
         (Some(nearest), _) => format!("did you mean `{nearest}`, which is in that folder?"),
         (None, Some(folder)) if !folder_exists => {

@@ -121,11 +121,13 @@ fn a_table_is_found_by_its_name_or_asked_for() {
     let place = Place::new();
     let first = place.rows(&at("several.parquet"), Some("first"));
     assert_eq!(first, Ok((DIM, expected("f4"))));
+    assert_eq!(place.rows(&at("group.h5"), None), Ok((DIM, expected("f4"))), "the only matrix");
     assert_eq!(place.rows(&at("f8.h5"), Some("of/emb")), Ok((DIM, expected("f8"))));
     let queries: Vec<f32> = expected("f4").chunks(DIM).take(3).rev().flatten().copied().collect();
     assert_eq!(place.rows(&at("f4.hdf5"), Some("test")), Ok((DIM, queries)));
     for (name, table, words) in [
         ("several.parquet", None, "has several columns of vectors (`first`, `second`)"),
+        ("none.parquet", None, "empty data, 0×0"),
         ("several.parquet", Some("third"), "has no column `third`; it has `first`, `second`"),
         ("f4.npz", Some("ids"), "ids: "),
         ("f4.safetensors", Some("bias"), "`bias` has the shape [5]"),
@@ -253,12 +255,20 @@ fn rows_that_are_no_matrix_are_named() {
     for (name, words) in [
         ("ragged.parquet", "row 2 has 1 dimensions, the rows before it have 2"),
         ("ragged.feather", "row 2 has 1 dimensions, the rows before it have 2"),
-        ("null.parquet", "row 1 is missing a value (null)"),
-        ("null.feather", "row 1 is missing a value (null)"),
+        ("null.parquet", "row 1, dimension 1 is NaN"),
+        ("null.feather", "row 1, dimension 1 is NaN"),
         ("huge.h5", "1000000000×1000 in"),
     ] {
         let error = place.rows(&at(name), None).unwrap_err();
         assert!(error.contains(name) && error.contains(words), "{name}: {error}");
+    }
+    for name in ["gaps.parquet", "gaps.feather"] {
+        let error = place.rows(&at(name), None).unwrap_err();
+        assert!(error.contains("row 0, dimension 0 is NaN"), "{name}: {error}");
+        let looked = place.vq(&["data", "inspect", &at(name), "--format", "json"]);
+        let found: Value = serde_json::from_slice(&looked.stdout).unwrap();
+        let numbers = ["rows", "dim", "not_finite"].map(|key| found[0][key].as_u64());
+        assert_eq!(numbers, [Some(6), Some(2), Some(3)], "{name}");
     }
     let deep = "[".repeat(100_000);
     for (name, content, words) in [
@@ -267,7 +277,7 @@ fn rows_that_are_no_matrix_are_named() {
         ("c.jsonl", "[1,2]\n[3,\"x\"]\n", "line 2: value 2 is no number"),
         ("d.jsonl", &deep, "line 1 is no JSON"),
         ("e.csv", "a,b\n", "empty data, 0×0"),
-        ("f.jsonl", "{\"a\":\"b\"}\n", "has no list of numbers of vectors; it has `a`"),
+        ("f.jsonl", "{\"a\":\"b\"}\n", "which are lists of numbers; it has `a` (a text)"),
     ] {
         fs::write(place.path(name), content).unwrap();
         let error = place.rows(name, None).unwrap_err();
@@ -306,6 +316,8 @@ fn shards_are_one_data_set_in_the_order_of_their_names() {
     let limited = place.vq(&["data", "convert", "shards", "some.npy", "--limit", "13"]);
     assert!(limited.status.success(), "{}", text(&limited.stderr));
     assert_eq!(fs::metadata(place.path("some.npy")).unwrap().len(), 128 + 13 * DIM as u64 * 4);
+    fs::copy(files().join("none.parquet"), place.path("shards/aa.parquet")).unwrap();
+    assert_eq!(place.rows("shards", None), Ok((DIM, expected("f4").repeat(3))), "none has no row");
     fs::copy(files().join("ragged.parquet"), place.path("shards/d.parquet")).unwrap();
     let error = place.rows("shards", None).unwrap_err();
     assert!(error.contains("d.parquet: 2 dimensions, the files before it have 5"), "{error}");

@@ -95,6 +95,14 @@ def write():
     pq.write_table(pa.table({"emb": holes}), at("null.parquet"))
     pa.feather.write_feather(pa.table({"emb": ragged}), at("ragged.feather"))
     pa.feather.write_feather(pa.table({"emb": holes}), at("null.feather"))
+    gaps = pa.array([None, [1.0, 2.0], [3.0, None], [5.0, 6.0], None, [7.0, 8.0]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"emb": gaps}), at("gaps.parquet"))
+    pa.feather.write_feather(pa.table({"emb": gaps}), at("gaps.feather"))
+    # A part of a data set whose writer had nothing to write.
+    pq.write_table(pa.table({"emb": lists("f4", "list")[:0]}), at("none.parquet"))
+    with h5py.File(at("group.h5"), "w") as f:
+        f.create_group("a").create_group("b").create_dataset("vec", data=values("f4"))
+        f.create_dataset("ids", data=np.arange(N))
 
     rows = [[float(v) for v in row] for row in X]
     line = lambda row, sep: sep.join(map(str, row)) + "\n"

@@ -90,6 +90,14 @@ fn a_chain_is_told_by_plan_and_part_of_the_key_and_a_cell_without_one_is_what_it
     // 4 bytes for 16 dimensions are 6 bits for 5 of them.
     assert_eq!(cell["label"], "bits=6 after centre pca=5");
     assert_eq!(planned["cells"][0]["state"], "done: ok");
+    // What the method sees of d.
+    let table = site.vq(&["plan", "s.toml"]).expect_code(0).stdout;
+    let row = |of: &str| {
+        let found = table.lines().find(|line| line.contains(of));
+        found.unwrap_or_else(|| panic!("{of} in {table}")).to_owned()
+    };
+    assert!(row("pca=5").contains(" 16 → 5 ") && row("done: ok").contains(" 16 "), "{table}");
+    assert!(!row("done: ok").contains('→'), "{table}");
     site.vq(&["run", "s.toml"]).expect_code(0).says("[1/1]");
     site.vq(&["run", "s.toml"]).expect_code(0).says("all 2 cells are done");
     let after = site.records();
@@ -103,6 +111,7 @@ fn a_chain_is_told_by_plan_and_part_of_the_key_and_a_cell_without_one_is_what_it
     site.write("s.toml", &chained.replace("transform = [[], [\"centre\", { pca = 5 }]]\n", ""));
     let planned = site.vq(&["plan", "s.toml", "--format", "json"]).expect_code(0).json();
     assert_eq!(planned["cells"][0]["label"], "bits=2 after rotate");
+    assert!(!site.vq(&["plan", "s.toml"]).expect_code(0).stdout.contains("dims"), "none is lost");
 }
 
 #[test]

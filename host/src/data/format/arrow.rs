@@ -11,13 +11,17 @@ use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-use super::foreign::{Content, Foreign, ForeignError, Parts, Shape, Sink, choose};
+use super::foreign::{
+    Content, Foreign, ForeignError, LISTS, Parts, Shape, Sink, choose, no_vectors,
+};
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["arrow", "feather", "ipc"], open };
 
 const KIND: &str = "column";
 /// What a file begins with that is not a stream.
 const MAGIC: &[u8; 6] = b"ARROW1";
+/// Another format under the same name.
+const FEATHER_1: &[u8] = b"FEA1";
 
 struct Table {
     file: File,
@@ -43,8 +47,9 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
         .filter(|(_, of)| wanted.is_some() || of.is_ok())
         .collect();
     if lists.is_empty() {
-        let found = schema.fields().iter().map(|field| field.name().clone()).collect();
-        return Err(ForeignError::None { kind: "column of lists", found });
+        let found = schema.fields().iter();
+        let found = found.map(|field| no_vectors(field.name(), field.data_type())).collect();
+        return Err(ForeignError::None { kind: KIND, of: LISTS, found });
     }
     let names = lists.iter().map(|(i, _)| schema.field(*i).name().clone()).collect();
     let (column, element) = lists[choose(KIND, names, wanted)?].clone();
@@ -54,8 +59,12 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     // Rows are not counted anywhere but in the batches.
     for batch in batches(&file, Some(column))?.1 {
         let batch = batch?;
-        if rows == 0 && batch.num_rows() > 0 {
-            dim = first_row(batch.column(0));
+        let lists = batch.column(0);
+        let there = || (0..lists.len()).find(|row| lists.is_valid(*row));
+        if dim == 0
+            && let Some(row) = there()
+        {
+            dim = first_row(&lists.slice(row, 1));
         }
         rows += batch.num_rows() as u64;
     }
@@ -71,6 +80,10 @@ fn batches(file: &File, column: Option<usize>) -> Result<(SchemaRef, Batches<'_>
     reader.rewind()?;
     let mut magic = [0; MAGIC.len()];
     let is_file = reader.read_exact(&mut magic).is_ok() && magic == *MAGIC;
+    if magic.starts_with(FEATHER_1) {
+        let how = "is of the first version of Feather: write it again, version 2 is the usual one";
+        return Err(ForeignError::Parser(how.to_owned()));
+    }
     reader.rewind()?;
     let columns = column.map(|column| vec![column]);
     // The schema that a reader tells is the one of its projection.
@@ -79,7 +92,8 @@ fn batches(file: &File, column: Option<usize>) -> Result<(SchemaRef, Batches<'_>
         (reader.schema(), Box::new(reader))
     } else {
         if is_big_endian(&mut reader)? {
-            return Err(ForeignError::parser("is a big-endian stream; write it little-endian"));
+            let how = "is a big-endian stream; write it little-endian";
+            return Err(ForeignError::Parser(how.to_owned()));
         }
         reader.rewind()?;
         let reader = StreamReader::try_new(reader, columns)?;
@@ -135,11 +149,9 @@ fn first_row(lists: &ArrayRef) -> u64 {
     }
 }
 
-/// The numbers of `lists`, each of which has `dim` of them; `before` is the first one's row.
+/// The numbers of `lists`, none of which is missing and each of which has `dim`; `before` is the
+/// first one's row.
 fn numbers(lists: &ArrayRef, dim: u64, before: u64) -> Result<ArrayRef, ForeignError> {
-    if let Some(row) = (0..lists.len()).find(|row| lists.is_null(*row)) {
-        return Err(ForeignError::Null { row: before + row as u64 });
-    }
     fn even(offsets: impl Iterator<Item = u64>, dim: u64, before: u64) -> Result<(), ForeignError> {
         let offsets: Vec<u64> = offsets.collect();
         let lengths = offsets.windows(2).map(|of| of[1].saturating_sub(of[0]));
@@ -176,15 +188,34 @@ fn numbers(lists: &ArrayRef, dim: u64, before: u64) -> Result<ArrayRef, ForeignE
     if from.checked_add(count).is_none_or(|end| end > values.len()) {
         return Err(ForeignError::parser("its lists end behind their values"));
     }
-    let values = values.slice(from, count);
-    match (0..values.len()).find(|at| values.null_count() > 0 && values.is_null(*at)) {
-        Some(at) => Err(ForeignError::Null { row: before + at as u64 / dim }),
-        None => Ok(values),
+    Ok(values.slice(from, count))
+}
+
+/// A value that is missing is NaN.
+fn as_f32<T: ArrowPrimitiveType>(values: &ArrayRef, number: impl Fn(T::Native) -> f32) -> Vec<f32> {
+    let values = values.as_primitive::<T>();
+    match values.null_count() {
+        0 => values.values().iter().map(|x| number(*x)).collect(),
+        _ => values.iter().map(|x| x.map_or(f32::NAN, &number)).collect(),
     }
 }
 
-fn as_f32<T: ArrowPrimitiveType>(values: &ArrayRef, number: impl Fn(T::Native) -> f32) -> Vec<f32> {
-    values.as_primitive::<T>().values().iter().map(|x| number(*x)).collect()
+impl Table {
+    /// The values of `lists`, none of which is missing; `before` is the first one's row.
+    fn values(&self, lists: &ArrayRef, before: u64) -> Result<Vec<f32>, ForeignError> {
+        let values = numbers(lists, self.shape.dim, before)?;
+        Ok(match values.data_type() {
+            DataType::Float16 => as_f32::<Float16Type>(&values, |x| x.to_f32()),
+            DataType::Float32 => as_f32::<Float32Type>(&values, |x| x),
+            DataType::Float64 => as_f32::<Float64Type>(&values, |x| x as f32),
+            DataType::Int8 => as_f32::<Int8Type>(&values, f32::from),
+            DataType::UInt8 => as_f32::<UInt8Type>(&values, f32::from),
+            other => {
+                let table = self.shape.table.clone();
+                return Err(ForeignError::Element { table, found: other.to_string() });
+            }
+        })
+    }
 }
 
 impl Content for Table {
@@ -200,19 +231,18 @@ impl Content for Table {
             if wanted == 0 {
                 continue;
             }
-            let values = numbers(&batch.column(0).slice(0, wanted), dim, done)?;
-            let values = match values.data_type() {
-                DataType::Float16 => as_f32::<Float16Type>(&values, |x| x.to_f32()),
-                DataType::Float32 => as_f32::<Float32Type>(&values, |x| x),
-                DataType::Float64 => as_f32::<Float64Type>(&values, |x| x as f32),
-                DataType::Int8 => as_f32::<Int8Type>(&values, f32::from),
-                DataType::UInt8 => as_f32::<UInt8Type>(&values, f32::from),
-                other => {
-                    let table = self.shape.table.clone();
-                    return Err(ForeignError::Element { table, found: other.to_string() });
+            let lists = batch.column(0).slice(0, wanted);
+            let mut at = 0;
+            while at < wanted {
+                // As many as are there, or are missing.
+                let missing = lists.is_null(at);
+                let alike = (at..wanted).take_while(|row| lists.is_null(*row) == missing).count();
+                match missing {
+                    true => sink(&vec![f32::NAN; alike * dim as usize])?,
+                    false => sink(&self.values(&lists.slice(at, alike), done + at as u64)?)?,
                 }
-            };
-            sink(&values)?;
+                at += alike;
+            }
             done += wanted as u64;
             if done == rows {
                 return Ok(());

@@ -37,7 +37,9 @@ pub(super) struct Confined {
 /// The fault of one of `paths`.
 fn fault(paths: &[PathBuf], error: ReadError) -> DataError {
     match error {
-        ReadError::File(at, reason) => DataError::Foreign { path: paths[at].clone(), reason },
+        ReadError::File(at, reason) => {
+            DataError::Foreign { path: paths[at].clone(), reason, files: paths.len() }
+        }
         ReadError::Interrupted => DataError::Interrupted,
         ReadError::Host(fault) => {
             DataError::NoReader { path: paths[0].clone(), reason: fault.to_string() }
@@ -65,7 +67,7 @@ impl Confined {
         let mut all = Vec::with_capacity(paths.len());
         for (((shape, file), path), bytes) in shapes.into_iter().zip(files).zip(paths).zip(bytes) {
             let (rows, dim, path) = (shape.rows, shape.dim, path.clone());
-            if rows == 0 || dim == 0 {
+            if rows > 0 && dim == 0 {
                 return Err(DataError::Empty { path, rows, dim });
             }
             if dim > MAX_DIM as u64 {

@@ -5,6 +5,7 @@
 //! f32 ([`send`]), and `confined` is the host's side of both.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -28,8 +29,12 @@ const USUAL: [&str; 12] = [
     "arr_0",
     "weight",
 ];
+/// What vectors are, of a format with types.
+pub(super) const MATRICES: &str = "matrices of f2, f4, f8, i1 or u1";
+/// The same of columns.
+pub(super) const LISTS: &str = "lists of f2, f4, f8, i1 or u1";
 /// Names of tables that an error lists.
-const LISTED: usize = 8;
+pub(super) const LISTED: usize = 8;
 /// Values that are sent at a time, about.
 pub(super) const SENT_VALUES: usize = 1 << 16;
 
@@ -74,8 +79,8 @@ pub(super) enum ForeignError {
     Io(#[from] io::Error),
     #[error("{}", with_cause(.0))]
     Part(#[from] DataError),
-    #[error("has no {kind} of vectors{}", listed(found))]
-    None { kind: &'static str, found: Vec<String> },
+    #[error("has no {kind} of vectors, which are {of}{}", told(found))]
+    None { kind: &'static str, of: &'static str, found: Vec<String> },
     #[error("has no {kind} `{wanted}`{}", listed(found))]
     NoSuch { kind: &'static str, wanted: String, found: Vec<String> },
     #[error(
@@ -84,23 +89,30 @@ pub(super) enum ForeignError {
         joined(found), found.first().map_or("…", String::as_str)
     )]
     Several { kind: &'static str, found: Vec<String> },
-    #[error("`{table}` holds {found}; vectors are f2, f4, f8, i1 or u1")]
+    #[error("`{table}` holds {found}; vectors are f2, f4, f8, i1 or u1: write it as one of these")]
     Element { table: String, found: String },
     #[error("`{table}` holds {found}; row numbers are integers")]
     NoNumbers { table: String, found: String },
     #[error("`{table}` has the shape {shape:?}; a matrix (rows, dimensions) is needed")]
     NoMatrix { table: String, shape: Vec<u64> },
-    #[error("row {row} has {found} dimensions, the rows before it have {expected}")]
+    #[error(
+        "row {row} has {found} dimensions, the rows before it have {expected}: leave it out, or write \
+         vectors of one model alone"
+    )]
     Ragged { row: u64, expected: u64, found: u64 },
-    #[error("row {row} is missing a value (null)")]
-    Null { row: u64 },
-    #[error("has {found} rows where it announces {expected}")]
+    #[error("has {found} rows where it announces {expected}: is the file whole?")]
     Rows { expected: u64, found: u64 },
 }
 
+/// A table that is none of vectors, and what it is instead, for [`ForeignError::None`].
+pub(super) fn no_vectors(name: &str, what: impl fmt::Display) -> String {
+    format!("`{name}` ({what})")
+}
+
 impl ForeignError {
-    pub(super) fn parser(error: impl ToString) -> Self {
-        Self::Parser(error.to_string())
+    /// What a library says of a file, which is not always clear.
+    pub(super) fn parser(error: impl fmt::Display) -> Self {
+        Self::Parser(format!("{error}: is the file whole, and what its extension says?"))
     }
 }
 
@@ -112,6 +124,13 @@ fn with_cause(of: &DataError) -> String {
 fn joined(names: &[String]) -> String {
     let more = if names.len() > LISTED { ", …" } else { "" };
     names.iter().take(LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ") + more
+}
+
+/// Tables of [`no_vectors`].
+fn told(found: &[String]) -> String {
+    let more = if found.len() > LISTED { ", …" } else { "" };
+    let some = &found[..found.len().min(LISTED)];
+    if some.is_empty() { String::new() } else { format!("; it has {}{more}", some.join(", ")) }
 }
 
 fn listed(names: &[String]) -> String {
@@ -223,7 +242,7 @@ pub(super) fn choose(
         return at.ok_or_else(|| ForeignError::NoSuch { kind, wanted: wanted.into(), found });
     }
     match found.len() {
-        0 => Err(ForeignError::None { kind, found }),
+        0 => Err(ForeignError::None { kind, of: "numbers", found }),
         1 => Ok(0),
         _ => {
             let called =

@@ -4,14 +4,21 @@
 use std::io::Write;
 use std::path::Path;
 
-use hdf5_pure::{AttrValue, Dataset, Datatype, DatatypeByteOrder, Error, File};
+use hdf5_pure::{AttrValue, Dataset, Datatype, DatatypeByteOrder, Error, File, Group};
 
 use super::element::Element;
-use super::foreign::{Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose};
+use super::foreign::{
+    Content, Foreign, ForeignError, LISTED, MATRICES, Parts, SENT_VALUES, Shape, Sink, choose,
+    no_vectors,
+};
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["hdf5", "h5"], open };
 
 const KIND: &str = "table";
+/// Groups in groups that are looked at where no vectors lie outside of them,
+const DEPTH: u32 = 4;
+/// and how many of their tables.
+const MOST_TABLES: usize = 1024;
 
 struct Table {
     dataset: Dataset,
@@ -41,10 +48,24 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
                 })
             };
             // What is asked for by name may be no matrix, and is told so.
-            let found: Vec<String> =
+            let mut found: Vec<String> =
                 all.iter().filter(|name| wanted.is_some() || is_matrix(name)).cloned().collect();
             if found.is_empty() {
-                return Err(ForeignError::None { kind: KIND, found: all });
+                let mut below = Vec::new();
+                tables_in(&file.root(), "", DEPTH, &mut below)?;
+                found = below.iter().filter(is_matrix).cloned().collect();
+                if found.is_empty() {
+                    let what = |name: &String| {
+                        let of = file.dataset(name).ok();
+                        let axes = of.as_ref().and_then(|of| of.shape().ok()).unwrap_or_default();
+                        let axes: Vec<String> = axes.iter().map(u64::to_string).collect();
+                        let dtype = of.and_then(|of| of.dtype().ok());
+                        let dtype = dtype.map_or("no numbers".to_owned(), |of| of.to_string());
+                        no_vectors(name, format!("{} {dtype}", axes.join("×")).trim())
+                    };
+                    let found = all.iter().chain(&below).take(LISTED + 1).map(what).collect();
+                    return Err(ForeignError::None { kind: KIND, of: MATRICES, found });
+                }
             }
             let at = choose(KIND, found.clone(), wanted)?;
             found[at].clone()
@@ -72,6 +93,19 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     };
     let shape = Shape { table, rows, dim, element: element.name().to_owned(), parts };
     Ok(Box::new(Table { dataset, shape, element, big_endian }))
+}
+
+/// Appends the paths of the tables in the groups of `group`, which is at `path`.
+fn tables_in(group: &Group, path: &str, depth: u32, all: &mut Vec<String>) -> Result<(), Error> {
+    for (name, group) in group.iter_groups()? {
+        let path = format!("{path}{name}/");
+        all.extend(group.datasets()?.into_iter().map(|name| format!("{path}{name}")));
+        // A group may be in itself.
+        if depth > 1 && all.len() < MOST_TABLES {
+            tables_in(&group, &path, depth - 1, all)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the file says of the distance that its neighbours are by.
@@ -154,7 +188,8 @@ impl Lists {
         table: Option<&str>,
     ) -> Result<Self, ForeignError> {
         let Some(table) = table.filter(|_| FORMAT.extensions.contains(&extension)) else {
-            return Err(ForeignError::None { kind: KIND, found: Vec::new() });
+            let wanted = table.unwrap_or_default().to_owned();
+            return Err(ForeignError::NoSuch { kind: KIND, wanted, found: Vec::new() });
         };
         let dataset = File::open_streaming(path)?.dataset(table)?;
         let shape = dataset.shape()?;

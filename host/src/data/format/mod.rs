@@ -42,6 +42,7 @@ pub(super) mod testing;
 mod text;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
@@ -78,20 +79,70 @@ enum Reads {
     Confined,
 }
 
-/// `.fbin, .u8bin and .npy`: what is read, for messages.
+/// `fbin, u8bin and npy`: what is read, for messages; no line is broken before a dot.
 pub(super) fn extensions() -> String {
     let plain = FORMATS.iter().flat_map(|of| of.extensions);
     let foreign = FOREIGN.iter().flat_map(|of| of.extensions);
-    let all: Vec<String> = plain.chain(foreign).map(|name| format!(".{name}")).collect();
+    let all: Vec<&str> = plain.chain(foreign).copied().collect();
     match all.split_last() {
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
         None => String::new(),
     }
 }
 
+/// What is often fetched in place of a file, and what to do then.
+fn stands_for_another(path: &Path) -> Option<(&'static str, &'static str)> {
+    const PAGE: &str = "fetch the file itself: its address may need a login, or another path";
+    const INSTEAD: [(&[u8], &str, &str); 4] = [
+        (
+            b"version https://git-lfs.",
+            "a pointer of Git LFS, not the file that it stands for",
+            "fetch that with `git lfs pull`",
+        ),
+        (b"<!DOCTYPE", "a web page", PAGE),
+        (b"<!doctype", "a web page", PAGE),
+        (b"<html", "a web page", PAGE),
+    ];
+    let first = first_bytes(path)?;
+    let found = INSTEAD.iter().find(|(bytes, ..)| first.starts_with(bytes))?;
+    Some((found.1, found.2))
+}
+
+fn first_bytes(path: &Path) -> Option<Vec<u8>> {
+    let mut first = Vec::new();
+    File::open(path).ok()?.take(32).read_to_end(&mut first).ok()?;
+    Some(first)
+}
+
+/// What to do with a file whose name says no format that is read.
+fn advice_by_bytes(path: &Path) -> &'static str {
+    const BEGINNINGS: [(&[u8], &str); 9] = [
+        (b"PAR1", "it begins as Parquet does: let its name, or a link to it, end in .parquet"),
+        (b"\x89HDF", "it begins as HDF5 does: let its name, or a link to it, end in .hdf5"),
+        (b"ARROW1", "it begins as Arrow IPC does: let its name, or a link to it, end in .arrow"),
+        (b"\x93NUMPY", "it begins as .npy does: let its name, or a link to it, end so"),
+        (b"\x1f\x8b", "it is compressed: unpack it first, as with gunzip -k"),
+        (b"\x28\xb5\x2f\xfd", "it is compressed: unpack it first, as with zstd -d"),
+        (b"BZh", "it is compressed: unpack it first, as with bunzip2 -k"),
+        (b"\xfd7zXZ", "it is compressed: unpack it first, as with unxz -k"),
+        (b"PK\x03\x04", "it is a zip: unpack it first; one of .npy files may end in .npz instead"),
+    ];
+    let first = first_bytes(path).unwrap_or_default();
+    let known = BEGINNINGS.iter().find(|(bytes, _)| first.starts_with(bytes));
+    known.map_or("write its vectors as .npy or .fbin, or as .csv of numbers alone", |(_, of)| of)
+}
+
+/// What big-ann's own scripts put behind the name of a file of which they fetched the first rows.
+const CROPPED: &str = "crop_nb_";
+
 impl Reads {
     fn of(path: &Path) -> Option<(Self, &'static str)> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        if let Some(rows) = extension.strip_prefix(CROPPED)
+            && rows.parse::<u64>().is_ok()
+        {
+            return Self::of(&path.with_extension(""));
+        }
         let called =
             |names: &[&'static str]| names.iter().find(|name| **name == extension).copied();
         let plain = FORMATS
@@ -158,7 +209,8 @@ impl SourceFile {
         Ok(one.swap_remove(0))
     }
 
-    /// Opens each of `paths`; what a child has to look at, one looks at together.
+    /// Opens each of `paths`; what a child has to look at, one looks at together. One of several may
+    /// have no row.
     pub(super) fn open_all(paths: &[PathBuf], table: Option<&str>) -> Result<Vec<Self>, DataError> {
         let mut all = Vec::with_capacity(paths.len());
         let mut foreign: Vec<(PathBuf, u64)> = Vec::new();
@@ -184,11 +236,15 @@ impl SourceFile {
             }
             let Some((reads, extension)) = Reads::along(path) else {
                 let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-                return Err(DataError::UnknownFormat { path: path.into(), extension });
+                let advice = advice_by_bytes(path);
+                return Err(DataError::UnknownFormat { path: path.into(), extension, advice });
             };
             let length = about.len();
             if length == 0 {
                 return Err(DataError::EmptyFile { path: path.into() });
+            }
+            if let Some((what, advice)) = stands_for_another(path) {
+                return Err(DataError::OtherFile { path: path.into(), what, advice });
             }
             if extension != of {
                 look(&mut foreign, of, &mut all)?;
@@ -210,6 +266,11 @@ impl SourceFile {
             }
         }
         look(&mut foreign, of, &mut all)?;
+        // Writers in parallel leave files without a row beside others.
+        if let (Some(path), true) = (paths.first(), all.iter().all(|file| file.rows == 0)) {
+            let dim = all.first().map_or(0, |file| file.dim as u64);
+            return Err(DataError::Empty { path: path.clone(), rows: 0, dim });
+        }
         Ok(all)
     }
 
@@ -455,7 +516,41 @@ mod tests {
     fn an_unknown_extension_lists_the_known_ones() {
         for name in ["a.txt", "a"] {
             let error = open(name, &[]).unwrap_err().to_string();
-            assert!(error.contains(".fbin, .u8bin") && error.contains(".parquet"));
+            assert!(error.contains("fbin, u8bin") && error.contains("parquet"));
+        }
+        for (content, words) in [
+            (&b"PAR1 and more"[..], "end in .parquet"),
+            (b"\x1f\x8b\x08", "gunzip"),
+            (b"the 0.1 0.2", "as .npy or .fbin"),
+            (b"", "as .npy or .fbin"),
+        ] {
+            let advice = open("a.gz", content).unwrap_err().remedy().unwrap();
+            assert!(advice.contains(words), "{advice}");
+        }
+    }
+
+    #[test]
+    fn what_was_fetched_in_place_of_a_file_is_told() {
+        for (name, content, words) in [
+            (
+                "a.parquet",
+                &b"version https://git-lfs.github.com/spec/v1\noid sha256:0"[..],
+                "Git LFS",
+            ),
+            ("a.npy", b"<!DOCTYPE html><html>", "a web page"),
+        ] {
+            let error = open(name, content).unwrap_err();
+            assert!(error.to_string().contains(words) && error.remedy().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_rows_of_a_file_keep_the_format_that_stands_before() {
+        let whole = big_ann(2, 3, &numbers(Element::F32, false));
+        assert_eq!(read("base.1B.fbin.crop_nb_2", &whole).unwrap(), VALUES);
+        for name in ["base.1B.crop_nb_2", "base.fbin.crop_nb_", "base.fbin.part"] {
+            let error = open(name, &whole).unwrap_err();
+            assert!(matches!(error, DataError::UnknownFormat { .. }), "{name}: {error}");
         }
     }
 

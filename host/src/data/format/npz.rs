@@ -7,7 +7,9 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::foreign::{Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose};
+use super::foreign::{
+    Content, Foreign, ForeignError, MATRICES, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
+};
 use super::npy;
 use super::strided::Layout;
 use crate::data::{DataError, MAX_DIM};
@@ -42,13 +44,18 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
         members.push((i, name.to_owned(), header(member, name, size)));
     }
     // What is asked for by name may be no matrix, and is told so.
-    let no_vectors = |error: &DataError| {
+    let is_none = |error: &DataError| {
         matches!(error, DataError::Shape { .. } | DataError::ElementType { .. })
     };
-    let all = members.iter().map(|(_, name, _)| name.clone()).collect();
-    members.retain(|(.., layout)| wanted.is_some() || !layout.as_ref().is_err_and(no_vectors));
+    let what = |of: &Result<Layout, DataError>| match of {
+        Err(DataError::Shape { shape, .. }) => format!("{} axes", shape.len()),
+        Err(DataError::ElementType { dtype, .. }) => dtype.clone(),
+        _ => "a matrix".to_owned(),
+    };
+    let all = members.iter().map(|(_, name, of)| no_vectors(name, what(of))).collect();
+    members.retain(|(.., layout)| wanted.is_some() || !layout.as_ref().is_err_and(is_none));
     if members.is_empty() {
-        return Err(ForeignError::None { kind: KIND, found: all });
+        return Err(ForeignError::None { kind: KIND, of: MATRICES, found: all });
     }
     let names = members.iter().map(|(_, name, _)| name.clone()).collect();
     let (member, name, layout) = members.swap_remove(choose(KIND, names, wanted)?);

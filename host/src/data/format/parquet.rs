@@ -1,9 +1,11 @@
 //! `.parquet`: a column of lists of numbers, whatever stands beside it.
 //!
 //! Read below the level of rows: values and their levels, a page at a time. Of the levels, only a
-//! list's begin (repetition 0) and a value that is there (the highest definition) are let.
+//! list's begin (repetition 0) and a value that is there (the highest definition) are let. What is
+//! not there is NaN.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +17,9 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
-use super::foreign::{Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose};
+use super::foreign::{
+    Content, Foreign, ForeignError, LISTS, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
+};
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["parquet"], open };
 
@@ -53,8 +57,13 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     let lists: Vec<_> =
         lists.into_iter().filter(|(_, _, of)| wanted.is_some() || of.is_ok()).collect();
     if lists.is_empty() {
-        let found = schema.columns().iter().map(name).collect();
-        return Err(ForeignError::None { kind: "column of lists", found });
+        let what = |column: &Arc<ColumnDescriptor>| {
+            let list = if column.max_rep_level() > 0 { "list of " } else { "" };
+            let of = element(column).map_or_else(|of| of, str::to_owned);
+            no_vectors(&name(column), format!("{list}{of}"))
+        };
+        let found = schema.columns().iter().map(what).collect();
+        return Err(ForeignError::None { kind: KIND, of: LISTS, found });
     }
     let names = lists.iter().map(|(_, name, _)| name.clone()).collect();
     let (column, name, element) = lists[choose(KIND, names, wanted)?].clone();
@@ -97,14 +106,15 @@ fn element(column: &Arc<ColumnDescriptor>) -> Result<&'static str, String> {
 }
 
 impl Table {
-    /// Values of the first row; 0 where there is none.
+    /// Values of the first row that has any; 0 where there is none.
     fn first_row(&self) -> Result<u64, ForeignError> {
         let mut dim = 0;
-        self.walk(1, &mut |values| {
+        let walked = self.walk(self.rows, &mut |values| {
             dim = values.len() as u64;
-            Ok(())
-        })?;
-        Ok(dim)
+            if dim > 0 { Err(ErrorKind::Other.into()) } else { Ok(()) }
+        });
+        // That error is none: no more rows were wanted.
+        if dim > 0 { Ok(dim) } else { walked.map(|()| 0) }
     }
 
     /// Before `dim` is known, each row may be as wide as it likes.
@@ -151,8 +161,10 @@ impl Table {
         number: impl Fn(&T::T) -> f32,
         sink: Sink<'_>,
     ) -> Result<u64, ForeignError> {
-        let present = self.file.metadata().file_metadata().schema_descr().column(self.column);
-        let present = present.max_def_level();
+        let of = self.file.metadata().file_metadata().schema_descr().column(self.column);
+        let present = of.max_def_level();
+        // From this level on there is a place for a value.
+        let place = present - i16::from(of.self_type().is_optional());
         let (mut there, mut starts, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let mut numbers = Vec::new();
         let at_once = SENT_VALUES.checked_div(self.dim as usize).unwrap_or(1).max(1);
@@ -167,20 +179,59 @@ impl Table {
             if read == 0 {
                 break;
             }
-            if let Some(at) = there.iter().position(|level| *level != present) {
-                let row = starts[..=at.min(starts.len().saturating_sub(1))].iter();
-                let row = row.filter(|start| **start == 0).count() as u64;
-                return Err(ForeignError::Null { row: before + done + row.saturating_sub(1) });
-            }
-            if self.dim > 0 {
-                self.are_whole(&starts[..levels.min(starts.len())], before + done, read)?;
-            }
+            let levels = levels.min(starts.len()).min(there.len());
+            let (there, starts) = (&there[..levels], &starts[..levels]);
             numbers.clear();
-            numbers.extend(values.iter().map(&number));
+            if there.iter().all(|level| *level == present) {
+                if self.dim > 0 {
+                    self.are_whole(starts, before + done, read)?;
+                }
+                numbers.extend(values.iter().map(&number));
+            } else {
+                let mut values = values.iter().map(&number);
+                let value = |level| match level == present {
+                    true => values.next().unwrap_or(f32::NAN),
+                    false => f32::NAN,
+                };
+                self.with_gaps((there, starts), place, before + done, value, &mut numbers)?;
+            }
             sink(&numbers)?;
             done += read as u64;
         }
         Ok(done)
+    }
+
+    /// Appends rows of which some, or some values, are missing: of each of these all is NaN. A level below
+    /// `place` has no value, and the one right below it is that of an empty list.
+    fn with_gaps(
+        &self,
+        (there, starts): (&[i16], &[i16]),
+        place: i16,
+        before: u64,
+        mut value: impl FnMut(i16) -> f32,
+        numbers: &mut Vec<f32>,
+    ) -> Result<(), ForeignError> {
+        let mut begin = 0;
+        for (row, starts) in starts.chunk_by(|_, next| *next != 0).enumerate() {
+            let levels = &there[begin..begin + starts.len()];
+            begin += starts.len();
+            let found = match levels {
+                [level] if *level + 1 == place => 0,
+                [level] if *level < place => {
+                    numbers.extend(std::iter::repeat_n(f32::NAN, self.dim as usize));
+                    continue;
+                }
+                _ => levels.len() as u64,
+            };
+            if self.dim > 0 && found != self.dim {
+                let row = before + row as u64;
+                return Err(ForeignError::Ragged { row, expected: self.dim, found });
+            }
+            if found > 0 {
+                numbers.extend(levels.iter().map(|level| value(*level)));
+            }
+        }
+        Ok(())
     }
 
     /// Every row of `starts`, which has `read` of them, has as many values as the first row.

@@ -10,7 +10,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::element::Element;
-use super::foreign::{Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose};
+use super::foreign::{
+    Content, Foreign, ForeignError, Parts, SENT_VALUES, Shape, Sink, choose, no_vectors,
+};
 
 pub(super) const FORMAT: Foreign = Foreign { extensions: &["safetensors"], open };
 
@@ -52,7 +54,7 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
     file.read_exact(&mut header)?;
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
         .map_err(|error| ForeignError::Parser(format!("bad header: {error}")))?;
-    let mut tensors = Vec::new();
+    let (mut tensors, mut others) = (Vec::new(), Vec::new());
     for (name, tensor) in all {
         if name == METADATA {
             continue;
@@ -62,7 +64,14 @@ fn open(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, ForeignEr
         // What is asked for by name may be no matrix, and is told so.
         if wanted.is_some() || (tensor.shape.len() == 2 && element(&tensor.dtype).is_some()) {
             tensors.push((name, tensor));
+        } else {
+            let axes: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
+            others.push(no_vectors(&name, format!("{} {}", axes.join("×"), tensor.dtype)));
         }
+    }
+    if tensors.is_empty() {
+        let of = "matrices of F64, F32, F16, BF16, U8 or I8";
+        return Err(ForeignError::None { kind: KIND, of, found: others });
     }
     let names = tensors.iter().map(|(name, _)| name.clone()).collect();
     let (name, tensor) = tensors.swap_remove(choose(KIND, names, wanted)?);

@@ -60,7 +60,7 @@ impl Strided {
         header: &Layout,
     ) -> Result<Self, DataError> {
         let &Layout { rows, dim, .. } = header;
-        if rows == 0 || dim == 0 {
+        if rows > 0 && dim == 0 {
             let path = path.into();
             return Err(DataError::Empty { path, rows, dim });
         }

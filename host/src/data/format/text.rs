@@ -1,5 +1,6 @@
-//! `.csv`, `.tsv`: a row of numbers a line, under a line of names or none; `.jsonl`, `.ndjson`: an
-//! array of numbers a line, or an object with one. Rows are counted by reading all of them.
+//! `.csv`, `.tsv`: a row of numbers a line, parted by `,`, `;`, tabs or spaces, under a line of names or
+//! none; `.jsonl`, `.ndjson`: an array of numbers a line, or an object with one. Rows are counted by
+//! reading all of them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -7,13 +8,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::foreign::{Content, Foreign, ForeignError, Shape, Sink, choose};
+use super::foreign::{Content, Foreign, ForeignError, Shape, Sink, choose, no_vectors};
 use crate::data::MAX_DIM;
 
 pub(super) const DELIMITED: Foreign = Foreign { extensions: &["csv", "tsv"], open: open_delimited };
 pub(super) const LINES: Foreign = Foreign { extensions: &["jsonl", "ndjson"], open: open_lines };
 
 const KIND: &str = "column";
+const SPACE: u8 = b' ';
 /// Bytes of a line: the widest row, with more digits than a number needs.
 const LONGEST: u64 = MAX_DIM as u64 * 32;
 
@@ -44,8 +46,11 @@ fn open_delimited(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>,
     let first = lines.next()?.unwrap_or_default();
     let count = |delimiter| first.iter().filter(|byte| **byte == delimiter).count();
     let delimiter = [b',', b';', b'\t'].into_iter().max_by_key(|of| count(*of)).unwrap_or(b',');
+    // As numpy.savetxt writes them.
+    let delimiter = if count(delimiter) == 0 { SPACE } else { delimiter };
     let mut values = Vec::new();
-    let unnamed = first.split(|byte| *byte == delimiter).next().is_some_and(is_empty);
+    let unnamed =
+        delimiter != SPACE && first.split(|byte| *byte == delimiter).next().is_some_and(is_empty);
     if unnamed && first.contains(&delimiter) {
         let how = "line 1: the first column has no name, as that of an index: write the rows without \
                    it (index=False)";
@@ -76,8 +81,16 @@ fn open_lines(path: &Path, wanted: Option<&str>) -> Result<Box<dyn Content>, For
             });
             let names: Vec<String> = lists.map(|(name, _)| name.clone()).collect();
             if names.is_empty() {
-                let found = fields.keys().cloned().collect();
-                return Err(ForeignError::None { kind: "list of numbers", found });
+                let what = |of: &Value| match of {
+                    Value::Array(of) if of.is_empty() => "an empty list",
+                    Value::Array(_) => "a list of no numbers",
+                    Value::Object(_) => "an object",
+                    Value::String(_) => "a text",
+                    Value::Number(_) => "a number",
+                    Value::Bool(_) | Value::Null => "no list",
+                };
+                let found = fields.iter().map(|(name, of)| no_vectors(name, what(of))).collect();
+                return Err(ForeignError::None { kind: KIND, of: "lists of numbers", found });
             }
             let at = choose(KIND, names.clone(), wanted)?;
             Some(names[at].clone())
@@ -154,13 +167,15 @@ impl Content for Table {
 }
 
 fn delimited(line: &[u8], delimiter: u8, values: &mut Vec<f32>) -> Result<(), String> {
-    for (i, field) in line.split(|byte| *byte == delimiter).enumerate() {
+    let fields = line.split(|byte| *byte == delimiter);
+    // Between numbers there may be several.
+    for (i, field) in fields.filter(|field| delimiter != SPACE || !field.is_empty()).enumerate() {
         let text = String::from_utf8_lossy(field);
         let text = text.trim().trim_matches('"');
         // Through f64, as every other number of a text.
         let number: f64 = text.parse().map_err(|_| {
             let text: String = text.chars().take(40).collect();
-            format!("`{text}` in column {} is no number", i + 1)
+            format!("`{text}` in column {} is no number: write columns of numbers alone", i + 1)
         })?;
         values.push(number as f32);
     }
@@ -244,6 +259,9 @@ mod tests {
         assert_eq!(opened("0,1,2\n5,6,7\n").unwrap().rows, 1);
         assert_eq!(opened("0,1\n5,6\n").unwrap().rows, 2, "two values may be a row");
         assert_eq!(opened("0,1,3\n5,6,7\n").unwrap().rows, 2);
+        let spaced = opened(" 1.0  -2e0 3\n4 5 6 \n").unwrap();
+        assert_eq!((spaced.rows, spaced.dim), (2, 3));
+        assert_eq!(opened("1\n2\n").unwrap().dim, 1);
         for index in [",0,1\n0,5,6\n", "\"\";a;b\n1;5;6\n", "\t0\t1\t2\n0\t5\t6\t7\n"] {
             let error = opened(index).unwrap_err();
             assert!(error.contains("index=False"), "{error}");

@@ -118,6 +118,12 @@ impl Headers {
             return Err(about(Blame::Base)(DataError::TooManyRows { what, rows }));
         }
         let mut notes = Vec::new();
+        if let [first, second, ..] = base.splits().as_slice() {
+            notes.push(format!(
+                "its files are of several splits, as {first} and {second}: all are the base; a pattern \
+                 takes those of one, as in '{first}*'"
+            ));
+        }
         // Only what nobody asked for otherwise is taken from the file.
         let parts = base.parts().filter(|_| matches!(spec.source, Source::File(_)));
         let own_queries = parts
@@ -133,6 +139,13 @@ impl Headers {
         }
         let mut spec = spec.clone();
         let named = parts.and_then(|(_, parts)| parts.distance.as_deref());
+        if let Some(distance) = named.filter(|distance| metric_of(distance).is_none()) {
+            notes.push(format!(
+                "its file says that its distance is {distance}, which is not measured here: it is \
+                 measured by {}",
+                spec.metric.name()
+            ));
+        }
         let named = named.and_then(|distance| Some((distance, metric_of(distance)?)));
         if let Some((distance, own)) = named.filter(|(_, own)| *own != spec.metric) {
             let how = if spec.own_metric { "so it" } else { "and it" };

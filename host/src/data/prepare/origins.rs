@@ -61,7 +61,7 @@ impl Origins {
             (Some(file), _) => file,
             (None, _) => {
                 let path = headers.base.to_string().into();
-                return Err(about(Blame::Base)(DataError::NoShards { path }));
+                return Err(about(Blame::Base)(DataError::NoShards { path, below: Vec::new() }));
             }
         };
         let mut of = |reader: &Option<Reader>, stage, blame| match reader {

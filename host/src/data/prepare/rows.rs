@@ -275,9 +275,12 @@ impl PreparedRows {
         taken.notes = taken.peculiar(&manifests[whole_at], train_zeros);
         let dropped: u64 = manifests.iter().map(|of| of.dropped).sum();
         if dropped > 0 {
-            let rows = if dropped == 1 { "1 row is" } else { &format!("{dropped} rows are") };
+            let (rows, have) = match dropped {
+                1 => ("1 row is".to_owned(), "it has"),
+                n => (format!("{n} rows are"), "they have"),
+            };
             let zero = if unit { ", or nothing but zeros" } else { "" };
-            taken.notes.push(format!("{rows} left out: they have a NaN or an infinity{zero}"));
+            taken.notes.push(format!("{rows} left out: {have} a NaN or an infinity{zero}"));
         }
         Ok(taken)
     }
@@ -350,6 +353,11 @@ impl PreparedRows {
     /// Dimensions of every row.
     pub fn dim(&self) -> usize {
         self.base.dim
+    }
+
+    /// Bits that a value of the base has in its source.
+    pub fn source_bits(&self) -> f64 {
+        self.headers.base.source_bits()
     }
 
     /// What a record says of this data, without the facts: some of them are counted while
