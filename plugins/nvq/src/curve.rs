@@ -5,8 +5,8 @@
 //!
 //! `h(u) = (σ(α(u − p)) − σ(−αp)) / (σ(α(1 − p)) − σ(−αp))`,
 //!
-//! and the levels of B bits are those u at which h(u) is a multiple of 1/(2^B − 1). As α falls to 0 they
-//! become evenly spaced.
+//! and the levels of B bits are those u at which h(u) is a multiple of 1/(2^B − 1), rounded to multiples of
+//! 2^−15, which scans take as integers. As α falls to 0 they become evenly spaced.
 
 use std::array::from_fn;
 
@@ -17,13 +17,16 @@ const GROWTHS: usize = 15;
 const MIDPOINTS: usize = 17;
 
 /// Most levels of a width.
-pub(crate) const LEVELS: usize = 256;
+const LEVELS: usize = 256;
 
-/// Parts of the range in which a coordinate's error is expected to be the mean of the part.
+/// The level 1 as an integer.
+pub(crate) const UNIT: f32 = 32_768.0;
+
+/// Coordinates at a time.
+pub(crate) const LANES: usize = 16;
+
+/// Parts of the range in which a coordinate's error is expected to be the mean of [`LANES`] points there.
 pub(crate) const BINS: usize = 128;
-
-/// Points of a part that the mean is taken of.
-const POINTS: usize = 16;
 
 /// Growth rate and midpoint: 2 to 22.6 in steps of 2^¼, and 0.15 to 0.85. `None` is the even one.
 fn shape(curve: usize) -> Option<(f64, f64)> {
@@ -67,8 +70,6 @@ fn logit(y: f64) -> f64 {
 pub(crate) struct Curve {
     /// Ascending, from 0 to 1; those beyond the width repeat the last.
     pub(crate) levels: [f32; LEVELS],
-    /// Midway between a level and the next; infinite after the last.
-    ends: [f32; LEVELS],
     /// (2^B − 1)·h(u) = even·u + height/(1 + 2^(start − growth·u)) − low.
     growth: f32,
     start: f32,
@@ -84,7 +85,6 @@ impl Curve {
         let top = f64::from((1_u32 << bits) - 1);
         let mut found = Curve {
             levels: [1.0; LEVELS],
-            ends: [f32::INFINITY; LEVELS],
             growth: 0.0,
             start: 0.0,
             even: top as f32,
@@ -93,17 +93,16 @@ impl Curve {
             before_last: (top - 1.0) as f32,
         };
         let levels = found.levels.iter_mut().enumerate().take(1 << bits);
+        let rounded = |u: f64| (u * f64::from(UNIT)).round().max(0.0) as f32 / UNIT;
         match shape(curve) {
-            None => levels.for_each(|(k, level)| *level = (k as f64 / top) as f32),
+            None => levels.for_each(|(k, level)| *level = rounded(k as f64 / top)),
             Some((growth, midpoint)) => {
                 let low = logistic(-growth * midpoint);
                 let height = logistic(growth * (1.0 - midpoint)) - low;
                 for (k, level) in levels {
                     let y = low + height * k as f64 / top;
-                    *level = (midpoint + logit(y) / growth).clamp(0.0, 1.0) as f32;
+                    *level = rounded(midpoint + logit(y) / growth).min(1.0);
                 }
-                found.levels[0] = 0.0;
-                found.levels[(1 << bits) - 1] = 1.0;
                 found.growth = growth as f32;
                 found.start = (growth * midpoint) as f32;
                 found.even = 0.0;
@@ -111,34 +110,52 @@ impl Curve {
                 found.low = (top * low / height) as f32;
             }
         }
-        for k in 1..1 << bits {
-            found.ends[k - 1] = found.levels[k - 1] / 2.0 + found.levels[k] / 2.0;
-        }
         found
     }
 
-    /// The index of the level nearest to `u`; of two as near, the upper. What is no number has the first.
+    /// The indices of the levels nearest to `u`, and these; of two as near, the upper. What is no number has the
+    /// first. Step by step for all lanes: what looks up a table cannot be done side by side.
+    #[inline(always)]
+    pub(crate) fn nearest(&self, u: &[f32; LANES]) -> ([u32; LANES], [f32; LANES]) {
+        let (mut cells, mut levels) = ([0_u32; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            cells[i] = self.cell(u[i]);
+        }
+        let (mut lower, mut upper) = ([0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            let k = cells[i] as usize;
+            (lower[i], upper[i]) = (self.levels[k % LEVELS], self.levels[(k + 1) % LEVELS]);
+        }
+        for i in 0..LANES {
+            let above = u[i] - lower[i] >= upper[i] - u[i];
+            levels[i] = if above { upper[i] } else { lower[i] };
+            cells[i] += u32::from(above);
+        }
+        (cells, levels)
+    }
+
+    /// The level below `u`; right at a level that one or the one before.
     #[expect(clippy::manual_clamp, reason = "a NaN becomes 0, where clamp would keep it")]
     #[inline(always)]
-    pub(crate) fn nearest(&self, u: f32) -> usize {
+    fn cell(&self, u: f32) -> u32 {
         let u = u.max(0.0).min(1.0);
-        let y =
-            self.even * u + self.height / (1.0 + exp2_f32(self.start - self.growth * u)) - self.low;
-        // Between two levels, or right at one.
-        let k = y.floor().max(0.0).min(self.before_last) as i32 as usize % LEVELS;
-        k + usize::from(u >= self.ends[k])
+        let power = exp2_f32(self.start - self.growth * u);
+        let y = self.even * u + self.height / (1.0 + power) - self.low;
+        // The sum has no fraction, and its last bits are the integer.
+        ((y - 0.5).max(0.0).min(self.before_last) + 8_388_608.0).to_bits() & 0xFF
     }
 }
 
-/// 2^t for |t| < 126, to six digits. All that is asked of it is the level below.
+/// 2^t for |t| < 126, to six digits. All that is asked of it is a level nearby.
 #[inline(always)]
 fn exp2_f32(t: f32) -> f32 {
-    let whole = (t + 0.5).floor();
-    let x = t - whole;
+    // As above; the integer may be negative.
+    let shifted = t + 12_582_912.0;
+    let x = t - (shifted - 12_582_912.0);
     let series =
         [0.001_333_356, 0.009_618_13, 0.055_504_11, 0.240_226_5, std::f32::consts::LN_2, 1.0];
     let part = series.iter().fold(0.0, |sum, factor| sum * x + factor);
-    part * f32::from_bits(((whole as i32 + 127) as u32) << 23)
+    part * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// All curves at one width.
@@ -154,12 +171,10 @@ impl Curves {
         let curves: Vec<Curve> = (0..CURVES).map(|curve| Curve::new(curve, bits)).collect();
         let part = |bin: usize| {
             from_fn(|curve: usize| {
-                let of = |point: usize| {
-                    let u = ((bin * POINTS + point) as f32 + 0.5) / (BINS * POINTS) as f32;
-                    let curve = &curves[curve];
-                    (u - curve.levels[curve.nearest(u) % LEVELS]).powi(2)
-                };
-                (0..POINTS).map(of).sum::<f32>() / POINTS as f32
+                let points = from_fn(|i| ((bin * LANES + i) as f32 + 0.5) / (BINS * LANES) as f32);
+                let (_, levels) = curves[curve].nearest(&points);
+                let off = points.iter().zip(levels).map(|(u, level)| (u - level).powi(2));
+                off.sum::<f32>() / LANES as f32
             })
         };
         let expected = (0..BINS).map(part).collect();
@@ -204,7 +219,8 @@ mod tests {
             for (k, u) in levels.iter().enumerate() {
                 let h = (at(f64::from(*u)) - at(0.0)) / (at(1.0) - at(0.0));
                 let k = k as f64 / (levels.len() - 1) as f64;
-                assert!((h - k).abs() < 1e-6, "{bits} bits, {curve}: {h} {k}");
+                // 2^-16 times the steepest slope.
+                assert!((h - k).abs() < 1.6e-5 * 4.0, "{bits} bits, {curve}: {h} {k}");
             }
         }
     }
@@ -215,21 +231,24 @@ mod tests {
             for curve in 0..CURVES {
                 let curve = Curve::new(curve, bits);
                 let levels = &curve.levels[..1 << bits];
+                let nearest = |u: f32| {
+                    let (cells, found) = curve.nearest(&[u; LANES]);
+                    assert_eq!(found, [levels[cells[0] as usize]; LANES]);
+                    cells[0] as usize
+                };
                 for i in -50..=1050 {
                     let u = i as f32 / 1000.0;
-                    let near = |k: &usize| (levels[*k] - u).abs();
-                    let found = curve.nearest(u);
-                    let best = (0..levels.len()).map(|k| near(&k)).fold(f32::INFINITY, f32::min);
-                    assert!(near(&found) <= best + 1e-7, "{bits} bits: {u} {found}");
+                    let near = |k: usize| (levels[k] - u).abs();
+                    let best = (0..levels.len()).map(near).fold(f32::INFINITY, f32::min);
+                    let found = nearest(u);
+                    assert!(near(found) <= best + 1e-7, "{bits} bits: {u} {found}");
                 }
-                for (k, end) in curve.ends[..levels.len() - 1].iter().enumerate() {
-                    assert_eq!(curve.nearest(*end), k + 1);
+                for (k, pair) in levels.windows(2).enumerate() {
+                    assert_eq!(nearest(pair[0] / 2.0 + pair[1] / 2.0), k + 1);
+                    assert_eq!((nearest(pair[0]), nearest(pair[1])), (k, k + 1));
                 }
-                for (k, level) in levels.iter().enumerate() {
-                    assert_eq!(curve.nearest(*level), k);
-                }
-                assert_eq!(curve.nearest(f32::NAN), 0);
-                let ends = [f32::NEG_INFINITY, f32::INFINITY].map(|u| curve.nearest(u));
+                assert_eq!(nearest(f32::NAN), 0);
+                let ends = [-f32::MAX, f32::MAX].map(nearest);
                 assert_eq!(ends, [0, levels.len() - 1]);
             }
         }

@@ -11,13 +11,10 @@
 //!
 //! What is compared are errors after m and w are stored, f16 included, so that no step loses.
 
-use crate::curve::{CURVES, Curves};
+use crate::curve::{CURVES, Curve, Curves, LANES, UNIT};
 use std::ops::Range;
 use vq_blocks::rotated::{Format, Layout};
 use vq_kernels::Path;
-
-/// Coordinates at a time.
-const LANES: usize = 16;
 
 /// Most rounds of the third step.
 const ROUNDS: usize = 3;
@@ -87,13 +84,14 @@ impl Fitter {
         if fit.w > 0.0 {
             let per_range = 1.0 / fit.w;
             for Even { range, curves, .. } in &self.runs {
-                let (z, to, curve) =
-                    (&z[range.clone()], &mut to[range.clone()], curves.curve(fit.curve));
+                let (z, to) = (&z[range.clone()], &mut to[range.clone()]);
+                let curve = curves.curve(fit.curve);
                 Path::fastest().run(
                     #[inline(always)]
                     || {
-                        for (to, z) in to.iter_mut().zip(z) {
-                            *to = curve.nearest((z - fit.m) * per_range) as u16;
+                        for (z, to) in z.chunks(LANES).zip(to.chunks_mut(LANES)) {
+                            let (cells, _) = curve.nearest(&within(z, fit.m, per_range));
+                            to.iter_mut().zip(cells).for_each(|(to, cell)| *to = cell as u16);
                         }
                     },
                 );
@@ -114,6 +112,15 @@ impl Fitter {
                 || row.iter_mut().for_each(|y| *y = m + w * *y),
             );
         }
+    }
+
+    /// The levels of `values` (d) as integers, coded.
+    pub(crate) fn integers(&self, values: &[u16], curve: u8) -> impl Iterator<Item = u16> {
+        self.runs.iter().flat_map(move |Even { range, bits, curves }| {
+            let levels = &curves.curve(curve).levels[..1 << bits];
+            let level = |value: &u16| (UNIT * levels[usize::from(*value)]) as u16;
+            values[range.clone()].iter().map(level)
+        })
     }
 
     fn best(&self, z: &[f32], format: Format) -> Fit {
@@ -186,34 +193,46 @@ impl Fitter {
             Path::fastest().run(
                 #[inline(always)]
                 || {
-                    let [sum_u, sum_l, sum_ll, sum_ul, error] = &mut found;
                     for z in lanes {
-                        for i in 0..LANES {
-                            let u = (z[i] - m) * per_range;
-                            let l = curve.levels[curve.nearest(u) % crate::curve::LEVELS];
-                            sum_u[i] += u;
-                            sum_l[i] += l;
-                            sum_ll[i] += l * l;
-                            sum_ul[i] += u * l;
-                            error[i] += (u - l) * (u - l);
-                        }
+                        add(curve, &within(z, m, per_range), &mut found);
+                    }
+                    // What is beyond the row is left out again.
+                    let mut last = [[0.0; LANES]; 5];
+                    add(curve, &within(rest, m, per_range), &mut last);
+                    for (found, last) in found.iter_mut().zip(last) {
+                        found.iter_mut().zip(last).take(rest.len()).for_each(|(to, x)| *to += x);
                     }
                 },
             );
-            let [sum_u, sum_l, sum_ll, sum_ul, error] = &mut found;
-            for (i, z) in rest.iter().enumerate() {
-                let u = (z - m) * per_range;
-                let l = curve.levels[curve.nearest(u) % crate::curve::LEVELS];
-                sum_u[i] += u;
-                sum_l[i] += l;
-                sum_ll[i] += l * l;
-                sum_ul[i] += u * l;
-                error[i] += (u - l) * (u - l);
-            }
         }
         let [u, l, ll, ul, error] =
             found.map(|lanes| lanes.iter().map(|x| f64::from(*x)).sum::<f64>());
         Sums { u, l, ll, ul, error }
+    }
+}
+
+/// Up to [`LANES`] coordinates as places in the range.
+#[inline(always)]
+fn within(z: &[f32], m: f32, per_range: f32) -> [f32; LANES] {
+    let mut u = [0.0; LANES];
+    u[..z.len()].copy_from_slice(z);
+    for u in &mut u {
+        *u = (*u - m) * per_range;
+    }
+    u
+}
+
+/// Adds what [`Sums`] has of these coordinates.
+#[inline(always)]
+fn add(curve: &Curve, u: &[f32; LANES], sums: &mut [[f32; LANES]; 5]) {
+    let (_, l) = curve.nearest(u);
+    let [sum_u, sum_l, sum_ll, sum_ul, error] = sums;
+    for i in 0..LANES {
+        sum_u[i] += u[i];
+        sum_l[i] += l[i];
+        sum_ll[i] += l[i] * l[i];
+        sum_ul[i] += u[i] * l[i];
+        error[i] += (u[i] - l[i]) * (u[i] - l[i]);
     }
 }
 

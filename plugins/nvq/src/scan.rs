@@ -1,12 +1,11 @@
 //! Estimates of packed codes: those of the values of decoded rows, ‖z‖² + ‖y‖² − 2⟨z, y⟩ or ⟨q, c⟩ + ⟨z, y⟩ with
-//! y = m + w·l.
+//! y = m + w·l, so that ⟨z, y⟩ = m·Σz + w·⟨z, l⟩.
 //!
-//! A packed code has a byte for each index, the curve, m, w and ‖y‖². A curve is the row's own, so that no
-//! table serves all codes: y is made of each code anew, by looking up levels, once for all queries that a
-//! thread searches for.
+//! A curve is the row's own, so that no table serves all codes. A packed code has its levels, as integers of 16
+//! bits, and w, m and ‖y‖².
 
-use crate::fit::Fit;
-use crate::{CURVE_BYTES, Nvq};
+use crate::curve::UNIT;
+use crate::{Nvq, fit::Fit};
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use vq_blocks::contiguous;
@@ -18,97 +17,71 @@ use vq_plugin_api::{Context, Error, Hits, Metric, Packed, Scorer, Search};
 /// Sums side by side.
 const LANES: usize = 32;
 
-/// Codes that are made rows at a time.
+/// Codes that stay in the caches while queries pass by.
 const STEP: usize = 64;
 
-/// Queries that share the rows, at most.
+/// Queries that share them, at most.
 const QUERIES: usize = 256;
 
-/// Numbers of a packed code behind its curve: m, w and ‖y‖².
+/// Numbers of a packed code behind its levels: w, m and ‖y‖².
 const NUMBERS: usize = 3;
 
-/// Indices and coordinates of one row, both (d).
-struct RowScratch {
-    values: Vec<u16>,
-    y: Vec<f32>,
-}
-
-impl RowScratch {
-    fn new(dim: usize) -> Self {
-        RowScratch { values: vec![0; dim], y: vec![0.0; dim] }
-    }
+/// A query in the frame.
+pub struct Sought {
+    query: Query,
+    /// Of the coordinates that have bits.
+    sum: f64,
 }
 
 impl Nvq {
+    fn sought(&self, q: ArrayView1<'_, f32>) -> Result<Sought, Error> {
+        let query = self.frame()?.query(&q.to_vec(), self.space.metric);
+        let sum = query.z[..self.fitter.coded()].iter().map(|z| f64::from(*z)).sum();
+        Ok(Sought { query, sum })
+    }
+
     /// Bytes of a packed code.
     fn scan_bytes(&self) -> usize {
-        self.fitter.coded() + CURVE_BYTES + 4 * NUMBERS
+        2 * self.fitter.coded() + 4 * NUMBERS
     }
 
-    fn pack_rows<'a>(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        packed: impl Iterator<Item = &'a mut [u8]>,
-    ) -> Result<(), Error> {
-        let RowScratch { mut values, mut y } = RowScratch::new(self.space.dim);
+    fn pack_rows(&self, codes: ArrayView2<'_, u8>, packed: &mut [u8]) {
+        let (mut values, mut y) = (vec![0; self.space.dim], vec![0.0; self.space.dim]);
+        let packed = packed.chunks_exact_mut(self.scan_bytes());
         for (code, packed) in codes.outer_iter().zip(packed) {
-            let fit = match code.to_slice() {
-                Some(code) => self.read(code, &mut values),
-                None => self.read(&code.to_vec(), &mut values),
-            };
+            let fit = self.read(&code.to_vec(), &mut values);
             self.fitter.read(&values, fit, &mut y);
-            let (indices, rest) = packed.split_at_mut(self.fitter.coded());
-            indices.iter_mut().zip(&values).for_each(|(to, value)| *to = *value as u8);
-            rest[0] = fit.curve;
-            let numbers = [fit.m, fit.w, norm_sq(&y) as f32];
-            for (to, number) in rest[CURVE_BYTES..].as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
-                *to = number.to_le_bytes();
+            let (levels, numbers) = packed.split_at_mut(2 * self.fitter.coded());
+            let integers = self.fitter.integers(&values, fit.curve);
+            for (to, level) in levels.as_chunks_mut::<2>().0.iter_mut().zip(integers) {
+                *to = level.to_le_bytes();
             }
+            let Fit { m, w, .. } = fit;
+            let numbers = numbers.as_chunks_mut::<4>().0.iter_mut();
+            numbers.zip([w, m, norm_sq(&y) as f32]).for_each(|(to, x)| *to = x.to_le_bytes());
         }
-        Ok(())
     }
 
-    /// Makes y of a packed code in `row`, and answers ‖y‖².
-    fn unpack(&self, packed: &[u8], RowScratch { values, y }: &mut RowScratch) -> f32 {
-        let (indices, rest) = packed.split_at(self.fitter.coded());
-        values.iter_mut().zip(indices).for_each(|(to, index)| *to = u16::from(*index));
-        let mut numbers = [0.0; NUMBERS];
-        for (to, bytes) in numbers.iter_mut().zip(rest[CURVE_BYTES..].as_chunks::<4>().0) {
-            *to = f32::from_le_bytes(*bytes);
-        }
-        let [m, w, length_sq] = numbers;
-        self.fitter.read(values, Fit { curve: rest[0], m, w }, y);
-        length_sq
-    }
-
-    /// The estimate of the row y.
-    fn estimate(&self, query: &Query, y: &[f32], length_sq: f32) -> f32 {
+    fn estimate(&self, Sought { query, sum }: &Sought, packed: &[u8]) -> f32 {
         let coded = self.fitter.coded();
-        let inner = product(&query.z[..coded], &y[..coded]);
-        query.estimate(f64::from(inner), f64::from(length_sq))
+        let (levels, numbers) = packed.split_at(2 * coded);
+        let product = product(&query.z[..coded], levels.as_chunks::<2>().0);
+        let number = |i: usize| f64::from(f32::from_le_bytes(numbers.as_chunks::<4>().0[i]));
+        let [w, m, length_sq] = [0, 1, 2].map(number);
+        query.estimate(m * sum + w / f64::from(UNIT) * f64::from(product), length_sq)
     }
 
-    /// The `k` nearest of `n` packed codes of each query, best first; of equal ones the lower row.
-    fn top_k(&self, queries: &[Query], packed: &[u8], n: usize, k: usize) -> Vec<TopK> {
-        let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k.min(n))).collect();
-        let (dim, least) = (self.space.dim, self.space.metric == Metric::L2);
-        let mut scratch = RowScratch::new(dim);
-        let (mut rows, mut lengths) = (vec![0.0; STEP * dim], [0.0; STEP]);
+    /// The `k` nearest of `n` packed codes of each query.
+    fn top_k(&self, sought: &[Sought], packed: &[u8], n: usize, k: usize) -> Vec<TopK> {
+        let mut tops: Vec<TopK> = sought.iter().map(|_| TopK::new(k.min(n))).collect();
+        let least = self.space.metric == Metric::L2;
         let mut estimates = [0.0; STEP];
-        let blocks = packed.chunks(STEP * self.scan_bytes());
-        for (first, block) in (0..).step_by(STEP).zip(blocks) {
-            let codes = block.chunks_exact(self.scan_bytes());
-            let count = codes.len();
-            for ((code, row), length_sq) in codes.zip(rows.chunks_exact_mut(dim)).zip(&mut lengths)
-            {
-                *length_sq = self.unpack(code, &mut scratch);
-                row.copy_from_slice(&scratch.y);
-            }
-            for (query, top) in queries.iter().zip(&mut tops) {
-                let estimates = &mut estimates[..count];
-                let made = rows.chunks_exact(dim).zip(lengths);
-                for (to, (row, length_sq)) in estimates.iter_mut().zip(made) {
-                    let estimate = self.estimate(query, row, length_sq);
+        for (first, block) in (0..).step_by(STEP).zip(packed.chunks(STEP * self.scan_bytes())) {
+            for (sought, top) in sought.iter().zip(&mut tops) {
+                let codes = block.chunks_exact(self.scan_bytes());
+                let estimates = &mut estimates[..codes.len()];
+                for (to, code) in estimates.iter_mut().zip(codes) {
+                    let estimate = self.estimate(sought, code);
                     *to = if least { 0.0 - estimate } else { estimate };
                 }
                 top.push_row(first, estimates);
@@ -118,22 +91,24 @@ impl Nvq {
     }
 }
 
-/// ⟨z, y⟩ in f32, which the order of sums decides.
-fn product(z: &[f32], y: &[f32]) -> f32 {
+/// Σ z·l in f32, whose order of sums is the same on every machine.
+fn product(z: &[f32], levels: &[[u8; 2]]) -> f32 {
     let mut sums = [0.0_f32; LANES];
-    let ((z, z_rest), (y, y_rest)) = (z.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let (z, z_rest) = z.as_chunks::<LANES>();
+    let (levels, levels_rest) = levels.as_chunks::<LANES>();
+    let level = |bytes: [u8; 2]| f32::from(u16::from_le_bytes(bytes));
     Path::fastest().run(
         #[inline(always)]
         || {
-            for (z, y) in z.iter().zip(y) {
+            for (z, levels) in z.iter().zip(levels) {
                 for i in 0..LANES {
-                    sums[i] += z[i] * y[i];
+                    sums[i] += z[i] * level(levels[i]);
                 }
             }
         },
     );
-    for (sum, (z, y)) in sums.iter_mut().zip(z_rest.iter().zip(y_rest)) {
-        *sum += z * y;
+    for (sum, (z, bytes)) in sums.iter_mut().zip(z_rest.iter().zip(levels_rest)) {
+        *sum += z * level(*bytes);
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -146,7 +121,7 @@ fn product(z: &[f32], y: &[f32]) -> f32 {
 }
 
 impl Scorer for Nvq {
-    type Query = Query;
+    type Query = Sought;
     const PACKED: bool = true;
 
     fn packed_bytes(&self) -> usize {
@@ -159,27 +134,23 @@ impl Scorer for Nvq {
         mut packed: ArrayViewMut2<'_, u8>,
         _: &Context<'_>,
     ) -> Result<(), Error> {
-        let packed = contiguous(packed.as_slice_mut())?;
-        self.pack_rows(codes, packed.chunks_exact_mut(self.scan_bytes()))
+        self.pack_rows(codes, contiguous(packed.as_slice_mut())?);
+        Ok(())
     }
 
-    fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Query, Error> {
-        Ok(self.frame()?.query(&query.to_vec(), self.space.metric))
+    fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Sought, Error> {
+        self.sought(query)
     }
 
     fn score(
         &self,
-        query: &Query,
+        query: &Sought,
         codes: ArrayView2<'_, u8>,
         estimates: &mut [f32],
         _: Option<&mut [f32]>,
     ) -> Result<(), Error> {
-        let mut row = RowScratch::new(self.space.dim);
         let codes = contiguous(codes.to_slice())?.chunks_exact(self.scan_bytes());
-        for (estimate, code) in estimates.iter_mut().zip(codes) {
-            let length_sq = self.unpack(code, &mut row);
-            *estimate = self.estimate(query, &row.y, length_sq);
-        }
+        estimates.iter_mut().zip(codes).for_each(|(to, code)| *to = self.estimate(query, code));
         Ok(())
     }
 }
@@ -197,7 +168,8 @@ impl Search for Nvq {
         packed: &mut [u8],
         _: &Context<'_>,
     ) -> Result<(), Error> {
-        self.pack_rows(codes, packed.chunks_exact_mut(self.scan_bytes()))
+        self.pack_rows(codes, packed);
+        Ok(())
     }
 
     fn search(
@@ -207,7 +179,7 @@ impl Search for Nvq {
         hits: Hits<'_>,
         _: &Context<'_>,
     ) -> Result<(), Error> {
-        let (frame, k) = (self.frame()?, hits.k());
+        let (k, least) = (hits.k(), self.space.metric == Metric::L2);
         let together = queries.nrows().div_ceil(rayon::current_num_threads()).clamp(1, QUERIES);
         let mut rows: Vec<_> = hits.rows().collect();
         let mut parts = Vec::new();
@@ -215,18 +187,17 @@ impl Search for Nvq {
             let rest = rows.split_off(together.min(rows.len()));
             parts.push(std::mem::replace(&mut rows, rest));
         }
-        let least = self.space.metric == Metric::L2;
         let queries = queries.axis_chunks_iter(Axis(0), together).into_par_iter();
-        queries.zip(parts).for_each(|(queries, places)| {
-            let of = |q: ArrayView1<'_, f32>| frame.query(&q.to_vec(), self.space.metric);
-            let queries: Vec<Query> = queries.outer_iter().map(of).collect();
-            let found = self.top_k(&queries, codes.bytes, codes.n, k);
+        queries.zip(parts).try_for_each(|(queries, places)| {
+            let sought: Result<Vec<_>, Error> =
+                queries.outer_iter().map(|query| self.sought(query)).collect();
+            let found = self.top_k(&sought?, codes.bytes, codes.n, k);
             for (places, top) in places.into_iter().zip(found) {
                 let estimate = |score: f32| if least { 0.0 - score } else { score };
                 let best = top.into_sorted().into_iter();
                 places.fill(best.map(|(score, row)| (estimate(score), row.into())));
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 }
