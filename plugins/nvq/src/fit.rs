@@ -238,21 +238,26 @@ fn add(curve: &Curve, u: &[f32; LANES], sums: &mut [[f32; LANES]; 5]) {
 
 /// The least and the largest coordinate.
 fn ends(z: &[f32]) -> (f32, f32) {
-    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     let (lanes, rest) = z.as_chunks::<LANES>();
-    Path::fastest().run(
+    let (low, high) = Path::fastest().run(
         #[inline(always)]
-        || {
-            for z in lanes {
-                for i in 0..LANES {
-                    low[i] = low[i].min(z[i]);
-                    high[i] = high[i].max(z[i]);
-                }
-            }
-        },
+        || ends_of(lanes),
     );
     let low = low.iter().chain(rest).fold(f32::INFINITY, |a, b| a.min(*b));
     (low, high.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| a.max(*b)))
+}
+
+/// Of each lane. The coordinates are numbers.
+#[inline(always)]
+fn ends_of(lanes: &[[f32; LANES]]) -> ([f32; LANES], [f32; LANES]) {
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    for z in lanes {
+        for i in 0..LANES {
+            low[i] = if z[i] < low[i] { z[i] } else { low[i] };
+            high[i] = if z[i] > high[i] { z[i] } else { high[i] };
+        }
+    }
+    (low, high)
 }
 
 /// Takes the curve of the least key out of `keys`.

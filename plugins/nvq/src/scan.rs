@@ -93,22 +93,14 @@ impl Nvq {
 
 /// Σ z·l in f32, whose order of sums is the same on every machine.
 fn product(z: &[f32], levels: &[[u8; 2]]) -> f32 {
-    let mut sums = [0.0_f32; LANES];
     let (z, z_rest) = z.as_chunks::<LANES>();
     let (levels, levels_rest) = levels.as_chunks::<LANES>();
-    let level = |bytes: [u8; 2]| f32::from(u16::from_le_bytes(bytes));
-    Path::fastest().run(
+    let mut sums = Path::fastest().run(
         #[inline(always)]
-        || {
-            for (z, levels) in z.iter().zip(levels) {
-                for i in 0..LANES {
-                    sums[i] += z[i] * level(levels[i]);
-                }
-            }
-        },
+        || sums(z, levels),
     );
     for (sum, (z, bytes)) in sums.iter_mut().zip(z_rest.iter().zip(levels_rest)) {
-        *sum += z * level(*bytes);
+        *sum += z * f32::from(u16::from_le_bytes(*bytes));
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -118,6 +110,18 @@ fn product(z: &[f32], levels: &[[u8; 2]]) -> f32 {
         width /= 2;
     }
     sums[0]
+}
+
+/// A function, whose sums stay in registers: a closure's would be rotated through them.
+#[inline(always)]
+fn sums(z: &[[f32; LANES]], levels: &[[[u8; 2]; LANES]]) -> [f32; LANES] {
+    let mut sums = [0.0; LANES];
+    for (z, levels) in z.iter().zip(levels) {
+        for i in 0..LANES {
+            sums[i] += z[i] * f32::from(u16::from_le_bytes(levels[i]));
+        }
+    }
+    sums
 }
 
 impl Scorer for Nvq {
