@@ -128,6 +128,14 @@ impl Layers {
         Layers { normal, layers: Vec::new(), beam: shape.beam, tables }
     }
 
+    /// The same layers once more.
+    pub(crate) fn again(&self) -> Self {
+        let Layers { ref normal, beam, tables, .. } = *self;
+        let mut again = Layers { normal: normal.clone(), layers: Vec::new(), beam, tables };
+        self.layers.iter().for_each(|layer| again.push(layer.centroids.clone()));
+        again
+    }
+
     /// From `centroids` (layers, 2^bits, d) as they add up. The first layer holds the data's mean and
     /// decides the normalisation.
     pub(crate) fn of(centroids: &[f32], shape: Shape, dim: usize) -> Self {

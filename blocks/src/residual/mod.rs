@@ -62,6 +62,9 @@ pub struct Search {
     pub tries: usize,
     /// The same for each round of training.
     pub training_tries: usize,
+    /// Rounds of moving the centroids of a candidate that is learned without a search or noise: what errs less
+    /// on the rows that both learned from stays.
+    pub plain: usize,
     /// Indices that are drawn anew.
     pub drawn: usize,
     /// Noise on the centroids in training, as part of the rows' standard deviations over the layers; it
@@ -183,11 +186,18 @@ impl Residual {
         progress: &dyn Fn(f32, &str) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut centroids = Vec::with_capacity(self.shape.layers * self.shape.k() * self.dim);
+        let whole = seed;
         for (i, part) in self.split(x).enumerate() {
             let at = |done: f32| (i as f32 + done) / self.shape.splits as f32;
             let progress = |done: f32, stage: &str| progress(at(done), stage);
             let seed = if i == 0 { seed } else { seed_of(seed, i as u64) };
-            let learning = Learning { shape: self.shape, training, joint, search: self.search };
+            let learning = Learning {
+                shape: self.shape,
+                training,
+                joint,
+                search: self.search,
+                encoding_seed: whole,
+            };
             centroids.extend(learning.centroids(part, seed, &progress)?);
         }
         self.seed = seed;

@@ -1,5 +1,5 @@
 //! Layer by layer: k-means on what all kept partial codes left, then the beam goes one layer on. At the end
-//! all centroids move jointly.
+//! all centroids move jointly; with a search once with it and once without, and what errs less stays.
 
 use super::descent::{Descent, Start};
 use super::layers::{BLOCK, Beams, Layers, centre_of};
@@ -21,6 +21,8 @@ pub(super) struct Learning {
     /// Rounds of moving all centroids.
     pub(super) joint: usize,
     pub(super) search: Option<Search>,
+    /// What is drawn in encoding, with the row.
+    pub(super) encoding_seed: u64,
 }
 
 impl Learning {
@@ -34,25 +36,71 @@ impl Learning {
         seed: u64,
         progress: &dyn Fn(f32, &str) -> Result<(), Error>,
     ) -> Result<Vec<f32>, Error> {
-        let (mut learned, x, mut draw) = self.layers(train, seed, progress)?;
-        self.jointly(&mut learned, x.view(), &mut draw, progress)?;
-        progress(1.0, "codes of a layer")?;
-        Ok(learned.as_they_add_up())
+        let (mut learned, x, rows, mut draw) = self.layers(train, seed, progress)?;
+        let layers = self.shape.layers;
+        let Some(search) = self.search else {
+            self.jointly(&mut learned, x.view(), (layers, self.joint), None, &mut draw, progress)?;
+            progress(1.0, "codes of a layer")?;
+            return Ok(learned.as_they_add_up());
+        };
+        let mut plain = learned.again();
+        let rounds = (layers, search.plain);
+        self.jointly(&mut plain, x.view(), rounds, None, &mut draw, progress)?;
+        let rounds = (layers + search.plain, self.joint);
+        self.jointly(&mut learned, x.view(), rounds, Some(search), &mut draw, progress)?;
+        drop(x);
+        let found = [plain, learned].map(|layers| layers.as_they_add_up());
+        let mut errors = [0.0; 2];
+        for (error, centroids) in errors.iter_mut().zip(&found) {
+            progress(self.at((layers + search.plain + self.joint) as f32), "which errs less")?;
+            *error = self.error(centroids, train, &rows, search);
+        }
+        progress(1.0, "which errs less")?;
+        let [plain, searched] = found;
+        Ok(if errors[0] < errors[1] { plain } else { searched })
+    }
+
+    /// The squared error of those `rows` of `train` by `centroids`, encoded with the search, or with a part of it:
+    /// more tries go on from fewer, so that they never err more. What a search starts from is the beam's code,
+    /// so that it never errs more than that either.
+    fn error(
+        &self,
+        centroids: &[f32],
+        train: ArrayView2<'_, f32>,
+        rows: &[usize],
+        search: Search,
+    ) -> f64 {
+        let layers = Layers::of(centroids, self.shape, train.ncols());
+        let descent = Descent::of(&layers);
+        let tries = search.tries.min(search.training_tries);
+        let start = Start { tries, drawn: search.drawn, seed: self.encoding_seed };
+        let of_block = |rows: &[usize]| {
+            let x = layers.normalised(train.select(Axis(0), rows).view());
+            let mut codes = vec![0_u16; rows.len() * self.shape.layers];
+            layers.encode(x.view(), &mut codes);
+            descent.better(&layers, x.view(), &mut codes, start);
+            let mut sum = vec![0.0; x.ncols()];
+            let codes = codes.chunks_exact(self.shape.layers);
+            x.outer_iter().zip(codes).map(|(x, code)| layers.error(x, code, &mut sum)).sum::<f64>()
+        };
+        let errors: Vec<f64> = rows.par_chunks(BLOCK).with_max_len(1).map(of_block).collect();
+        layers.unscale() * errors.iter().sum::<f64>()
     }
 
     /// How far rounds of k-means and joint rounds are, which take about as long.
     fn at(&self, done: f32) -> f32 {
-        done / (self.shape.layers + self.joint) as f32
+        let searched = self.search.map_or(0, |search| search.plain + 1);
+        done / (self.shape.layers + self.joint + searched) as f32
     }
 
-    /// The layers one by one, the rows (n, d) that they were learned from, normalised, and what is left of
-    /// the random numbers.
+    /// The layers one by one, the rows (n, d) that they were learned from, normalised, their numbers, and what
+    /// is left of the random numbers.
     fn layers(
         &self,
         train: ArrayView2<'_, f32>,
         seed: u64,
         progress: &dyn Fn(f32, &str) -> Result<(), Error>,
-    ) -> Result<(Layers, Array2<f32>, Draw), Error> {
+    ) -> Result<(Layers, Array2<f32>, Vec<usize>, Draw), Error> {
         let Learning { shape, training, .. } = *self;
         if train.nrows() == 0 {
             return Err(Error::failed("no rows to train on"));
@@ -102,15 +150,18 @@ impl Learning {
                 );
             }
         }
-        Ok((learned, x, draw))
+        Ok((learned, x, rows, draw))
     }
 
     /// Encodes the rows `x` (n, d), normalised, and moves all centroids to where these codes are nearest to
-    /// them, in turn. With a search, codes start from those of the round before.
+    /// them, in turn, `rounds` times. With a search, codes start from those of the round before. `first` is what
+    /// was done before, for the progress.
     fn jointly(
         &self,
         learned: &mut Layers,
         x: ArrayView2<'_, f32>,
+        (first, rounds): (usize, usize),
+        search: Option<Search>,
         draw: &mut Draw,
         progress: &dyn Fn(f32, &str) -> Result<(), Error>,
     ) -> Result<(), Error> {
@@ -118,9 +169,9 @@ impl Learning {
         let mut codes = vec![0_u16; x.nrows() * layers];
         let mut centroids: Vec<_> =
             learned.layers.iter().map(|layer| layer.centroids.clone()).collect();
-        for round in 0..self.joint {
-            progress(self.at((layers + round) as f32), "all layers")?;
-            let descent = self.search.map(|search| {
+        for round in 0..rounds {
+            progress(self.at((first + round) as f32), "all layers")?;
+            let descent = search.map(|search| {
                 let Search { training_tries: tries, drawn, .. } = search;
                 let start = Start { tries, drawn, seed: draw.word() };
                 (Descent::of(learned), start)
@@ -139,8 +190,8 @@ impl Learning {
             least_squares::move_to(&mut centroids, x, &codes);
             let mut next = Layers::within(learned.normal.clone(), self.shape);
             // The square root of the rounds to come: Martinez 2018, SR-D.
-            let left = 1.0 - (round + 1) as f64 / self.joint as f64;
-            let noise = self.search.map_or(0.0, |search| search.noise * left.sqrt());
+            let left = 1.0 - (round + 1) as f64 / rounds as f64;
+            let noise = search.map_or(0.0, |search| search.noise * left.sqrt()) * few(layers);
             let deviation = if noise > 0.0 { deviations(x) } else { Vec::new() };
             for centroids in &centroids {
                 let mut centroids = centroids.clone();
@@ -157,6 +208,12 @@ impl Learning {
         }
         Ok(())
     }
+}
+
+/// The noises of all layers add up to a deviation of 1/√layers: of fewer layers than eight no more than of eight,
+/// or they drown what the codes say.
+fn few(layers: usize) -> f64 {
+    (layers as f64 / 8.0).sqrt().min(1.0)
 }
 
 /// Standard deviation of each column of finite rows.

@@ -18,7 +18,7 @@ use vq_plugin_api::{
 const MOST_LAYERS: usize = 16;
 
 /// What is not worth a parameter.
-const SEARCH: Search = Search { tries: 0, training_tries: 6, drawn: 3, noise: 1.0 };
+const SEARCH: Search = Search { tries: 0, training_tries: 6, plain: 2, drawn: 3, noise: 1.0 };
 
 params! {
     /// Parameters of local search quantization.

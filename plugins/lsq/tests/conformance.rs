@@ -1,7 +1,10 @@
 //! What local search quantization promises, asked through the C table as the host asks it.
 
+use ndarray::Array2;
+use vq_blocks::residual::Shape;
+use vq_blocks::{Residual, Training};
 use vq_plugin_api::testing::{self, Subject, calling, config, gaussian, l2_sq};
-use vq_plugin_api::{Metric, Space};
+use vq_plugin_api::{Context, Metric, Space};
 
 fn subject() -> Subject {
     Subject::of(vq_lsq::plugin())
@@ -71,6 +74,55 @@ fn searching_longer_comes_nearer_and_never_farther() {
         // 30 bits in 16 dimensions: no code can pass the Shannon bound.
         assert!(many > 2.0_f64.powf(-2.0 * 30.0 / 16.0));
     });
+}
+
+/// The squared error on `x` (n, d) of residual quantization that learned from it with the same seed, with its
+/// default rounds of all layers.
+#[expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+fn error_of_rq(shape: Shape, x: &Array2<f32>) -> f64 {
+    let ctx = Context::detached(1, 1);
+    let mut rq = Residual::new(x.ncols(), shape).unwrap();
+    rq.fit(x.view(), Training::default(), 2, ctx.seed(), &|_, _| Ok(())).unwrap();
+    let mut codes = Array2::zeros((x.nrows(), rq.code_bytes()));
+    rq.encode(x.view(), codes.view_mut(), &ctx).unwrap();
+    let mut back = Array2::zeros(x.dim());
+    rq.decode(codes.view(), back.view_mut(), &ctx).unwrap();
+    l2_sq(x, &back)
+}
+
+#[test]
+fn rows_that_it_learned_from_never_err_more_than_by_rq() {
+    // Far from the origin, of unequal spread.
+    let spread = |t: usize| 3.0 / (1 + t % 7) as f32;
+    let mut x = gaussian(3000, 24, 5);
+    x.indexed_iter_mut().for_each(|((_, t), x)| *x = 4.0 + *x * spread(t));
+    for (splits, layers, bits, beam, tries, rounds) in [
+        (1, 2, 5, 5, 16, 20),
+        (1, 2, 6, 5, 0, 20),
+        (1, 3, 6, 1, 16, 5),
+        (2, 2, 5, 5, 3, 20),
+        (1, 1, 6, 5, 16, 20),
+        (1, 2, 5, 5, 16, 0),
+        (1, 8, 4, 5, 16, 6),
+    ] {
+        let rq = error_of_rq(Shape { splits, layers, bits, beam }, &x);
+        let pairs = [
+            ("splits", splits as i64),
+            ("layers", layers as i64),
+            ("bits", bits.into()),
+            ("beam", beam as i64),
+            ("tries", tries),
+            ("rounds", rounds),
+        ];
+        calling(2, 1, |caller| {
+            let made = subject().fitted(&pairs, Metric::L2, &x, caller);
+            let back = testing::decode(&made, &testing::encode(&made, x.view(), caller), caller);
+            let lsq = l2_sq(&x, &back);
+            println!("{pairs:?}: {:.4}", lsq / rq);
+            // What the sums of decoded rows round.
+            assert!(lsq <= (1.0 + 1e-6) * rq, "{pairs:?}: {lsq} {rq}");
+        });
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What version 0.1.0 stored stays readable, and what it computed stays the same to the bit.
+//! What every version stored stays readable, and what the newest computed stays the same to the bit.
 
 use vq_blocks::testing::{Case, Param, check_golden};
 use vq_plugin_api::Metric;
