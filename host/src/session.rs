@@ -175,6 +175,11 @@ impl Session {
         &self.sweep
     }
 
+    /// The methods that there are.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// Whether rows are prepared, and cells are recorded: whether all may be done already.
     pub fn may_be_done(&self) -> bool {
         let prepared = |of: &Dataset| data::is_prepared(&of.spec, &self.cache);

@@ -350,8 +350,9 @@ fn a_plan_names_the_limits_that_its_cells_would_hit() {
     site.write("t.toml", &sweep("[2]", methods).replace("memory = \"1GiB\"", tight));
     let told = site.vq(&["plan", "t.toml"]).expect_code(0).stdout;
     for part in [
-        "2 cells of these are likely to reach the time limit of 1ms",
+        "2 cells of these are likely to reach the time limit of 1ms: sq",
         "its training rows alone are more than the 8.0 KiB of memory that it may take",
+        "likely to take more than the 8.0 KiB of memory that a cell may: sq (",
     ] {
         assert!(told.contains(part), "no `{part}` in:\n{told}");
     }
