@@ -397,8 +397,8 @@ fn metric(text: &str) -> Result<Metric, String> {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Measure one small cell of each method that no record tells of, to say what its cells take; in
-    /// about a second each, and never into the store
+    /// Measure one small cell of each method that no record tells of, never into the store, to say
+    /// what its cells take
     #[arg(long)]
     pub(crate) probe: bool,
     /// table or json

@@ -19,7 +19,7 @@ pub const ROWS: usize = 5000;
 /// Queries that it holds out, at most.
 const QUERIES: usize = 500;
 /// What takes longer among so few rows takes very long among more.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The cells of a probe.
 #[derive(Debug)]
@@ -116,7 +116,8 @@ pub fn telling(planned: &Planned, records: Vec<Record>) -> Vec<Record> {
     let to_run = planned.to_run();
     let files: BTreeSet<_> =
         to_run.iter().map(|cell| (coder(cell.methods()), file(&cell.method))).collect();
-    let telling = records.into_iter().filter(|of| files.contains(&(coder_of(of), file(&of.method))));
+    let telling =
+        records.into_iter().filter(|of| files.contains(&(coder_of(of), file(&of.method))));
     let last: BTreeMap<_, Record> =
         telling.map(|of| ((coder_of(&of), of.dataset.digest.clone()), of)).collect();
     last.into_values().collect()

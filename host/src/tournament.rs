@@ -103,8 +103,7 @@ impl Size {
     fn work(&self) -> Work {
         // A file too small to keep rows apart teaches by its base.
         let train = if self.train == 0 { self.base } else { self.train };
-        let (rows, queries) = (self.measured(), self.queries);
-        Work { rows, queries, train, dim: None, bits_per_dim: None }
+        Work { rows: self.measured(), queries: self.queries, train }
     }
 
     /// All of a source of `rows` with `queries` held out, as [`crate::data::Headers`] divides it.

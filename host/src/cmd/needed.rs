@@ -6,7 +6,7 @@ use miette::IntoDiagnostic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
-use vq_host::cost::{Costs, Expected, Source, Work, coder, coder_of};
+use vq_host::cost::{Costs, Expected, Job, Source, Work, coder, coder_of};
 use vq_host::data::PreparedRows;
 use vq_host::plan::Cell;
 use vq_host::record::Record;
@@ -47,34 +47,29 @@ impl Known {
     }
 
     pub(super) fn expected(&self, planned: &Planned, cell: &Cell) -> Option<Expected> {
-        let (coder, work) = (coder(cell.methods()), work(planned, cell));
-        let by = [(&self.records, Source::Records), (&self.probes, Source::Probe)];
-        let (costs, by) = by.into_iter().find(|(costs, _)| costs.knows(&coder))?;
-        Some(Expected {
-            seconds: costs.expected(&coder, &work),
-            memory: costs.memory(&coder, &work),
-            by,
-        })
+        let (coder, job) = (coder(cell.methods()), job(planned, cell));
+        let of = |costs: &Costs, by| {
+            let (seconds, memory) = (costs.likely(&coder, &job)?, costs.memory(&coder, &job));
+            Some(Expected { seconds, memory, by })
+        };
+        of(&self.records, Source::Records).or_else(|| of(&self.probes, Source::Probe))
     }
 
     /// Seconds of a cell; of a method that nothing is known of, those of others.
     pub(super) fn seconds(&self, planned: &Planned, cell: &Cell) -> f64 {
-        let others = || {
-            let costs = [&self.records, &self.probes].into_iter().find(|costs| !costs.is_empty())?;
-            Some(costs.expected(&coder(cell.methods()), &work(planned, cell)))
-        };
+        let job = job(planned, cell);
+        let others =
+            || self.records.likely_of_any(&job).or_else(|| self.probes.likely_of_any(&job));
         let expected = self.expected(planned, cell).map(|expected| expected.seconds);
         expected.or_else(others).unwrap_or(0.0)
     }
 }
 
-fn work(planned: &Planned, cell: &Cell) -> Work {
+fn job(planned: &Planned, cell: &Cell) -> Job {
     let rows = &planned.rows[&cell.dataset];
-    Work {
-        rows: rows.base.rows,
-        queries: rows.queries.rows,
-        train: rows.train.rows,
-        dim: Some(rows.base.dim),
+    Job {
+        work: Work { rows: rows.base.rows, queries: rows.queries.rows, train: rows.train.rows },
+        dim: rows.base.dim,
         bits_per_dim: cell.bits_per_dim,
     }
 }
@@ -114,10 +109,7 @@ pub(super) fn lines(
 }
 
 /// Of each coder the most of what `of` says of its cells.
-fn of_coders(
-    to_run: &[ToRun<'_>],
-    of: impl Fn(&Expected) -> Option<f64>,
-) -> BTreeMap<String, f64> {
+fn of_coders(to_run: &[ToRun<'_>], of: impl Fn(&Expected) -> Option<f64>) -> BTreeMap<String, f64> {
     let mut most: BTreeMap<String, f64> = BTreeMap::new();
     for (cell, expected) in to_run {
         if let Some(value) = expected.and_then(&of) {
@@ -155,7 +147,7 @@ fn time(planned: &Planned, to_run: &[ToRun<'_>], known: &Known) -> Vec<String> {
             if count == 1 { "takes" } else { "take" },
             time_of(expected.iter().map(|expected| expected.seconds).sum())
         ));
-    } else if known.probed.is_empty() {
+    } else {
         let cells = counted(rest, "cell");
         lines.push(format!("how long {cells} will take is not known: no method has a record here"));
     }

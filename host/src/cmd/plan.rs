@@ -151,11 +151,7 @@ pub(super) fn plan(args: &cli::PlanArgs) -> miette::Result<ExitCode> {
 }
 
 /// Prints cells, skips and what is done.
-pub(super) fn show(
-    planned: &Planned,
-    selection: &Selection,
-    format: Format,
-) -> miette::Result<()> {
+pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> miette::Result<()> {
     // Buffered: stdout by itself writes each line alone, and JSON has many.
     let mut out = std::io::BufWriter::new(say::out());
     let states = planned.states();
