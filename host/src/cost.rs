@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::record::{MethodInfo, Record};
 use crate::sweep::SECOND;
+use crate::worker::supervise::PROGRAM_PAGES;
 
 /// How much a cell has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Source {
 pub struct Expected {
     /// Seconds.
     pub seconds: f64,
-    /// Bytes of memory of one of its processes, at least.
+    /// Bytes of memory that a limit counts of one of its processes, at least.
     pub memory: Option<f64>,
     /// What tells so.
     pub by: Source,
@@ -81,7 +82,7 @@ pub(crate) struct Cost {
     train: f64,
     dim: f64,
     bits_per_dim: Option<f64>,
-    /// Most memory of a process of it, bytes, where that is known.
+    /// Most memory of a process of it that a limit counts, bytes, where that is known.
     peak: Option<f64>,
 }
 
@@ -122,7 +123,7 @@ impl Cost {
             train: record.dataset.train_rows.unwrap_or(record.dataset.n) as f64,
             dim: record.dataset.dim as f64,
             bits_per_dim: record.value("bits_per_dim"),
-            peak: record.value("peak_rss_bytes"),
+            peak: record.value("peak_rss_bytes").map(|peak| (peak - PROGRAM_PAGES as f64).max(0.0)),
         }
     }
 
@@ -219,7 +220,8 @@ impl Costs {
         median(self.of_coder.values().filter_map(of).collect())
     }
 
-    /// Bytes of memory that a process of a cell of `coder` will take at least, where that is known.
+    /// Bytes of memory, as a limit counts it, that a process of a cell of `coder` will take at least, where
+    /// that is known.
     pub fn memory(&self, coder: &str, job: &Job) -> Option<f64> {
         nearest(self.of_coder.get(coder)?, job)?.memory(job)
     }
@@ -300,8 +302,9 @@ mod tests {
         assert!(taught > 4.0 && taught < 36.0, "{taught}");
         // Of memory only the rows that it learns from are known to be more.
         let memory = |train| costs.memory("b", &job(10_000, 100, 2.0, train)).unwrap();
-        near(memory(1000), 50e6);
-        near(memory(101_000), 50e6 + 40e6);
+        let counted = 50e6 - PROGRAM_PAGES as f64;
+        near(memory(1000), counted);
+        near(memory(101_000), counted + 40e6);
         let job = job(10_000, 100, 2.0, 1000);
         assert_eq!((costs.likely("c", &job), costs.memory("c", &job)), (None, None));
         near(costs.likely_of_any(&job).unwrap(), 1.5);

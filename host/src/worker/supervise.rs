@@ -31,7 +31,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long an engine that does not answer any more may take to end by itself.
 const LAST_STEPS: Duration = Duration::from_millis(500);
 /// Resident file pages of the program itself, which the memory limit does not count.
-const PROGRAM_PAGES: u64 = 32 << 20;
+pub(crate) const PROGRAM_PAGES: u64 = 32 << 20;
 
 /// What a child may use.
 #[derive(Clone, Debug)]

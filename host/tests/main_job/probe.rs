@@ -40,7 +40,7 @@ fn a_probe_tells_what_no_record_tells_and_later_plans_know_it() {
     for cell in plan["cells"].as_array().expect("cells") {
         let known = text(&cell["method"]["id"]) == "sq";
         assert_eq!(cell["expected_s"].as_f64().is_some_and(|s| s > 0.0), known, "{cell}");
-        assert_eq!(cell["expected_memory_bytes"].as_u64().is_some_and(|b| b > 1 << 20), known);
+        assert_eq!(cell["expected_memory_bytes"].is_u64(), known, "{cell}");
         assert_eq!(cell["expected_by"].as_str(), known.then_some("probe"));
     }
     let outcomes: Vec<String> =
@@ -121,12 +121,12 @@ fn a_probe_takes_a_few_rows_of_large_data_whatever_its_queries_and_training_rows
         assert_eq!(text(&plan["probes"][0]["key"]), record.key);
         (plan["cells"].as_array().expect("cells").clone(), record)
     };
-    let sizes = data("a", 8, "sizes = [3000, \"all\"]\n");
+    let sizes = data("a", 8, "sizes = [\"all\", 3000]\n");
     let (cells, record) = told("sizes.toml", &sizes);
     assert_eq!((record.dataset.n, record.dataset.queries), (2250, 500));
     let seconds = |at: usize| cells[at]["expected_s"].as_f64().expect("a number");
     assert_eq!(cells.len(), 4);
-    assert!(seconds(0) < seconds(2), "more rows take longer: {cells:?}");
+    assert!(seconds(0) > seconds(2), "more rows take longer: {cells:?}");
     // The widest of all: without its judge, which a few rows would not go with.
     let base = "train = { apart = false }\n";
     let judged = format!("{base}truth_of = \"judge\"\n");
