@@ -93,6 +93,7 @@ const RUN_EXAMPLES: &str = "Examples:
 
 const PLAN_EXAMPLES: &str = "Examples:
   vq-host plan sweeps.toml
+  vq-host plan sweeps.toml --probe         also how long it takes
   vq-host plan sweeps.toml --format json | jq '.cells | length'";
 
 const COMPLETIONS_EXAMPLES: &str = "Examples:
@@ -396,6 +397,10 @@ fn metric(text: &str) -> Result<Metric, String> {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// Measure one small cell of each method that no record tells of, never into the store, to say
+    /// what its cells take
+    #[arg(long)]
+    pub(crate) probe: bool,
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,

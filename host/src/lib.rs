@@ -10,6 +10,7 @@ pub mod metric;
 pub mod output;
 pub mod plan;
 pub mod plugin;
+pub mod probe;
 pub mod python;
 pub mod record;
 pub mod report;

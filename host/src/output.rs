@@ -5,10 +5,11 @@
 //! a test holds it against what is printed. So the keys stand here and not at the types, which
 //! also travel between processes.
 
+use crate::cost::Expected;
 use crate::data::{Facts, PreparedRows};
 use crate::plan::{Cell, Skip};
 use crate::plugin::{Catalog, Library, Refusal, value_json};
-use crate::record::DatasetInfo;
+use crate::record::{DatasetInfo, Record};
 use crate::report::moves;
 use crate::report::recommend::{Answer, Growth, Pick, Point, Prediction, Question, Recommendation};
 use crate::worker::protocol::{CheckFinding, Checked, CheckedMethod};
@@ -179,14 +180,14 @@ fn param(param: &Param) -> Value {
 }
 
 /// A cell of a plan, on the data it will be measured with; `state` is what is to be done about it.
-/// `facts` are known where an earlier run sought neighbours: a plan does not. `expected_s` is what
+/// `facts` are known where an earlier run sought neighbours: a plan does not. `expected` is what
 /// it will take, where that is known.
 pub fn cell(
     cell: &Cell,
     data: &PreparedRows,
     facts: Option<Facts>,
     state: &str,
-    expected_s: Option<f64>,
+    expected: Option<&Expected>,
 ) -> Value {
     let dataset = DatasetInfo { name: cell.dataset_name.clone(), facts, ..data.info() };
     json!({
@@ -200,7 +201,22 @@ pub fn cell(
         "code_bytes": cell.code_bytes,
         "bits_per_dim": cell.bits_per_dim,
         "state": state,
-        "expected_s": expected_s,
+        "expected_s": expected.map(|of| of.seconds),
+        "expected_memory_bytes": expected.and_then(|of| of.memory).map(|bytes| bytes as u64),
+        "expected_by": expected.map(|of| of.by.name()),
+    })
+}
+
+/// A small cell that was measured to tell what others take.
+pub fn probe(record: &Record) -> Value {
+    json!({
+        "key": record.key,
+        "dataset": { "name": record.dataset.name },
+        "method": { "id": record.method.id },
+        "label": record.label,
+        "outcome": record.outcome.as_str(),
+        "error": record.error,
+        "wall_s": record.wall_s,
     })
 }
 

@@ -25,7 +25,7 @@ use crate::metric::retrieval::RANK_DEPTH;
 use crate::metric::{Family, OF_SOURCE, ratio_source};
 use crate::plan::{self, Cell, DataShape, Grids, Partition, Plan, PlanError};
 use crate::plugin::{Catalog, Found};
-use crate::record::{Done, MetricValue, Outcome, Record, RunInfo};
+use crate::record::{Done, MetricValue, Outcome, Record, RecordedSource, RunInfo};
 use crate::report::quality_changed;
 use crate::schedule::{self, RunError, RunEvent, Schedule, Scheduled};
 use crate::store::{Contents, Damage, Finished, ReadError, Reader, Store, WriteError};
@@ -178,6 +178,11 @@ impl Session {
     /// Whether its store is too large to be read before it is known which cells there are.
     pub fn is_of_large_store(&self) -> bool {
         matches!(self.recorded, Recorded::Large(_))
+    }
+
+    /// The methods that there are.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// Whether rows are prepared, and cells are recorded: whether all may be done already.

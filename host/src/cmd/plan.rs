@@ -1,23 +1,20 @@
 //! `vq-host plan`: everything that `run` does before it runs.
 
 use super::display::Display;
-use super::interrupt::CANCEL;
-use super::{cache_dir, counted, find_plugins, on_screen, say, style};
+use super::interrupt::{self, CANCEL};
+use super::needed::{self, Known};
+use super::{cache_dir, counted, find_plugins, on_screen, probe, say, style};
 use crate::cli::{self, Selection};
-use bytesize::ByteSize;
 use miette::{IntoDiagnostic, miette};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
-use vq_host::cost::{Costs, Work};
-use vq_host::data::PreparedRows;
+use vq_host::cost::Expected;
 use vq_host::output;
 use vq_host::plan::{Cell, Partition, Skip};
 use vq_host::plugin::{Found, Remembered};
 use vq_host::python::interpreter;
-use vq_host::record::{Filter, Record};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::session::{self, Callbacks, Planned, Recorded, Session, SessionError, State};
@@ -143,109 +140,33 @@ pub(super) fn prepare(
 }
 
 pub(super) fn plan(args: &cli::PlanArgs) -> miette::Result<ExitCode> {
-    let display = Display::only_bars();
-    let planned = prepare(ask(&args.selection)?, &args.selection, &display)?;
+    let (display, selection) = (Display::only_bars(), &args.selection);
+    let session = ask(selection)?;
+    let catalog = args.probe.then(|| session.catalog().clone());
+    let planned = prepare(session, selection, &display)?;
     display.finish();
-    show(&planned, args.format)?;
+    if let Some(catalog) = catalog {
+        probe::run(&planned, catalog, &cache_dir(selection.cache_dir.as_ref())?, selection)?;
+        if let Some(code) = interrupt::exit_code() {
+            interrupt::say_so("interrupted: what was probed is kept");
+            return Ok(code);
+        }
+    }
+    show(&planned, selection, args.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// So many records tell what cells take.
-const TELLING: usize = 5_000;
-
-/// What the store of the plan has, if there is one; of many records the newest.
-pub(super) fn recorded(planned: &Planned) -> miette::Result<Vec<Record>> {
-    match Store::open_read_only(planned.store()) {
-        Err(OpenError::Missing { .. }) => Ok(Vec::new()),
-        opened => {
-            let reader = opened.into_diagnostic()?;
-            Ok(reader.newest(TELLING, &Filter::default()).into_diagnostic()?.records)
-        }
-    }
-}
-
-pub(super) fn work(rows: &PreparedRows) -> Work {
-    Work { rows: rows.base.rows, queries: rows.queries.rows, train: rows.train.rows }
-}
-
-/// The time, disk and memory that cells to run will take, and the limits that they would hit.
-fn needed(planned: &Planned, expected: &[Option<f64>], states: &[State<'_>]) -> Vec<String> {
-    let to_run = || planned.cells().zip(states).filter(|(_, state)| state.runs());
-    let mut lines = Vec::new();
-    let (known, cells) = (expected.iter().flatten().count(), to_run().count());
-    if known > 0 {
-        let seconds = expected.iter().flatten().sum::<f64>().ceil();
-        let time = humantime::format_duration(Duration::from_secs_f64(seconds));
-        let rest = match cells - known {
-            0 => String::new(),
-            n => format!("; nothing is known of the other {n}, whose methods have no record here"),
-        };
-        let jobs = planned.sweep.run.jobs;
-        let beside = if jobs > 1 { format!(" divided among {jobs} jobs") } else { String::new() };
-        lines.push(format!(
-            "{} {} about {time}{beside}, by records here{rest}",
-            counted(known, "cell"),
-            if known == 1 { "takes" } else { "take" }
-        ));
-        let timeout = planned.sweep.run.timeout;
-        let longer = expected.iter().flatten().filter(|of| **of > timeout.as_secs_f64()).count();
-        if longer > 0 {
-            lines.push(format!(
-                "{} of these {} likely to reach the time limit of {}",
-                counted(longer, "cell"),
-                if longer == 1 { "is" } else { "are" },
-                humantime::format_duration(timeout)
-            ));
-        }
-    }
-    let rows_of = |cell: &Cell| &planned.rows[&cell.dataset];
-    let codes = to_run()
-        .filter_map(|(cell, _)| Some(cell.code_bytes? as u64 * rows_of(cell).base.rows as u64))
-        .max();
-    let training = to_run().map(|(cell, _)| {
-        let rows = rows_of(cell);
-        4 * rows.train.rows as u64 * rows.train.dim as u64
-    });
-    let training = training.max();
-    if let (Some(codes), Some(training)) = (codes, training) {
-        lines.push(format!(
-            "a cell keeps up to {} of codes in the cache folder and {} of training rows in memory",
-            ByteSize(codes),
-            ByteSize(training)
-        ));
-        let jobs = planned.sweep.run.jobs as u64;
-        let room = planned.rows.values().next().and_then(PreparedRows::room);
-        if let Some(room) = room.filter(|room| codes.saturating_mul(jobs) > *room) {
-            lines.push(format!(
-                "that is more than the {} that the cache folder has room for",
-                ByteSize(room)
-            ));
-        }
-        let memory = planned.sweep.run.memory;
-        if training > memory {
-            lines.push(format!(
-                "its training rows alone are more than the {} of memory that it may take",
-                ByteSize(memory)
-            ));
-        }
-    }
-    lines
-}
-
 /// Prints cells, skips and what is done.
-pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
+pub(super) fn show(planned: &Planned, selection: &Selection, format: Format) -> miette::Result<()> {
     // Buffered: stdout by itself writes each line alone, and JSON has many.
     let mut out = std::io::BufWriter::new(say::out());
     let states = planned.states();
     let to_run = states.iter().filter(|state| state.runs()).count();
-    let costs = Costs::of(&recorded(planned)?);
-    let expected: Vec<Option<f64>> = planned
+    let known = Known::of(planned, &cache_dir(selection.cache_dir.as_ref())?)?;
+    let expected: Vec<Option<Expected>> = planned
         .cells()
         .zip(&states)
-        .map(|(cell, state)| {
-            let known = state.runs() && costs.knows(&cell.method.id);
-            known.then(|| costs.expected(&cell.method.id, &work(&planned.rows[&cell.dataset])))
-        })
+        .map(|(cell, state)| state.runs().then(|| known.expected(planned, cell)).flatten())
         .collect();
     match format {
         Format::Json => {
@@ -259,12 +180,13 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
                         &planned.rows[&cell.dataset],
                         planned.facts.get(&cell.dataset).copied(),
                         &state.to_string(),
-                        *expected,
+                        expected.as_ref(),
                     )
                 })
                 .collect();
             let skips: Vec<_> = planned.plan.skips.iter().map(output::skip).collect();
-            let json = serde_json::json!({ "cells": cells, "skips": skips });
+            let probes: Vec<_> = known.probed.iter().map(output::probe).collect();
+            let json = serde_json::json!({ "cells": cells, "skips": skips, "probes": probes });
             output::write(&json, &mut out).into_diagnostic()?;
         }
         Format::Csv => return Err(miette!("plan has no CSV form; use --format table or json")),
@@ -317,7 +239,7 @@ pub(super) fn show(planned: &Planned, format: Format) -> miette::Result<()> {
             let store = planned.store().display();
             let line = format!("{all}, {to_run} to run; results in {store}");
             writeln!(out, "\n{}", on_screen(&line, 2)).into_diagnostic()?;
-            for line in needed(planned, &expected, &states) {
+            for line in needed::lines(planned, &expected, &states, &known) {
                 writeln!(out, "{}", on_screen(&line, 2)).into_diagnostic()?;
             }
         }

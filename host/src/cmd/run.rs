@@ -17,6 +17,7 @@ use vq_host::report::tradeoffs::{tradeoffs, write_tradeoffs};
 use vq_host::schedule::{RunError, RunEvent};
 use vq_host::session::{Capacity, Planned, Ready, State};
 use vq_host::store::{OpenError, Store};
+use vq_host::sweep::RunOptions;
 use vq_host::worker::supervise::Limits;
 
 pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
@@ -28,7 +29,7 @@ pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
     if args.dry_run {
         let planned = plan::prepare(session, &args.selection, &display)?;
         display.prepared();
-        plan::show(&planned, args.format)?;
+        plan::show(&planned, &args.selection, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
     // Before data is prepared, which may take long: where nothing can be stored, nothing is done for
@@ -92,41 +93,57 @@ pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
         };
         let to_do = counted(to_run, "cell");
         display.say(&format!("{to_do} to run, {done} done already{shared}{skipped}"));
-        run_cells(&args, &planned, &ready, &mut store.map_err(opening)?, &display)?;
+        let capacity = capacity(&args, &planned);
+        run_cells(capacity, &planned, &ready, &mut store.map_err(opening)?, &display)?;
     }
     display.finish();
     report(&args, &planned)
 }
 
+/// What cells may use: what is typed wins over what the sweep says.
+pub(super) fn capacity(args: &cli::RunArgs, planned: &Planned) -> Capacity {
+    let of = &planned.sweep.run;
+    let options = RunOptions {
+        jobs: args.jobs.unwrap_or(of.jobs),
+        threads: args.threads.unwrap_or(of.threads),
+        timeout: args.timeout.unwrap_or(of.timeout),
+        memory: args.memory.map_or(of.memory, |m| m.as_u64()),
+        scratch: args.scratch.map_or(of.scratch, |s| s.as_u64()),
+        ..of.clone()
+    };
+    Capacity { block_rows: args.block_rows, ..by(&options, !args.selection.places.no_sandbox) }
+}
+
+/// What cells may use by these options.
+pub(super) fn by(options: &RunOptions, sandbox: bool) -> Capacity {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Capacity {
+        jobs: options.jobs,
+        limits: Limits {
+            timeout: options.timeout,
+            own_time: None,
+            memory: Some(options.memory),
+            threads: match options.threads {
+                0 => (cores / options.jobs).max(1),
+                n => n,
+            },
+            scratch: options.scratch,
+            sandbox,
+        },
+        block_rows: None,
+    }
+}
+
 pub(super) fn run_cells(
-    args: &cli::RunArgs,
+    capacity: Capacity,
     planned: &Planned,
     ready: &Ready,
     store: &mut Store,
     display: &Display,
 ) -> miette::Result<()> {
-    let options = &planned.sweep.run;
-    let jobs = args.jobs.unwrap_or(options.jobs);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = match args.threads.unwrap_or(options.threads) {
-        0 => (cores / jobs).max(1),
-        n => n,
-    };
-    let capacity = Capacity {
-        jobs,
-        limits: Limits {
-            timeout: args.timeout.unwrap_or(options.timeout),
-            own_time: None,
-            memory: Some(args.memory.map_or(options.memory, |m| m.as_u64())),
-            threads,
-            scratch: args.scratch.map_or(options.scratch, |s| s.as_u64()),
-            sandbox: !args.selection.places.no_sandbox,
-        },
-        block_rows: args.block_rows,
-    };
     let cells = planned.to_run();
     let mut changed = 0;
-    display.begin(&cells, jobs);
+    display.begin(&cells, capacity.jobs);
     let _recording = Recording::begin();
     let ended = planned.run(ready, store, capacity, &CANCEL, &mut |event, notice| match event {
         RunEvent::Started { slot, cell } => display.started(slot, cells[cell]),

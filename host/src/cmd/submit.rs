@@ -2,8 +2,9 @@
 
 use super::display::Display;
 use super::interrupt::CANCEL;
+use super::needed::Known;
 use super::run::opening;
-use super::{SOME_FAILED, counted, plan, say, stored};
+use super::{SOME_FAILED, cache_dir, counted, plan, say, stored};
 use crate::cli;
 use miette::{IntoDiagnostic, miette};
 use std::collections::BTreeMap;
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use vq_host::cost::Costs;
 use vq_host::record::Outcome;
 use vq_host::session::Planned;
 use vq_host::store::{Reader, Store};
@@ -46,7 +46,7 @@ pub(super) fn submit(args: &cli::SubmitArgs) -> miette::Result<ExitCode> {
     }
     let planned = plan::prepare(plan::ask(selection)?, selection, &display)?;
     display.finish();
-    let cells = loads(&planned)?;
+    let cells = loads(&planned, &cache_dir(selection.cache_dir.as_ref())?)?;
     if cells.is_empty() {
         let all = counted(planned.cells().len(), "cell");
         say::line(&format!("{all} done in {}; nothing to submit", store.display()));
@@ -162,18 +162,13 @@ fn stores(folder: &Path) -> Vec<PathBuf> {
     stores
 }
 
-/// The cells to run, with what they are expected to take by the records of the store.
-fn loads(planned: &Planned) -> miette::Result<Vec<Load>> {
-    let records = plan::recorded(planned)?;
-    let costs = Costs::of(&records);
-    let nothing_known = records.iter().all(|record| !record.outcome.is_ok());
+/// The cells to run, with what they are expected to take by the records of the store, or else by a probe.
+fn loads(planned: &Planned, cache: &Path) -> miette::Result<Vec<Load>> {
+    let known = Known::of(planned, cache)?;
     let load = |cell: &&vq_host::plan::Cell| Load {
         name: cell.name(),
         title: cell.title(),
-        seconds: match nothing_known {
-            true => 0.0,
-            false => costs.expected(&cell.method.id, &plan::work(&planned.rows[&cell.dataset])),
-        },
+        seconds: known.seconds(planned, cell),
     };
     Ok(planned.to_run().iter().map(load).collect())
 }

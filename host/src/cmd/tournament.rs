@@ -34,7 +34,7 @@ pub(super) fn run(args: &cli::RunArgs) -> miette::Result<ExitCode> {
     if args.dry_run {
         let size = Size::all(rows, if asked.queries.is_some() { 0 } else { 500 });
         let (planned, _) = tournament.planned(&asked.field(&size))?;
-        plan::show(&planned, args.format)?;
+        plan::show(&planned, &args.selection, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -253,7 +253,7 @@ impl Tournament<'_> {
             }
         };
         display.prepared();
-        run_cells(self.args, planned, &ready, &mut store, display)?;
+        run_cells(run::capacity(self.args, planned), planned, &ready, &mut store, display)?;
         self.cells += to_run;
         display.finish();
         Ok(())

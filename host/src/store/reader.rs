@@ -35,7 +35,7 @@ pub struct Contents {
 }
 
 /// The cells of a store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Finished {
     /// How each recorded cell ended, on the machine where it went best. A cell whose record is damaged is not among them.
     pub outcomes: HashMap<String, Done>,

@@ -33,7 +33,7 @@ const LAST_STEPS: Duration = Duration::from_millis(500);
 /// Notices of a cell's engines that are kept: more than an honest method gives reason for.
 const MOST_NOTICES: usize = 8;
 /// Resident file pages of the program itself, which the memory limit does not count.
-const PROGRAM_PAGES: u64 = 32 << 20;
+pub(crate) const PROGRAM_PAGES: u64 = 32 << 20;
 
 /// What a child may use.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ mod faults;
 mod installed;
 mod output;
 mod plugins;
+mod probe;
 mod runs;
 mod sources;
 mod store;

@@ -93,7 +93,7 @@ fn every_key_and_column_that_is_printed_is_explained_with_its_type_and_the_other
     let site = site();
     // Half of it done: each state of a cell but `again`.
     site.vq(&["run", "s.toml", "--only", "sq"]).expect_code(0);
-    let plan = site.vq(&["plan", "s.toml", "--format", "json"]).expect_code(0).json();
+    let plan = site.vq(&["plan", "s.toml", "--probe", "--format", "json"]).expect_code(0).json();
     compare("Plan", &[plan]);
 
     let ran = site.vq(&["run", "s.toml", "--format", "json"]).expect_code(3).json();

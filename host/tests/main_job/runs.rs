@@ -350,11 +350,17 @@ fn a_plan_names_the_limits_that_its_cells_would_hit() {
     site.write("t.toml", &sweep("[2]", methods).replace("memory = \"1GiB\"", tight));
     let told = site.vq(&["plan", "t.toml"]).expect_code(0).stdout;
     for part in [
-        "2 cells of these are likely to reach the time limit of 1ms",
+        "2 cells of these are likely to reach the time limit of 1ms: sq",
         "its training rows alone are more than the 8.0 KiB of memory that it may take",
     ] {
         assert!(told.contains(part), "no `{part}` in:\n{told}");
     }
+    // A record of few rows tells that many would be too many.
+    let many = sweep("[2]", methods).replace("n = 600", "n = 200000").replace("1GiB", "4MiB");
+    site.write("t.toml", &many);
+    let told = site.vq(&["plan", "t.toml"]).expect_code(0).stdout;
+    let over = "likely to take more than the 4.0 MiB of memory that a cell may: sq (";
+    assert!(told.contains(over), "no `{over}` in:\n{told}");
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn rows_that_cannot_be_measured_are_dropped_or_refused_as_is_asked() {
     // Held out, kept apart or staying: whatever is dropped is in no part.
     let mut many = Array2::from_shape_fn((3000, 2), |(row, k)| (row * 2 + k + 1) as f32);
     (0..3000).step_by(3).for_each(|row| many[(row, 1)] = f32::NAN);
-    let mut apart = super::super::testing::spec(place.file("many.fbin", &many));
+    let mut apart = crate::data::testing::spec(place.file("many.fbin", &many));
     (apart.train, apart.unusable) = (Train::Reserved(None), UnusableRows::Dropped);
     apart.queries = Queries::HoldOut(300);
     let prepared = place.prepare(&apart).unwrap();
