@@ -130,15 +130,15 @@ pub struct Session {
 /// What a store has.
 #[derive(Debug)]
 pub enum Recorded {
-    /// All of it, by key.
-    All(HashMap<String, Done>),
+    /// All of it.
+    All(Finished),
     /// More than is read before it is known which cells there are.
     Large(Reader),
 }
 
 impl From<HashMap<String, Done>> for Recorded {
-    fn from(all: HashMap<String, Done>) -> Self {
-        Self::All(all)
+    fn from(outcomes: HashMap<String, Done>) -> Self {
+        Self::All(Finished { outcomes, damage: Vec::new() })
     }
 }
 
@@ -146,7 +146,7 @@ impl Recorded {
     /// What it has of `cells`, and what of that is damaged.
     fn of(self, cells: &[Cell]) -> Result<Finished, ReadError> {
         match self {
-            Self::All(outcomes) => Ok(Finished { outcomes, damage: Vec::new() }),
+            Self::All(finished) => Ok(finished),
             Self::Large(store) => {
                 let keys: Vec<&str> = cells.iter().map(|cell| cell.key.as_str()).collect();
                 store.finished_of(&keys)
@@ -175,11 +175,16 @@ impl Session {
         &self.sweep
     }
 
+    /// Whether its store is too large to be read before it is known which cells there are.
+    pub fn is_of_large_store(&self) -> bool {
+        matches!(self.recorded, Recorded::Large(_))
+    }
+
     /// Whether rows are prepared, and cells are recorded: whether all may be done already.
     pub fn may_be_done(&self) -> bool {
         let prepared = |of: &Dataset| data::is_prepared(&of.spec, &self.cache);
         let any = match &self.recorded {
-            Recorded::All(done) => !done.is_empty(),
+            Recorded::All(done) => !done.outcomes.is_empty(),
             Recorded::Large(_) => true,
         };
         any && self.sweep.datasets.iter().all(prepared)
@@ -481,7 +486,8 @@ pub struct Planned {
     selected: Vec<usize>,
     /// What is recorded already, of all cells.
     done: HashMap<String, Done>,
-    /// What is damaged of a store that is too large to be verified whole.
+    /// What is damaged of what was read of the store: all of it, or the cells of this plan where it
+    /// is too large to be verified whole.
     pub damage: Vec<Damage>,
     selection: Selection,
 }
@@ -660,11 +666,15 @@ impl Planned {
     /// # Errors
     /// What the store refuses.
     pub fn rename(&self, store: &mut Store) -> Result<(), StoreError> {
-        if self.done.is_empty() {
+        let names = names(&self.plan.cells);
+        let is_other = |(key, names): &(&&str, &Vec<&str>)| {
+            let recorded = self.done.get(**key).map_or(&[][..], |done| &done.datasets);
+            recorded.iter().any(|name| !names.contains(&name.as_str()))
+        };
+        let keys: Vec<&str> = names.iter().filter(is_other).map(|(key, _)| *key).collect();
+        if keys.is_empty() {
             return Ok(());
         }
-        let names = names(&self.plan.cells);
-        let keys: Vec<&str> = names.keys().copied().collect();
         let mut renamed = store.of_cells(&keys)?.records;
         // A record of two names keeps the one that it has.
         renamed.retain_mut(|record| match names.get(record.key.as_str()).map(Vec::as_slice) {

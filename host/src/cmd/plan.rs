@@ -17,7 +17,7 @@ use vq_host::output;
 use vq_host::plan::{Cell, Partition, Skip};
 use vq_host::plugin::{Found, Remembered};
 use vq_host::python::interpreter;
-use vq_host::record::Record;
+use vq_host::record::{Filter, Record};
 use vq_host::report::results::Format;
 use vq_host::report::table::{self, Column};
 use vq_host::session::{self, Callbacks, Planned, Recorded, Session, SessionError, State};
@@ -80,8 +80,9 @@ pub(super) fn done(sweep: &Sweep) -> miette::Result<Recorded> {
         return Ok(Recorded::Large(reader));
     }
     let finished = reader.finished().into_diagnostic()?;
+    // Now, since preparing data may take long.
     warn_of(&finished.damage, store);
-    Ok(finished.outcomes.into())
+    Ok(Recorded::All(finished))
 }
 
 fn warn_of(damage: &[Damage], store: &Path) {
@@ -126,8 +127,12 @@ pub(super) fn prepare(
     selection: &Selection,
     display: &Display,
 ) -> miette::Result<Planned> {
+    // What is damaged of another was told when it was read.
+    let untold = session.is_of_large_store();
     let planned = with_callbacks(selection, display, |on| session.plan(&cells(selection), on))?;
-    warn_of(&planned.damage, planned.store());
+    if untold {
+        warn_of(&planned.damage, planned.store());
+    }
     for (first, second) in planned.same_contents() {
         say::note(&format!(
             "{second} is the same data as {first}: each of their cells is measured once"
@@ -153,7 +158,7 @@ pub(super) fn recorded(planned: &Planned) -> miette::Result<Vec<Record>> {
         Err(OpenError::Missing { .. }) => Ok(Vec::new()),
         opened => {
             let reader = opened.into_diagnostic()?;
-            Ok(reader.newest(TELLING).into_diagnostic()?.records)
+            Ok(reader.newest(TELLING, &Filter::default()).into_diagnostic()?.records)
         }
     }
 }

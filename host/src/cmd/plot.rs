@@ -12,7 +12,7 @@ use vq_host::suggest;
 const ROWS: usize = 24;
 
 pub(super) fn plot(args: &cli::PlotArgs) -> miette::Result<ExitCode> {
-    let selected = stored::select(&args.stored)?;
+    let selected = stored::select(&args.stored, &[])?;
     let (_, methods) = selected.reader.names().into_diagnostic()?;
     let spectra = selected.reader.spectra().into_diagnostic()?;
     let store = selected.reader.path().file_name().unwrap_or_default().to_string_lossy();

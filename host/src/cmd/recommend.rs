@@ -6,16 +6,14 @@ use miette::{IntoDiagnostic, miette};
 use std::io::Write;
 use std::process::ExitCode;
 use vq_host::output;
-use vq_host::report::recommend::{
-    Question, recommend as answer, write_recommendation, write_reproduction,
-};
+use vq_host::report::recommend::{Answering, Question, write_recommendation, write_reproduction};
 use vq_host::report::results::Format;
 
 pub(super) fn recommend(args: &cli::RecommendArgs) -> miette::Result<ExitCode> {
     if args.format == Format::Csv {
         return Err(miette!("recommend has no CSV form; use --format table or json"));
     }
-    let selected = stored::families(args.store.as_deref(), &args.dataset)?;
+    let mut families = stored::families(args.store.as_deref(), &args.dataset)?;
     let question = Question {
         recall: args.recall,
         k: args.k,
@@ -24,7 +22,9 @@ pub(super) fn recommend(args: &cli::RecommendArgs) -> miette::Result<ExitCode> {
         min_encode: args.min_encode,
         rows: args.rows,
     };
-    let mut recommendation = answer(&selected.records, &question);
+    let mut answering = Answering::new(question.clone());
+    families.read(|record| question.trim(record), |records| answering.add(records))?;
+    let mut recommendation = answering.end();
     // A store needs no plugins to be read; where they are at hand, they know other names of a code.
     let at_hand = cache_dir(args.cache_dir.as_ref())
         .and_then(|cache| plugins_at_hand(&args.places, &cache, false));
@@ -42,5 +42,5 @@ pub(super) fn recommend(args: &cli::RecommendArgs) -> miette::Result<ExitCode> {
         }
     }
     out.flush().into_diagnostic()?;
-    selected.end()
+    families.end()
 }

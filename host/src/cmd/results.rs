@@ -10,7 +10,7 @@ use vq_host::report::plain;
 use vq_host::report::results::{Request, write_results};
 
 pub(super) fn results(args: &cli::ResultsArgs) -> miette::Result<ExitCode> {
-    let mut selected = stored::select(&args.stored)?;
+    let selected = stored::select(&args.stored, &args.key)?;
     let begins = |record: &Record, key: &String| record.key.starts_with(key.as_str());
     for key in &args.key {
         if !selected.records.iter().any(|record| begins(record, key)) {
@@ -20,9 +20,6 @@ pub(super) fn results(args: &cli::ResultsArgs) -> miette::Result<ExitCode> {
                 plain(key)
             ));
         }
-    }
-    if !args.key.is_empty() {
-        selected.records.retain(|record| args.key.iter().any(|key| begins(record, key)));
     }
     let request = Request {
         metrics: args.columns.clone(),

@@ -58,11 +58,13 @@ pub(super) fn run(args: cli::RunArgs) -> miette::Result<ExitCode> {
     if let Ok(store) = &mut store {
         // Named when the cells were planned. Also where nothing is left to run: what is damaged
         // may be a run's description, or a record of another sweep.
-        if !store.is_large().into_diagnostic()? || !planned.damage.is_empty() {
-            store
-                .discard_damaged()
-                .map_err(|error| advised_if_full(error.is_full_disk(), error))?;
-        }
+        let discarded = match planned.damage.is_empty() {
+            false => store.discard_damaged(),
+            true if store.is_large().into_diagnostic()? => Ok(Vec::new()),
+            // Every record was read then, and is not read again.
+            true => store.discard_damaged_pages(),
+        };
+        discarded.map_err(|error| advised_if_full(error.is_full_disk(), error))?;
         planned.rename(store).map_err(|error| advised_if_full(error.is_full_disk(), error))?;
     }
     if ready.is_empty() {

@@ -10,6 +10,8 @@ pub struct Done {
     pub outcome: Outcome,
     /// The families, in their order.
     pub metrics: Vec<Family>,
+    /// The names that its records give their data set.
+    pub datasets: Vec<String>,
 }
 
 impl Done {
@@ -24,7 +26,8 @@ impl From<&Record> for Done {
     fn from(record: &Record) -> Self {
         let families = Family::ALL.into_iter();
         let metrics = families.filter(|family| record.families().any(|name| name == family.name()));
-        Self { outcome: record.outcome, metrics: metrics.collect() }
+        let datasets = vec![record.dataset.name.clone()];
+        Self { outcome: record.outcome, metrics: metrics.collect(), datasets }
     }
 }
 

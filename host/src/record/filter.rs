@@ -11,6 +11,8 @@ pub struct Filter {
     pub methods: Vec<String>,
     /// Outcomes.
     pub outcomes: Vec<Outcome>,
+    /// How their keys begin.
+    pub keys: Vec<String>,
 }
 
 impl Filter {
@@ -22,5 +24,7 @@ impl Filter {
         any(&self.datasets, &record.dataset.name)
             && any(&self.methods, &record.method.id)
             && any(&self.outcomes, &record.outcome)
+            && (self.keys.is_empty()
+                || self.keys.iter().any(|key| record.key.starts_with(key.as_str())))
     }
 }

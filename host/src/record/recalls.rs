@@ -89,12 +89,19 @@ impl QueryRecalls {
     /// All hits in ⌈log₂(k + 1)⌉ bits each, the lowest bit of the first query first.
     pub fn packed(&self) -> Vec<u8> {
         let bits = Self::bits(self.k);
-        let mut bytes = vec![0; Self::bytes(self.k, self.hits.len())];
-        for (query, hits) in self.hits.iter().enumerate() {
-            for bit in 0..bits {
-                let at = query * bits + bit;
-                bytes[at / 8] |= u8::from(hits >> bit & 1 == 1) << (at % 8);
+        let mut bytes = Vec::with_capacity(Self::bytes(self.k, self.hits.len()));
+        // Fewer than 8 bits, and the 32 of a number.
+        let (mut waiting, mut there) = (0_u64, 0);
+        for hits in &self.hits {
+            waiting |= u64::from(*hits) << there;
+            there += bits;
+            while there >= 8 {
+                bytes.push(waiting as u8);
+                (waiting, there) = (waiting >> 8, there - 8);
             }
+        }
+        if there > 0 {
+            bytes.push(waiting as u8);
         }
         bytes
     }
@@ -109,10 +116,18 @@ impl QueryRecalls {
         if queries.checked_mul(bits).ok_or_else(wrong)?.div_ceil(8) != bytes.len() {
             return Err(wrong());
         }
-        let bit = |at: usize| u32::from(bytes[at / 8] >> (at % 8) & 1);
-        let hits =
-            |query: usize| (0..bits).map(|of| bit(query * bits + of) << of).fold(0, |a, b| a | b);
-        Self::new(k, (0..queries).map(hits).collect())
+        let (mut waiting, mut there) = (0_u64, 0);
+        let mut bytes = bytes.iter();
+        let hits = (0..queries).map(|_| {
+            while there < bits {
+                waiting |= u64::from(bytes.next().copied().unwrap_or(0)) << there;
+                there += 8;
+            }
+            let hits = waiting & ((1 << bits) - 1);
+            (waiting, there) = (waiting >> bits, there - bits);
+            hits as u32
+        });
+        Self::new(k, hits.collect())
     }
 }
 

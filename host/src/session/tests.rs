@@ -68,7 +68,7 @@ const TWO: &str = "[[dataset]]\nname = \"other\"\n\
                    queries = { hold_out = 20 }\n[[method]]\nuse = \"zlattice\"\n";
 
 fn done(planned: &Planned, of: &[usize], outcome: Outcome) -> HashMap<String, Done> {
-    let done = Done { outcome, metrics: Family::usual() };
+    let done = Done { outcome, metrics: Family::usual(), datasets: Vec::new() };
     of.iter().map(|i| (planned.plan.cells[*i].key.clone(), done.clone())).collect()
 }
 
@@ -211,7 +211,7 @@ fn an_interrupted_session_ends_and_keeps_nothing_half_made() {
 fn rows_in_the_cache_may_be_all_that_is_needed() {
     let desk = Desk::new();
     let session = |done| Session::new(sweep(BOTH), catalog(), desk.cache(), done).unwrap();
-    let recorded = Done { outcome: Outcome::Ok, metrics: Vec::new() };
+    let recorded = Done { outcome: Outcome::Ok, metrics: Vec::new(), datasets: Vec::new() };
     let recorded = HashMap::from([("a key".to_owned(), recorded)]);
     assert!(!session(recorded.clone()).may_be_done(), "nothing is prepared");
     desk.plan(BOTH).unwrap();
@@ -225,7 +225,8 @@ fn a_record_with_more_metrics_is_done_and_one_with_fewer_is_measured_again_with_
     let asks = |families: &str| format!("[evaluate]\nmetrics = {families}\n{BOTH}");
     let planned = desk.plan(&asks("[\"pairs\"]")).unwrap();
     let recorded = |metrics: &[Family]| {
-        let done = Done { outcome: Outcome::Ok, metrics: metrics.to_vec() };
+        let (metrics, datasets) = (metrics.to_vec(), Vec::new());
+        let done = Done { outcome: Outcome::Ok, metrics, datasets };
         HashMap::from([(planned.plan.cells[0].key.clone(), done)])
     };
     let states = |asked: &str, has: &[Family]| {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::scan::{Which, damaged_page};
+use super::schema::names_of;
 use super::tests::fresh;
 use super::{Reader, Store};
 use crate::record::tests::sample;
@@ -30,6 +31,7 @@ fn filters() -> Vec<Filter> {
     vec![
         Filter { methods: names(&["method-3"]), ..two },
         Filter { methods: names(&["method-3"]), ..Filter::default() },
+        Filter { keys: names(&["c0"]), ..Filter::default() },
         Filter { outcomes: vec![Outcome::Failed], ..one.clone() },
         one,
     ]
@@ -62,21 +64,36 @@ fn ten_thousand_records_are_found_by_indexes_and_not_read_whole() {
 
     let wanted = filters();
     let keys: Vec<&str> = (0..1_000).map(|i| records[7 * i].key.as_str()).collect();
-    let ways = wanted.iter().map(Which::Wanted).chain([Which::Of(&keys), Which::Newest(50)]);
-    for which in ways {
-        let steps = steps(&store, &which.query().0);
-        let of_cells: Vec<&String> =
-            steps.iter().filter(|step| step.contains("stored_cells")).collect();
+    let all = Filter::default();
+    let one = wanted.last().unwrap();
+    let of_cells = |sql: &str| -> Vec<String> {
+        steps(&store, sql).into_iter().filter(|step| step.contains("stored_cells")).collect()
+    };
+    let ways = wanted.iter().map(Which::Wanted);
+    for which in ways.chain([Which::Of(&keys), Which::Newest(50, &all)]) {
+        let sql = which.query().0;
         let found = match which {
             // From the end, as far as they are wanted.
-            Which::Newest(_) => "SCAN stored_cells",
+            Which::Newest(..) => "SCAN stored_cells",
             _ => "SEARCH stored_cells USING INDEX stored_cells_by_",
         };
-        assert!(of_cells.len() == 1 && of_cells[0].starts_with(found), "{which:?}: {steps:?}");
-        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{which:?}: {steps:?}");
+        let of_cells = of_cells(&sql);
+        assert!(of_cells.len() == 1 && of_cells[0].starts_with(found), "{which:?}: {of_cells:?}");
+        let sorted = steps(&store, &sql).iter().any(|step| step.contains("TEMP B-TREE"));
+        assert!(!sorted, "{which:?}");
     }
-    let of_names = steps(&store, "SELECT dataset FROM stored_cells");
-    assert!(of_names[0].contains("USING COVERING INDEX"), "{of_names:?}");
+    let newest = of_cells(&Which::Newest(50, one).query().0);
+    assert!(newest[0].contains("INTEGER PRIMARY KEY"), "{newest:?}");
+    assert!(newest[1].contains("COVERING INDEX stored_cells_by_dataset"), "{newest:?}");
+    let several = Filter { keys: vec!["c0".to_owned(), "77".to_owned()], ..Filter::default() };
+    let several = of_cells(&Which::Wanted(&several).query().0);
+    assert!(several.iter().all(|step| step.starts_with("SEARCH ")), "{several:?}");
+    for column in ["dataset", "method"] {
+        let of_names = of_cells(&names_of(column, true));
+        let by_index =
+            |step: &String| step.starts_with("SEARCH ") && step.contains("COVERING INDEX");
+        assert!(of_names.len() == 2 && of_names.iter().all(by_index), "{of_names:?}");
+    }
 
     for filter in &wanted {
         let found = store.contents(filter).unwrap();
@@ -88,12 +105,22 @@ fn ten_thousand_records_are_found_by_indexes_and_not_read_whole() {
     }
     let finished = store.finished_of(&keys).unwrap();
     assert_eq!(finished.outcomes.len(), 1_000);
-    let newest = store.newest(50).unwrap().records;
+    let newest = store.newest(50, &all).unwrap().records;
     assert!(newest.len() == 50 && newest.iter().all(|record| records[9_950..].contains(record)));
+    let of_one: Vec<&Record> = records.iter().filter(|record| one.wants(record)).collect();
+    let newest = store.newest(30, one).unwrap().records;
+    let last = &of_one[of_one.len() - 30..];
+    assert!(newest.len() == 30 && newest.iter().all(|record| last.contains(&record)));
+    assert_eq!(store.counted(one).unwrap(), of_one.len());
+    assert_eq!(store.counted(&all).unwrap(), 10_000);
+    let (datasets, methods) = store.names().unwrap();
+    assert_eq!((datasets.len(), methods.len()), (100, METHODS));
+    assert!(datasets.is_sorted() && methods.is_sorted());
 
     // What is wanted is verified, the rest is not read.
     store.connection.execute_batch("UPDATE stored_cells SET checksum = 1 WHERE id <= 100").unwrap();
-    assert_eq!(store.contents(&wanted[3]).unwrap().damage, []);
+    assert_eq!(store.contents(one).unwrap().damage, []);
+    assert_eq!((store.runs().unwrap().len(), store.spectra().unwrap().len()), (1, 0));
     let damaged = Filter { datasets: vec!["data-2".to_owned()], ..Filter::default() };
     assert_eq!(store.contents(&damaged).unwrap().damage.len(), 20);
     assert_eq!(store.finished_of(&[records[5].key.as_str()]).unwrap().damage.len(), 1);

@@ -147,7 +147,8 @@ impl Reader {
         if keys.is_empty() {
             return Ok(Contents::default());
         }
-        self.contents_where(|record| keys.contains(&record.key))
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.of_cells(&keys)
     }
 }
 
@@ -432,7 +433,13 @@ mod tests {
         let records = store.records(&Filter::default()).unwrap();
         let runs: Vec<&str> = records.iter().map(|of| of.run_id.as_str()).collect();
         assert_eq!(runs, ["run-1", "run-3"]);
-        assert_eq!(store.finished().unwrap().outcomes.len(), 1);
+        // Under each name that its data set has, since what was renamed is renamed in every record.
+        let mut renamed = record("run-3", "x", Outcome::Ok, 4);
+        let name = std::mem::replace(&mut renamed.dataset.name, "renamed".to_owned());
+        store.insert(&renamed).unwrap();
+        let finished = store.finished().unwrap().outcomes;
+        assert_eq!(finished.len(), 1);
+        assert_eq!(finished[&renamed.key].datasets, [name, "renamed".to_owned()]);
     }
 
     #[test]

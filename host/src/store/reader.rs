@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
 
 use super::error::{is_corruption, open_error, sqlite_error};
 use super::files::{beside, set_writable};
-use super::scan::{Damage, Found, Which, most, scan, scan_some, sound_and_damaged};
+use super::row::Texts;
+use super::scan::{
+    Damage, Found, Which, conditions, most, scan, scan_runs, scan_some, sound_and_damaged,
+};
 use super::schema::{self, APPLICATION_ID, MIGRATIONS, migrate};
-use super::spectra::Spectrum;
+use super::spectra::{self, Spectrum};
 use super::{OpenError, ReadError, Reason, reason};
 use crate::record::{Done, Filter, Outcome, Record, RunInfo, cell_key};
 
@@ -63,9 +66,15 @@ impl Finished {
         let done = Done::from(record);
         let rank =
             |of: &Done| (of.outcome.is_ok(), of.outcome != Outcome::Cancelled, of.metrics.len());
-        let best = self.outcomes.entry(record.key.clone()).or_insert_with(|| done.clone());
+        let Some(best) = self.outcomes.get_mut(&record.key) else {
+            self.outcomes.insert(record.key.clone(), done);
+            return;
+        };
+        if !best.datasets.contains(&record.dataset.name) {
+            best.datasets.push(record.dataset.name.clone());
+        }
         if rank(&done) > rank(best) {
-            *best = done;
+            *best = Done { datasets: std::mem::take(&mut best.datasets), ..done };
         }
     }
 }
@@ -120,12 +129,22 @@ impl Reader {
         schema::is_large(&self.connection).map_err(|source| self.read_error(&source))
     }
 
-    /// How many records it counts.
+    /// How many records it counts that `filter` wants.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn counted(&self) -> Result<usize, ReadError> {
-        schema::tally(&self.connection).map_err(|source| self.read_error(&source))
+    pub fn counted(&self, filter: &Filter) -> Result<usize, ReadError> {
+        let counted = || {
+            if *filter == Filter::default() {
+                return schema::tally(&self.connection);
+            }
+            let (conditions, values) = conditions(filter);
+            let sql = format!("SELECT count(*) FROM stored_cells WHERE {conditions}");
+            let values = params_from_iter(values);
+            let count = self.connection.query_row(&sql, values, |row| row.get::<_, i64>(0))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        };
+        counted().map_err(|source| self.read_error(&source))
     }
 
     /// As [`Reader::finished`], of the cells with these keys.
@@ -145,25 +164,28 @@ impl Reader {
     /// [`ReadError`].
     pub fn of_cells(&self, keys: &[&str]) -> Result<Contents, ReadError> {
         if self.is_large()? {
-            return self.some(Which::Of(keys));
+            return self.some(Which::Of(keys), |_| {});
         }
         let wanted: HashSet<&str> = keys.iter().copied().collect();
         self.contents_where(|record| wanted.contains(record.key.as_str()))
     }
 
-    /// The last records that were written, at most so many.
+    /// The last records that were written of those that `filter` wants, at most so many.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn newest(&self, most: usize) -> Result<Contents, ReadError> {
-        self.some(Which::Newest(most))
+    pub fn newest(&self, most: usize, filter: &Filter) -> Result<Contents, ReadError> {
+        self.some(Which::Newest(most, filter), |_| {})
     }
 
-    pub(super) fn some(&self, which: Which<'_>) -> Result<Contents, ReadError> {
+    fn some(&self, which: Which<'_>, trim: impl Fn(&mut Record)) -> Result<Contents, ReadError> {
         let mut contents = Contents::default();
         self.scanning(
             |connection, visit| scan_some(connection, which, visit),
-            |found| {
+            |mut found| {
+                if let Found::Record(record) = &mut found {
+                    trim(record);
+                }
                 contents.add(found, |_| true);
                 Ok::<(), ReadError>(())
             },
@@ -178,10 +200,7 @@ impl Reader {
     /// [`ReadError`].
     pub fn names(&self) -> Result<(Vec<String>, Vec<String>), ReadError> {
         let names = |column| -> rusqlite::Result<Vec<String>> {
-            let sql = format!(
-                "SELECT text FROM stored_texts WHERE id IN (SELECT {column} FROM stored_cells) \
-                 ORDER BY text"
-            );
+            let sql = schema::names_of(column, schema::is_indexed(&self.connection)?);
             self.connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect()
         };
         let both = names("dataset").and_then(|datasets| Ok((datasets, names("method")?)));
@@ -207,10 +226,25 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn contents(&self, filter: &Filter) -> Result<Contents, ReadError> {
-        match *filter != Filter::default() && self.is_large()? {
-            true => self.some(Which::Wanted(filter)),
-            false => self.contents_where(|record| filter.wants(record)),
+        self.trimmed(filter, |_| {})
+    }
+
+    /// As [`Reader::contents`], each record without what `trim` takes from it: of many, what nobody
+    /// asks for fills the memory.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn trimmed(
+        &self,
+        filter: &Filter,
+        trim: impl Fn(&mut Record),
+    ) -> Result<Contents, ReadError> {
+        if *filter != Filter::default() && self.is_large()? {
+            return self.some(Which::Wanted(filter), trim);
         }
+        let mut contents = self.contents_where(|record| filter.wants(record))?;
+        contents.records.iter_mut().for_each(trim);
+        Ok(contents)
     }
 
     pub(super) fn contents_where(
@@ -246,16 +280,23 @@ impl Reader {
     /// [`ReadError`].
     pub fn runs(&self) -> Result<Vec<RunInfo>, ReadError> {
         let mut runs = Vec::new();
-        self.scan(|found| {
-            match found {
-                Found::Run(run) => runs.push(run),
-                Found::Damage(damage @ Damage::Run { .. }, _) => {
-                    return Err(ReadError::Damaged { path: self.path.clone(), damage, more: 0 });
+        self.scanning(
+            |connection, mut visit| scan_runs(connection, &mut visit).map(|_| ()),
+            |found| {
+                match found {
+                    Found::Run(run) => runs.push(run),
+                    Found::Damage(damage, _) => {
+                        return Err(ReadError::Damaged {
+                            path: self.path.clone(),
+                            damage,
+                            more: 0,
+                        });
+                    }
+                    Found::Record(_) | Found::Spectrum(_) => {}
                 }
-                Found::Record(_) | Found::Spectrum(_) | Found::Damage(..) => {}
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         runs.sort_by(|a, b| (&a.started_at, &a.run_id).cmp(&(&b.started_at, &b.run_id)));
         Ok(runs)
     }
@@ -267,12 +308,17 @@ impl Reader {
     /// [`ReadError`].
     pub fn spectra(&self) -> Result<BTreeMap<String, Vec<f64>>, ReadError> {
         let mut spectra = BTreeMap::new();
-        self.scan(|found| {
-            if let Found::Spectrum(Spectrum { dataset_digest, eigenvalues }) = found {
-                spectra.insert(dataset_digest, eigenvalues);
-            }
-            Ok::<(), ReadError>(())
-        })?;
+        self.scanning(
+            |connection, mut visit| {
+                spectra::scan(connection, &Texts::load(connection)?, &mut visit)
+            },
+            |found| {
+                if let Found::Spectrum(Spectrum { dataset_digest, eigenvalues }) = found {
+                    spectra.insert(dataset_digest, eigenvalues);
+                }
+                Ok::<(), ReadError>(())
+            },
+        )?;
         Ok(spectra)
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::types::{ToSqlOutput, Type, ValueRef};
-use rusqlite::{Connection, Row, ToSql, named_params, params};
+use rusqlite::types::{FromSql, ToSqlOutput, Type, ValueRef};
+use rusqlite::{Connection, Row, RowIndex, Statement, ToSql, named_params, params};
 
 use super::schema::is_indexed;
 use super::seal;
@@ -332,20 +332,19 @@ impl ToSql for Count {
 }
 
 /// The counterpart of [`Count`].
-fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    let index = row.as_ref().column_index(column)?;
+fn count(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     match row.get_ref(index)? {
         ValueRef::Integer(integer) => u64::try_from(integer).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(index, Type::Integer, error.into())
         }),
-        _ => parsed(row, column),
+        _ => parsed_text(&row.get::<_, String>(index)?),
     }
 }
 
-fn optional_count(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
-    match row.get::<_, Option<i64>>(column)? {
+fn optional_count(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
+    match row.get::<_, Option<i64>>(index)? {
         None => Ok(None),
-        Some(_) => count(row, column).map(Some),
+        Some(_) => count(row, index).map(Some),
     }
 }
 
@@ -360,13 +359,53 @@ where
     })
 }
 
-/// As [`parsed_text`], for a column.
-pub(super) fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
-where
-    T: std::str::FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    parsed_text(&row.get::<_, String>(column)?)
+/// Where the columns of a statement are, sought once: by its name a column is compared with each of
+/// the 44 for each value that is read.
+pub(super) struct Columns(HashMap<String, usize>);
+
+impl Columns {
+    pub(super) fn of(statement: &Statement<'_>) -> Self {
+        let names = statement.column_names().into_iter().map(str::to_owned);
+        Self(names.zip(0..).collect())
+    }
+}
+
+/// A row of `stored_cells`.
+#[derive(Clone, Copy)]
+pub(super) struct CellRow<'r> {
+    pub(super) row: &'r Row<'r>,
+    pub(super) columns: &'r Columns,
+}
+
+impl CellRow<'_> {
+    fn at(self, column: &str) -> rusqlite::Result<usize> {
+        let at = self.columns.0.get(column).copied();
+        at.ok_or_else(|| rusqlite::Error::InvalidColumnName(column.to_owned()))
+    }
+
+    pub(super) fn get<T: FromSql>(self, column: &str) -> rusqlite::Result<T> {
+        self.row.get(self.at(column)?)
+    }
+
+    fn count(self, column: &str) -> rusqlite::Result<u64> {
+        count(self.row, self.at(column)?)
+    }
+
+    fn optional_count(self, column: &str) -> rusqlite::Result<Option<u64>> {
+        optional_count(self.row, self.at(column)?)
+    }
+
+    /// What is left to read of a text, as far as there is one.
+    pub(super) fn lossy(self, column: &str) -> String {
+        self.at(column).map(|at| lossy(self.row, at)).unwrap_or_default()
+    }
+}
+
+/// The text in a column, whatever became of it.
+pub(super) fn lossy(row: &Row<'_>, column: impl RowIndex) -> String {
+    let value = row.get_ref(column).ok();
+    let bytes = value.and_then(|value| value.as_bytes().ok()).unwrap_or_default();
+    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The texts that cells and metrics share, by their numbers.
@@ -374,6 +413,14 @@ pub(super) struct Texts {
     runs: HashMap<i64, String>,
     texts: HashMap<i64, String>,
     names: HashMap<i64, String>,
+    /// Those that are JSON, once a record was read that has them.
+    json: HashMap<i64, Json>,
+}
+
+/// A text that is JSON, and the same as its checksum knows it.
+struct Json {
+    value: serde_json::Value,
+    canonical: String,
 }
 
 impl Texts {
@@ -394,19 +441,26 @@ impl Texts {
             runs: read("SELECT id, run_id FROM stored_runs")?,
             texts: read("SELECT id, text FROM stored_texts")?,
             names: read("SELECT id, name FROM stored_names")?,
+            json: HashMap::new(),
         })
     }
 
-    fn run(&self, row: &Row<'_>) -> rusqlite::Result<&str> {
-        found(&self.runs, row.get("run")?)
+    pub(super) fn text(&self, id: i64) -> rusqlite::Result<&str> {
+        found(&self.texts, id)
     }
 
-    pub(super) fn text(&self, row: &Row<'_>, column: &str) -> rusqlite::Result<&str> {
-        found(&self.texts, row.get(column)?)
+    fn optional(&self, id: Option<i64>) -> rusqlite::Result<Option<&str>> {
+        id.map(|id| self.text(id)).transpose()
     }
 
-    fn optional(&self, row: &Row<'_>, column: &str) -> rusqlite::Result<Option<&str>> {
-        row.get::<_, Option<i64>>(column)?.map(|id| found(&self.texts, id)).transpose()
+    /// Parses a text that many records share.
+    fn json(&mut self, id: i64) -> rusqlite::Result<&Json> {
+        if !self.json.contains_key(&id) {
+            let value = parsed_text(self.text(id)?)?;
+            let canonical = canonical_json(&value);
+            self.json.insert(id, Json { value, canonical });
+        }
+        self.json.get(&id).ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 }
 
@@ -414,34 +468,52 @@ fn found(texts: &HashMap<i64, String>, id: i64) -> rusqlite::Result<&str> {
     texts.get(&id).map(String::as_str).ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// A row of `stored_cells`, without its metrics and recalls.
-pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record> {
-    let text = |column| texts.text(row, column);
-    let owned = |column| text(column).map(str::to_owned);
-    let facts = match row.get::<_, Option<bool>>("synthetic")? {
+/// The record in a row of `stored_cells`, whose metrics and recalls are these, and its checksum.
+pub(super) fn read_record(
+    row: CellRow<'_>,
+    texts: &mut Texts,
+    mut metrics: Vec<MetricValue>,
+    recalls: Vec<QueryRecalls>,
+) -> rusqlite::Result<(Record, i64)> {
+    metrics.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+    let (params, evaluation) = (row.get("params")?, row.get("evaluation")?);
+    let mut record = read_cell(row, texts)?;
+    (record.metrics, record.recalls) = (metrics, recalls);
+    record.params = texts.json(params)?.value.clone();
+    record.evaluation = texts.json(evaluation)?.value.clone();
+    let [params, evaluation] = [params, evaluation].map(|id| texts.json[&id].canonical.as_str());
+    let checksum = seal::with_texts(&record, params, evaluation);
+    Ok((record, checksum))
+}
+
+/// A row of `stored_cells`, without its JSON, its metrics and its recalls.
+fn read_cell(row: CellRow<'_>, texts: &Texts) -> rusqlite::Result<Record> {
+    let owned = |column| texts.text(row.get(column)?).map(str::to_owned);
+    let count = |column| row.count(column);
+    let facts = match row.get::<Option<bool>>("synthetic")? {
         None => None,
         Some(synthetic) => Some(Facts {
             synthetic,
-            zero_queries: count(row, "zero_queries")?,
-            queries_in_base: count(row, "queries_in_base")?,
-            duplicate_rows: count(row, "duplicate_rows")?,
-            tied_queries: count(row, "tied_queries")?,
+            zero_queries: count("zero_queries")?,
+            queries_in_base: count("queries_in_base")?,
+            duplicate_rows: count("duplicate_rows")?,
+            tied_queries: count("tied_queries")?,
         }),
     };
-    let notices = match row.get::<_, Option<String>>("notices")? {
+    let notices = match row.get::<Option<String>>("notices")? {
         None => Vec::new(),
         Some(list) => from_json(&list)?,
     };
     Ok(Record {
         key: row.get("key")?,
-        run_id: texts.run(row)?.to_owned(),
+        run_id: found(&texts.runs, row.get("run")?)?.to_owned(),
         dataset: DatasetInfo {
             name: owned("dataset")?,
             digest: owned("dataset_digest")?,
-            n: count(row, "n")?,
-            dim: count(row, "dim")?,
-            queries: count(row, "queries")?,
-            train_rows: optional_count(row, "train_rows")?,
+            n: count("n")?,
+            dim: count("dim")?,
+            queries: count("queries")?,
+            train_rows: row.optional_count("train_rows")?,
             train_apart: row.get("train_apart")?,
             facts,
         },
@@ -451,28 +523,28 @@ pub(super) fn read_cell(row: &Row<'_>, texts: &Texts) -> rusqlite::Result<Record
             version: owned("method_version")?,
             plugin_path: owned("plugin_path")?,
             plugin_digest: owned("plugin_digest")?,
-            needs_digest: texts.optional(row, "needs_digest")?.map(str::to_owned),
+            needs_digest: texts.optional(row.get("needs_digest")?)?.map(str::to_owned),
             sdk: owned("sdk")?,
             abi: owned("abi")?,
             needs_training: row.get("needs_training")?,
             deterministic: row.get("deterministic")?,
         },
-        params: parsed_text(text("params")?)?,
+        params: serde_json::Value::Null,
         label: owned("label")?,
-        seed: count(row, "seed")?,
-        evaluation: parsed_text(text("evaluation")?)?,
-        outcome: parsed(row, "outcome")?,
+        seed: count("seed")?,
+        evaluation: serde_json::Value::Null,
+        outcome: parsed_text(&row.get::<String>("outcome")?)?,
         error: row.get("error")?,
         log: row.get("log")?,
-        sandbox: texts.optional(row, "sandbox")?.map(parsed_text).transpose()?,
-        proof: texts.optional(row, "proof")?.map(parsed_text).transpose()?,
+        sandbox: texts.optional(row.get("sandbox")?)?.map(parsed_text).transpose()?,
+        proof: texts.optional(row.get("proof")?)?.map(parsed_text).transpose()?,
         notices,
         timing: TimingInfo {
             threads: row.get("threads")?,
             jobs: row.get("jobs")?,
             exclusive: row.get("exclusive")?,
             load_average: row.get("load_average")?,
-            block_rows: optional_count(row, "block_rows")?,
+            block_rows: row.optional_count("block_rows")?,
             threads_used: row.get("threads_used")?,
         },
         started_at: row.get("started_at")?,
@@ -521,7 +593,7 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<RunInfo> {
         cpu_model: row.get("cpu_model")?,
         cpu_features: features.split_whitespace().map(str::to_owned).collect(),
         cores: row.get("cores")?,
-        memory_bytes: optional_count(row, "memory_bytes")?,
+        memory_bytes: optional_count(row, row.as_ref().column_index("memory_bytes")?)?,
         os: row.get("os")?,
         environment: from_json(&environment)?,
     })

@@ -6,8 +6,13 @@ use rusqlite::{Connection, Row, params_from_iter};
 use super::schema::migrate;
 use super::{ReadError, Reader};
 
-/// As many rows are sought where a damaged page does not tell how many there are.
+/// As many rows are sought where a damaged page does not tell how many there are, or tells so many
+/// that a file of its size has no room for them.
 const SOUGHT: i64 = 1 << 20;
+
+/// Bytes of the file for each row that may be sought beyond these: less than a record takes, and not
+/// so few that a damaged number would keep us for hours.
+const ROOM: i64 = 64;
 
 impl Reader {
     /// A copy in memory of every row that a search for it finds. What checksums make of the copy is
@@ -62,8 +67,10 @@ fn salvage(from: &Connection) -> rusqlite::Result<Connection> {
 
 /// The last row of a table, as far as that can be read.
 fn last(from: &Connection, table: &str) -> i64 {
-    let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
-    from.query_row(&sql, [], |row| row.get(0)).unwrap_or(SOUGHT).min(SOUGHT)
+    let number = |sql: &str| from.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let bytes = number("PRAGMA page_count").unwrap_or(0) * number("PRAGMA page_size").unwrap_or(0);
+    let told = number(&format!("SELECT coalesce(max(id), 0) FROM {table}"));
+    told.unwrap_or(SOUGHT).min((bytes / ROOM).max(SOUGHT))
 }
 
 /// Copies the rows that `sql` finds for `id`, up to the first that cannot be read; how many.
@@ -96,4 +103,21 @@ fn copy(
         copied += to.prepare_cached(&sql)?.execute(params_from_iter(values)).unwrap_or(0);
     }
     Ok(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_is_too_far_behind_in_a_large_store_and_none_is_sought_where_no_room_is_for_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, 0).unwrap();
+        let put = |sql: &str| connection.execute_batch(sql).unwrap();
+        put("INSERT INTO stored_texts VALUES (9223372036854775806, 'a damaged number')");
+        assert_eq!(last(&connection, "stored_texts"), SOUGHT);
+        put("DELETE FROM stored_texts; INSERT INTO stored_texts VALUES (1200000, 'the last')");
+        put("INSERT INTO stored_names VALUES (1, hex(zeroblob(40000000)))");
+        assert_eq!(last(&connection, "stored_texts"), 1_200_000);
+    }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, Row, Statement, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, Statement, params, params_from_iter};
 
 use super::row::{
-    METRICS_OF_CELL, RECALLS_OF_CELL, Texts, read_cell, read_metric, read_recalls, read_run,
+    CellRow, Columns, METRICS_OF_CELL, RECALLS_OF_CELL, Texts, lossy, read_metric, read_recalls,
+    read_record, read_run,
 };
 use super::seal;
 use super::spectra::{self, Spectrum};
@@ -85,8 +86,10 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
     let mut cells = 0i64;
     let mut reading = Reading::new(connection)?;
     let mut statement = connection.prepare("SELECT * FROM stored_cells ORDER BY id")?;
+    let columns = Columns::of(&statement);
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
+        let row = CellRow { row, columns: &columns };
         let checksum = row.get("checksum").unwrap_or(0);
         (cells, sum) = (cells + 1, sum.wrapping_add(checksum));
         let found = reading.record(row)?;
@@ -108,7 +111,7 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
 
 /// Shows `visit` every run; how many there are, the sum of their checksums, and whether any is
 /// damaged.
-fn scan_runs<E: From<rusqlite::Error>>(
+pub(super) fn scan_runs<E: From<rusqlite::Error>>(
     connection: &Connection,
     visit: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(i64, i64, bool), E> {
@@ -137,8 +140,41 @@ pub(super) enum Which<'a> {
     Wanted(&'a Filter),
     /// Those of the cells with these keys.
     Of(&'a [&'a str]),
-    /// The last so many that were written.
-    Newest(usize),
+    /// The last so many that were written of those that it wants.
+    Newest(usize, &'a Filter),
+}
+
+/// What SQL says of the records that `filter` wants, and what is to be put into it.
+pub(super) fn conditions(filter: &Filter) -> (String, Vec<Value>) {
+    let Filter { datasets, methods, outcomes, keys } = filter;
+    let text = |text: &str| Value::Text(text.to_owned());
+    let mut conditions = Vec::new();
+    let mut values = Vec::new();
+    for (column, names) in [("dataset", datasets), ("method", methods)] {
+        if !names.is_empty() {
+            let places = vec!["?"; names.len()].join(", ");
+            conditions.push(format!(
+                "{column} IN (SELECT id FROM stored_texts WHERE text IN ({places}))"
+            ));
+            values.extend(names.iter().map(|name| text(name)));
+        }
+    }
+    if !outcomes.is_empty() {
+        let places = vec!["?"; outcomes.len()].join(", ");
+        conditions.push(format!("outcome IN ({places})"));
+        values.extend(outcomes.iter().map(|outcome| text(outcome.as_str())));
+    }
+    if !keys.is_empty() {
+        // Not LIKE or GLOB, for which SQLite asks no index where what they look for is put in.
+        let places = vec!["key BETWEEN ? AND ?"; keys.len()].join(" OR ");
+        conditions.push(format!("({places})"));
+        values
+            .extend(keys.iter().flat_map(|key| [text(key), text(&format!("{key}{}", char::MAX))]));
+    }
+    match conditions.is_empty() {
+        true => ("TRUE".to_owned(), values),
+        false => (conditions.join(" AND "), values),
+    }
 }
 
 impl Which<'_> {
@@ -150,28 +186,23 @@ impl Which<'_> {
             Self::Of(keys) => {
                 (format!("{all} WHERE key = ?"), keys.iter().map(|key| vec![text(key)]).collect())
             }
-            Self::Newest(most) => {
-                let most = i64::try_from(*most).unwrap_or(i64::MAX);
-                (format!("{all} ORDER BY id DESC LIMIT ?"), vec![vec![Value::Integer(most)]])
+            Self::Newest(most, filter) => {
+                let most = Value::Integer(i64::try_from(*most).unwrap_or(i64::MAX));
+                if **filter == Filter::default() {
+                    return (format!("{all} ORDER BY id DESC LIMIT ?"), vec![vec![most]]);
+                }
+                // An index knows which are the last, and no other row is read.
+                let (conditions, mut values) = conditions(filter);
+                values.push(most);
+                let sql = format!(
+                    "{all} WHERE id IN (SELECT id FROM stored_cells WHERE {conditions} \
+                     ORDER BY id DESC LIMIT ?)"
+                );
+                (sql, vec![values])
             }
-            Self::Wanted(Filter { datasets, methods, outcomes }) => {
-                let mut conditions = vec!["TRUE".to_owned()];
-                let mut values = Vec::new();
-                for (column, names) in [("dataset", datasets), ("method", methods)] {
-                    if !names.is_empty() {
-                        let places = vec!["?"; names.len()].join(", ");
-                        conditions.push(format!(
-                            "{column} IN (SELECT id FROM stored_texts WHERE text IN ({places}))"
-                        ));
-                        values.extend(names.iter().map(|name| text(name)));
-                    }
-                }
-                if !outcomes.is_empty() {
-                    let places = vec!["?"; outcomes.len()].join(", ");
-                    conditions.push(format!("outcome IN ({places})"));
-                    values.extend(outcomes.iter().map(|outcome| text(outcome.as_str())));
-                }
-                (format!("{all} WHERE {}", conditions.join(" AND ")), vec![values])
+            Self::Wanted(filter) => {
+                let (conditions, values) = conditions(filter);
+                (format!("{all} WHERE {conditions}"), vec![values])
             }
         }
     }
@@ -187,10 +218,11 @@ pub(super) fn scan_some<E: From<rusqlite::Error>>(
     let mut reading = Reading::new(connection)?;
     let (sql, times) = which.query();
     let mut statement = connection.prepare(&sql)?;
+    let columns = Columns::of(&statement);
     for values in times {
         let mut rows = statement.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
-            visit(reading.record(row)?)?;
+            visit(reading.record(CellRow { row, columns: &columns })?)?;
         }
     }
     Ok(())
@@ -213,24 +245,23 @@ impl<'c> Reading<'c> {
     }
 
     /// The record in a row of `stored_cells`, or that it is damaged.
-    fn record(&mut self, row: &Row<'_>) -> rusqlite::Result<Found> {
+    fn record(&mut self, row: CellRow<'_>) -> rusqlite::Result<Found> {
         let Self { texts, metrics, recalls } = self;
-        let checksum = row.get("checksum").unwrap_or(0);
-        let record = read_cell(row, texts).and_then(|mut record| {
+        let told: i64 = row.get("checksum").unwrap_or(0);
+        let mut read = || {
             let id: i64 = row.get("id")?;
-            record.metrics = metrics
+            let metrics = metrics
                 .query_map([id], |row| read_metric(row, texts))?
                 .collect::<rusqlite::Result<_>>()?;
-            record.recalls =
+            let recalls =
                 recalls.query_map([id], read_recalls)?.collect::<rusqlite::Result<_>>()?;
-            record.metrics.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-            Ok(record)
-        });
-        match record {
-            Ok(record) if seal::of_record(&record) == checksum => Ok(Found::Record(record)),
+            read_record(row, texts, metrics, recalls)
+        };
+        match read() {
+            Ok((record, checksum)) if checksum == told => Ok(Found::Record(record)),
             Err(error) if !is_damage(&error) => Err(error),
             _ => {
-                let damage = Damage::Record { key: lossy(row, "key"), title: title(row, texts) };
+                let damage = Damage::Record { key: row.lossy("key"), title: title(row, texts) };
                 Ok(Found::Damage(damage, row.get("id").ok()))
             }
         }
@@ -264,16 +295,19 @@ pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
     for (id, checksum) in seals.drain(..) {
         update.execute([id, checksum])?;
     }
-    let texts = Texts::load(connection)?;
+    let mut texts = Texts::load(connection)?;
     let mut statement = connection.prepare("SELECT * FROM stored_cells")?;
+    let columns = Columns::of(&statement);
     let mut metrics = connection.prepare(METRICS_OF_CELL)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
+        let row = CellRow { row, columns: &columns };
         let id: i64 = row.get("id")?;
         let read: rusqlite::Result<Vec<MetricValue>> =
             metrics.query_map([id], |row| read_metric(row, &texts))?.collect();
-        if let (Ok(record), Ok(metrics)) = (read_cell(row, &texts), read) {
-            seals.push((id, seal::of_record(&Record { metrics, ..record })));
+        let read = read.and_then(|metrics| read_record(row, &mut texts, metrics, Vec::new()));
+        if let Ok((_, checksum)) = read {
+            seals.push((id, checksum));
         }
     }
     let mut update = connection.prepare("UPDATE stored_cells SET checksum = ?2 WHERE id = ?1")?;
@@ -396,15 +430,9 @@ pub(super) fn damaged_page(connection: &Connection) -> rusqlite::Result<Option<S
     Ok((first != "ok").then_some(first))
 }
 
-fn lossy(row: &Row<'_>, column: &str) -> String {
-    let value = row.get_ref(column).ok();
-    let bytes = value.and_then(|value| value.as_bytes().ok()).unwrap_or_default();
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect()
-}
-
-fn title(row: &Row<'_>, texts: &Texts) -> String {
-    let text = |column| texts.text(row, column).ok().map(str::to_owned);
-    let seed = row.get::<_, i64>("seed").ok().map(|seed| format!("seed={seed}"));
+fn title(row: CellRow<'_>, texts: &Texts) -> String {
+    let text = |column| texts.text(row.get(column).ok()?).ok().map(str::to_owned);
+    let seed = row.get::<i64>("seed").ok().map(|seed| format!("seed={seed}"));
     let parts = [text("dataset"), text("method"), text("label"), seed];
     let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
     match parts.is_empty() {

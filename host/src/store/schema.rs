@@ -313,6 +313,23 @@ pub(super) fn tally(connection: &Connection) -> rusqlite::Result<usize> {
     cells.map(|cells: i64| usize::try_from(cells).unwrap_or(0))
 }
 
+/// The statement that finds the texts of a column of `stored_cells`, each once, sorted. An index
+/// leads from each to the next, past all records that have the same.
+pub(super) fn names_of(column: &str, indexed: bool) -> String {
+    let there = match indexed {
+        false => format!("SELECT {column} FROM stored_cells"),
+        true => format!(
+            "WITH RECURSIVE there (id) AS (
+                 SELECT min({column}) FROM stored_cells
+                 UNION ALL
+                 SELECT (SELECT min({column}) FROM stored_cells WHERE {column} > there.id)
+                 FROM there WHERE there.id IS NOT NULL
+             ) SELECT id FROM there"
+        ),
+    };
+    format!("SELECT text FROM stored_texts WHERE id IN ({there}) ORDER BY text")
+}
+
 /// Gives a large store its indexes.
 pub(super) fn index_if_large(connection: &Connection) -> rusqlite::Result<()> {
     if is_large(connection)? { connection.execute_batch(INDEXES) } else { Ok(()) }

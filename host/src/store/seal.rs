@@ -8,18 +8,19 @@ use crate::record::{
     Facts, MetricValue, Proof, QueryRecalls, Record, RunInfo, Sandbox, canonical_json,
 };
 
-/// The fields so far, each with its name and its length.
-struct Seal(blake3::Hasher);
+/// The fields so far, each with its name and its length, to be hashed at once: a record has hundreds
+/// of them, each of a few bytes.
+struct Seal(Vec<u8>);
 
 impl Seal {
     fn new() -> Self {
-        Self(blake3::Hasher::new())
+        Self(Vec::new())
     }
 
     fn bytes(&mut self, name: &str, bytes: &[u8]) {
         for part in [name.as_bytes(), bytes] {
-            self.0.update(&(part.len() as u64).to_le_bytes());
-            self.0.update(part);
+            self.0.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.0.extend_from_slice(part);
         }
     }
 
@@ -52,24 +53,29 @@ impl Seal {
 
     /// 64 bits, as SQLite's integers have.
     fn end(self) -> i64 {
-        let mut first = [0; 8];
-        self.0.finalize_xof().fill(&mut first);
-        i64::from_le_bytes(first)
+        let hash = blake3::hash(&self.0);
+        let first = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+        i64::from_le_bytes(*first)
     }
 }
 
 /// The checksum of a record.
 pub(super) fn of_record(record: &Record) -> i64 {
+    with_texts(record, &canonical_json(&record.params), &canonical_json(&record.evaluation))
+}
+
+/// The same where the canonical JSON of what many records share is known.
+pub(super) fn with_texts(record: &Record, params: &str, evaluation: &str) -> i64 {
     let Record {
         key,
         run_id,
         dataset,
         metric,
         method,
-        params,
+        params: _,
         label,
         seed,
-        evaluation,
+        evaluation: _,
         outcome,
         error,
         log,
@@ -113,10 +119,10 @@ pub(super) fn of_record(record: &Record) -> i64 {
     seal.text("abi", &method.abi);
     seal.flag("needs_training", method.needs_training);
     seal.flag("deterministic", method.deterministic);
-    seal.text("params", &canonical_json(params));
+    seal.text("params", params);
     seal.text("label", label);
     seal.whole("seed", *seed);
-    seal.text("evaluation", &canonical_json(evaluation));
+    seal.text("evaluation", evaluation);
     seal.text("outcome", outcome.as_str());
     seal.maybe("error", error.as_deref());
     seal.maybe("log", log.as_deref());

@@ -68,7 +68,7 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let read = || -> rusqlite::Result<Option<Spectrum>> {
-            let dataset_digest = texts.text(row, "dataset_digest")?.to_owned();
+            let dataset_digest = texts.text(row.get("dataset_digest")?)?.to_owned();
             let bytes: Vec<u8> = row.get("eigenvalues")?;
             let checksum: i64 = row.get("checksum")?;
             let sound = seal::of_spectrum(&dataset_digest, &bytes) == checksum;
@@ -81,7 +81,8 @@ pub(super) fn scan<E: From<rusqlite::Error>>(
             Ok(Some(spectrum)) => visit(Found::Spectrum(spectrum))?,
             Err(error) if !is_damage(&error) => return Err(error.into()),
             _ => {
-                let digest = texts.text(row, "dataset_digest").unwrap_or("of an unknown digest");
+                let digest = row.get("dataset_digest").and_then(|id| texts.text(id));
+                let digest = digest.unwrap_or("of an unknown digest");
                 let damage = Damage::Spectrum { dataset_digest: digest.to_owned() };
                 visit(Found::Damage(damage, row.get("dataset_digest").ok()))?;
             }

@@ -112,9 +112,11 @@ impl Store {
             true => reader.upgraded_in_memory(found)?,
             false => reader,
         };
+        // The inner pages of a large store's trees, by which each record is sought, are more than
+        // SQLite's 2 MB. Not before the journal is rolled back: this reads the file.
         reader
             .connection
-            .execute_batch("PRAGMA query_only = ON;")
+            .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -65536;")
             .map_err(|source| reader.open_error(&source))?;
         Ok(reader)
     }
@@ -194,6 +196,20 @@ impl Store {
         self.known = None;
         match copy_into(&rebuilt, connection) {
             Ok(()) => Ok(damaged),
+            Err(source) => Err(write_error(path, connection, &source)),
+        }
+    }
+
+    /// As [`discard_damaged`](Self::discard_damaged), where every record was read already and is
+    /// sound: they are read again only if a page is damaged.
+    ///
+    /// # Errors
+    /// As [`discard_damaged`](Self::discard_damaged).
+    pub fn discard_damaged_pages(&mut self) -> Result<Vec<Damage>, WriteError> {
+        let Reader { path, connection } = &self.reader;
+        match scan::damaged_page(connection) {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(_)) => self.discard_damaged(),
             Err(source) => Err(write_error(path, connection, &source)),
         }
     }

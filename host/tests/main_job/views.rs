@@ -1,6 +1,7 @@
 //! What is made from a store alone: exports, pages, pictures, and the difference between two.
 
 use crate::fixture::{Site, shipped, sweep, text};
+use serde_json::Value;
 use std::fs;
 use vq_host::record::{MetricValue, QueryRecalls, Record, RunInfo};
 use vq_host::store::Store;
@@ -170,7 +171,7 @@ fn a_page_and_pictures_are_made_from_the_store_alone() {
 }
 
 #[test]
-fn of_many_records_a_page_shows_the_newest_and_a_recommendation_wants_a_data_set() {
+fn of_many_records_a_page_shows_the_newest_and_a_recommendation_reads_its_data_set_alone() {
     let site = Site::shipped();
     site.write("s.toml", &sweep("[1]", "[[method]]\nuse = \"sq\"\nparams.bits = [8]\n"));
     site.vq(&["run", "s.toml"]).expect_code(0);
@@ -178,7 +179,11 @@ fn of_many_records_a_page_shows_the_newest_and_a_recommendation_wants_a_data_set
     let other = |i: usize| {
         let mut record = one.clone();
         record.key = blake3::hash(&i.to_le_bytes()).to_hex().to_string();
-        record.dataset.name = format!("data-{}", i % 100);
+        record.dataset.name = match i {
+            // The same at the size that it has.
+            5_099 => format!("data-3@{}", one.dataset.n),
+            _ => format!("data-{}", i % 100),
+        };
         record
     };
     let others: Vec<Record> = (0..5_100).map(other).collect();
@@ -186,9 +191,42 @@ fn of_many_records_a_page_shows_the_newest_and_a_recommendation_wants_a_data_set
     site.vq(&["report", "results.db", "-o", "page.html"])
         .expect_code(0)
         .says("the page shows the newest 5000 of 5101 records");
-    site.vq(&["recommend", "results.db"])
+    let some = site.vq(&["report", "results.db", "--dataset", "data-3", "-o", "some.html"]);
+    assert!(!some.expect_code(0).stderr.contains("the page shows"));
+    let answers = |of: &[&str]| -> Vec<(Value, u64)> {
+        let asked = [&["recommend", "results.db", "--recall", "0.5", "--format", "json"], of];
+        let answered = site.vq(&asked.concat()).expect_code(0);
+        let told = answered.stderr.contains("reading 5101 records of 101 data sets, one after");
+        assert_eq!(told, of.is_empty(), "{}", answered.stderr);
+        let json: Value = serde_json::from_str(&answered.stdout).expect("JSON");
+        let answers = json["answers"].as_array().expect("a list").iter();
+        let of = |answer: &Value| {
+            (answer["dataset"]["name"].clone(), answer["configurations"].as_u64().unwrap())
+        };
+        answers.map(of).collect()
+    };
+    // Not of data-30 as well.
+    let of_one = answers(&["--dataset", "data-3"]);
+    assert!(of_one.len() == 1 && of_one[0].1 == 2, "{of_one:?}");
+    let of_each = answers(&[]);
+    // One more for what holds on all of them.
+    assert_eq!(of_each.len(), 102, "{of_each:?}");
+    assert!(of_each.contains(&of_one[0]));
+    site.vq(&["recommend", "results.db", "--dataset", "data-300"])
         .expect_code(1)
-        .says("results.db has 5101 records, too many to be read at once")
-        .says("name data sets with --dataset: it has data-0, data-1,");
+        .says("results.db has no results of the data set `data-300`")
+        .says("did you mean `data-30`? it has results of data-0, data-1, data-10,")
+        .says(", …");
+    let by_key = site.vq(&["results", "results.db", "--key", &others[42].key[..10]]);
+    let by_key = by_key.expect_code(0).stdout;
+    assert!(by_key.contains("data-42 ") && by_key.lines().count() <= 6, "{by_key}");
+    site.vq(&["results", "results.db", "--key", "none"])
+        .expect_code(1)
+        .says("no record has a key that begins with `none`");
+
+    // Only what is read is verified.
+    let connection = rusqlite::Connection::open(site.store()).expect("a store");
+    connection.execute("UPDATE stored_cells SET wall_s = wall_s + 1 WHERE id = 2", []).unwrap();
+    site.vq(&["recommend", "results.db"]).expect_code(3).says("the record of data-0 sq");
     site.vq(&["recommend", "results.db", "--dataset", "data-3"]).expect_code(0);
 }

@@ -24,6 +24,16 @@ use crate::transform::TRANSFORM;
 /// Bytes of an original value, which re-ranking reads.
 const ORIGINAL_VALUE: f64 = 4.0;
 
+/// What else is asked of a record, beside a recall: sizes and costs.
+const ASKED: [&str; 6] = [
+    "bits_per_dim",
+    "code_bytes",
+    "model_bytes",
+    "model_saved_bytes",
+    "compress_vectors_per_s",
+    "fit_s",
+];
+
 /// What is asked of a code.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
@@ -48,6 +58,15 @@ impl Question {
             None => format!("recall@{}", self.k),
             Some(times) => format!("recall@{}/rerank={times}", self.k),
         }
+    }
+
+    /// Takes from a record what no answer to this asks for.
+    pub fn trim(&self, record: &mut Record) {
+        let asked = self.metric();
+        record.metrics.retain(|of| of.name() == asked || ASKED.contains(&of.name()));
+        record.metrics.shrink_to_fit();
+        record.recalls.retain(|of| of.k() == self.k && self.rerank.is_none());
+        record.log = None;
     }
 }
 
@@ -187,34 +206,64 @@ impl Pick {
 /// Data sets `NAME@ROWS` are `NAME` at several sizes; the largest answers. O(c log c) for c
 /// configurations.
 pub fn recommend(records: &[Record], question: &Question) -> Recommendation {
-    let mut families: BTreeMap<Family<'_>, Vec<&Record>> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.outcome.is_ok()) {
-        families.entry(Family::of(record)).or_default().push(record);
+    let mut answering = Answering::new(question.clone());
+    answering.add(records);
+    answering.end()
+}
+
+/// As [`recommend`], of records that are not all there at once.
+#[derive(Debug)]
+pub struct Answering {
+    question: Question,
+    /// The answer for each data set, and everything that it was chosen from.
+    of_each: BTreeMap<Family, (Answer, Vec<Pick>)>,
+    transformed: bool,
+}
+
+impl Answering {
+    /// With no records yet.
+    pub fn new(question: Question) -> Self {
+        Self { question, of_each: BTreeMap::new(), transformed: false }
     }
-    let of_each: Vec<(Answer, Vec<Pick>)> =
-        families.values().map(|records| of_family(records, question)).collect();
-    let across = across(&of_each, question);
-    let datasets = of_each.into_iter().map(|(answer, _)| answer).collect();
-    let transformed = records.iter().any(|record| record.params.get(TRANSFORM).is_some());
-    Recommendation { question: question.clone(), datasets, across, transformed }
+
+    /// Adds records, among them all of each data set that they are of, at all its sizes.
+    pub fn add(&mut self, records: &[Record]) {
+        let mut families: BTreeMap<Family, Vec<&Record>> = BTreeMap::new();
+        for record in records.iter().filter(|record| record.outcome.is_ok()) {
+            families.entry(Family::of(record)).or_default().push(record);
+        }
+        for (family, records) in families {
+            self.of_each.insert(family, of_family(&records, &self.question));
+        }
+        self.transformed |= records.iter().any(|record| record.params.get(TRANSFORM).is_some());
+    }
+
+    /// The answer.
+    pub fn end(self) -> Recommendation {
+        let Self { question, of_each, transformed } = self;
+        let of_each: Vec<(Answer, Vec<Pick>)> = of_each.into_values().collect();
+        let across = across(&of_each, &question);
+        let datasets = of_each.into_iter().map(|(answer, _)| answer).collect();
+        Recommendation { question, datasets, across, transformed }
+    }
 }
 
 /// A data set at all its sizes: what `sizes` in a sweep makes of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Family<'a> {
-    name: &'a str,
-    metric: &'a str,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Family {
+    name: String,
+    metric: String,
     dim: u64,
     queries: u64,
     train_rows: Option<u64>,
 }
 
-impl<'a> Family<'a> {
-    fn of(record: &'a Record) -> Self {
+impl Family {
+    fn of(record: &Record) -> Self {
         let DatasetInfo { dim, queries, train_rows, .. } = &record.dataset;
-        Family {
-            name: record.dataset.family(),
-            metric: &record.metric,
+        Self {
+            name: record.dataset.family().to_owned(),
+            metric: record.metric.clone(),
             dim: *dim,
             queries: *queries,
             train_rows: *train_rows,

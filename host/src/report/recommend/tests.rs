@@ -46,6 +46,28 @@ fn asked(records: &[Record], question: &Question) -> Answer {
     recommend(records, question).datasets.remove(0)
 }
 
+#[test]
+fn what_is_taken_from_a_record_changes_no_answer_and_parts_give_the_answer_of_all() {
+    let mut all = records();
+    let mut elsewhere = records();
+    elsewhere.iter_mut().for_each(|record| record.dataset.name = "elsewhere".to_owned());
+    for rerank in [None, Some(4)] {
+        let question = Question { rerank, ..question() };
+        let whole = recommend(&[&all[..], &elsewhere].concat(), &question);
+        assert!(whole.across.is_some() && whole.datasets[1].smallest.is_some());
+        let mut answering = Answering::new(question.clone());
+        // In any order.
+        for part in [&all, &elsewhere] {
+            let mut part = part.clone();
+            part.iter_mut().for_each(|record| question.trim(record));
+            assert!(part.iter().all(|record| record.metrics.len() == 5));
+            answering.add(&part);
+        }
+        assert_eq!(answering.end(), whole);
+        std::mem::swap(&mut all, &mut elsewhere);
+    }
+}
+
 fn records() -> Vec<Record> {
     vec![
         code("a", "poor", 1.0, 300),
