@@ -8,8 +8,8 @@ use crate::record::{
     Facts, MetricValue, Proof, QueryRecalls, Record, RunInfo, Sandbox, canonical_json,
 };
 
-/// The fields so far, each with its name and its length. They are hashed at once: a record has
-/// thousands of them, which would take longer one by one.
+/// The fields so far, each with its name and its length, to be hashed at once: a record has hundreds
+/// of them, each of a few bytes.
 struct Seal(Vec<u8>);
 
 impl Seal {

@@ -219,7 +219,7 @@ fn of_many_records_a_page_shows_the_newest_and_a_recommendation_reads_its_data_s
         .says(", …");
     let by_key = site.vq(&["results", "results.db", "--key", &others[42].key[..10]]);
     let by_key = by_key.expect_code(0).stdout;
-    assert!(by_key.contains("data-42 ") && by_key.lines().count() <= 6, "{by_key}");
+    assert!(by_key.contains("data-42 ") && by_key.matches("data-").count() == 1, "{by_key}");
     site.vq(&["results", "results.db", "--key", "none"])
         .expect_code(1)
         .says("no record has a key that begins with `none`");
