@@ -141,8 +141,8 @@ impl Cost {
     /// Bytes of the rows that the one process learns from are known to be more or fewer.
     fn memory(&self, job: &Job) -> Option<f64> {
         let taught = |rows: f64, dim: f64| 4.0 * rows * dim;
-        let more = taught(job.work.train as f64, job.dim as f64) - taught(self.train, self.dim);
-        Some((self.peak? + more).max(0.0))
+        let needed = taught(job.work.train as f64, job.dim as f64);
+        Some((self.peak? + needed - taught(self.train, self.dim)).max(needed))
     }
 
     /// Seconds that grow with every row: what a budget is kept by.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::cost::{coder, coder_of};
 use crate::data::{Queries, Train};
 use crate::plan::Cell;
-use crate::record::{MethodInfo, Record, canonical_json};
+use crate::record::{MethodInfo, Outcome, Record, canonical_json};
 use crate::session::Planned;
 use crate::sweep::Sweep;
 
@@ -116,8 +116,10 @@ pub fn telling(planned: &Planned, records: Vec<Record>) -> Vec<Record> {
     let to_run = planned.to_run();
     let files: BTreeSet<_> =
         to_run.iter().map(|cell| (coder(cell.methods()), file(&cell.method))).collect();
-    let telling =
-        records.into_iter().filter(|of| files.contains(&(coder_of(of), file(&of.method))));
+    // Who was interrupted tells nothing.
+    let telling = records.into_iter().filter(|of| {
+        of.outcome != Outcome::Cancelled && files.contains(&(coder_of(of), file(&of.method)))
+    });
     let last: BTreeMap<_, Record> =
         telling.map(|of| ((coder_of(&of), of.dataset.digest.clone()), of)).collect();
     last.into_values().collect()

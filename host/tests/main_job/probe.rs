@@ -137,7 +137,7 @@ fn a_probe_takes_a_few_rows_of_large_data_whatever_its_queries_and_training_rows
 }
 
 #[test]
-fn an_interrupted_probe_keeps_what_it_measured_and_leaves_nothing() {
+fn an_interrupted_probe_tells_nothing_and_leaves_nothing() {
     let site = Site::with(&[MISBEHAVING.clone(), shipped()["sq"].clone()]);
     let methods = METHODS.replace("bad_panic", "bad_hang");
     site.write("s.toml", &sweep("[1, 2]", &methods));
@@ -149,4 +149,7 @@ fn an_interrupted_probe_keeps_what_it_measured_and_leaves_nothing() {
     assert_eq!(ended.stdout, "", "no plan is told");
     site.expect_nothing_left();
     site.expect_no_scratch();
+    // It is no fault of the method.
+    let after = site.vq(&["plan", "s.toml"]).expect_code(0).stdout;
+    assert!(after.contains("one small cell of each of 2 methods"), "{after}");
 }
