@@ -229,8 +229,8 @@ fn equal_rows_of_two_files_share_a_record_and_each_has_the_size_of_its_own_file(
     store.begin_run(&RunInfo { run_id: record.run_id.clone(), ..RunInfo::begin("s", "") }).unwrap();
     store.insert(&record).unwrap();
     let mut kept_by = |sweep: &[&str]| {
-        // A plan knows that there are records by what it is given.
-        let planned = Planned { done: done(&both, &[0], Outcome::Ok), ..plan(sweep) };
+        let done = store.finished().unwrap().outcomes;
+        let planned = Planned { done, ..plan(sweep) };
         planned.rename(&mut store).unwrap();
         of(&store.of_cells(&[&record.key]).unwrap().records[0])
     };
