@@ -189,8 +189,7 @@ mod tests {
 
     #[test]
     fn a_file_may_offer_what_is_called_like_it() {
-        for (file, id) in
-            [("m.py", "m"), ("M.py", "m-grid"), ("x.v2.py", "x-v2"), ("9.py", "m-9")]
+        for (file, id) in [("m.py", "m"), ("M.py", "m-grid"), ("x.v2.py", "x-v2"), ("9.py", "m-9")]
         {
             assert!(may_offer(Path::new(file), id), "{file} {id}");
         }
