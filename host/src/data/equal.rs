@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
+use vq_kernels::Path;
 
 use super::{DataError, OnProgress, Progress, Rows, block_rows};
 
@@ -19,6 +20,14 @@ const REPORTED: u64 = 1 << 12;
 
 /// The same for equal rows; near 2⁻⁶⁴ likely to be the same for others that nobody made to be.
 fn hash(row: &[f32]) -> u64 {
+    Path::fastest().run(
+        #[inline(always)]
+        || hash_in_lanes(row),
+    )
+}
+
+#[inline(always)]
+fn hash_in_lanes(row: &[f32]) -> u64 {
     let mut lanes = [0_u32; LANES];
     let add = |lane: &mut u32, x: f32| {
         // −0 + 0 is 0, and x + 0 is x for all others.

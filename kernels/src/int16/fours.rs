@@ -32,6 +32,9 @@ pub(super) struct Fours {
     norms_sq: Lanes<f32>,
     errors_sq: Lanes<f32>,
     crosses: Lanes<i32>,
+    /// Floors of 16 bits, and what 8 bits leave of each.
+    floors: Lanes<i32>,
+    least: Lanes<i32>,
 }
 
 impl Fours {
@@ -39,6 +42,8 @@ impl Fours {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub(super) fn round(&mut self, bytes: &Bytes, pairs: &[[__m512i; WIDE]]) {
         self.turn(pairs);
+        // What is above no floor is nothing, for any vector.
+        (self.floors, self.least) = (Lanes([i32::MAX; TILE]), Lanes([i32::MAX; TILE]));
         self.count = pairs.len().div_ceil(2);
         self.quads.clear();
         self.quads.resize(amx::padded(self.count), Lanes::default());
@@ -116,33 +121,38 @@ impl Fours {
         }
     }
 
+    /// Finds what 8 bits leave of the `floors` that moved since; most stay for many rows.
+    #[inline]
+    fn lower(&mut self, int16: &Int16Panels, bytes: &Bytes, floors: &Lanes<i32>) {
+        // What sums of f32 round.
+        let digits = 1.0 + (int16.dim + 8) as f64 * 2f64.powi(-23);
+        for (i, floor) in floors.0.into_iter().enumerate() {
+            if floor == self.floors.0[i] {
+                continue;
+            }
+            let of = Sizes {
+                norm_sq: digits * f64::from(self.norms_sq.0[i]),
+                error_sq: digits * f64::from(self.errors_sq.0[i]),
+                cross: self.crosses.0[i],
+            };
+            self.floors.0[i] = floor;
+            self.least.0[i] = bytes.least(int16, of, floor).saturating_sub(1);
+        }
+    }
+
     /// Appends to `found` the 16-bit scores of `rows` above `floors`, asking 8 bits first. `rows8` are these rows in
     /// 8 bits and those behind them. Answers how many 16-bit scores were computed.
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn above(
-        &self,
+        &mut self,
         int16: &Int16Panels,
         (bytes, amx, rows8): (&Bytes, Option<&Amx>, &[i32]),
         rows: &[i32],
         floors: &Lanes<i32>,
         found: &mut Vec<Found>,
     ) -> usize {
-        // What sums of f32 round.
-        let digits = 1.0 + (int16.dim + 8) as f64 * 2f64.powi(-23);
-        let mut least = Lanes([0; TILE]);
-        for (i, least) in least.0.iter_mut().enumerate() {
-            let of = Sizes {
-                norm_sq: digits * f64::from(self.norms_sq.0[i]),
-                error_sq: digits * f64::from(self.errors_sq.0[i]),
-                cross: self.crosses.0[i],
-            };
-            // Of no vector, there is nothing to find.
-            *least = match floors.0[i] {
-                i32::MAX => i32::MAX,
-                floor => bytes.least(int16, of, floor).saturating_sub(1),
-            };
-        }
-        let least = in_registers(&least);
+        self.lower(int16, bytes, floors);
+        let least = in_registers(&self.least);
         let quads = registers(&self.quads[..self.count]);
         let (width8, width) = (1 + self.count, 1 + int16.dim.div_ceil(2));
         let mut left = 0;

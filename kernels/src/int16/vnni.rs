@@ -680,8 +680,9 @@ pub(super) fn offer(
     let mut fours = Fours::default();
     let amx = int16.bytes.as_ref().and_then(|_| Amx::new(int16.dim.div_ceil(4)));
     let mut found = Vec::new();
-    // s².
-    let square = f64::from(int16.inverse).powi(-2);
+    // s⁻² and s².
+    let inverse_square = f64::from(int16.inverse).powi(2);
+    let square = 1.0 / inverse_square;
     let tiles = tops.chunks_mut(WIDE * LANES).zip(errors.chunks_mut(WIDE * LANES));
     for (tile, (tops, errors)) in tiles.enumerate() {
         for (v, errors) in errors.chunks_mut(LANES).enumerate() {
@@ -693,11 +694,11 @@ pub(super) fn offer(
             fours.round(bytes, &pairs);
         }
         let width = 1 + pairs.len();
+        let mut floors = Lanes([i32::MAX; TILE]);
         for (chunk, rows) in int16.rows.chunks(ROWS * width).enumerate() {
-            let mut floors = Lanes([i32::MAX; TILE]);
             for (floor, top) in floors.0.iter_mut().zip(&*tops) {
                 // Rounded down: to be offered in vain costs little.
-                let least = f64::from(top.floor()) / square;
+                let least = f64::from(top.floor()) * inverse_square;
                 *floor = (least - least.abs() * 2f64.powi(-20)).floor() as i32;
                 *floor = floor.saturating_sub(2);
             }

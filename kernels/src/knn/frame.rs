@@ -82,17 +82,23 @@ impl Moved {
         }
         let pairs = self.rows.axis_iter_mut(Axis(0)).into_par_iter().zip(rows.axis_iter(Axis(0)));
         pairs.for_each(|(mut to, row)| {
+            let to = to.as_slice_mut().expect("rows are contiguous");
             Path::fastest().run(
                 #[inline(always)]
-                || {
-                    for (to, (r, c)) in to.iter_mut().zip(row.iter().zip(centre)) {
-                        *to = (scale * (f64::from(*r) - f64::from(*c))) as f32;
-                    }
-                },
+                || centred(slice(&row), centre, scale, to),
             );
         });
         // With what rounding may have added.
         (self.largest, self.scale) = (1.000_001 * scale * largest, scale);
+    }
+}
+
+/// s·(r − c) of each dimension. Slices of one length: what ndarray iterates is one value at a time.
+#[inline(always)]
+fn centred(row: &[f32], centre: &[f32], scale: f64, to: &mut [f32]) {
+    let (row, centre) = (&row[..to.len()], &centre[..to.len()]);
+    for i in 0..to.len() {
+        to[i] = (scale * (f64::from(row[i]) - f64::from(centre[i]))) as f32;
     }
 }
 
