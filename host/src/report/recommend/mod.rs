@@ -24,6 +24,9 @@ use crate::transform::TRANSFORM;
 /// Bytes of an original value, which re-ranking reads.
 const ORIGINAL_VALUE: f64 = 4.0;
 
+/// A code of a rate below this part of another's is worth more queries to know whether it will do.
+const SMALLER: f64 = 0.95;
+
 /// What else is asked of a record, beside a recall: sizes and costs.
 const ASKED: [&str; 6] = [
     "bits_per_dim",
@@ -100,6 +103,8 @@ pub struct Answer {
     pub smallest: Option<Pick>,
     /// The next one, of another method where there is one.
     pub runner_up: Option<Pick>,
+    /// One that is smaller still and reaches the recall on average, though not surely: the smallest.
+    pub undecided: Option<Pick>,
     /// Where nothing answers, what comes closest.
     pub closest: Option<Pick>,
     /// The smallest whose recall is expected to hold for the rows that will be stored, where these
@@ -161,8 +166,9 @@ impl Recommendation {
     pub fn name(&mut self, names: impl Fn(&Pick) -> Vec<(String, String)>) {
         let answers = self.datasets.iter_mut().chain(&mut self.across);
         let picks = answers.flat_map(|answer| {
-            let Answer { smallest, runner_up, closest, smallest_when_grown, .. } = answer;
-            [smallest, runner_up, closest, smallest_when_grown]
+            let Answer { smallest, runner_up, undecided, closest, smallest_when_grown, .. } =
+                answer;
+            [smallest, runner_up, undecided, closest, smallest_when_grown]
         });
         for pick in picks.flatten() {
             pick.elsewhere = names(pick);
@@ -176,6 +182,7 @@ impl Answer {
         let all = [
             ("smallest", &self.smallest),
             ("runner-up", &self.runner_up),
+            ("undecided", &self.undecided),
             ("closest", &self.closest),
             ("when grown", &self.smallest_when_grown),
         ];
@@ -186,6 +193,12 @@ impl Answer {
 impl Pick {
     fn answers(&self, question: &Question) -> bool {
         self.marks.may_lead() && self.at_least >= question.recall && self.fits(question)
+    }
+
+    /// Whether it is as good as asked on average, and may be worse.
+    fn may_answer(&self, question: &Question) -> bool {
+        let undecided = self.at_least < question.recall && self.recall >= question.recall;
+        self.marks.may_lead() && undecided && self.fits(question)
     }
 
     /// Whether it is as small and as fast as asked.
@@ -331,6 +344,10 @@ fn choose(picks: &[Pick], question: &Question) -> Answer {
         without_the_metric: 0,
         smallest: smallest.cloned(),
         runner_up: runner_up.cloned(),
+        undecided: smallest.and_then(|smallest| {
+            let mut smaller = picks.iter().take_while(|pick| pick.rate < SMALLER * smallest.rate);
+            smaller.find(|pick| pick.may_answer(question)).cloned()
+        }),
         closest: if smallest.is_none() { nearest.cloned() } else { None },
         smallest_when_grown: picks.iter().find(|pick| pick.holds_when_grown(question)).cloned(),
     }

@@ -88,6 +88,19 @@ fn the_smallest_is_surely_good_enough_and_not_only_on_average() {
     assert_eq!(pick.keys, [records[2].key.clone()]);
     assert!((pick.recall - 0.97).abs() < 1e-12 && pick.at_least < 0.97 && pick.at_least > 0.955);
     assert_eq!((answer.configurations, answer.not_proven_or_weighed), (5, 0));
+    assert_eq!(label(&answer.undecided), Some("lucky"), "more queries may prove it");
+}
+
+#[test]
+fn undecided_is_what_is_smaller_and_good_enough_on_average() {
+    let undecided =
+        |records: &[Record]| label(&asked(records, &question()).undecided).map(str::to_owned);
+    // Hardly smaller than "good".
+    assert_eq!(undecided(&[code("a", "lucky", 2.9, 40), code("a", "good", 3.0, 30)]), None);
+    assert_eq!(undecided(&[code("a", "good", 3.0, 30), code("a", "lucky", 4.0, 40)]), None);
+    assert_eq!(undecided(&[code("a", "poor", 1.0, 51), code("a", "good", 3.0, 30)]), None);
+    // Where nothing is sure, the closest is told.
+    assert_eq!(undecided(&[code("a", "lucky", 2.0, 40)]), None);
 }
 
 #[test]

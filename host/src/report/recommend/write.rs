@@ -108,6 +108,7 @@ fn write_answer(
         notes.extend(how_sure(pick, answer, question));
         notes.extend(grown(pick, question));
     }
+    notes.extend(answer.undecided.as_ref().map(|pick| not_sure(pick, question)));
     notes.extend(rows.iter().filter_map(|(_, pick)| elsewhere(pick)));
     notes.extend(Marks::legend(&rows.iter().map(|(_, pick)| pick.marks).collect::<Vec<_>>()));
     notes.extend(left_out(answer, question));
@@ -224,6 +225,17 @@ fn bytes(count: f64) -> String {
         scaled /= 1000.0;
     }
     format!("{scaled:.2} TB")
+}
+
+/// What is said of a smaller one.
+fn not_sure(pick: &Pick, question: &Question) -> String {
+    let Pick { method, label, rate, recall, at_least, .. } = pick;
+    let text = format!(
+        "undecided: {method} {label} is smaller, {rate:.2} bits/dim; its recall of {recall:.4} is surely \
+         above {at_least:.4} only, not {}: more queries or seeds decide it",
+        question.recall
+    );
+    plain(&text)
 }
 
 fn how_sure(pick: &Pick, answer: &Answer, question: &Question) -> Vec<String> {
