@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Speeds that vq-host measures in a confined process, beside the same calls of the same plugin in one process, by turns.
+
+    speeds.py [--repeats N] [--threads 1,2] --data FOLDER VQ_HOST VQ_COMPARE
+
+Encoding and decoding of one block, as large as vq-host lends it, of the set sift128 (FOLDER as of examples/compare;
+drawn without it). VQ_COMPARE is the program of examples/compare, which calls a plugin as vq-host does, without a
+process between. Run it where nothing else runs. Needs numpy.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "compare"))
+
+import data
+
+METHODS = {
+    "cast": {"type": "f16"},
+    "sq": {"bits": 8},
+    "pq": {"m": 16},
+    "opq": {"m": 16},
+    "rq": {"layers": 4},
+    "rabitq": {"bits": 2},
+    "turboquant": {"bits": 4},
+}
+TAGS = {int: "Int", str: "Str"}
+# Bytes that vq-host lends at a time.
+BLOCK_BYTES = 8 << 20
+NAMES = {"encode": "compress_vectors_per_s", "decode": "decompress_vectors_per_s"}
+
+
+class OneProcess:
+    """The program of examples/compare."""
+
+    def __init__(self, program, plugins, rows, block):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.child = subprocess.Popen([program], text=True, **pipes)
+        self.plugins, self.rows, self.block = plugins, rows, block
+
+    def ask(self, **request):
+        print(json.dumps(request), file=self.child.stdin, flush=True)
+        answer = json.loads(self.child.stdout.readline())
+        if "error" in answer:
+            raise SystemExit(answer["error"])
+        return answer["ok"]
+
+    def speed(self, method, kind, threads):
+        codec = {
+            "library": str(self.plugins / f"libvq_{method}.so"),
+            "method": method,
+            "params": {name: {TAGS[type(value)]: value} for name, value in METHODS[method].items()},
+            "train": self.rows.learn_path,
+            "train_rows": len(self.rows.learn),
+        }
+        work = {"kind": kind, "codec": codec, "rows": self.rows.base_path, "n": self.block}
+        self.ask(do="prepare", threads=threads, work=work)
+        # The first call maps its pages.
+        self.ask(do="time", threads=threads, at_least_s=0.0)
+        timed = self.ask(do="time", threads=threads, at_least_s=0.3)
+        return self.block * timed["calls"] / timed["seconds"]
+
+
+def by_host(host, rows, folder, method, threads):
+    """Both speeds, by name."""
+    params = "\n".join(f"params.{name} = {json.dumps(value)}" for name, value in METHODS[method].items())
+    sweep = folder / "sweep.toml"
+    sweep.write_text(f"""[sweep]
+name = "speeds"
+metric = "l2"
+[run]
+threads = {threads}
+[evaluate]
+k = [10]
+rerank = [1]
+pairs = 100
+metrics = []
+[[dataset]]
+name = "sift128"
+base = "{rows.base_path}"
+train = "{rows.learn_path}"
+queries = "{rows.query_path}"
+[[method]]
+use = "{method}"
+{params}
+""")
+    command = [host, "run", sweep, "--force", "--format", "json", "--cache-dir", folder / "cache"]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return {metric["name"]: metric["value"] for metric in json.loads(done.stdout)[-1]["metrics"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("host", type=pathlib.Path)
+    parser.add_argument("compare")
+    given = parser.parse_args()
+    host = given.host.resolve()
+    print("| method | threads | what | one process | vq-host | ratio |\n|---|--:|---|--:|--:|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        rows = data.load("sift128", given.data, folder)
+        alone = OneProcess(given.compare, host.parent, rows, BLOCK_BYTES // (4 * rows.dim))
+        for threads in map(int, given.threads.split(",")):
+            for method in METHODS:
+                speeds = {(kind, side): [] for kind in NAMES for side in ("one process", "vq-host")}
+                for _ in range(given.repeats):
+                    for kind in NAMES:
+                        speeds[kind, "one process"].append(alone.speed(method, kind, threads))
+                    measured = by_host(host, rows, folder, method, threads)
+                    for kind, name in NAMES.items():
+                        speeds[kind, "vq-host"].append(measured[name])
+                for kind in NAMES:
+                    one, apart = (statistics.median(speeds[kind, side]) for side in ("one process", "vq-host"))
+                    print(f"| {method} | {threads} | {kind} | {one:,.0f} | {apart:,.0f} | {apart / one:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
