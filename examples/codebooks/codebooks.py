@@ -4,9 +4,14 @@ Writes a line as soon as a cell is done, so that a run may be stopped; what FILE
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import pathlib
+import queue
+import re
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +25,7 @@ sys.path.append(str(HERE.parent / "compare"))
 import data
 
 RATES = (0.5, 1, 2, 4)
+MOST_SEARCHED = 32  # layers of lsq
 HEAD = (
     "| set | bytes | side | configuration | relative error | train s | encode rows/s |\n"
     "|---|---|---|---|---|---|---|\n"
@@ -37,8 +43,8 @@ def ours(dim, code_bytes):
         yield "pq", {"m": code_bytes, "bits": 8}
         yield "opq", {"m": code_bytes, "bits": 8}
     for splits, layers in shapes(dim, code_bytes, (1, 2, 4, 8)):
-        if layers <= 16:
-            yield "rq", {"splits": splits, "layers": layers, "beam": 5}
+        yield "rq", {"splits": splits, "layers": layers, "beam": 5}
+        if layers <= MOST_SEARCHED:
             yield "lsq", {"splits": splits, "layers": layers}
 
 
@@ -52,16 +58,18 @@ def theirs(faiss, dim, code_bytes):
             dim, f"OPQ{code_bytes},PQ{code_bytes}x8np"
         )
     for splits, layers in shapes(dim, code_bytes, (1, 2, 4, 8)):
-        if layers > 16:
-            continue
         if splits == 1:
             yield f"RQ{layers}x8", lambda n=layers: faiss.ResidualQuantizer(dim, n, 8, none)
-            yield f"LSQ{layers}x8", lambda n=layers: faiss.LocalSearchQuantizer(dim, n, 8, none)
         else:
             yield (
                 f"PRQ{splits}x{layers}x8",
                 lambda s=splits, n=layers: faiss.ProductResidualQuantizer(dim, s, n, 8, none),
             )
+    # Most sub-spaces first: their layers are fewest, and the time grows with the square of those.
+    for splits, layers in shapes(dim, code_bytes, (8, 4, 2, 1)):
+        if splits == 1:
+            yield f"LSQ{layers}x8", lambda n=layers: faiss.LocalSearchQuantizer(dim, n, 8, none)
+        else:
             yield (
                 f"PLSQ{splits}x{layers}x8",
                 lambda s=splits, n=layers: faiss.ProductLocalSearchQuantizer(dim, s, n, 8, none),
@@ -91,8 +99,9 @@ class Sheet:
             to.write(line + "\n")
 
 
-def measure_theirs(make_at, dim, code_bytes, learn, base, threads, answer):
-    """One of FAISS's cells, in a process that can be stopped."""
+def measure_theirs(make_at, dim, code_bytes, learn, base, threads, seconds, answer):
+    """One of FAISS's cells, in a process that ends when it has had its processor seconds."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     import faiss
 
     faiss.omp_set_num_threads(threads)
@@ -123,28 +132,35 @@ def beside(options, name, learn, base, sheet, code_bytes):
     dim = base.shape[1]
     for at, (label, _) in enumerate(theirs(faiss, dim, code_bytes)):
         key = (name, code_bytes, "FAISS", label)
-        if sheet.has(*key):
+        if sheet.has(*key) or not re.search(options.only, label):
             continue
         fork = multiprocessing.get_context("spawn")
         answer = fork.Queue()
-        child = fork.Process(
-            target=measure_theirs, args=(at, dim, code_bytes, learn, base, options.threads, answer)
-        )
+        seconds = 60 * options.minutes * options.threads
+        what = (at, dim, code_bytes, learn, base, options.threads, seconds, answer)
+        child = fork.Process(target=measure_theirs, args=what)
         child.start()
-        try:
-            lost, fit, speed = answer.get(timeout=60 * options.minutes)
-            sheet.add(key, f"{lost / variance(base):.5f}", f"{fit:.1f}", f"{speed:,.0f}")
-        except Exception:
-            child.kill()
-            sheet.add(key, f"not done in {options.minutes} min", "", "")
+        found = None
+        while found is None and child.is_alive():
+            with contextlib.suppress(queue.Empty):
+                found = answer.get(timeout=1)
         child.join()
+        if child.exitcode == 0 and found is None:  # It answered and ended between two looks.
+            found = answer.get(timeout=1)
+        if found is None and child.exitcode not in (-signal.SIGXCPU, -signal.SIGKILL):
+            raise SystemExit(f"{label} of {name} ended with {child.exitcode}")
+        if found is None:
+            sheet.add(key, f"not done in {options.minutes} min", "", "")
+        else:
+            lost, fit, speed = found
+            sheet.add(key, f"{lost / variance(base):.5f}", f"{fit:.1f}", f"{speed:,.0f}")
 
 
 def by_referee(options, name, files, folder, sheet, code_bytes, dim):
     for method, params in ours(dim, code_bytes):
         label = " ".join([method, *(f"{key}={value}" for key, value in params.items())])
         key = (name, code_bytes, "ours", label)
-        if sheet.has(*key):
+        if sheet.has(*key) or not re.search(options.only, label):
             continue
         lines = [
             f'[sweep]\nname = "codebooks"\n[run]\nthreads = {options.threads}\ntimeout = "{options.minutes}min"',
@@ -185,8 +201,9 @@ def main():
     parser.add_argument("--learn", type=int, default=20_000, help="first rows of learn that both sides get")
     parser.add_argument("--limit", type=int, help="first rows of the base")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--minutes", type=int, default=30, help="most time of a cell")
+    parser.add_argument("--minutes", type=int, default=30, help="most time of a cell; FAISS's: of each thread's processor")
     parser.add_argument("--side", choices=("ours", "theirs"), help="one of them alone")
+    parser.add_argument("--only", default="", metavar="REGEX", help="configurations that match, such as LSQ")
     parser.add_argument("--host", default="vq-host")
     parser.add_argument("--plugins", help="folder of our plugins, where the host does not find them")
     parser.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("codebooks.md"))
