@@ -1,7 +1,7 @@
 //! Integer products over codes of bits: Hamming distances, and inner products with an integer query.
 //!
 //! A query of integers is cut into planes: plane `j` holds bit `j` of every value. With a code `b` of
-//! one bit per dimension the inner product is (`RaBitQ`, Gao & Long 2024, section 3.3.2)
+//! one bit per dimension the inner product is (`RaBitQ`, Gao & Long 2024, eq. 22)
 //!
 //! `⟨b, q⟩ = Σⱼ 2ʲ · |b ∧ qⱼ|`
 //!

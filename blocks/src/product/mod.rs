@@ -1,5 +1,5 @@
 //! Codebooks of sub-spaces: `x̂ = [c₁(i₁), …, c_m(i_m)]`, every sub-vector replaced by its nearest
-//! centroid (Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", 2011).
+//! centroid (Jégou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", 2011, eq. 8).
 //!
 //! The d dimensions are cut into m sub-spaces of d/m neighbouring ones, each with 2^bits centroids. A
 //! code is m indices of `bits` bits, packed: ⌈m·bits/8⌉ bytes. The rows are taken as they are, or turned
@@ -218,7 +218,7 @@ impl Product {
     }
 
     /// The tables of `query` (d), in the units of `metric`: `‖q − x̂‖² = Σⱼ ‖qⱼ − cⱼ(iⱼ)‖²` and
-    /// `⟨q, x̂⟩ = Σⱼ ⟨qⱼ, cⱼ(iⱼ)⟩` (section IV of the paper). O(2^bits · d).
+    /// `⟨q, x̂⟩ = Σⱼ ⟨qⱼ, cⱼ(iⱼ)⟩`; the former is eq. 13 ("ADC"). O(2^bits · d).
     ///
     /// # Panics
     /// Before training, or when the query has another dimension.

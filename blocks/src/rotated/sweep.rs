@@ -2,8 +2,9 @@
 //! "Practical and Asymptotically Optimal Quantization of High-Dimensional Vectors in Euclidean Space for
 //! Approximate Nearest Neighbor Search", 2025.
 //!
-//! The grid of B bits has the points y with coordinates ±step_B·(c + ½), c in 0..2^(B−1) (section 3.1). Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that
-//! one scale t suits all: t·z has coordinates of deviation 1.
+//! The grid of B bits has the points y with coordinates ±step_B·(c + ½), c in 0..2^(B−1) (eq. 7, with step 1).
+//! Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that one
+//! scale t suits all: t·z has coordinates of deviation 1.
 
 use std::ops::Range;
 
@@ -90,7 +91,7 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
 }
 
 /// The whole grid: as the scale t grows from 0, the point of the cell of t·z passes all points that may be
-/// nearest in direction (section 3.2.2), one coordinate after another moving on by a step at
+/// nearest in direction (Lemma 3.1, eq. 10), one coordinate after another moving on by a step at
 /// t = l·step/|zᵢ|, l = 1, 2, …
 ///
 /// With N = ⟨z, y⟩ and S = ‖y‖², such a move adds step·|zᵢ| to N and 2·l·step² = 2t·step·|zᵢ| to S: on the
@@ -338,7 +339,7 @@ mod tests {
     use vq_kernels::Draw;
 
     /// The squared cosine of the best of all points that the scale passes, every coordinate's every move
-    /// sorted, as section 3.2.2 has it.
+    /// sorted, as algorithm 1 has it.
     fn full_sweep(z: &[f32], widths: &Widths) -> f64 {
         let mut moves = Vec::new();
         let (mut n, mut s) = (0.0, 0.0);

@@ -19,8 +19,8 @@ use rayon::prelude::*;
 use super::percentile::nearest_rank;
 use super::retrieval::{Hits, RetrievalMetric};
 
-/// `ndcg@{k}` for each of `k` up to `rows`: Järvelin & Kekäläinen 2002, DCG with logarithm to the base
-/// 2 and gain 1 for a hit, over that of k hits. `truth` and `found` as in
+/// `ndcg@{k}` for each of `k` up to `rows`: discounted cumulated gain (Järvelin & Kekäläinen 2002) with the
+/// discount 1/log2(place + 1) of Burges et al. 2005 and gain 1 for a hit, over that of k hits. `truth` and `found` as in
 /// [`retrieval`](super::retrieval()); each of `found` has the largest such k.
 pub fn discounted_gain(
     truth: ArrayView2<'_, f64>,

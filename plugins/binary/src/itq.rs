@@ -51,7 +51,8 @@ pub(crate) fn frame(
 }
 
 /// The orthogonal factor of m, with a little of `before` where m has next to nothing, by Newton–Schulz
-/// iterations X ← X·(3·I − XᵀX)/2, which are products alone. O(k³) each.
+/// iterations X ← X·(3·I − XᵀX)/2 (Higham & Schreiber 1990, "Fast polar decomposition of an arbitrary
+/// matrix", eq. 3.3), which are products alone. O(k³) each.
 pub(crate) fn polar(mut m: Array2<f64>, before: &Array2<f32>) -> Array2<f32> {
     let k = m.nrows();
     let length = m.iter().map(|value| value * value).sum::<f64>().sqrt();

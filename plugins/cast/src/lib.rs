@@ -10,8 +10,8 @@
 //!
 //! Training: one pass over the rows for `max|x|`; the first three formats learn nothing. Rounding
 //! is to nearest, ties to even; finite values saturate and never become infinite. IEEE 754-2019
-//! for f32 and f16; OCP 8-bit Floating Point Specification 1.0 for e4m3 (bias 7, subnormals, no
-//! infinities).
+//! for f32, f16 and the rounding (4.3.1); OCP 8-bit Floating Point Specification 1.0, section 5.1, for e4m3
+//! (bias 7, subnormals, no infinities).
 #![forbid(unsafe_code)]
 
 mod encode;

@@ -111,7 +111,7 @@ impl Quantizer for Eden {
         })
     }
 
-    /// The multiple of y nearest to the row, ⟨r, y⟩/‖y‖²·y (section 3, the biased scale).
+    /// The multiple of y nearest to the row, ⟨r, y⟩/‖y‖²·y: the biased scale, of DRIVE.
     fn decompress(
         &self,
         codes: ArrayView2<'_, u8>,
@@ -139,7 +139,7 @@ impl Quantizer for Eden {
     }
 }
 
-/// ⟨r, v⟩ ≈ ‖r‖²/⟨r, y⟩·⟨y, v⟩, unbiased over the rotations (Theorem 2.1); by the biased scale
+/// ⟨r, v⟩ ≈ ‖r‖²/⟨r, y⟩·⟨y, v⟩, unbiased over the rotations (section 2.3, Theorem 2.1); by the biased scale
 /// ⟨r, y⟩/‖y‖² estimates are the values of decoded rows.
 impl ByGrid for Eden {
     fn scan_bytes(&self) -> usize {

@@ -1,7 +1,8 @@
 //! Optimized product quantization: `x̂ = c + Rᵀ·[c₁(i₁), …, c_m(i_m)]`, product quantization of rotated
 //! rows, rotation and codebooks learned together: `train` over [`Product`] in a [`Frame`](vq_blocks::rotated::Frame).
 //!
-//! Ge, He, Ke, Sun, "Optimized Product Quantization for Approximate Nearest Neighbor Search", 2013.
+//! Ge, He, Ke, Sun, "Optimized Product Quantization for Approximate Nearest Neighbor Search", CVPR 2013,
+//! eq. 4.
 #![forbid(unsafe_code)]
 
 mod train;

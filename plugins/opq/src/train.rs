@@ -2,10 +2,10 @@
 //!
 //! 1. Product quantization of the rows as they are: it stays a candidate.
 //! 2. Three starts, on a sample: the dimensions in their order, principal directions shared out so that
-//!    all sub-spaces have nearly the same product of variances (section 3.2, "parametric solution"), and a
+//!    all sub-spaces have nearly the same product of variances (section 3.2.4, "eigenvalue allocation"), and a
 //!    random rotation. The one that errs least after k-means goes on.
 //! 3. `rounds` times: R ← the rotation that brings the rows nearest to their decoded codes, then one
-//!    round of k-means (section 3.1, "non-parametric solution"); at the end k-means until it settles.
+//!    round of k-means (section 3.1, algorithm 1, "non-parametric solution"); at the end k-means until it settles.
 //! 4. Of all of these the one of least squared error on all training rows.
 
 use ndarray::{Array2, ArrayView2, Axis};
@@ -91,7 +91,7 @@ pub(crate) fn product(
 }
 
 /// Principal directions of centred rows (n, d) in `m` groups of d/m: by falling variance, each to the group
-/// with room whose product of variances is least (section 3.2.3).
+/// with room whose product of variances is least (section 3.2.4).
 fn balanced(centred: ArrayView2<'_, f32>, m: usize) -> Rotation {
     let (variances, directions) = pca::eigen(products(centred, centred).view());
     // As logarithms of the variance over the least one, so that a product grows with each factor; what is

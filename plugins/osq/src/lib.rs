@@ -3,7 +3,8 @@
 //! indices stand the interval and what estimates need of r: `interval` over [`Affine`] and [`Frame`].
 //!
 //! What Lucene and Elasticsearch call "Better Binary Quantization" since December 2024 (apache/lucene
-//! 14078), after the interval of LVQ (Aguerrebere et al. 2023) and the loss of Guo et al. 2020.
+//! 14078), after the interval of LVQ (Aguerrebere et al. 2023, definition 1) and the loss of Guo et al. 2020,
+//! Theorem 3.2.
 #![forbid(unsafe_code)]
 
 mod interval;

@@ -1,6 +1,6 @@
 //! RaBitQ: a row r = P·(x − c), turned at random, is coded as the point y of a grid of 1 to 8 bits per
-//! coordinate whose direction is nearest, with ‖r‖ and the cosine ρ of the two beside it: [`sweep`](vq_blocks::rotated::sweep) over
-//! [`Grid`] and [`Frame`].
+//! coordinate (2025, eqs. 7 and 8) whose direction is nearest, with ‖r‖ and the cosine ρ of the two beside
+//! it: [`sweep`](vq_blocks::rotated::sweep) over [`Grid`] and [`Frame`].
 //!
 //! Gao & Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for Approximate
 //! Nearest Neighbor Search", 2024; Gao, Gou, Xu, Yang, Long, Wong, "Practical and Asymptotically Optimal

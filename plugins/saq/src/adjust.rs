@@ -2,7 +2,7 @@
 //!
 //! The grid of B bits has the points y with coordinates ±½, 3/2, … up to ±(2^(B−1) − ½). A row z begins in the cell
 //! that it lies in when it is stretched to the grid; then its coordinates take turns to move on by 1 wherever
-//! that brings y nearer to the direction of z: ⟨z, y⟩²/‖y‖² grows. A move towards the row's own place is
+//! that brings y nearer to the direction of z (eq. 12): ⟨z, y⟩²/‖y‖² grows. A move towards the row's own place is
 //! the only one that can: N = ⟨z, y⟩ and S = ‖y‖² become N ± zᵢ and S ± 2yᵢ + 1.
 //!
 //! A move depends on those before it, so that a row by itself runs at the pace of one operation after

@@ -3,7 +3,7 @@
 //! scale beside it, over [`Basis`].
 //!
 //! Li et al., "SAQ: Pushing the Limits of Vector Quantization through Code Adjustment and Dimension
-//! Segmentation", 2025.
+//! Segmentation", 2025 (numbers are those of arXiv 2509.12086v1).
 #![forbid(unsafe_code)]
 
 pub mod adjust;
@@ -25,7 +25,7 @@ use vq_plugin_api::{
 };
 
 choices! {
-    /// What bits are given by: the paper's error of a segment, Σσ²/2^b, or that of its squares.
+    /// What bits are given by: the paper's error of a segment (eq. 17), Σσ²/2^b, or that of its squares.
     pub enum Objective { Paper = "paper", Mse = "mse" }
 }
 

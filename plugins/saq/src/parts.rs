@@ -2,7 +2,7 @@
 //! segment.
 //!
 //! With z a row's coordinates in a segment and y their point, f = ‖z‖²/⟨z, y⟩ makes ⟨z, v⟩ ≈ f·⟨y, v⟩
-//! unbiased over rotations. It is all that is stored of a segment: the nearest multiple of y
+//! unbiased over rotations (section 3.2). It is all that is stored of a segment: the nearest multiple of y
 //! is ρ²·f, and ρ², the squared cosine of the two, is nearly the same for all rows. So rows decode with κ in its
 //! place, the factor of least squared error over training rows.
 

@@ -1,4 +1,4 @@
-//! Coordinate descent over the indices of a code (Guo et al. 2020, section 4.1).
+//! Coordinate descent over the indices of a code (Guo et al. 2020, section 4.2).
 //!
 //! With all other sub-spaces fixed, whose errors along the row sum to s, the best centroid of sub-space j
 //! is the one of least

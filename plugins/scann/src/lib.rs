@@ -2,8 +2,9 @@
 //! and learned by a loss that dreads an error along the row more than one across it, because the former
 //! moves the inner products with the queries that the row should be found by:
 //!
-//! `‖e⊥‖² + η·‖e∥‖² = ‖e‖² + (η − 1)·⟨e, u⟩²`, with `e = x − x̂`, `u = x/‖x‖` and
-//! `η = (d − 1)·T²/(1 − T²)` (Theorem 3.3 with the threshold T relative to ‖x‖), at least 1.
+//! `‖e⊥‖² + η·‖e∥‖² = ‖e‖² + (η − 1)·⟨e, u⟩²`, with `e = x − x̂`, `u = x/‖x‖` (Theorem 3.2) and
+//! `η = (d − 1)·T²/(1 − T²)`, the limit for many dimensions (Theorem 3.4) with the threshold T relative to
+//! ‖x‖, at least 1 (Theorem 3.3).
 //!
 //! Training:
 //! 1. Product quantization, exactly `pq` with the same seed.
@@ -68,7 +69,7 @@ impl Scann {
     }
 }
 
-/// η − 1 for rows of `dim` dimensions (Theorem 3.3).
+/// η − 1 for rows of `dim` dimensions (Theorem 3.4).
 fn weight(threshold: f64, dim: usize) -> f64 {
     let square = threshold * threshold;
     let eta = (dim as f64 - 1.0) * square / (1.0 - square);

@@ -1,7 +1,7 @@
 //! Centroids of least loss, given the codes (Guo et al. 2020, section 4.2).
 //!
 //! The paper solves one system of all centroids. Here one sub-space moves at a time, the others fixed, so
-//! that each centroid has a system of its own over its rows,
+//! that each centroid has a system of its own over its rows (with one sub-space that of Theorem 4.2),
 //!
 //! `Σ [I + (η − 1)·uⱼuⱼᵀ]·c = Σ [xⱼ + (η − 1)·uⱼ·(s + ⟨uⱼ, xⱼ⟩)]`,
 //!

@@ -1,5 +1,5 @@
-//! Signs of random projections of what the levels leave: QJL (Zandieh, Daliri, Han, 2024), as Algorithm 2 has
-//! it.
+//! Signs of random projections of what the levels leave: QJL (Zandieh, Daliri, Han, 2024), as Definition 1
+//! and Algorithm 2 of TurboQuant have it; unbiased by its Lemma 4.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use std::f64::consts::FRAC_PI_2;

@@ -1,5 +1,5 @@
-//! Levels for a coordinate of a random point of the sphere (section 3.1, eq. 4): the density of t in −1..1 is
-//! ∝ (1 − t²)^((d − 3)/2).
+//! Levels for a coordinate of a random point of the sphere (eq. 4): the density of t in −1..1 is
+//! ∝ (1 − t²)^((d − 3)/2) (Lemma 1).
 //!
 //! With t = sin θ and θ = 2·atan w, t = 2w/(1 + w²), the mass is ∫cos^(d − 2)θ dθ with cos θ = (1 − w²)/(1 + w²)
 //! and dθ = 2dw/(1 + w²): smooth for every d from 2, and made of sums, products, quotients and square roots

@@ -185,6 +185,18 @@ fn the_worst_data_set_decides_for_all() {
     assert_eq!((&*pick.label, &*pick.dataset), ("larger", "harder"));
 }
 
+#[test]
+fn configurations_that_no_two_data_sets_share_are_said_to_be_apart() {
+    let mut records = records();
+    let mut other = code("a", "elsewhere", 3.0, 5);
+    other.dataset.name = "other".to_owned();
+    other.dataset.digest = "d2".to_owned();
+    records.push(other);
+    let text = drawn(&records, &question());
+    let (_, across) = text.split_once("all data sets, by the worst of them").expect("across");
+    assert!(across.contains("no configuration has recall@10 on all of them"), "{text}");
+}
+
 /// The code `good` and `next` among fewer rows of the same data set.
 fn sizes() -> Vec<Record> {
     let mut records = records();

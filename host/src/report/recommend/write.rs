@@ -93,6 +93,9 @@ fn write_answer(
     }
     if rows.is_empty() {
         let why = match answer.configurations {
+            0 if answer.dataset.is_none() => {
+                format!("no configuration has {} on all of them", question.metric())
+            }
             0 => format!("no record has {}", question.metric()),
             _ => "nothing here is both proven and weighed: no code is recommended".to_owned(),
         };
