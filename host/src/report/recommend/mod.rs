@@ -125,6 +125,8 @@ pub struct Pick {
     pub params: serde_json::Value,
     /// The plugin's file.
     pub plugin_digest: String,
+    /// What else its code is: packages of a method in Python.
+    pub needs_digest: Option<String>,
     /// The seeds it was measured with.
     pub seeds: Vec<u64>,
     /// The records that its numbers are of, one for each seed.
@@ -285,8 +287,33 @@ impl Family {
 }
 
 /// What makes two configurations the same one on two data sets.
-fn identity(method: &str, plugin_digest: &str, params: &serde_json::Value) -> [String; 3] {
-    [method.to_owned(), plugin_digest.to_owned(), canonical_json(params)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    method: String,
+    plugin_digest: String,
+    /// One file in two Pythons is two methods.
+    needs_digest: Option<String>,
+    params: String,
+}
+
+impl Identity {
+    fn of(record: &Record) -> Self {
+        Self {
+            method: record.method.id.clone(),
+            plugin_digest: record.method.plugin_digest.clone(),
+            needs_digest: record.method.needs_digest.clone(),
+            params: canonical_json(&record.params),
+        }
+    }
+
+    fn of_pick(pick: &Pick) -> Self {
+        Self {
+            method: pick.method.clone(),
+            plugin_digest: pick.plugin_digest.clone(),
+            needs_digest: pick.needs_digest.clone(),
+            params: canonical_json(&pick.params),
+        }
+    }
 }
 
 /// The answer for a data set, and everything that it was chosen from.
@@ -295,10 +322,9 @@ fn of_family(records: &[&Record], question: &Question) -> (Answer, Vec<Pick>) {
     let is_largest = |record: &&&Record| record.dataset.n == largest;
     let configurations = Configuration::of(records.iter().filter(is_largest).copied());
     // The same configurations among fewer rows.
-    let mut smaller: BTreeMap<[String; 3], Vec<Point>> = BTreeMap::new();
+    let mut smaller: BTreeMap<Identity, Vec<Point>> = BTreeMap::new();
     for configuration in Configuration::of(records.iter().filter(|of| !is_largest(of)).copied()) {
-        let first = configuration.first();
-        let id = identity(&first.method.id, &first.method.plugin_digest, &first.params);
+        let id = Identity::of(configuration.first());
         if let Some(limit) = limit_of(&configuration, question) {
             smaller.entry(id).or_default().push(point(&configuration, limit));
         }
@@ -358,11 +384,11 @@ fn across(of_each: &[(Answer, Vec<Pick>)], question: &Question) -> Option<Answer
     if of_each.len() < 2 {
         return None;
     }
-    let mut worst: BTreeMap<[String; 3], (usize, Pick)> = BTreeMap::new();
+    let mut worst: BTreeMap<Identity, (usize, Pick)> = BTreeMap::new();
     for (_, picks) in of_each {
         let mut seen = BTreeSet::new();
         for pick in picks {
-            let id = identity(&pick.method, &pick.plugin_digest, &pick.params);
+            let id = Identity::of_pick(pick);
             if !seen.insert(id.clone()) {
                 continue;
             }
@@ -432,7 +458,7 @@ fn keys(configuration: &Configuration<'_>) -> Vec<String> {
 fn pick(
     configuration: &Configuration<'_>,
     question: &Question,
-    smaller: &BTreeMap<[String; 3], Vec<Point>>,
+    smaller: &BTreeMap<Identity, Vec<Point>>,
 ) -> Option<Pick> {
     let first = configuration.first();
     let limit = limit_of(configuration, question)?;
@@ -441,9 +467,8 @@ fn pick(
     let (n, dim) = (first.dataset.n as f64, first.dataset.dim as f64);
     let rows = question.rows.unwrap_or(n);
     let model_bytes = configuration.model_bytes().unwrap_or(0.0);
-    let id = identity(&first.method.id, &first.method.plugin_digest, &first.params);
     let here = point(configuration, limit);
-    let growth = smaller.get(&id).map(|points| {
+    let growth = smaller.get(&Identity::of(first)).map(|points| {
         let queries = first.dataset.queries as f64 * f64::from(question.k);
         Growth::of(points.iter().chain([&here]).cloned().collect(), queries, rows)
     });
@@ -453,6 +478,7 @@ fn pick(
         label: first.label.clone(),
         params: first.params.clone(),
         plugin_digest: first.method.plugin_digest.clone(),
+        needs_digest: first.method.needs_digest.clone(),
         seeds: configuration.records.iter().map(|record| record.seed).collect(),
         keys: keys(configuration),
         marks: configuration.marks(),

@@ -92,6 +92,19 @@ fn the_smallest_is_surely_good_enough_and_not_only_on_average() {
 }
 
 #[test]
+fn one_file_in_two_pythons_is_two_methods_at_every_size() {
+    let [mut here, mut smaller] = [30, 10].map(|misses| code("a", "good", 3.0, misses));
+    smaller.dataset.name = format!("{}@{}", smaller.dataset.name, 1000);
+    smaller.dataset.n = 1000;
+    let points = |records: &[Record]| {
+        asked(records, &question()).smallest.unwrap().growth.map(|growth| growth.points.len())
+    };
+    assert_eq!(points(&[here.clone(), smaller.clone()]), Some(2));
+    here.method.needs_digest = Some("numpy 2".to_owned());
+    assert_eq!(points(&[here, smaller]), None);
+}
+
+#[test]
 fn undecided_is_what_is_smaller_and_good_enough_on_average() {
     let undecided =
         |records: &[Record]| label(&asked(records, &question()).undecided).map(str::to_owned);
