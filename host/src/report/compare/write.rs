@@ -160,6 +160,9 @@ fn notes(of: &Comparison, settings: &Settings) -> Vec<String> {
             "times not compared: {cells} with other threads, or with other cells beside"
         ));
     }
+    if !of.changes.is_empty() {
+        notes.push("keys of the records: --format json".to_owned());
+    }
     notes
 }
 
