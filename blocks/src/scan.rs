@@ -247,8 +247,9 @@ pub trait ByTables: Quantizer {
 /// scorer's estimates, for a type with [`ByTables`].
 #[macro_export]
 macro_rules! scan_by_tables {
-    ($method:ty) => {
-        impl $crate::vq_plugin_api::Scorer for $method {
+    // What the type is generic over, in brackets.
+    ([$($generics:tt)*] $method:ty) => {
+        impl<$($generics)*> $crate::vq_plugin_api::Scorer for $method {
             type Query = $crate::scan::Estimates;
             const PACKED: bool = true;
 
@@ -287,7 +288,7 @@ macro_rules! scan_by_tables {
             }
         }
 
-        impl $crate::vq_plugin_api::Search for $method {
+        impl<$($generics)*> $crate::vq_plugin_api::Search for $method {
             const RANKS_ESTIMATES: bool = true;
 
             fn packed_bytes(&self, n: usize) -> usize {
@@ -318,6 +319,9 @@ macro_rules! scan_by_tables {
                 })
             }
         }
+    };
+    ($method:ty) => {
+        $crate::scan_by_tables!([] $method);
     };
 }
 

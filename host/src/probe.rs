@@ -21,6 +21,11 @@ const QUERIES: usize = 500;
 /// What takes longer among so few rows takes very long among more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The time limit of a probe's cell, in a sweep whose cells have `timeout`.
+pub fn limit(timeout: Duration) -> Duration {
+    timeout.min(PATIENCE)
+}
+
 /// The cells of a probe.
 #[derive(Debug)]
 pub struct Probe {
@@ -82,7 +87,7 @@ fn small(planned: &Planned, datasets: &BTreeSet<usize>, store: PathBuf) -> Sweep
     let mut sweep = planned.sweep.clone();
     sweep.seeds.truncate(1);
     sweep.run.store = store;
-    sweep.run.timeout = sweep.run.timeout.min(PATIENCE);
+    sweep.run.timeout = limit(sweep.run.timeout);
     let rows = |at: &usize| &planned.rows[at];
     sweep.datasets = datasets
         .iter()

@@ -512,6 +512,7 @@ mod tests {
                 dataset: 0,
                 dataset_name: "vectors".to_owned(),
                 method: record.method,
+                python: None,
                 config: [("bits".to_owned(), Value::Int(bits as i64))].into(),
                 label: record.label,
                 seed: 42,

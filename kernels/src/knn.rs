@@ -14,11 +14,12 @@
 //! - *Inner products.* Only rows are centred: x' = t·x, with t a power of two. A row that is as near has
 //!   x·r ≥ −D, so x'·r' ≥ s·t·(−D − x·c) − ‖x'‖·β − ξ·(‖r'‖ + β).
 //!
-//! Less what estimates may be off: for [`Int16Panels`](crate::Int16Panels) what they say (8 bits, asked first, leave out only rows
-//! whose estimate of 16 bits is not needed); for [`Panels`](crate::Panels), whose scores are d fused
-//! multiply-adds from a bias that is rounded once, γ·(‖x'‖·‖r'‖ + ‖r'‖²/2) with γ = (d+1)·2⁻²⁴ / (1 −
-//! (d+1)·2⁻²⁴) ≤ 1.01·(d+1)·2⁻²⁴ (Higham 2002, §3.1). Values in f64 err by some (d+8)·2⁻⁵² of what they
-//! are made of, and steps that underflow by 2⁻¹⁴⁹ each; both are added with a margin.
+//! Less what estimates may be off: for [`Int16Panels`](crate::Int16Panels) what they say (8 bits, asked
+//! first, leave out only rows whose estimate of 16 bits is not needed); for [`Panels`](crate::Panels),
+//! whose scores are d fused multiply-adds from a bias that is rounded once, γ·(‖x'‖·‖r'‖ + ‖r'‖²/2) with
+//! γ = (d+1)·2⁻²⁴ / (1 − (d+1)·2⁻²⁴) ≤ 1.01·(d+1)·2⁻²⁴ (Higham 2002, §3.1). Values in f64 err by some
+//! (d+8)·2⁻⁵² of what they are made of, and steps that underflow by 2⁻¹⁴⁹ each; both are added with a
+//! margin.
 
 mod block;
 mod frame;

@@ -22,6 +22,7 @@ mod cluster;
 mod descent;
 mod joint;
 mod layers;
+mod method;
 mod tables;
 mod train;
 
@@ -34,6 +35,8 @@ use vq_kernels::draw::seed_of;
 use vq_kernels::pack::{pack, packed_bytes, unpack};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Context, Error};
+
+pub use method::{LayerMethod, Layered, ToLearn};
 
 /// Codebooks of the layers.
 pub struct Residual {

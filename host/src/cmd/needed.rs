@@ -9,14 +9,13 @@ use std::time::Duration;
 use vq_host::cost::{Costs, Expected, Job, Source, Work, coder, coder_of};
 use vq_host::data::PreparedRows;
 use vq_host::plan::Cell;
+use vq_host::probe::limit;
 use vq_host::record::{Filter, Record};
 use vq_host::session::{Planned, State};
 use vq_host::store::{OpenError, Store};
 
 /// So many records tell what cells take.
 const TELLING: usize = 5_000;
-/// Seconds that a method takes in a probe, more or less.
-const PROBE_S: f64 = 1.5;
 
 /// What is known of what cells cost.
 pub(super) struct Known {
@@ -158,12 +157,13 @@ fn time(planned: &Planned, to_run: &[ToRun<'_>], known: &Known) -> Vec<String> {
     let open = unknown.difference(&told).count();
     if open > 0 {
         lines.push(format!(
-            "`vq-host plan --probe` measures one small cell of {}, in about {}, to say it",
+            "`vq-host plan --probe` measures one small cell of {} to say it, most in a few seconds, \
+             each in at most {}",
             match open {
                 1 => "its method".to_owned(),
                 n => format!("each of {n} methods"),
             },
-            time_of(PROBE_S * open as f64)
+            humantime::format_duration(limit(planned.sweep.run.timeout))
         ));
     }
     for record in failed {

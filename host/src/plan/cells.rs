@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use vq_plugin_api::params::Config;
@@ -18,6 +19,9 @@ use crate::worker::protocol::{Evaluation, OtherTruth};
 pub struct Second {
     /// The method and the library it comes from.
     pub method: MethodInfo,
+    /// The Python that the sweep names for it alone, to run it in; what that is stands in the method's
+    /// `needs_digest`.
+    pub python: Option<PathBuf>,
     /// All its parameters.
     pub config: Config,
     /// `bits=8`.
@@ -59,6 +63,9 @@ pub struct Candidate {
     pub dataset_name: String,
     /// The method and the library it comes from.
     pub method: MethodInfo,
+    /// The Python that the sweep names for it alone, to run it in; what that is stands in the method's
+    /// `needs_digest`.
+    pub python: Option<PathBuf>,
     /// All parameters.
     pub config: Config,
     /// `m=8 bits=4`.
@@ -135,6 +142,7 @@ impl Grids {
                 dataset: of.dataset,
                 dataset_name: of.dataset_name.clone(),
                 method: of.method.clone(),
+                python: of.python.clone(),
                 config: of.config.clone(),
                 label: of.label.clone(),
                 seed: *seed,
@@ -161,6 +169,9 @@ pub struct Cell {
     pub dataset_name: String,
     /// The method and the library it comes from.
     pub method: MethodInfo,
+    /// The Python that the sweep names for it alone, to run it in; what that is stands in the method's
+    /// `needs_digest`.
+    pub python: Option<PathBuf>,
     /// All parameters.
     pub config: Config,
     /// `m=8 bits=4`.

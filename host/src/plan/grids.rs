@@ -158,7 +158,8 @@ pub fn assemble(
             }
             valid += 1;
             if asked.second {
-                seconds.push(Second { method: info.clone(), config, label, code_bytes });
+                let python = of.found.library.python.clone();
+                seconds.push(Second { method: info.clone(), python, config, label, code_bytes });
                 continue;
             }
             // Two [[method]] blocks, or two target rates, may ask for the same thing. Two data sets
@@ -179,6 +180,7 @@ pub fn assemble(
                     dataset: asked.dataset,
                     dataset_name: data.name.clone(),
                     method: info.clone(),
+                    python: of.found.library.python.clone(),
                     config: config.clone(),
                     label: label.clone(),
                     code_bytes,
@@ -288,7 +290,6 @@ fn method_info(Found { library, method }: Found<'_>, transform: &Chain) -> Metho
         abi: format!("{}.{}", library.about.abi.0, library.about.abi.1),
         needs_training: Some(method.needs_training || transform.learns()),
         deterministic: Some(method.deterministic),
-        python: library.python.clone(),
     }
 }
 

@@ -73,7 +73,7 @@ fn a_python_of_its_own_is_for_methods_in_python_and_another_one_is_another_metho
     let mut described = catalog();
     described.libraries[0].python = Some("/venv".into());
     let grids = grids_of(&own, &described).unwrap();
-    assert_eq!(grids.candidates[0].method.python, Some("/venv".into()));
+    assert_eq!(grids.candidates[0].python, Some("/venv".into()));
     let of_all = sweep("[[method]]\nuse = \"zlattice\"\n");
     assert!(grids_of(&of_all, &described).is_err(), "described in that alone");
 }

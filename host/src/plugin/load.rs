@@ -91,15 +91,16 @@ pub enum Opened {
     Nothing(Environment),
 }
 
-/// Opens the Python file at `path` for good, in the interpreter that this process has started.
+/// Opens the Python file at `path` for good, in the interpreter that this process has started: for
+/// calls of `method` alone, or to describe all that it offers.
 ///
 /// # Errors
-/// Importing it failed.
-pub fn open_python(path: &Path, describe: bool) -> Result<Opened, LoadError> {
+/// Importing it failed; it no longer has the method.
+pub fn open_python(path: &Path, method: Option<&str>) -> Result<Opened, LoadError> {
     #[cfg(target_os = "linux")]
     {
         let before = ThreadState::take();
-        let (table, environment) = class::open(path, describe)
+        let (table, environment) = class::open(path, method)
             .map_err(|error| LoadError::Python { reason: error.to_string() })?;
         let Some(table) = table else { return Ok(Opened::Nothing(environment)) };
         let plugin = Plugin::linked(table)?;
@@ -109,18 +110,19 @@ pub fn open_python(path: &Path, describe: bool) -> Result<Opened, LoadError> {
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (path, describe);
+        let _ = (path, method);
         Err(LoadError::Python { reason: "methods in Python need Linux".to_owned() })
     }
 }
 
-/// Opens the library or Python file at `path` for good.
+/// Opens the library or Python file at `path` for good; `method`, if named, is the only one of it that
+/// will be called.
 ///
 /// # Errors
 /// The loader's refusal, a missing symbol, another layout, another version.
-pub fn open(path: &Path) -> Result<Loaded, LoadError> {
+pub fn open(path: &Path, method: Option<&str>) -> Result<Loaded, LoadError> {
     if python::is_python(path) {
-        return match open_python(path, false)? {
+        return match open_python(path, method)? {
             Opened::Plugin(loaded) => Ok(loaded),
             Opened::Nothing(_) => Err(LoadError::Python { reason: NO_CLASS.to_owned() }),
         };

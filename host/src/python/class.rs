@@ -1,5 +1,5 @@
-//! A Python class as a quantizer of the SDK, one type for each class of the file, and the table
-//! that the SDK makes of them.
+//! The Python class that this process serves as a quantizer of the SDK, and the table that the SDK
+//! makes of it.
 
 use super::bridge::{self, Told, lock, metric, rows_at_once};
 use super::environment::Environment;
@@ -9,6 +9,7 @@ use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use vq_plugin_api::abi::{VqMethod, VqPlugin, VqStr};
 use vq_plugin_api::adapter;
@@ -19,71 +20,61 @@ use vq_plugin_api::{
     Context, Error, GridRequest, GridSink, Method, Params, Quantizer, Scorer, Space,
 };
 
-/// Classes that one file may offer.
-const MOST_CLASSES: usize = 16;
-
 /// What the file of this process offers.
 static TOLD: OnceLock<Vec<Told>> = OnceLock::new();
+/// Which of it [`Class`] stands for: the functions of a table are not told whose they are.
+static SERVED: AtomicUsize = AtomicUsize::new(NONE);
+const NONE: usize = usize::MAX;
 
 /// Opens the file at `path`, in the interpreter that was started for it; answers its table, and what
 /// it was described in. `None` for a file without a class that can be made.
 ///
+/// This process serves `method`, which then is the only one in the table. Without one all are in it,
+/// to be described and not to be called.
+///
 /// # Errors
-/// Importing it failed; more classes than a file may offer.
+/// Importing it failed; it no longer has the method.
 pub(crate) fn open(
     path: &Path,
-    describe: bool,
+    method: Option<&str>,
 ) -> Result<(Option<&'static VqPlugin>, Environment), Error> {
-    let (opened, environment) = lock()?.open(describe)?;
+    let (opened, environment) = lock()?.open(method.is_none())?;
     let told = TOLD.get_or_init(|| opened.methods);
-    let tables: [fn() -> VqMethod; MOST_CLASSES] = [
-        table::<0>,
-        table::<1>,
-        table::<2>,
-        table::<3>,
-        table::<4>,
-        table::<5>,
-        table::<6>,
-        table::<7>,
-        table::<8>,
-        table::<9>,
-        table::<10>,
-        table::<11>,
-        table::<12>,
-        table::<13>,
-        table::<14>,
-        table::<15>,
-    ];
-    if told.len() > MOST_CLASSES {
-        let (found, file) = (told.len(), path.display());
-        return Err(Error::failed(format!(
-            "{file} has {found} methods: at most {MOST_CLASSES} fit"
-        )));
-    }
     if told.is_empty() {
         return Ok((None, environment));
     }
-    let methods = told.iter().zip(tables).map(|(_, table)| &*Box::leak(Box::new(table())));
+    let served = method.map(|id| {
+        let number = told.iter().position(|of| of.id == id);
+        number.ok_or_else(|| Error::failed(format!("{} no longer offers {id}", path.display())))
+    });
+    let served = served.transpose()?;
+    let numbers = served.map_or(0..told.len(), |number| number..number + 1);
+    let methods = numbers.map(|number| {
+        SERVED.store(number, Ordering::Relaxed);
+        &*Box::leak(Box::new(table(&told[number])))
+    });
     let mut plugin = *adapter::plugin(methods.collect());
+    SERVED.store(served.unwrap_or(NONE), Ordering::Relaxed);
     plugin.sdk = forever(format!("Python {}", environment.version));
     Ok((Some(Box::leak(Box::new(plugin))), environment))
 }
 
-fn told<const N: usize>() -> &'static Told {
-    &TOLD.get().expect("the file was opened")[N]
+fn served() -> (usize, &'static Told) {
+    let number = SERVED.load(Ordering::Relaxed);
+    let told = TOLD.get().and_then(|told| told.get(number));
+    (number, told.expect("the file was opened for one of its classes"))
 }
 
 fn forever(text: String) -> VqStr {
     VqStr::new(text.leak())
 }
 
-/// The SDK's table of the class number `N`, in its own words.
-fn table<const N: usize>() -> VqMethod {
-    let of = told::<N>();
+/// The SDK's table of the class that is served, in its own words.
+fn table(of: &Told) -> VqMethod {
     let offers = |name: &str| of.offers.iter().any(|offered| offered == name);
     let made = match offers("score") {
-        true => adapter::method::<Class<N>, (offered::Scorer, ())>(),
-        false => adapter::method::<Class<N>, ()>(),
+        true => adapter::method::<Class, (offered::Scorer, ())>(),
+        false => adapter::method::<Class, ()>(),
     };
     VqMethod {
         id: forever(of.id.clone()),
@@ -99,12 +90,12 @@ fn table<const N: usize>() -> VqMethod {
     }
 }
 
-/// The parameters of the class number `N`.
-struct Values<const N: usize>(Config);
+/// The parameters of the class that is served.
+struct Values(Config);
 
-impl<const N: usize> Params for Values<N> {
+impl Params for Values {
     fn schema() -> Vec<Param> {
-        told::<N>().params()
+        served().1.params()
     }
 
     fn from_config(config: &Config) -> Result<Self, Error> {
@@ -120,8 +111,8 @@ impl<const N: usize> Params for Values<N> {
     }
 }
 
-/// An object of the class number `N`, in the interpreter.
-struct Class<const N: usize> {
+/// An object of the class that is served, in the interpreter.
+struct Class {
     instance: u64,
     dim: usize,
     code_bytes: usize,
@@ -190,7 +181,7 @@ struct Proposed {
     params: serde_json::Map<String, Json>,
 }
 
-impl<const N: usize> Drop for Class<N> {
+impl Drop for Class {
     fn drop(&mut self) {
         let Ok(mut bridge) = lock() else { return };
         let request = json!({ "op": "destroy", "instance": self.instance });
@@ -202,7 +193,7 @@ impl<const N: usize> Drop for Class<N> {
     }
 }
 
-impl<const N: usize> Class<N> {
+impl Class {
     /// A request about this object; its log lines go to the host.
     fn ask<T: serde::de::DeserializeOwned>(
         &self,
@@ -225,16 +216,16 @@ impl<const N: usize> Class<N> {
     }
 }
 
-impl<const N: usize> Quantizer for Class<N> {
-    type Params = Values<N>;
+impl Quantizer for Class {
+    type Params = Values;
 
     // Its own words stand in the table.
     const METHOD: Method = Method::new("python", "Python");
 
-    fn create(params: Values<N>, space: Space) -> Result<Self, Error> {
+    fn create(params: Values, space: Space) -> Result<Self, Error> {
         let made: Made = lock()?.ask(json!({
             "op": "create",
-            "class": N,
+            "class": served().0,
             "params": config_json(&params.0),
             "dim": space.dim,
             "metric": metric(space),
@@ -332,13 +323,13 @@ impl<const N: usize> Quantizer for Class<N> {
     }
 
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
-        let (of, schema) = (told::<N>(), Values::<N>::schema());
+        let ((number, of), schema) = (served(), Values::schema());
         let takes_bits = of.grid.as_deref() == Some("bits");
         if of.grid.is_some() && request.axes.is_empty() {
             let Space { dim, .. } = request.space;
             let bits = request.bits_per_dim.filter(|_| takes_bits);
             let grid: Grid = lock()?.ask(json!({
-                "op": "grid", "class": N, "dim": dim, "metric": metric(request.space), "bits": bits,
+                "op": "grid", "class": number, "dim": dim, "metric": metric(request.space), "bits": bits,
             }))?;
             for Proposed { label: name, params } in grid.configs {
                 let config: Config = params
@@ -346,28 +337,28 @@ impl<const N: usize> Quantizer for Class<N> {
                     .filter_map(|(name, value)| Some((name, bridge::setting(&value)?)))
                     .collect();
                 let name = if name.is_empty() { label(&schema, request, &config) } else { name };
-                propose::<N>(request, takes_bits, &config, &name, sink);
+                propose(request, takes_bits, &config, &name, sink);
             }
             return Ok(());
         }
         for config in cartesian(&schema, request, &[]) {
-            propose::<N>(request, false, &config, &label(&schema, request, &config), sink);
+            propose(request, false, &config, &label(&schema, request, &config), sink);
         }
         Ok(())
     }
 }
 
 /// Emits `config`, or skips it where it cannot be made, or where nothing says what rate it has.
-fn propose<const N: usize>(
+fn propose(
     request: &GridRequest,
     at_rate: bool,
     config: &Config,
     name: &str,
     sink: &mut dyn GridSink,
 ) {
-    let of = told::<N>();
-    let made = Values::<N>::from_config(config)
-        .and_then(|values| Class::<N>::create(values, request.space))
+    let (_, of) = served();
+    let made = Values::from_config(config)
+        .and_then(|values| Class::create(values, request.space))
         .map_err(|error| error.to_string());
     match made {
         Err(reason) => sink.skip(config, &reason),
@@ -385,7 +376,7 @@ fn propose<const N: usize>(
     }
 }
 
-impl<const N: usize> Scorer for Class<N> {
+impl Scorer for Class {
     type Query = Vec<f32>;
 
     fn query(&self, query: ArrayView1<'_, f32>, _: &Context<'_>) -> Result<Vec<f32>, Error> {
@@ -419,7 +410,7 @@ impl<const N: usize> Scorer for Class<N> {
     }
 }
 
-impl<const N: usize> Class<N> {
+impl Class {
     /// Scores some queries and some codes at a time.
     fn score_blocks(
         &self,

@@ -1,7 +1,6 @@
 //! What a record says of its method.
 
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// The method of a cell and the library it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +25,4 @@ pub struct MethodInfo {
     pub needs_training: Option<bool>,
     /// Whether the method promises equal codes for equal seeds; likewise.
     pub deterministic: Option<bool>,
-    /// The Python that its sweep names for it alone, to run it in; not kept: what it is stands in
-    /// `needs_digest`.
-    #[serde(skip)]
-    pub python: Option<PathBuf>,
 }

@@ -173,7 +173,6 @@ pub(crate) mod tests {
                 abi: "1.0".to_owned(),
                 needs_training: None,
                 deterministic: None,
-                python: None,
             },
             params: json!({ "label": label }),
             label: label.to_owned(),

@@ -7,6 +7,8 @@
 //! The size counts the model where that matters. What is not proven, or keeps a model of unknown
 //! size, is never among the best: it stands under them, where it would be.
 
+mod ties;
+
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
@@ -15,11 +17,12 @@ use serde::Serialize;
 use super::configuration::{Configuration, pareto_front};
 pub use super::failures::Failure;
 use super::marks::Marks;
-use super::spread::{Difference, STANDARD_ERRORS, interval, mean_and_error};
+use super::spread::{STANDARD_ERRORS, interval, mean_and_error};
 use super::table::Column;
 use super::text::{columns, fit, painted, plain};
 use super::{Style, failures, headline_recall, notices, number, table, too_many_threads, wrapped};
 use crate::record::{DatasetInfo, Outcome, Record};
+use ties::{MOST_TIED, Ties};
 
 /// The recall that a code is asked for in the sentence under each table.
 const ASKED_RECALL: f64 = 0.9;
@@ -81,7 +84,8 @@ pub struct Tradeoff {
     pub recall_error: Option<f64>,
     /// Half the 95 % interval of `recall` over seeds.
     pub recall_interval: Option<f64>,
-    /// The configurations of no larger size than which its recall is not better.
+    /// The configurations of no larger size than which its recall is not better, those of the best recall;
+    /// not all of many.
     pub tied_with: Vec<String>,
     /// `recall@k` after exact re-ranking of the best 4k.
     pub recall_rerank_4: Option<f64>,
@@ -170,12 +174,13 @@ fn best_of(
     };
     let leading = front(&|one| one.marks.may_lead());
     let among_all = front(&|_| true);
+    let ties = Ties::among(&sized, &all, k);
     let mut best: Vec<(usize, Tradeoff)> = (0..all.len())
         .filter(|&i| leading[i] || (among_all[i] && !all[i].marks.may_lead()))
         .map(|i| {
             let mut one = all[i].clone();
             if leading[i] {
-                one.tied_with = tied_with(i, &sized, &all, k);
+                one.tied_with = ties.of(i);
                 one.marks.tied = !one.tied_with.is_empty();
             }
             (places[i], one)
@@ -188,38 +193,6 @@ fn best_of(
             .then_with(|| (&a.method, &a.label).cmp(&(&b.method, &b.label)))
     });
     (all.len(), best)
-}
-
-/// Names the configurations of no larger size that `all[i]` is not better than in recall, the
-/// best first. A difference is that of the same queries; where these were not kept, nothing is
-/// said.
-fn tied_with(
-    i: usize,
-    configurations: &[&Configuration<'_>],
-    all: &[Tradeoff],
-    k: Option<usize>,
-) -> Vec<String> {
-    let one = &all[i];
-    let Some(k) = k.and_then(|k| u32::try_from(k).ok()) else { return Vec::new() };
-    let (Some(recall), Some(queries)) = (one.recall, configurations[i].recall_by_query(k)) else {
-        return Vec::new();
-    };
-    // Recalls are between 0 and 1, so no difference above this is within its error.
-    let clear = STANDARD_ERRORS / (queries.len().max(2) as f64 - 1.0).sqrt();
-    let mut tied: Vec<&Tradeoff> = Vec::new();
-    for (j, other) in all.iter().enumerate() {
-        let near = other.recall.is_some_and(|other| recall - other <= clear);
-        if j == i || other.size > one.size || !near || !other.marks.may_lead() {
-            continue;
-        }
-        let others = configurations[j].recall_by_query(k);
-        let difference = others.and_then(|others| Difference::of(&queries, &others));
-        if difference.is_some_and(|difference| !difference.is_better()) {
-            tied.push(other);
-        }
-    }
-    tied.sort_by(|a, b| b.recall.unwrap_or(-1.0).total_cmp(&a.recall.unwrap_or(-1.0)));
-    tied.into_iter().map(Tradeoff::name).collect()
 }
 
 impl Tradeoff {
@@ -378,7 +351,8 @@ fn recall_sentence(of: &DatasetTradeoffs, width: usize) -> Option<String> {
     if let [first, others @ ..] = one.tied_with.as_slice() {
         let more = match others.len() {
             0 => String::new(),
-            n => format!(" and {n} more"),
+            n if n + 1 < MOST_TIED => format!(" and {n} more"),
+            n => format!(" and at least {n} more"),
         };
         let room = width.saturating_sub(columns(&more) + columns("  tied with "));
         sentence += &format!("\n  tied with {}{more}", fit(first, room));
@@ -503,6 +477,46 @@ best 3 of 4 configurations by recall@10 or rel. error for their size
         let expected =
             "smallest code with recall@10 ≥ 0.9: b y at 4.00 bits/dim (0.9000)\n  tied with c z\n";
         assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn of_many_ties_the_best_are_named() {
+        let one = with_queries(point("b", "y", 2.0, 0.0, 0.2), |query| 9 + query % 2);
+        let same = with_queries(point("c", "z", 2.0, 0.0, 0.2), |query| 9 + query % 2);
+        let worse = with_queries(point("d", "w", 1.0, 0.0, 0.3), |query| 8 + query % 2);
+        // By one hit of a query.
+        let hardly_worse = |i: u32| {
+            let hits = |query| 9 + query % 2 - u32::from(query == i);
+            with_queries(point("a", &format!("i={i}"), 1.0, 0.0, 0.3), hits)
+        };
+        let records: Vec<Record> =
+            [worse, one, same].into_iter().chain((0..12).map(hardly_worse)).collect();
+        let found = tradeoffs(&records);
+        let of = |label: &str| found.datasets[0].best.iter().find(|one| one.label == label);
+        let tied = &of("y").unwrap().tied_with;
+        assert_eq!(
+            (tied.len(), &tied[..2]),
+            (MOST_TIED, &["c z".to_owned(), "a i=0".to_owned()][..])
+        );
+        let text = drawn(&records, 100);
+        assert!(
+            text.contains(
+                "
+  tied with a i=1 and at least 9 more
+"
+            ),
+            "{text}"
+        );
+        // All are named of as many as the text counts.
+        let text = drawn(&records[..12], 100);
+        assert!(
+            text.contains(
+                "
+  tied with a i=1 and 7 more
+"
+            ),
+            "{text}"
+        );
     }
 
     fn unproven(record: Record) -> Record {

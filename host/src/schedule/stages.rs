@@ -33,7 +33,8 @@ pub(super) fn measure<'a>(
     on_progress: &mut dyn FnMut(&str, f32),
 ) -> Result<(Ended, &'a MethodInfo), HostFault> {
     let Scheduled { cell, data, evaluation } = of;
-    let job = |method: &MethodInfo, config: &Config, evaluation, stage| CellJob {
+    type Coder<'c> = (&'c MethodInfo, &'c Config, Option<&'c Path>);
+    let job = |(method, config, python): Coder<'_>, evaluation, stage| CellJob {
         engine: Engine {
             method: method.id.clone(),
             config: config.clone(),
@@ -43,7 +44,7 @@ pub(super) fn measure<'a>(
             },
             seed: cell.seed,
             threads: schedule.limits.threads,
-            python: method.python.clone(),
+            python: python.map(Path::to_owned),
         },
         data,
         transform: &cell.transform,
@@ -55,8 +56,9 @@ pub(super) fn measure<'a>(
         let library = Path::new(&method.plugin_path);
         measure(library, &digests(method), job, limits, cancel, on_progress)
     };
+    let coder = (&cell.method, &cell.config, cell.python.as_deref());
     let Some(second) = &cell.second else {
-        let job = job(&cell.method, &cell.config, evaluation, (Stage::Whole, None));
+        let job = job(coder, evaluation, (Stage::Whole, None));
         return Ok((run(&cell.method, &job, &schedule.limits)?, &cell.method));
     };
     let folder = data.truth.path.parent().unwrap_or(Path::new("."));
@@ -64,7 +66,7 @@ pub(super) fn measure<'a>(
     // Of the first nothing is asked but what it finds, what it stores and what it costs.
     let few = Evaluation { metrics: Vec::new(), ..evaluation.clone() };
     let started = Instant::now();
-    let of_first = job(&cell.method, &cell.config, &few, (Stage::First, Some(&candidates)));
+    let of_first = job(coder, &few, (Stage::First, Some(&candidates)));
     let mut first = run(&cell.method, &of_first, &schedule.limits)?;
     let Answer::Measured(_) = &first.answer else {
         name_stage(&mut first, "first", &cell.method.id);
@@ -73,8 +75,9 @@ pub(super) fn measure<'a>(
     let left = schedule.limits.timeout.saturating_sub(started.elapsed());
     let limits =
         Limits { timeout: Duration::from_secs(left.as_secs().max(1)), ..schedule.limits.clone() };
-    let Second { method, config, .. } = second;
-    let of_second = job(method, config, evaluation, (Stage::Second, Some(&candidates)));
+    let Second { method, config, python, .. } = second;
+    let of_second =
+        job((method, config, python.as_deref()), evaluation, (Stage::Second, Some(&candidates)));
     let mut ended = run(method, &of_second, &limits)?;
     if !matches!(ended.answer, Answer::Measured(_)) {
         name_stage(&mut ended, "second", &method.id);

@@ -528,7 +528,6 @@ fn read_cell(row: CellRow<'_>, texts: &Texts) -> rusqlite::Result<Record> {
             abi: owned("abi")?,
             needs_training: row.get("needs_training")?,
             deterministic: row.get("deterministic")?,
-            python: None,
         },
         params: serde_json::Value::Null,
         label: owned("label")?,

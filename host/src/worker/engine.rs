@@ -319,11 +319,12 @@ impl Host<'_> {
     }
 
     fn open(&mut self) -> Result<Opened, Refusal> {
+        let id = &self.engine.method;
         let loaded = calling("load", "the library", || {
-            load::open(&self.order.library).map_err(|e| Refusal::Failed(e.to_string()))
+            let opened = load::open(&self.order.library, Some(id));
+            opened.map_err(|e| Refusal::Failed(e.to_string()))
         })?;
         super::work::note(self.reporter, "opening the library", loaded.changed);
-        let id = &self.engine.method;
         let method = loaded.plugin.methods().iter().find(|m| m.about().id == *id);
         let method = method.ok_or_else(|| {
             Refusal::Failed(format!("{} no longer offers {id}", loaded.path.display()))

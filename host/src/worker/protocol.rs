@@ -101,6 +101,17 @@ pub struct Engine {
 }
 
 impl Job {
+    /// The only method of the library that is called for it.
+    pub fn method(&self) -> Option<&str> {
+        match self {
+            Self::Expand { method, .. }
+            | Self::Check { method, .. }
+            | Self::Print { method, .. } => Some(method),
+            Self::Engine(engine) => Some(&engine.method),
+            Self::Describe { .. } | Self::Referee(_) | Self::Read(_) => None,
+        }
+    }
+
     /// The Python that is named for the library alone.
     pub fn python(&self) -> Option<&Path> {
         match self {

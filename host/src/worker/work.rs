@@ -257,7 +257,7 @@ fn confine(order: &Order) -> nix::Result<()> {
 fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
     reporter.progress("load", 0.0);
     if matches!(order.job, Job::Describe { .. }) && is_python(&order.library) {
-        return Ok(Answer::Described(match load::open_python(&order.library, true) {
+        return Ok(Answer::Described(match load::open_python(&order.library, None) {
             Ok(Opened::Plugin(loaded)) => loaded.describe(),
             Ok(Opened::Nothing(python)) => LibraryDescription {
                 sdk: String::new(),
@@ -269,7 +269,7 @@ fn work(order: &Order, reporter: &Arc<Reporter>) -> Result<Answer, Failure> {
             Err(error) => return Err(Failure::failed(error)),
         }));
     }
-    let loaded = load::open(&order.library).map_err(Failure::failed)?;
+    let loaded = load::open(&order.library, order.job.method()).map_err(Failure::failed)?;
     note(reporter, "opening the library", loaded.changed);
     let answer = answer(order, &loaded, reporter);
     note(reporter, "a call of the library", loaded.plugin.changed());

@@ -19,7 +19,10 @@ fn site() -> Site {
 fn a_probe_tells_what_no_record_tells_and_later_plans_know_it() {
     let site = site();
     let before = site.vq(&["plan", "s.toml"]).expect_code(0).stdout;
-    for part in ["how long 6 cells will take is not known", "`vq-host plan --probe` measures"] {
+    for part in [
+        "how long 6 cells will take is not known",
+        "`vq-host plan --probe` measures one small cell of each of 2 methods to say it",
+    ] {
         assert!(before.contains(part), "no `{part}` in:\n{before}");
     }
     let probed = site.vq(&["plan", "s.toml", "--probe"]).expect_code(0);

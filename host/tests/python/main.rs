@@ -128,6 +128,40 @@ fn a_class_is_measured_in_two_processes_and_is_done_once() {
 }
 
 #[test]
+fn each_class_of_a_file_is_a_method_with_its_own_parameters_and_codes() {
+    let bytes = [
+        ("class Signs", "class Bytes"),
+        ("scale: float = 1.0", "bias: int = 3"),
+        ("if scale <= 0", "if bias < 0"),
+        ("scale: is not above 0", "bias: is below 0"),
+        ("self.dim, self.scale = dim, scale", "self.dim, self.scale = dim, float(bias)"),
+        (
+            "np.packbits(rest > 0, axis=1), length",
+            "np.packbits(rest > 0, axis=1), rest.astype('f2')",
+        ),
+        ("signs, length = codes", "return codes[1] + self.mean"),
+    ];
+    let Some(site) = site(&[SIGNS, &edited(&bytes)].concat()) else { return };
+    let methods = "[[method]]\nuse = \"signs-signs\"\nparams.scale = [1, -1]\n\
+                   [[method]]\nuse = \"signs-bytes\"\nparams.bias = [0, 1, -1]\n";
+    let records = records(&site, methods);
+    let told = |record: &Record| {
+        let bytes = record.metrics.iter().find(|m| m.name() == "code_bytes").map(|m| m.value());
+        (record.method.id.clone(), record.label.clone(), record.outcome, bytes)
+    };
+    let mut told: Vec<_> = records.iter().map(told).collect();
+    told.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    let of =
+        |id: &str, label: &str, bytes| (id.to_owned(), label.to_owned(), Outcome::Ok, Some(bytes));
+    let expected = [
+        of("signs-bytes", "bias=0", 34.0),
+        of("signs-bytes", "bias=1", 34.0),
+        of("signs-signs", "scale=1", 6.0),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn an_exception_is_told_with_the_line_of_the_file() {
     let raise = ("rest = X - self.mean", "raise RuntimeError('no more')");
     let Some(record) = record(&[raise]) else { return };

@@ -5,17 +5,9 @@
 //! Little, "LSQ++: Lower Running Time and Higher Recall in Multi-codebook Quantization", 2018.
 #![forbid(unsafe_code)]
 
-use ndarray::{ArrayView2, ArrayViewMut2};
-use vq_blocks::residual::{MOST_SEARCHED, Search, Shape};
-use vq_blocks::scan::{ByTables, Tables};
-use vq_blocks::{Residual, Training, rate, scan_by_tables};
-use vq_plugin_api::model::{ModelReader, ModelWriter};
-use vq_plugin_api::{
-    Context, Error, GridRequest, GridSink, Method, Metric, Quantizer, Space, export_plugin, params,
-};
-
-/// Most layers of a sub-space that answer a rate: more gain little and cost their square.
-const MOST_LAYERS: usize = 16;
+use vq_blocks::residual::{LayerMethod, Layered, MOST_SEARCHED, Search, Shape, ToLearn};
+use vq_blocks::{Residual, Training};
+use vq_plugin_api::{Error, Method, export_plugin, params};
 
 /// What is not worth a parameter.
 const SEARCH: Search = Search { tries: 0, training_tries: 6, plain: 2, drawn: 3, noise: 1.0 };
@@ -43,14 +35,12 @@ params! {
 }
 
 /// A local search quantizer.
-pub struct Lsq {
-    training: Training,
-    rounds: usize,
-    metric: Metric,
-    residual: Residual,
-}
+pub type Lsq = Layered<LocalSearch>;
 
-impl Quantizer for Lsq {
+/// How it differs from others of layers.
+pub enum LocalSearch {}
+
+impl LayerMethod for LocalSearch {
     type Params = LsqParams;
     const METHOD: Method = Method::new("lsq", "LSQ")
         .version(env!("CARGO_PKG_VERSION"))
@@ -66,8 +56,10 @@ impl Quantizer for Lsq {
              FAISS=\"LSQ{layers}x{bits}\" if splits=1,\
              FAISS=\"PLSQ{splits}x{layers}x{bits}\"",
         );
+    // More gain little and cost their square.
+    const MOST_LAYERS: usize = 16;
 
-    fn create(params: LsqParams, space: Space) -> Result<Self, Error> {
+    fn layers(params: LsqParams, dim: usize) -> Result<ToLearn, Error> {
         let LsqParams {
             splits,
             layers,
@@ -78,82 +70,13 @@ impl Quantizer for Lsq {
             iterations,
             points_per_centroid,
         } = params;
-        let training = Training { iterations, points_per_centroid };
-        let search = Search { tries, ..SEARCH };
-        let residual = Residual::new(space.dim, Shape { splits, layers, bits, beam })?;
-        Ok(Lsq { training, rounds, metric: space.metric, residual: residual.with_search(search)? })
-    }
-
-    fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
-        let progress = |done: f32, stage: &str| ctx.progress(done, stage);
-        self.residual.fit(train, self.training, self.rounds, ctx.seed(), &progress)
-    }
-
-    fn code_bytes(&self) -> usize {
-        self.residual.code_bytes()
-    }
-
-    fn model_bytes(&self) -> Option<u64> {
-        Some(self.residual.model_bytes())
-    }
-
-    fn compress(
-        &self,
-        x: ArrayView2<'_, f32>,
-        codes: ArrayViewMut2<'_, u8>,
-        ctx: &Context<'_>,
-    ) -> Result<(), Error> {
-        self.residual.encode(x, codes, ctx)
-    }
-
-    fn decompress(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        x: ArrayViewMut2<'_, f32>,
-        ctx: &Context<'_>,
-    ) -> Result<(), Error> {
-        self.residual.decode(codes, x, ctx)
-    }
-
-    fn save(&self) -> Result<Vec<u8>, Error> {
-        Ok(self.residual.save(ModelWriter::new()).finish())
-    }
-
-    fn load(&mut self, model: &[u8]) -> Result<(), Error> {
-        let mut reader = ModelReader::new(model);
-        self.residual.load(&mut reader)?;
-        reader.finish()
-    }
-
-    /// A rate is answered by as many layers of eight bits, or of those that the user fixed, as its budget
-    /// holds, in as few sub-spaces as hold them; the default grid is the answer to its rates.
-    fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
-        rate::expand_layers::<Self>(MOST_LAYERS, request, sink)
+        let residual = Residual::new(dim, Shape { splits, layers, bits, beam })?;
+        Ok(ToLearn {
+            residual: residual.with_search(Search { tries, ..SEARCH })?,
+            training: Training { iterations, points_per_centroid },
+            joint: rounds,
+        })
     }
 }
 
-impl ByTables for Lsq {
-    fn metric(&self) -> Metric {
-        self.metric
-    }
-
-    fn tables(&self, query: &[f32]) -> Tables {
-        self.residual.tables(query, self.metric)
-    }
-
-    fn packed_bytes(&self) -> usize {
-        self.residual.packed_bytes(self.metric)
-    }
-
-    fn pack(
-        &self,
-        codes: ArrayView2<'_, u8>,
-        packed: &mut [u8],
-        ctx: &Context<'_>,
-    ) -> Result<(), Error> {
-        self.residual.pack(codes, self.metric, packed, ctx)
-    }
-}
-
-scan_by_tables!(Lsq);
 export_plugin!(Lsq: Scorer + Search);
