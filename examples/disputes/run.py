@@ -18,6 +18,8 @@ import re
 import subprocess
 import sys
 
+import sets
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
@@ -42,39 +44,10 @@ COLUMNS = [
 OF_SCALE = ["rmse", "error_p99"]
 
 
-def datasets_of(folder, limit):
-    """The [[dataset]] tables of a folder's sets, of at most `limit` rows."""
-    tables = []
-    for base in sorted(folder.glob("*_base.*")):
-        name = base.name.split("_base.")[0]
-        sibling = lambda part: next(iter(sorted(folder.glob(f"{name}_{part}.*"))), None)
-        queries, learn = sibling("query"), sibling("learn")
-        lines = [
-            "[[dataset]]",
-            f"name = {json.dumps(name)}",
-            f"base = {json.dumps(str(base))}",
-            f"queries = {json.dumps(str(queries))}" if queries else "queries = { hold_out = 500 }",
-        ]
-        if learn:
-            lines.append(f"train = {json.dumps(str(learn))}")
-        if limit:
-            lines.append(f"limit = {limit}")
-        tables.append("\n".join(lines))
-    if not tables:
-        sys.exit(f"{folder} has no file named NAME_base.EXT")
-    return "\n\n".join(tables) + "\n\n"
-
-
 def sweep_of(name, folder, limit, work):
     """The dispute's own sweep, or a copy beside the store with other data sets."""
     own = HERE / f"{name}.toml"
-    if folder is None:
-        return own
-    text = own.read_text(encoding="utf-8")
-    first, after = text.index("[[dataset]]"), text.index("[evaluate]")
-    copy = work / f"{name}.toml"
-    copy.write_text(text[:first] + datasets_of(folder.resolve(), limit) + text[after:], encoding="utf-8")
-    return copy
+    return own if folder is None else sets.on_other_rows(own, folder, limit, work / own.name)
 
 
 def mean_and_half_width(values):

@@ -18,6 +18,9 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.append(str(HERE.parent / "disputes"))
+
+import sets
 
 # Heading, metric, how it is written, and what of it is better: a larger value, a smaller one, or one nearer to zero.
 COLUMNS = [
@@ -30,19 +33,6 @@ COLUMNS = [
 ]
 # Of sizes up to this part below the rate.
 LEAST = 0.95
-
-
-def datasets_of(folder, limit):
-    """The [[dataset]] tables of a folder's sets."""
-    tables = []
-    for base in sorted(folder.glob("*_base.*")):
-        name = base.name.split("_base.")[0]
-        lines = ["[[dataset]]", f"name = {json.dumps(name)}", f"base = {json.dumps(str(base))}"]
-        for part, key in ("query", "queries"), ("learn", "train"):
-            lines += [f"{key} = {json.dumps(str(path))}" for path in sorted(folder.glob(f"{name}_{part}.*"))[:1]]
-        lines += [f"limit = {limit}"] if limit else []
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables) + "\n\n"
 
 
 def values_of(record):
@@ -85,10 +75,8 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     sweep, store = HERE / "ranking.toml", work / "own.db"
     if given.data:
-        text = sweep.read_text(encoding="utf-8")
-        first, after = text.index("[[dataset]]"), text.index("[evaluate]")
-        sweep, store = work / "other.toml", work / f"{given.data.resolve().name}.db"
-        sweep.write_text(text[:first] + datasets_of(given.data.resolve(), given.limit) + text[after:], encoding="utf-8")
+        store = work / f"{given.data.resolve().name}.db"
+        sweep = sets.on_other_rows(sweep, given.data, given.limit, work / "other.toml")
     command = [host, "run", sweep, "--store", store, "--threads", given.threads, "--format", "json"]
     ran = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     records = json.loads(ran.stdout) if ran.stdout else []
