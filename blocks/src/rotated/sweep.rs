@@ -6,39 +6,15 @@
 //! Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that one
 //! scale t suits all: t·z has coordinates of deviation 1.
 
-use std::ops::Range;
+use std::ops::{Add, Range};
 
 use super::Grid;
 use super::levels::uniform_step;
 use vq_kernels::Path;
+use vq_kernels::distance::norm_sq;
 
-/// Coordinates at a time.
+/// Coordinates, or scales, at a time.
 const LANES: usize = 16;
-
-/// What the search reads of a coordinate's width.
-struct Widths {
-    /// 1/step.
-    inverse: Vec<f32>,
-    /// The largest c, 2^(B−1) − 1.
-    top: Vec<f32>,
-    /// 2^(B−1): the index of c = 0 for positive coordinates.
-    half: Vec<u16>,
-    step: Vec<f64>,
-}
-
-impl Widths {
-    fn of(grid: &Grid) -> Self {
-        let mut widths = Widths { inverse: vec![], top: vec![], half: vec![], step: vec![] };
-        for (run, _) in grid.runs() {
-            let (half, step) = (1_u16 << (run.bits - 1), uniform_step(run.bits));
-            widths.inverse.resize(widths.inverse.len() + run.count, (1.0 / step) as f32);
-            widths.top.resize(widths.top.len() + run.count, f32::from(half - 1));
-            widths.half.resize(widths.half.len() + run.count, half);
-            widths.step.resize(widths.step.len() + run.count, step);
-        }
-        widths
-    }
-}
 
 /// One scale for all rows: t = √d/‖r‖, at which the coordinates of a row have the deviation 1 that the steps
 /// are made for. The paper's library takes the mean of the best scales of 100 random rows instead.
@@ -85,8 +61,10 @@ impl Fast {
 #[inline(always)]
 fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
     for (to, z) in to.iter_mut().zip(z) {
-        let cell = (z * factor).floor().max(-half).min(half - 1.0) + half;
-        *to = cell as i32 as u16;
+        let cell = (z * factor).floor();
+        let cell = if cell > -half { cell } else { -half };
+        let cell = if cell < half - 1.0 { cell } else { half - 1.0 };
+        *to = whole(cell + half);
     }
 }
 
@@ -94,50 +72,86 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
 /// nearest in direction (Lemma 3.1, eq. 10), one coordinate after another moving on by a step at
 /// t = l·step/|zᵢ|, l = 1, 2, …
 ///
-/// With N = ⟨z, y⟩ and S = ‖y‖², such a move adds step·|zᵢ| to N and 2·l·step² = 2t·step·|zᵢ| to S: on the
-/// way, S is a convex function of N whose slope is 2t. Between two scales whose N and S are known it lies
-/// above both tangents, so that N²/S, the squared cosine but for ‖z‖², is at most what it is where they meet.
-/// What may be better than the best so far is halved, and swept move by move where few are left: the result
-/// is that of the full sweep.
+/// The search looks for the least h(a) = min ‖z − a·y‖² over all points y, whose place is a = 1/t and whose value is
+/// ‖z‖² times the squared sine. h is known where it is computed, which takes f32 and is done for [`LANES`] scales at
+/// once. Between two of them, t₀ < t₁, the parabola of a point y that would be the best has the value h at its lowest
+/// point and the curvature 2‖y‖² ≤ 2‖z‖²·t₁², and lies above h at both ends, so that it is nowhere lower than
+/// min(h(1/t₀), h(1/t₁)) − ‖z‖²·(t₁/t₀ − 1)²/4. What may be better than the best so far is cut further, and swept
+/// move by move in f64 where few are left: the result is that of the full sweep.
 pub struct Sweep {
-    widths: Widths,
-    /// |z|/step and |z|, both padded to whole [`LANES`].
+    runs: Vec<Run>,
+    coded: usize,
+    /// |z|/step and |z|, each run padded to whole [`LANES`] by zeros.
     scaled: Vec<f32>,
     size: Vec<f32>,
-    step: Vec<f64>,
-    top: Vec<f32>,
-    /// Moves within an interval: scale and coordinate.
-    moves: Vec<(f64, u32)>,
-    open: Vec<(Point, Point, f64)>,
+    /// Moves within an interval: scale and place among the padded.
+    moves: Vec<Move>,
+    /// ‖z‖² of what is coded.
+    length_sq: f64,
+    open: Vec<Interval>,
+    cuts: Vec<Edge>,
     best: Best,
+}
+
+/// Coordinates of one width.
+struct Run {
+    first: usize,
+    count: usize,
+    /// Where it begins among the padded.
+    at: usize,
+    step: f64,
+    /// The largest c, 2^(B−1) − 1.
+    top: f32,
+    /// 2^(B−1): the index of c = 0 for positive coordinates.
+    half: u16,
+}
+
+impl Run {
+    fn padded(&self) -> Range<usize> {
+        self.at..self.at + self.count.next_multiple_of(LANES)
+    }
+
+    fn inverse(&self) -> f32 {
+        (1.0 / self.step) as f32
+    }
+}
+
+/// A scale, and h there over ‖z‖², not more than it is.
+#[derive(Clone, Copy, Default)]
+struct Edge {
+    t: f32,
+    h: f32,
+}
+
+/// Scales among which the best may be, and where it is cut next.
+struct Interval {
+    low: Edge,
+    high: Edge,
+    cuts: Range<usize>,
+}
+
+impl Interval {
+    fn between(low: Edge, high: Edge) -> Self {
+        Interval { low, high, cuts: 0..0 }
+    }
 }
 
 /// The point at a scale.
 #[derive(Clone, Copy, Default)]
 struct Point {
-    t: f32,
     /// ⟨z, y⟩.
     n: f64,
     /// ‖y‖².
     s: f64,
-    /// Σcᵢ.
-    moved: f64,
 }
 
-impl Point {
-    fn cosine_sq(&self) -> f64 {
-        self.n * self.n / self.s
-    }
-
-    /// N²/S of all points on the way from here to `end`, at most.
-    fn most(&self, end: &Point) -> f64 {
-        let (low, high) = (2.0 * f64::from(self.t), 2.0 * f64::from(end.t));
-        // Where the tangents meet; rounding must not take it out of the interval. The tangent here says
-        // S there: that of `end` may be so steep that it says nothing.
-        let meet = (end.s - self.s - high * end.n + low * self.n) / (low - high);
-        let n = meet.clamp(self.n, end.n);
-        n * n / (self.s + low * (n - self.n))
-    }
+/// A coordinate's move on by one step.
+struct Move {
+    t: f64,
+    /// Of the coordinate, among the padded.
+    place: u32,
+    /// What it adds to N.
+    added: f64,
 }
 
 /// The best point so far: that at a scale, and moves from there.
@@ -148,6 +162,10 @@ struct Best {
     moves: Vec<u32>,
 }
 
+/// Where h is computed first, in multiples of the scale at which coordinates have the deviation 1.
+const FIRST: [f32; LANES] =
+    [0.16, 0.28, 0.4, 0.5, 0.6, 0.69, 0.77, 0.84, 0.91, 0.98, 1.05, 1.13, 1.24, 1.4, 1.7, 2.3];
+
 /// What rounding may do to N²/S, relatively.
 const ROUNDING: f64 = 1e-11;
 
@@ -155,21 +173,24 @@ impl Sweep {
     /// For the widths of `grid`.
     #[must_use]
     pub fn new(grid: &Grid) -> Self {
-        let widths = Widths::of(grid);
-        let padded = widths.top.len().next_multiple_of(LANES);
-        let (mut step, mut top) = (widths.step.clone(), widths.top.clone());
-        // Coordinates that are there for whole lanes add nothing.
-        step.resize(padded, 0.0);
-        top.resize(padded, 0.0);
-        let zeros = vec![0.0; padded];
+        let (mut runs, mut at, mut coded) = (Vec::new(), 0, 0);
+        for (run, _) in grid.runs() {
+            let half = 1_u16 << (run.bits - 1);
+            let (first, count) = (coded, run.count);
+            let (step, top) = (uniform_step(run.bits), f32::from(half - 1));
+            runs.push(Run { first, count, at, step, top, half });
+            at += count.next_multiple_of(LANES);
+            coded += count;
+        }
         Sweep {
-            widths,
-            scaled: zeros.clone(),
-            size: zeros,
-            step,
-            top,
+            runs,
+            coded,
+            scaled: vec![0.0; at],
+            size: vec![0.0; at],
             moves: Vec::new(),
+            length_sq: 0.0,
             open: Vec::new(),
+            cuts: Vec::new(),
             best: Best::default(),
         }
     }
@@ -177,117 +198,188 @@ impl Sweep {
     /// Writes the indices of the point nearest in direction to `z` (d) of norm `norm`; of coordinates that are 0
     /// those of +½.
     pub fn nearest(&mut self, z: &[f32], norm: f64, to: &mut [u16]) {
-        let coded = self.widths.top.len();
-        for (((size, scaled), z), inverse) in
-            self.size.iter_mut().zip(&mut self.scaled).zip(z).zip(&self.widths.inverse)
-        {
-            *size = z.abs();
-            *scaled = *size * inverse;
+        let Sweep { runs, scaled, size, .. } = self;
+        for run in &*runs {
+            let (z, from) = (&z[run.first..][..run.count], run.padded());
+            let (size, scaled) = (&mut size[from.clone()], &mut scaled[from]);
+            Path::fastest().run(
+                #[inline(always)]
+                || sizes(z, run.inverse(), size, scaled),
+            );
         }
-        if self.top.iter().any(|top| *top > 0.0) {
+        self.best = Best::default();
+        if self.runs.iter().any(|run| run.top > 0.0) {
             self.seek(((z.len() as f64).sqrt() / norm) as f32);
         }
-        let (cells, t) = (self.scaled.iter().zip(&self.top), self.best.t);
-        let signs = z.iter().zip(&self.widths.half);
-        Path::fastest().run(
-            #[inline(always)]
-            || {
-                for ((to, (scaled, top)), (z, half)) in to[..coded].iter_mut().zip(cells).zip(signs)
-                {
-                    let c = cell(*scaled, t, *top) as i32 as u16;
-                    *to = if *z >= 0.0 { half + c } else { half - 1 - c };
-                }
-            },
-        );
+        let t = self.best.t;
+        for run in &self.runs {
+            let (range, scaled) = (run.first..run.first + run.count, &self.scaled[run.padded()]);
+            let (z, to) = (&z[range.clone()], &mut to[range]);
+            Path::fastest().run(
+                #[inline(always)]
+                || indices(z, scaled, (t, run.top), run.half, to),
+            );
+        }
         for i in &self.best.moves {
             let i = *i as usize;
-            if z[i] >= 0.0 { to[i] += 1 } else { to[i] -= 1 }
+            if let Some(run) = self.runs.iter().rfind(|run| run.at <= i) {
+                let i = run.first + i - run.at;
+                if z[i] >= 0.0 { to[i] += 1 } else { to[i] -= 1 }
+            }
         }
     }
 
     /// Finds the best point, `middle` being a scale in its neighbourhood.
     fn seek(&mut self, middle: f32) {
-        let largest = self.scaled.iter().fold(0.0_f32, |a, b| a.max(*b));
+        let of = Path::fastest().run(
+            #[inline(always)]
+            || Extent::of(self.scaled.as_chunks().0),
+        );
+        self.at(0.0);
+        if of.largest == 0.0 {
+            return;
+        }
+        self.length_sq = norm_sq(&self.size);
+        self.open(middle, of.largest);
+        let few = 8.0 + self.coded as f32 / 48.0;
+        while !self.open.is_empty() {
+            self.cuts.clear();
+            let mut open = std::mem::take(&mut self.open);
+            let mut worst = self.worst();
+            open.retain_mut(|interval| {
+                let Interval { low, high, .. } = *interval;
+                let ratio = (high.t - low.t) / low.t;
+                let (least, dip) = (low.h.min(high.h), ratio * ratio * (0.25 + 1e-6));
+                if least - dip > worst {
+                    return false;
+                }
+                let from = self.cuts.len();
+                let moves = of.sum * (high.t - low.t);
+                if moves > few {
+                    let by_dip = (dip / (0.7 * (least - worst).max(1e-30))).sqrt();
+                    let count = (moves / few).min(by_dip).min(15.0) as u16 + 1;
+                    let width = (high.t - low.t) / f32::from(count.max(2));
+                    let cuts = (1..count.max(2)).map(|i| low.t + f32::from(i) * width);
+                    let strictly = cuts.filter(|t| low.t < *t && *t < high.t);
+                    self.cuts.extend(strictly.map(|t| Edge { t, h: 0.0 }));
+                }
+                interval.cuts = from..self.cuts.len();
+                if interval.cuts.is_empty() {
+                    self.sweep(low.t, high.t);
+                    worst = self.worst();
+                }
+                !interval.cuts.is_empty()
+            });
+            for first in (0..self.cuts.len()).step_by(LANES) {
+                let last = self.cuts.len() - 1;
+                let scales = std::array::from_fn(|i| self.cuts[last.min(first + i)].t);
+                let [h, _] = self.heights::<false>(&scales);
+                self.cuts[first..].iter_mut().zip(h).for_each(|(cut, h)| cut.h = h);
+                self.try_least(&scales, &h);
+            }
+            for Interval { low, high, cuts } in open.drain(..) {
+                let mut low = low;
+                for high in self.cuts[cuts].iter().chain([&high]) {
+                    self.open.push(Interval::between(low, *high));
+                    low = *high;
+                }
+            }
+        }
+    }
+
+    /// Opens the intervals in which the best point may be: from where no coordinate has moved to where so many
+    /// are beyond their last cell that nothing better than the best so far comes after.
+    fn open(&mut self, middle: f32, largest: f32) {
         // So large that each coordinate that matters has made all its moves.
         let end = f32::MAX / largest.max(1.0) / 256.0;
-        let scales = [0.0, 0.75 * middle, middle, 4.0 / 3.0 * middle, end];
-        self.best = Best::default();
-        self.open.clear();
-        let points = scales.map(|t| self.at(t.min(end)));
-        for pair in points.windows(2) {
-            self.open.push((pair[0], pair[1], pair[0].most(&pair[1])));
-        }
-        self.open.sort_by(|a, b| a.2.total_cmp(&b.2));
-        // Finding the moves of an interval takes a pass over all coordinates.
-        let few = 8.0 + self.scaled.len() as f64 / 48.0;
-        while let Some((low, high, most)) = self.open.pop() {
-            if most * (1.0 + ROUNDING) < self.best.cosine_sq || high.moved == low.moved {
-                continue;
+        let mut scales = FIRST.map(|factor| factor * middle);
+        let mut low = Edge { t: (0.999 / largest).min(end), h: 0.0 };
+        for _ in 0..8 {
+            let [h, beyond] = self.heights::<true>(&scales);
+            self.try_least(&scales, &h);
+            let worst = self.worst();
+            for ((t, h), beyond) in scales.into_iter().zip(h).zip(beyond) {
+                if low.t < t && t < end {
+                    let high = Edge { t, h };
+                    self.open.push(Interval::between(low, high));
+                    low = high;
+                    if beyond > worst {
+                        return;
+                    }
+                }
             }
-            let t = if high.t > 4.0 * low.t.max(0.1 * middle) {
-                2.0 * low.t.max(0.1 * middle)
-            } else if low.t == 0.0 {
-                high.t / 2.0
-            } else {
-                (low.t * high.t).sqrt()
-            };
-            if high.moved - low.moved <= few || !(low.t < t && t < high.t) {
-                self.sweep(&low, &high);
-                continue;
-            }
-            let middle = self.at(t);
-            let mut parts = [(low, middle), (middle, high)].map(|(a, b)| (a, b, a.most(&b)));
-            parts.sort_by(|a, b| a.2.total_cmp(&b.2));
-            self.open.extend(parts);
+            scales = std::array::from_fn(|i| low.t * 1.5_f32.powi(i as i32 + 1));
         }
+        self.sweep(low.t, end);
+    }
+
+    /// What h is not above at a point that is better than the best.
+    fn worst(&self) -> f32 {
+        let sine_sq = 1.0 - self.best.cosine_sq / self.length_sq;
+        (sine_sq + ROUNDING) as f32 * (1.0 + f32::EPSILON)
+    }
+
+    /// Tries the point at the scale with the least h.
+    fn try_least(&mut self, scales: &[f32; LANES], h: &[f32; LANES]) {
+        let least = scales.iter().zip(h).min_by(|a, b| a.1.total_cmp(b.1));
+        self.at(*least.expect("lanes").0);
+    }
+
+    /// h at the scales and, if asked for, what it is not below at all larger ones.
+    fn heights<const BEYOND: bool>(&self, scales: &[f32; LANES]) -> [[f32; LANES]; 2] {
+        let mut sums = [[0.0; LANES]; 2];
+        for run in &self.runs {
+            let scaled = &self.scaled[run.at..][..run.count];
+            let unit = run.step * run.step / self.length_sq;
+            Path::fastest().run(
+                #[inline(always)]
+                || errors::<BEYOND>(scaled, run.top, scales, unit, &mut sums),
+            );
+        }
+        // f32: the sums of d terms, and t·|z|/step.
+        let share = 1.0 - (self.coded + 8) as f64 * 2.0_f64.powi(-23);
+        Path::fastest().run(
+            #[inline(always)]
+            || sums.map(|sums| at_least(&sums, share, scales)),
+        )
     }
 
     /// The point at the scale `t`, which may be the best.
     fn at(&mut self, t: f32) -> Point {
-        let (scaled, size) = (self.scaled.as_chunks().0, self.size.as_chunks().0);
-        let (step, top) = (self.step.as_chunks().0, self.top.as_chunks().0);
-        let (n, s, moved) = Path::fastest().run(
-            #[inline(always)]
-            || sums(scaled, size, step, top, t),
-        );
-        let point = Point { t, n, s, moved };
-        if point.cosine_sq() > self.best.cosine_sq {
-            self.best.cosine_sq = point.cosine_sq();
+        let mut point = Point::default();
+        for run in &self.runs {
+            let (scaled, size) = (&self.scaled[run.padded()], &self.size[run.padded()]);
+            let (n, s) = Path::fastest().run(
+                #[inline(always)]
+                || sums(scaled.as_chunks().0, size.as_chunks().0, run.top, t),
+            );
+            point.n += run.step * n;
+            point.s += run.step * run.step * (s + run.count as f64 / 4.0);
+        }
+        let cosine_sq = point.n * point.n / point.s;
+        if cosine_sq > self.best.cosine_sq {
+            self.best.cosine_sq = cosine_sq;
             self.best.t = t;
             self.best.moves.clear();
         }
         point
     }
 
-    /// All points from `low` to `high`, move by move.
-    fn sweep(&mut self, low: &Point, high: &Point) {
-        let Sweep { scaled, size, step, top, moves, .. } = self;
+    /// All points from the scale `low` to `high`, move by move.
+    fn sweep(&mut self, low: f32, high: f32) {
+        let Point { mut n, mut s } = self.at(low);
+        let Sweep { runs, scaled, size, moves, .. } = self;
         moves.clear();
-        Path::fastest().run(
-            #[inline(always)]
-            || {
-                let lanes = scaled.as_chunks::<LANES>().0.iter().zip(top.as_chunks::<LANES>().0);
-                for (first, (scaled, top)) in (0..).step_by(LANES).zip(lanes) {
-                    let at = |t| std::array::from_fn(|i| cell(scaled[i], t, top[i]));
-                    let (from, to): ([f32; LANES], [f32; LANES]) = (at(low.t), at(high.t));
-                    if from == to {
-                        continue;
-                    }
-                    for lane in 0..LANES {
-                        let (i, mut l) = (first + lane, from[lane]);
-                        while l < to[lane] {
-                            l += 1.0;
-                            let t = f64::from(l) * step[i] / f64::from(size[i]);
-                            moves.push((t, i as u32));
-                        }
-                    }
-                }
-            },
-        );
-        self.moves.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let (mut n, mut s, mut best) = (low.n, low.s, None);
-        for (count, (t, i)) in (1..).zip(&self.moves) {
-            let added = self.step[*i as usize] * f64::from(self.size[*i as usize]);
+        for run in &*runs {
+            let (scaled, size) = (&scaled[run.padded()], &size[run.padded()]);
+            Path::fastest().run(
+                #[inline(always)]
+                || moves_between(scaled.as_chunks().0, size, run, (low, high), moves),
+            );
+        }
+        moves.sort_unstable_by_key(|a| (a.t.to_bits(), a.place));
+        let mut best = None;
+        for (count, Move { t, added, .. }) in (1..).zip(&*moves) {
             n += added;
             s += 2.0 * t * added;
             if n * n > self.best.cosine_sq * s {
@@ -296,40 +388,183 @@ impl Sweep {
             }
         }
         if let Some(count) = best {
-            self.best.t = low.t;
+            self.best.t = low;
             self.best.moves.clear();
-            self.best.moves.extend(self.moves[..count].iter().map(|(_, i)| i));
+            self.best.moves.extend(self.moves[..count].iter().map(|of| of.place));
         }
     }
 }
 
-/// c of a coordinate at the scale `t`.
+/// |z| and |z|/step.
 #[inline(always)]
-fn cell(scaled: f32, t: f32, top: f32) -> f32 {
-    (scaled * t).floor().min(top)
+fn sizes(z: &[f32], inverse: f32, size: &mut [f32], scaled: &mut [f32]) {
+    for ((size, scaled), z) in size.iter_mut().zip(scaled).zip(z) {
+        *size = z.abs();
+        *scaled = *size * inverse;
+    }
 }
 
-/// ⟨z, y⟩, ‖y‖² and Σc at the scale `t`.
+/// The indices of the coordinates at the scale `t`.
 #[inline(always)]
-fn sums(
-    scaled: &[[f32; LANES]],
-    size: &[[f32; LANES]],
-    step: &[[f64; LANES]],
-    top: &[[f32; LANES]],
-    t: f32,
-) -> (f64, f64, f64) {
-    let (mut n, mut s, mut moved) = ([0.0; LANES], [0.0; LANES], [0.0_f32; LANES]);
-    for (((scaled, size), step), top) in scaled.iter().zip(size).zip(step).zip(top) {
+fn indices(z: &[f32], scaled: &[f32], (t, top): (f32, f32), half: u16, to: &mut [u16]) {
+    for ((to, scaled), z) in to.iter_mut().zip(scaled).zip(z) {
+        let c = whole(cell(scaled * t, top));
+        *to = if *z >= 0.0 { half + c } else { half - 1 - c };
+    }
+}
+
+/// c of a coordinate `r` = t·|z|/step.
+#[inline(always)]
+fn cell(r: f32, top: f32) -> f32 {
+    let c = r.floor();
+    // Not `min`, which looks for NaN.
+    if c < top { c } else { top }
+}
+
+/// `c` as an integer, of 0 to 2¹⁶ − 1: the last bits of what is as large as 2²³. A cast looks at each lane for NaN.
+#[inline(always)]
+fn whole(c: f32) -> u16 {
+    (c + 8_388_608.0).to_bits() as u16
+}
+
+/// How large |z|/step is.
+struct Extent {
+    largest: f32,
+    sum: f32,
+}
+
+impl Extent {
+    #[inline(always)]
+    fn of(scaled: &[[f32; LANES]]) -> Self {
+        let (mut largest, mut sum) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        for scaled in scaled {
+            for i in 0..LANES {
+                largest[i] = if scaled[i] > largest[i] { scaled[i] } else { largest[i] };
+                sum[i] += scaled[i];
+            }
+        }
+        Extent { largest: largest.into_iter().fold(0.0, f32::max), sum: total(sum) }
+    }
+}
+
+/// Adds to `sums`, in units, Σ(r − c − ½)² at each of the scales `t`, and of that what lies more than half a step
+/// beyond the last cell: this part of h is larger at all larger scales.
+#[inline(always)]
+fn errors<const BEYOND: bool>(
+    scaled: &[f32],
+    top: f32,
+    t: &[f32; LANES],
+    unit: f64,
+    sums: &mut [[f64; LANES]; 2],
+) {
+    // Two at a time: an addition waits for the one before.
+    let (mut errors, mut beyond) = ([[0.0_f32; LANES]; 2], [[0.0_f32; LANES]; 2]);
+    let (pairs, last) = scaled.as_chunks::<2>();
+    for [first, second] in pairs {
+        add_errors::<BEYOND>(*first, top, t, &mut errors[0], &mut beyond[0]);
+        add_errors::<BEYOND>(*second, top, t, &mut errors[1], &mut beyond[1]);
+    }
+    for last in last {
+        add_errors::<BEYOND>(*last, top, t, &mut errors[0], &mut beyond[0]);
+    }
+    for (sum, of) in sums.iter_mut().zip([errors, beyond]) {
         for i in 0..LANES {
-            let c = cell(scaled[i], t, top[i]);
-            let y = (f64::from(c) + 0.5) * step[i];
-            n[i] += f64::from(size[i]) * y;
-            s[i] += y * y;
-            moved[i] += c;
+            sum[i] += unit * f64::from(of[0][i] + of[1][i]);
         }
     }
-    let moved = moved.map(f64::from);
-    (n.iter().sum(), s.iter().sum(), moved.iter().sum())
+}
+
+#[inline(always)]
+fn add_errors<const BEYOND: bool>(
+    scaled: f32,
+    top: f32,
+    t: &[f32; LANES],
+    errors: &mut [f32; LANES],
+    beyond: &mut [f32; LANES],
+) {
+    for i in 0..LANES {
+        let r = scaled * t[i];
+        let off = r - cell(r, top) - 0.5;
+        errors[i] += off * off;
+        if BEYOND {
+            let far = off - 0.5;
+            let far = if far > 0.0 { far } else { 0.0 };
+            beyond[i] += far * far;
+        }
+    }
+}
+
+/// What `sums` of squared errors at the scales `t` say of h: not more than it is.
+#[inline(always)]
+fn at_least(sums: &[f64; LANES], share: f64, t: &[f32; LANES]) -> [f32; LANES] {
+    let mut least = [0.0; LANES];
+    for i in 0..LANES {
+        let h = (sums[i] * share).sqrt() as f32 / t[i] * (1.0 - 1e-6) - 5e-7;
+        let h = if h > 0.0 { h } else { 0.0 };
+        least[i] = if h < f32::MAX { h * h } else { 0.0 };
+    }
+    least
+}
+
+/// Σ|z|·(c + ½) and Σc·(c + 1) at the scale `t`.
+#[inline(always)]
+fn sums(scaled: &[[f32; LANES]], size: &[[f32; LANES]], top: f32, t: f32) -> (f64, f64) {
+    let (mut n, mut s) = ([0.0_f64; LANES], 0.0);
+    // As many of the whole numbers below 2¹⁴ as an f32 adds up exactly.
+    for (scaled, size) in scaled.chunks(1024).zip(size.chunks(1024)) {
+        let mut squares = [0.0_f32; LANES];
+        for (scaled, size) in scaled.iter().zip(size) {
+            for i in 0..LANES {
+                let c = cell(scaled[i] * t, top);
+                n[i] += f64::from(size[i]) * f64::from(c + 0.5);
+                squares[i] += c * (c + 1.0);
+            }
+        }
+        s += total(squares.map(f64::from));
+    }
+    (total(n), s)
+}
+
+/// Appends the moves between two scales of the coordinates of a run.
+#[inline(always)]
+fn moves_between(
+    scaled: &[[f32; LANES]],
+    size: &[f32],
+    run: &Run,
+    (low, high): (f32, f32),
+    moves: &mut Vec<Move>,
+) {
+    for (first, scaled) in (0..).step_by(LANES).zip(scaled) {
+        let at = |t: f32| std::array::from_fn(|i| cell(scaled[i] * t, run.top));
+        let (from, to): ([f32; LANES], [f32; LANES]) = (at(low), at(high));
+        let mut bits = [0_u16; LANES];
+        for i in 0..LANES {
+            bits[i] = u16::from(from[i] < to[i]) << i;
+        }
+        let mut moving = total(bits);
+        while moving != 0 {
+            let lane = moving.trailing_zeros() as usize;
+            moving &= moving - 1;
+            let (place, size) = (first + lane, f64::from(size[first + lane]));
+            for l in whole(from[lane])..whole(to[lane]) {
+                let t = f64::from(l + 1) * run.step / size;
+                moves.push(Move { t, place: (run.at + place) as u32, added: run.step * size });
+            }
+        }
+    }
+}
+
+/// The sum of all lanes, halves at a time.
+#[inline(always)]
+fn total<T: Copy + Add<Output = T>>(mut lanes: [T; LANES]) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = lanes[i] + lanes[half + i];
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]
@@ -337,6 +572,26 @@ mod tests {
     use super::*;
     use crate::rotated::{Scalars, levels};
     use vq_kernels::Draw;
+
+    /// Of each coordinate.
+    struct Widths {
+        step: Vec<f64>,
+        top: Vec<f32>,
+        half: Vec<u16>,
+    }
+
+    impl Widths {
+        fn of(grid: &Grid) -> Self {
+            let mut widths = Widths { step: vec![], top: vec![], half: vec![] };
+            for (run, _) in grid.runs() {
+                let (half, coded) = (1_u16 << (run.bits - 1), widths.step.len() + run.count);
+                widths.step.resize(coded, uniform_step(run.bits));
+                widths.top.resize(coded, f32::from(half - 1));
+                widths.half.resize(coded, half);
+            }
+            widths
+        }
+    }
 
     /// The squared cosine of the best of all points that the scale passes, every coordinate's every move
     /// sorted, as algorithm 1 has it.
@@ -407,7 +662,7 @@ mod tests {
                 let coded = widths.top.len();
                 for kind in (0..5).cycle().take(20) {
                     let z = row(d, kind, &mut draw);
-                    let norm = vq_kernels::distance::norm_sq(&z).sqrt();
+                    let norm = norm_sq(&z).sqrt();
                     if z[..coded].iter().all(|z| *z == 0.0) {
                         continue;
                     }
