@@ -50,12 +50,12 @@ static void act(const char *act, const vq_ctx *ctx) {
   if (!strcmp(act, "garbage")) write_to_pipes(block, sizeof block, 20);
   if (!strcmp(act, "lines")) write_to_pipes(line, sizeof line - 1, 30000);
   if (!strcmp(act, "logs")) write_to_pipes(log, sizeof log - 1, 30000);
-  if (!strcmp(act, "proposed"))
-    for (int line = 0; line < 400; line++) {
-      write_to_pipes("{\"Proposed\":{\"request\":0,\"proposals\":[", 38, 1);
-      for (int i = 0; i < 1000; i++) write_to_pipes(skips, sizeof skips - 1, 1), write_to_pipes(",", 1, 1);
-      write_to_pipes(skips, sizeof skips - 1, 1), write_to_pipes("]}}\n", 4, 1);
-    }
+  if (!strcmp(act, "proposed")) {
+    size_t len = (size_t)sprintf(block, "{\"Proposed\":{\"request\":0,\"proposals\":[%s", skips);
+    for (int i = 0; i < 1000; i++) len += (size_t)sprintf(block + len, ",%s", skips);
+    len += (size_t)sprintf(block + len, "]}}\n");
+    write_to_pipes(block, len, 400);
+  }
   if (!strcmp(act, "nested")) write_to_pipes(empty, sizeof empty - 1, 1), write_to_pipes(",[]", 3, 30000);
 }
 

@@ -150,10 +150,10 @@ fn a_method_that_cannot_be_planned_stops_the_run_before_it_starts() {
     }
 }
 
-/// A site with a sweep of 120 good cells.
+/// A site with a sweep of 40 good cells.
 pub(crate) fn long_site() -> Site {
     let site = Site::with(&[shipped()["sq"].clone(), ZLATTICE.clone()]);
-    let seeds = format!("{:?}", (1..=60).collect::<Vec<_>>());
+    let seeds = format!("{:?}", (1..=20).collect::<Vec<_>>());
     let methods = "[[method]]\nuse = \"sq\"\nparams.bits = 4\n\n[[method]]\nuse = \"zlattice\"\n\
                    params.scale = 0.5\n";
     site.write("s.toml", &sweep(&seeds, methods));
@@ -182,11 +182,11 @@ fn a_folder_for_scratch_that_vanishes_ends_the_run_and_blames_no_cell() {
         fs::remove_dir_all(site.path("tmp")).expect("our folder");
         let ended =
             run.end().expect_code(1).says("TMPDIR").says("no scratch folder can be made in");
-        assert!(ended.lines("[").len() < 120, "{}", ended.stderr);
+        assert!(ended.lines("[").len() < 40, "{}", ended.stderr);
         assert!(!ended.stderr.contains("crashed"), "{}", ended.stderr);
         fs::create_dir(site.path("tmp")).expect("our folder");
     }
-    expect_taken_up(&site, 120);
+    expect_taken_up(&site, 40);
 }
 
 #[test]

@@ -224,10 +224,10 @@ fn a_plugin_that_changes_or_goes_in_the_middle_leaves_its_cells_to_the_next_run(
         assert_eq!(ended.stderr.matches("of it left to the next run").count(), 1);
         let records = site.records();
         assert!(records.iter().all(|record| record.outcome == Outcome::Ok));
-        assert_eq!(records.iter().filter(|r| r.method.id == "zlattice").count(), 60);
-        let of_sq = records.len() - 60;
-        assert!((2..60).contains(&of_sq), "{of_sq}");
-        let left = format!(": {} cells of it left", 60 - of_sq);
+        assert_eq!(records.iter().filter(|r| r.method.id == "zlattice").count(), 20);
+        let of_sq = records.len() - 20;
+        assert!((2..20).contains(&of_sq), "{of_sq}");
+        let left = format!(": {} cells of it left", 20 - of_sq);
         assert!(ended.stderr.contains(&left), "{left} is missing in:\n{}", ended.stderr);
         if gone {
             fs::rename(site.path("other"), &plugin).expect("our files");

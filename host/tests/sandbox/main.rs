@@ -543,9 +543,14 @@ fn what_passes_a_limit_ends_its_own_cell() {
         ("number", &[Failed]),
         ("depth", &[Failed]),
     ];
-    for user in users() {
+    let users = users();
+    for &user in &users {
         let Some(place) = Place::new() else { return };
         for (limit, outcomes) in limits {
+            // A hundred thousand files take long to make and to remove, and are counted alike.
+            if limit == "number" && Some(&user) != users.last() {
+                continue;
+            }
             let acts = [("nothing", String::new()), ("exceed", limit.to_owned())];
             let few = ["--memory", "256MiB", "--scratch", "64MiB", "--force", "--threads", "1"];
             let mut command = place.prepare(&acts, &few);
