@@ -102,13 +102,14 @@ const LAYER_RATES: [f64; 3] = [0.25, 0.5, 1.0];
 
 /// The grid of a method with parameters `splits`, which must divide d, `layers` of each and `bits`, over
 /// [`Residual`](crate::Residual): a rate is answered by as many layers of eight bits, or of those that are named,
-/// as its budget holds, in the fewest sub-spaces that share them evenly, at most `most` each. The default grid
-/// is the answer to ¼, ½ and 1 bit per dimension, with the grids of the other parameters.
+/// as its budget holds, in the fewest sub-spaces that share them evenly, at most `most[0]` each: the recommended
+/// shape. The answer with at most `most[1]` each comes after it where it is another. The default grid is the first
+/// answer to ¼, ½ and 1 bit per dimension, with the grids of the other parameters.
 ///
 /// # Errors
 /// Those of the general grid generator.
 pub fn expand_layers<Q: Quantizer>(
-    most: usize,
+    most: [usize; 2],
     request: &GridRequest,
     sink: &mut dyn GridSink,
 ) -> Result<(), Error> {
@@ -124,11 +125,11 @@ pub fn expand_layers<Q: Quantizer>(
         let held = (8 * budget(dim, *rate)) as f64 / bits.as_f64().unwrap_or(8.0);
         let held = held.floor().max(1.0) as usize;
         let splits = named("splits").unwrap_or_else(|| {
-            // Where no number of sub-spaces shares them evenly, some bits stay unused.
-            let evenly = |splits: &usize| held.is_multiple_of(*splits) && held / splits <= most;
-            let least = divisors(dim).find(evenly);
-            let least = least.or_else(|| divisors(dim).find(|splits| held / splits <= most));
-            vec![Value::from(least.unwrap_or(1))]
+            let mut shapes = most.map(|most| Value::from(fewest_splits(dim, held, most))).to_vec();
+            shapes.dedup();
+            // Its three rates are a default grid by themselves.
+            shapes.truncate(if request.bits_per_dim.is_some() { shapes.len() } else { 1 });
+            shapes
         });
         for splits in splits {
             let each = splits.as_f64().map_or(held, |splits| held / splits.max(1.0) as usize);
@@ -149,6 +150,17 @@ pub fn expand_layers<Q: Quantizer>(
         }
     }
     Ok(())
+}
+
+/// The fewest sub-spaces of `dim` dimensions with at most `most` of `layers` each, which they share evenly or, where no
+/// number of them does, so that 95 % are used. Where all have more, those with the fewest.
+fn fewest_splits(dim: usize, layers: usize, most: usize) -> usize {
+    let used = |splits: usize| layers - layers % splits;
+    let nearly_all = |splits: &usize| 20 * used(*splits) >= 19 * layers;
+    let splits: Vec<usize> = divisors(dim).filter(nearly_all).collect();
+    let mut fit = splits.iter().filter(|splits| layers / **splits <= most);
+    let even = fit.clone().find(|splits| used(**splits) == layers);
+    even.or(fit.next()).or(splits.last()).copied().unwrap_or(1)
 }
 
 /// All (m, bits) that could be asked of a rate, for
@@ -250,6 +262,22 @@ mod tests {
             fills(60, 128, 4.0).unwrap_err(),
             "60 bytes fill less than 95 % of the 64 bytes of 4 bits/dim at d = 128"
         );
+    }
+
+    #[test]
+    fn sub_spaces_share_layers_evenly_or_nearly_so_and_as_few_as_hold_them() {
+        let shape = |dim, layers, most| {
+            let splits = fewest_splits(dim, layers, most);
+            (splits, layers / splits)
+        };
+        assert_eq!([16, 8, 3].map(|most| shape(128, 16, most)), [(1, 16), (2, 8), (8, 2)]);
+        assert_eq!([32, 12, 8].map(|most| shape(384, 48, most)), [(2, 24), (4, 12), (6, 8)]);
+        // 36 of 37.
+        assert_eq!([32, 12].map(|most| shape(300, 37, most)), [(2, 18), (3, 12)]);
+        // 12 of 13 are too few, and a prime has no sub-spaces of more than one dimension.
+        assert_eq!(shape(104, 13, 12), (13, 1));
+        assert_eq!(shape(127, 15, 12), (1, 15));
+        assert_eq!(shape(7, 1, 12), (1, 1));
     }
 
     #[test]

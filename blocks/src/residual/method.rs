@@ -17,8 +17,8 @@ pub trait LayerMethod: 'static {
     /// Who it is.
     const METHOD: Method;
 
-    /// Most layers of a sub-space that answer a rate.
-    const MOST_LAYERS: usize;
+    /// Most layers of a sub-space that answer a rate: of the recommended answer, and of the other.
+    const MOST_LAYERS: [usize; 2];
 
     /// The layers that `params` ask for in `dim` dimensions.
     ///
@@ -97,7 +97,8 @@ impl<M: LayerMethod> Quantizer for Layered<M> {
     }
 
     /// A rate is answered by as many layers of eight bits, or of those that the user fixed, as its budget
-    /// holds, in as few sub-spaces as hold them; the default grid is the answer to its rates.
+    /// holds, in as few sub-spaces as hold them, few in each and then more; the default grid is the first answer
+    /// to its rates.
     fn expand_grid(request: &GridRequest, sink: &mut dyn GridSink) -> Result<(), Error> {
         rate::expand_layers::<Self>(M::MOST_LAYERS, request, sink)
     }

@@ -63,36 +63,46 @@ fn the_grid_sweeps_rates_and_beams_at_any_dimension() {
             "layers=3 beam=1: 3",
             "layers=6 beam=5: 6",
             "layers=6 beam=1: 6",
-            "layers=12 beam=5: 12",
-            "layers=12 beam=1: 12"
+            "splits=2 layers=6 beam=5: 12",
+            "splits=2 layers=6 beam=1: 12"
         ]
     );
     assert_eq!(subject().proposals(100, None, &[("layers", &[2])]), ["layers=2 beam=5: 2"]);
 }
 
 #[test]
-fn a_rate_is_answered_by_the_layers_that_fit_it() {
-    let greedy = [("beam", &[1][..])];
-    assert_eq!(subject().proposals(128, Some(1.0), &greedy), ["layers=16 beam=1: 16"]);
-    assert_eq!(subject().proposals(128, Some(4.0), &greedy), ["splits=2 layers=32 beam=1: 64"]);
-    assert_eq!(subject().proposals(100, Some(1.0), &greedy), ["layers=12 beam=1: 12"]);
-    assert_eq!(subject().proposals(384, Some(2.0), &greedy), ["splits=3 layers=32 beam=1: 96"]);
+fn a_rate_is_answered_by_few_layers_in_many_sub_spaces_and_then_by_many_in_few() {
+    let at = |dim, rate| subject().proposals(dim, Some(rate), &[("beam", &[1])]);
+    assert_eq!(at(128, 1.0), ["splits=2 layers=8 beam=1: 16", "layers=16 beam=1: 16"]);
+    assert_eq!(at(128, 4.0), ["splits=8 layers=8 beam=1: 64", "splits=2 layers=32 beam=1: 64"]);
+    assert_eq!(at(100, 1.0), ["splits=2 layers=6 beam=1: 12", "layers=12 beam=1: 12"]);
+    assert_eq!(at(384, 2.0), ["splits=12 layers=8 beam=1: 96", "splits=3 layers=32 beam=1: 96"]);
+    // Once where both are one.
+    assert_eq!(at(100, 0.1), ["layers=1 beam=1: 1"]);
+    assert_eq!(at(127, 1.0), ["layers=15 beam=1: 15"]);
     assert_eq!(
-        subject().proposals(384, Some(2.0), &[("splits", &[4]), ("beam", &[1])]),
-        ["splits=4 layers=24 beam=1: 96"]
-    );
-    assert_eq!(subject().proposals(100, Some(0.1), &greedy), ["layers=1 beam=1: 1"]);
-    assert_eq!(
-        subject().proposals(100, Some(1.0), &[("beam", &[1]), ("bits", &[4])]),
-        ["layers=24 bits=4 beam=1: 12"]
-    );
-    assert_eq!(
-        subject().proposals(128, Some(1.0), &[]),
-        ["layers=16 beam=5: 16", "layers=16 beam=1: 16"]
-    );
-    assert_eq!(
-        subject().proposals(7, Some(1.0), &greedy),
+        at(7, 1.0),
         ["nothing stores 1 bits/dim at d = 7; nearest is layers=1 beam=1 with 1.143"]
+    );
+}
+
+#[test]
+fn a_rate_keeps_what_is_named() {
+    let at = |axes: &[(&str, &[i64])]| subject().proposals(384, Some(2.0), axes);
+    assert_eq!(at(&[("splits", &[4]), ("beam", &[1])]), ["splits=4 layers=24 beam=1: 96"]);
+    assert_eq!(
+        at(&[("beam", &[1]), ("bits", &[4])]),
+        ["splits=24 layers=8 bits=4 beam=1: 96", "splits=6 layers=32 bits=4 beam=1: 96"]
+    );
+    // What is recommended is before all of the other shape.
+    assert_eq!(
+        at(&[]),
+        [
+            "splits=12 layers=8 beam=5: 96",
+            "splits=12 layers=8 beam=1: 96",
+            "splits=3 layers=32 beam=5: 96",
+            "splits=3 layers=32 beam=1: 96"
+        ]
     );
 }
 
