@@ -73,7 +73,7 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
 /// t = l·step/|zᵢ|, l = 1, 2, …
 ///
 /// The search looks for the least h(a) = min ‖z − a·y‖² over all points y, whose place is a = 1/t and whose value is
-/// ‖z‖² times the squared sine. h is known where it is computed, which takes f32 and is done for [`LANES`] scales at
+/// ‖z‖² times the squared sine. h is known where it is computed, which takes f32 and is done for sixteen scales at
 /// once. Between two of them, t₀ < t₁, the parabola of a point y that would be the best has the value h at its lowest
 /// point and the curvature 2‖y‖² ≤ 2‖z‖²·t₁², and lies above h at both ends, so that it is nowhere lower than
 /// min(h(1/t₀), h(1/t₁)) − ‖z‖²·(t₁/t₀ − 1)²/4. What may be better than the best so far is cut further, and swept
