@@ -32,9 +32,12 @@ HEAD = (
 )
 
 
-def shapes(dim, code_bytes, splits):
-    """(splits, layers) whose layers of 8 bits are `code_bytes`, in `splits` sub-spaces."""
-    return [(s, code_bytes // s) for s in splits if code_bytes % s == 0 and dim % s == 0]
+def shapes(dim, code_bytes, most_first=False):
+    """(splits, layers) whose layers of 8 bits are `code_bytes`: in 1, 2, 4 and 8 sub-spaces, and in the fewest with at
+    most 8 layers each."""
+    able = [s for s in range(1, dim + 1) if code_bytes % s == 0 and dim % s == 0]
+    fewest = next((s for s in able if code_bytes // s <= 8), 1)
+    return [(s, code_bytes // s) for s in sorted({1, 2, 4, 8, fewest} & set(able), reverse=most_first)]
 
 
 def ours(dim, code_bytes):
@@ -42,7 +45,7 @@ def ours(dim, code_bytes):
     if dim % code_bytes == 0:
         yield "pq", {"m": code_bytes, "bits": 8}
         yield "opq", {"m": code_bytes, "bits": 8}
-    for splits, layers in shapes(dim, code_bytes, (1, 2, 4, 8)):
+    for splits, layers in shapes(dim, code_bytes):
         yield "rq", {"splits": splits, "layers": layers, "beam": 5}
         if layers <= MOST_SEARCHED:
             yield "lsq", {"splits": splits, "layers": layers}
@@ -57,7 +60,7 @@ def theirs(faiss, dim, code_bytes):
         yield f"OPQ{code_bytes},PQ{code_bytes}x8np", lambda: faiss.index_factory(
             dim, f"OPQ{code_bytes},PQ{code_bytes}x8np"
         )
-    for splits, layers in shapes(dim, code_bytes, (1, 2, 4, 8)):
+    for splits, layers in shapes(dim, code_bytes):
         if splits == 1:
             yield f"RQ{layers}x8", lambda n=layers: faiss.ResidualQuantizer(dim, n, 8, none)
         else:
@@ -66,7 +69,7 @@ def theirs(faiss, dim, code_bytes):
                 lambda s=splits, n=layers: faiss.ProductResidualQuantizer(dim, s, n, 8, none),
             )
     # Most sub-spaces first: their layers are fewest, and the time grows with the square of those.
-    for splits, layers in shapes(dim, code_bytes, (8, 4, 2, 1)):
+    for splits, layers in shapes(dim, code_bytes, most_first=True):
         if splits == 1:
             yield f"LSQ{layers}x8", lambda n=layers: faiss.LocalSearchQuantizer(dim, n, 8, none)
         else:
