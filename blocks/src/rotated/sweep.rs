@@ -75,9 +75,10 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
 /// The search looks for the least h(a) = min ‖z − a·y‖² over all points y, whose place is a = 1/t and whose value is
 /// ‖z‖² times the squared sine. h is known where it is computed, which takes f32 and is done for sixteen scales at
 /// once. Between two of them, t₀ < t₁, the parabola of a point y that would be the best has the value h at its lowest
-/// point and the curvature 2‖y‖² ≤ 2‖z‖²·t₁², and lies above h at both ends, so that it is nowhere lower than
-/// min(h(1/t₀), h(1/t₁)) − ‖z‖²·(t₁/t₀ − 1)²/4. What may be better than the best so far is cut further, and swept
-/// move by move in f64 where few are left: the result is that of the full sweep.
+/// point and the curvature 2‖y‖² ≤ 2‖z‖²·t₁², and lies above h at both ends. With Δ = ‖z‖²·(t₁/t₀ − 1)²/4 and δ the
+/// difference of h between the ends it is nowhere lower than min(h(1/t₀), h(1/t₁)) − Δ·max(0, 1 − δ/4Δ)². What may be
+/// better than the best so far is cut further, and swept move by move in f64 where few are left: the result is that of
+/// the full sweep.
 pub struct Sweep {
     runs: Vec<Run>,
     coded: usize,
@@ -88,10 +89,13 @@ pub struct Sweep {
     moves: Vec<Move>,
     /// ‖z‖² of what is coded.
     length_sq: f64,
-    open: Vec<Interval>,
-    /// Empty: where those that come of the open ones go, so that no round allocates.
-    next: Vec<Interval>,
-    cuts: Vec<Edge>,
+    open: Intervals,
+    /// Of each open interval.
+    parts: Vec<f32>,
+    /// Where the next open ones are made.
+    next: Intervals,
+    /// The open intervals whose upper end, which is the next one's lower, has no h yet.
+    cuts: Vec<usize>,
     best: Best,
 }
 
@@ -116,6 +120,12 @@ impl Run {
     fn inverse(&self) -> f32 {
         (1.0 / self.step) as f32
     }
+
+    /// Adds what [`sums`] says of the run to ⟨z, y⟩ and ‖y‖².
+    fn add(&self, (zc, cc): (f64, f64), n: &mut f64, s: &mut f64) {
+        *n += self.step * zc;
+        *s += self.step * self.step * (cc + self.count as f64 / 4.0);
+    }
 }
 
 /// A scale, and h there over ‖z‖², not more than it is.
@@ -125,26 +135,76 @@ struct Edge {
     h: f32,
 }
 
-/// Scales among which the best may be, and where it is cut next.
-struct Interval {
-    low: Edge,
-    high: Edge,
-    cuts: Range<usize>,
+/// Scales among which the best may be, ascending.
+#[derive(Default)]
+struct Intervals {
+    low_t: Vec<f32>,
+    low_h: Vec<f32>,
+    high_t: Vec<f32>,
+    high_h: Vec<f32>,
 }
 
-impl Interval {
-    fn between(low: Edge, high: Edge) -> Self {
-        Interval { low, high, cuts: 0..0 }
+/// What is swept.
+#[derive(Clone, Copy)]
+struct Few {
+    /// Moves one by one.
+    moves: f32,
+    /// Moves per unit of the scale, while no coordinate is in its last cell.
+    per_scale: f32,
+}
+
+impl Intervals {
+    fn clear(&mut self) {
+        self.low_t.clear();
+        self.low_h.clear();
+        self.high_t.clear();
+        self.high_h.clear();
     }
-}
 
-/// The point at a scale.
-#[derive(Clone, Copy, Default)]
-struct Point {
-    /// ⟨z, y⟩.
-    n: f64,
-    /// ‖y‖².
-    s: f64,
+    fn push(&mut self, low: Edge, high: Edge) {
+        self.low_t.push(low.t);
+        self.low_h.push(low.h);
+        self.high_t.push(high.t);
+        self.high_h.push(high.h);
+    }
+
+    fn low(&self, i: usize) -> Edge {
+        Edge { t: self.low_t[i], h: self.low_h[i] }
+    }
+
+    fn high(&self, i: usize) -> Edge {
+        Edge { t: self.high_t[i], h: self.high_h[i] }
+    }
+
+    /// Into how many parts each of them goes: 0 where nothing is better than `worst`, 1 where few moves are.
+    #[inline(always)]
+    fn parts(&self, worst: f32, few: Few, parts: &mut [f32]) {
+        let ends = self.low_t.iter().zip(&self.low_h).zip(self.high_t.iter().zip(&self.high_h));
+        for (((t0, h0), (t1, h1)), parts) in ends.zip(parts) {
+            let width = t1 - t0;
+            let ratio = width / t0;
+            let dip = ratio * ratio * (0.25 + 1e-6);
+            let of_dip = 1.0 - (h1 - h0).abs() / (4.0 * dip);
+            let of_dip = if of_dip > 0.0 { of_dip } else { 0.0 };
+            let least = if h0 < h1 { h0 } else { h1 };
+            let ruled_out = least - dip * of_dip * of_dip > worst;
+            // So many that none of them would dip below `worst`, or that each has few moves.
+            let spare = if least - worst > 1e-30 { least - worst } else { 1e-30 };
+            let (by_dip, by_moves) = ((dip / spare).sqrt(), few.per_scale * width / few.moves);
+            let cuts = if by_dip < by_moves { by_dip } else { by_moves };
+            let cuts = if cuts < 15.0 { cuts } else { 15.0 };
+            let cuts = if cuts > 1.0 { cuts.floor() } else { 1.0 };
+            // Cuts that f32 tells apart.
+            let whole = by_moves <= 1.0 || ratio < 1e-5;
+            *parts = if ruled_out {
+                0.0
+            } else if whole {
+                1.0
+            } else {
+                cuts + 1.0
+            };
+        }
+    }
 }
 
 /// A coordinate's move on by one step.
@@ -152,7 +212,7 @@ struct Move {
     t: f64,
     /// Of the coordinate, among the padded.
     place: u32,
-    /// What it adds to N.
+    /// What it adds to ⟨z, y⟩.
     added: f64,
 }
 
@@ -191,8 +251,9 @@ impl Sweep {
             size: vec![0.0; at],
             moves: Vec::new(),
             length_sq: 0.0,
-            open: Vec::new(),
-            next: Vec::new(),
+            open: Intervals::default(),
+            parts: Vec::new(),
+            next: Intervals::default(),
             cuts: Vec::new(),
             best: Best::default(),
         }
@@ -238,57 +299,72 @@ impl Sweep {
             #[inline(always)]
             || Extent::of(self.scaled.as_chunks().0),
         );
-        self.at(0.0);
         if of.largest == 0.0 {
             return;
         }
         self.length_sq = norm_sq(&self.size);
         self.open(middle, of.largest);
-        let few = 8.0 + self.coded as f32 / 48.0;
-        while !self.open.is_empty() {
-            self.cuts.clear();
-            let next = std::mem::take(&mut self.next);
-            let mut open = std::mem::replace(&mut self.open, next);
-            let mut worst = self.worst();
-            open.retain_mut(|interval| {
-                let Interval { low, high, .. } = *interval;
-                let ratio = (high.t - low.t) / low.t;
-                let (least, dip) = (low.h.min(high.h), ratio * ratio * (0.25 + 1e-6));
-                if least - dip > worst {
-                    return false;
-                }
-                let from = self.cuts.len();
-                let moves = of.sum * (high.t - low.t);
-                if moves > few {
-                    let by_dip = (dip / (0.7 * (least - worst).max(1e-30))).sqrt();
-                    let parts = (moves / few).min(by_dip).clamp(1.0, 15.0) as u16 + 1;
-                    let width = (high.t - low.t) / f32::from(parts);
-                    let cuts = (1..parts).map(|i| low.t + f32::from(i) * width);
-                    let strictly = cuts.filter(|t| low.t < *t && *t < high.t);
-                    self.cuts.extend(strictly.map(|t| Edge { t, h: 0.0 }));
-                }
-                interval.cuts = from..self.cuts.len();
-                if interval.cuts.is_empty() {
-                    self.sweep(low.t, high.t);
-                    worst = self.worst();
-                }
-                !interval.cuts.is_empty()
-            });
+        let few = Few { moves: 8.0 + self.coded as f32 / 48.0, per_scale: of.sum };
+        while !self.open.low_t.is_empty() {
+            let worst = self.worst();
+            self.parts.clear();
+            self.parts.resize(self.open.low_t.len(), 0.0);
+            Path::fastest().run(
+                #[inline(always)]
+                || self.open.parts(worst, few, &mut self.parts),
+            );
+            self.divide();
             for first in (0..self.cuts.len()).step_by(LANES) {
-                let last = self.cuts.len() - 1;
-                let scales = std::array::from_fn(|i| self.cuts[last.min(first + i)].t);
+                let cuts = &self.cuts[first..self.cuts.len().min(first + LANES)];
+                let scales = std::array::from_fn(|i| self.open.high_t[cuts[i.min(cuts.len() - 1)]]);
                 let [h, _] = self.heights::<false>(&scales);
-                self.cuts[first..].iter_mut().zip(h).for_each(|(cut, h)| cut.h = h);
-                self.try_least(&scales, &h);
-            }
-            for Interval { mut low, high, cuts } in open.drain(..) {
-                for high in self.cuts[cuts].iter().chain([&high]) {
-                    self.open.push(Interval::between(low, *high));
-                    low = *high;
+                for (cut, h) in cuts.iter().zip(h) {
+                    self.open.high_h[*cut] = h;
+                    self.open.low_h[*cut + 1] = h;
+                }
+                if h.iter().any(|h| *h < worst) {
+                    self.try_least(&scales, &h);
                 }
             }
-            self.next = open;
         }
+    }
+
+    /// Puts the parts of the open intervals in their place, but for what has few moves: that is swept.
+    fn divide(&mut self) {
+        self.cuts.clear();
+        let open = std::mem::take(&mut self.open);
+        self.next.clear();
+        // Neighbours are swept at once.
+        let mut ready = None;
+        for i in 0..open.low_t.len() {
+            let (low, high) = (open.low(i), open.high(i));
+            let parts = self.parts[i];
+            if parts > 1.0 {
+                let width = (high.t - low.t) / parts;
+                let mut from = low;
+                for part in 1..parts as u16 {
+                    let cut = Edge { t: low.t + f32::from(part) * width, h: 0.0 };
+                    self.cuts.push(self.next.low_t.len());
+                    self.next.push(from, cut);
+                    from = cut;
+                }
+                self.next.push(from, high);
+            } else if parts == 1.0 {
+                ready = match ready {
+                    Some((first, last)) if last == low.t => Some((first, high.t)),
+                    before => {
+                        if let Some((first, last)) = before {
+                            self.sweep(first, last);
+                        }
+                        Some((low.t, high.t))
+                    }
+                };
+            }
+        }
+        if let Some((first, last)) = ready {
+            self.sweep(first, last);
+        }
+        self.open = std::mem::replace(&mut self.next, open);
     }
 
     /// Opens the intervals in which the best point may be: from where no coordinate has moved to where so many
@@ -297,7 +373,8 @@ impl Sweep {
         // So large that each coordinate that matters has made all its moves.
         let end = f32::MAX / largest.max(1.0) / 256.0;
         let mut scales = FIRST.map(|factor| factor * middle);
-        let mut low = Edge { t: (0.999 / largest).min(end), h: 0.0 };
+        let mut low = Edge { t: (0.499 / largest).min(end), h: 0.0 };
+        self.open.clear();
         for _ in 0..8 {
             let [h, beyond] = self.heights::<true>(&scales);
             self.try_least(&scales, &h);
@@ -305,7 +382,7 @@ impl Sweep {
             for ((t, h), beyond) in scales.into_iter().zip(h).zip(beyond) {
                 if low.t < t && t < end {
                     let high = Edge { t, h };
-                    self.open.push(Interval::between(low, high));
+                    self.open.push(low, high);
                     low = high;
                     if beyond > worst {
                         return;
@@ -334,64 +411,65 @@ impl Sweep {
         let mut sums = [[0.0; LANES]; 2];
         for run in &self.runs {
             let scaled = &self.scaled[run.at..][..run.count];
-            let unit = run.step * run.step / self.length_sq;
+            let unit = (run.step * run.step) as f32;
             Path::fastest().run(
                 #[inline(always)]
                 || errors::<BEYOND>(scaled, run.top, scales, unit, &mut sums),
             );
         }
         // f32: the sums of d terms, and t·|z|/step.
-        let share = 1.0 - (self.coded + 8) as f64 * 2.0_f64.powi(-23);
+        let share = 1.0 - (self.coded + 16) as f32 * f32::EPSILON;
+        let per_length = (1.0 / self.length_sq.sqrt()) as f32;
         Path::fastest().run(
             #[inline(always)]
-            || sums.map(|sums| at_least(&sums, share, scales)),
+            || sums.map(|sums| at_least(&sums, share, per_length, scales)),
         )
     }
 
     /// The point at the scale `t`, which may be the best.
-    fn at(&mut self, t: f32) -> Point {
-        let mut point = Point::default();
+    fn at(&mut self, t: f32) {
+        let (mut n, mut s) = (0.0, 0.0);
         for run in &self.runs {
             let (scaled, size) = (&self.scaled[run.padded()], &self.size[run.padded()]);
-            let (n, s) = Path::fastest().run(
+            let of_run = Path::fastest().run(
                 #[inline(always)]
                 || sums(scaled.as_chunks().0, size.as_chunks().0, run.top, t),
             );
-            point.n += run.step * n;
-            point.s += run.step * run.step * (s + run.count as f64 / 4.0);
+            run.add(of_run, &mut n, &mut s);
         }
-        let cosine_sq = point.n * point.n / point.s;
-        if cosine_sq > self.best.cosine_sq {
-            self.best.cosine_sq = cosine_sq;
+        if n * n > self.best.cosine_sq * s {
+            self.best.cosine_sq = n * n / s;
             self.best.t = t;
             self.best.moves.clear();
         }
-        point
     }
 
     /// All points from the scale `low` to `high`, move by move.
     fn sweep(&mut self, low: f32, high: f32) {
-        let Point { mut n, mut s } = self.at(low);
         let Sweep { runs, scaled, size, moves, .. } = self;
         moves.clear();
+        let (mut n, mut s) = (0.0, 0.0);
         for run in &*runs {
             let (scaled, size) = (&scaled[run.padded()], &size[run.padded()]);
-            Path::fastest().run(
+            let of_run = Path::fastest().run(
                 #[inline(always)]
-                || moves_between(scaled.as_chunks().0, size, run, (low, high), moves),
+                || moves_between(scaled.as_chunks().0, size.as_chunks().0, run, (low, high), moves),
             );
+            run.add(of_run, &mut n, &mut s);
         }
+        let mut best = (n * n > self.best.cosine_sq * s).then_some(0);
+        let mut cosine_sq = if best.is_some() { n * n / s } else { self.best.cosine_sq };
         moves.sort_unstable_by_key(|a| (a.t.to_bits(), a.place));
-        let mut best = None;
         for (count, Move { t, added, .. }) in (1..).zip(&*moves) {
             n += added;
             s += 2.0 * t * added;
-            if n * n > self.best.cosine_sq * s {
-                self.best.cosine_sq = n * n / s;
+            if n * n > cosine_sq * s {
+                cosine_sq = n * n / s;
                 best = Some(count);
             }
         }
         if let Some(count) = best {
+            self.best.cosine_sq = cosine_sq;
             self.best.t = low;
             self.best.moves.clear();
             self.best.moves.extend(self.moves[..count].iter().map(|of| of.place));
@@ -458,8 +536,8 @@ fn errors<const BEYOND: bool>(
     scaled: &[f32],
     top: f32,
     t: &[f32; LANES],
-    unit: f64,
-    sums: &mut [[f64; LANES]; 2],
+    unit: f32,
+    sums: &mut [[f32; LANES]; 2],
 ) {
     // Two at a time: an addition waits for the one before.
     let (mut errors, mut beyond) = ([[0.0_f32; LANES]; 2], [[0.0_f32; LANES]; 2]);
@@ -473,7 +551,7 @@ fn errors<const BEYOND: bool>(
     }
     for (sum, of) in sums.iter_mut().zip([errors, beyond]) {
         for i in 0..LANES {
-            sum[i] += unit * f64::from(of[0][i] + of[1][i]);
+            sum[i] += unit * (of[0][i] + of[1][i]);
         }
     }
 }
@@ -500,10 +578,10 @@ fn add_errors<const BEYOND: bool>(
 
 /// What `sums` of squared errors at the scales `t` say of h: not more than it is.
 #[inline(always)]
-fn at_least(sums: &[f64; LANES], share: f64, t: &[f32; LANES]) -> [f32; LANES] {
+fn at_least(sums: &[f32; LANES], share: f32, per_length: f32, t: &[f32; LANES]) -> [f32; LANES] {
     let mut least = [0.0; LANES];
     for i in 0..LANES {
-        let h = (sums[i] * share).sqrt() as f32 / t[i] * (1.0 - 1e-6) - 5e-7;
+        let h = (sums[i] * share).sqrt() * (per_length / t[i]) * (1.0 - 1e-6) - 5e-7;
         let h = if h > 0.0 { h } else { 0.0 };
         least[i] = if h < f32::MAX { h * h } else { 0.0 };
     }
@@ -529,16 +607,16 @@ fn sums(scaled: &[[f32; LANES]], size: &[[f32; LANES]], top: f32, t: f32) -> (f6
     (total(n), s)
 }
 
-/// Appends the moves between two scales of the coordinates of a run.
+/// Appends the moves between two scales of the coordinates of a run, and returns the sums of the lower.
 #[inline(always)]
 fn moves_between(
     scaled: &[[f32; LANES]],
-    size: &[f32],
+    size: &[[f32; LANES]],
     run: &Run,
     (low, high): (f32, f32),
     moves: &mut Vec<Move>,
-) {
-    for (first, scaled) in (0..).step_by(LANES).zip(scaled) {
+) -> (f64, f64) {
+    for ((first, scaled), size) in (0..).step_by(LANES).zip(scaled).zip(size) {
         let at = |t: f32| std::array::from_fn(|i| cell(scaled[i] * t, run.top));
         let (from, to): ([f32; LANES], [f32; LANES]) = (at(low), at(high));
         let mut bits = [0_u16; LANES];
@@ -549,13 +627,14 @@ fn moves_between(
         while moving != 0 {
             let lane = moving.trailing_zeros() as usize;
             moving &= moving - 1;
-            let (place, size) = (first + lane, f64::from(size[first + lane]));
+            let (place, size) = (first + lane, f64::from(size[lane]));
             for l in whole(from[lane])..whole(to[lane]) {
                 let t = f64::from(l + 1) * run.step / size;
                 moves.push(Move { t, place: (run.at + place) as u32, added: run.step * size });
             }
         }
     }
+    sums(scaled, size, run.top, low)
 }
 
 /// The sum of all lanes, halves at a time.
