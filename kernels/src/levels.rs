@@ -16,6 +16,15 @@ pub fn decode(levels: &[f32], values: &[u16], out: &mut [f32]) {
     decode_on(Path::fastest(), levels, values, out);
 }
 
+/// The whole number `level`, of 0 to 2¹⁶ − 1, as an integer: a cast looks at each number for NaN and for what is too
+/// large, and is not vectorised for that. To inline into a [`Path`].
+#[inline(always)]
+#[must_use]
+pub fn index(level: f32) -> u16 {
+    // From 2²³ on a number has no fraction, and its last bits are the integer.
+    (level + 8_388_608.0).to_bits() as u16
+}
+
 fn decode_on(path: Path, levels: &[f32], values: &[u16], out: &mut [f32]) {
     assert!(levels.len().is_power_of_two(), "{} levels, expected a power of two", levels.len());
     assert_eq!(values.len(), out.len(), "a level for each value");
@@ -56,6 +65,13 @@ mod tests {
                 decode_on(path, &levels, &values, &mut out);
                 prop_assert_eq!(&out, &expected, "{:?}", path);
             }
+        }
+    }
+
+    #[test]
+    fn the_index_is_the_level() {
+        for level in 0..=u16::MAX {
+            assert_eq!(index(f32::from(level)), level);
         }
     }
 }

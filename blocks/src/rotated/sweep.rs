@@ -12,6 +12,7 @@ use super::Grid;
 use super::levels::uniform_step;
 use vq_kernels::Path;
 use vq_kernels::distance::norm_sq;
+use vq_kernels::levels::index;
 
 /// Coordinates, or scales, at a time.
 const LANES: usize = 16;
@@ -64,7 +65,7 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
         let cell = (z * factor).floor();
         let cell = if cell > -half { cell } else { -half };
         let cell = if cell < half - 1.0 { cell } else { half - 1.0 };
-        *to = whole(cell + half);
+        *to = index(cell + half);
     }
 }
 
@@ -490,7 +491,7 @@ fn sizes(z: &[f32], inverse: f32, size: &mut [f32], scaled: &mut [f32]) {
 #[inline(always)]
 fn indices(z: &[f32], scaled: &[f32], (t, top): (f32, f32), half: u16, to: &mut [u16]) {
     for ((to, scaled), z) in to.iter_mut().zip(scaled).zip(z) {
-        let c = whole(cell(scaled * t, top));
+        let c = index(cell(scaled * t, top));
         *to = if *z >= 0.0 { half + c } else { half - 1 - c };
     }
 }
@@ -501,12 +502,6 @@ fn cell(r: f32, top: f32) -> f32 {
     let c = r.floor();
     // Not `min`, which looks for NaN.
     if c < top { c } else { top }
-}
-
-/// `c` as an integer, of 0 to 2¹⁶ − 1: the last bits of what is as large as 2²³. A cast looks at each lane for NaN.
-#[inline(always)]
-fn whole(c: f32) -> u16 {
-    (c + 8_388_608.0).to_bits() as u16
 }
 
 /// How large |z|/step is.
@@ -628,7 +623,7 @@ fn moves_between(
             let lane = moving.trailing_zeros() as usize;
             moving &= moving - 1;
             let (place, size) = (first + lane, f64::from(size[lane]));
-            for l in whole(from[lane])..whole(to[lane]) {
+            for l in index(from[lane])..index(to[lane]) {
                 let t = f64::from(l + 1) * run.step / size;
                 moves.push(Move { t, place: (run.at + place) as u32, added: run.step * size });
             }

@@ -16,6 +16,7 @@ use vq_blocks::rotated::{
 use vq_blocks::{contiguous, rate, scan_by_grid};
 use vq_kernels::Path;
 use vq_kernels::distance::norm_sq;
+use vq_kernels::levels::index;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{
     Context, Error, GridRequest, GridSink, Method, Quantizer, Space, export_plugin, params,
@@ -107,7 +108,7 @@ impl Lvq {
                     for (to, z) in to.iter_mut().zip(z) {
                         // Equation 3.
                         let level = ((z - low) * per_level + 0.5).floor().max(0.0).min(top);
-                        *to = level as i32 as u16;
+                        *to = index(level);
                     }
                 },
             );

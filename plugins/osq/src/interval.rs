@@ -15,6 +15,7 @@ use vq_blocks::rotated::levels::uniform_step;
 use vq_blocks::rotated::{Affine, Format};
 use vq_kernels::Path;
 use vq_kernels::distance::norm_sq;
+use vq_kernels::levels::index;
 
 /// Coordinates at a time.
 const LANES: usize = 16;
@@ -238,7 +239,7 @@ impl Fitter {
                 #[inline(always)]
                 || {
                     for (to, x) in to.iter_mut().zip(r) {
-                        *to = points.index(*x) as i32 as u16;
+                        *to = index(points.level(*x));
                     }
                 },
             );
@@ -271,13 +272,13 @@ impl Points {
     }
 
     #[inline(always)]
-    fn index(&self, x: f32) -> f32 {
+    fn level(&self, x: f32) -> f32 {
         ((x - self.at.m) * self.per_index + self.middle).floor().max(0.0).min(self.top)
     }
 
     #[inline(always)]
     fn add(&self, x: f32, [g, gg, xg, xe, ee]: [&mut f32; 5]) {
-        let point = self.index(x) * self.step - self.half;
+        let point = self.level(x) * self.step - self.half;
         let e = x - (self.at.m + self.at.w * point);
         *g += point;
         *gg += point * point;
