@@ -90,11 +90,11 @@ pub struct Sweep {
     moves: Vec<Move>,
     /// ‖z‖² of what is coded.
     length_sq: f64,
-    open: Intervals,
+    open: Vec<Interval>,
     /// Of each open interval.
     parts: Vec<f32>,
     /// Where the next open ones are made.
-    next: Intervals,
+    next: Vec<Interval>,
     /// The open intervals whose upper end, which is the next one's lower, has no h yet.
     cuts: Vec<usize>,
     best: Best,
@@ -136,13 +136,11 @@ struct Edge {
     h: f32,
 }
 
-/// Scales among which the best may be, ascending.
-#[derive(Default)]
-struct Intervals {
-    low_t: Vec<f32>,
-    low_h: Vec<f32>,
-    high_t: Vec<f32>,
-    high_h: Vec<f32>,
+/// Scales among which the best may be.
+#[derive(Clone, Copy)]
+struct Interval {
+    low: Edge,
+    high: Edge,
 }
 
 /// What is swept.
@@ -154,34 +152,12 @@ struct Few {
     per_scale: f32,
 }
 
-impl Intervals {
-    fn clear(&mut self) {
-        self.low_t.clear();
-        self.low_h.clear();
-        self.high_t.clear();
-        self.high_h.clear();
-    }
-
-    fn push(&mut self, low: Edge, high: Edge) {
-        self.low_t.push(low.t);
-        self.low_h.push(low.h);
-        self.high_t.push(high.t);
-        self.high_h.push(high.h);
-    }
-
-    fn low(&self, i: usize) -> Edge {
-        Edge { t: self.low_t[i], h: self.low_h[i] }
-    }
-
-    fn high(&self, i: usize) -> Edge {
-        Edge { t: self.high_t[i], h: self.high_h[i] }
-    }
-
+impl Few {
     /// Into how many parts each of them goes: 0 where nothing is better than `worst`, 1 where few moves are.
     #[inline(always)]
-    fn parts(&self, worst: f32, few: Few, parts: &mut [f32]) {
-        let ends = self.low_t.iter().zip(&self.low_h).zip(self.high_t.iter().zip(&self.high_h));
-        for (((t0, h0), (t1, h1)), parts) in ends.zip(parts) {
+    fn parts(self, open: &[Interval], worst: f32, parts: &mut [f32]) {
+        for (interval, parts) in open.iter().zip(parts) {
+            let (Edge { t: t0, h: h0 }, Edge { t: t1, h: h1 }) = (interval.low, interval.high);
             let width = t1 - t0;
             let ratio = width / t0;
             let dip = ratio * ratio * (0.25 + 1e-6);
@@ -189,9 +165,10 @@ impl Intervals {
             let of_dip = if of_dip > 0.0 { of_dip } else { 0.0 };
             let least = if h0 < h1 { h0 } else { h1 };
             let ruled_out = least - dip * of_dip * of_dip > worst;
-            // So many that none of them would dip below `worst`, or that each has few moves.
+            // So many that few of them would dip below `worst`, or that each has few moves.
             let spare = if least - worst > 1e-30 { least - worst } else { 1e-30 };
-            let (by_dip, by_moves) = ((dip / spare).sqrt(), few.per_scale * width / few.moves);
+            let (by_dip, by_moves) =
+                ((dip / (1.25 * spare)).sqrt(), self.per_scale * width / self.moves);
             let cuts = if by_dip < by_moves { by_dip } else { by_moves };
             let cuts = if cuts < 15.0 { cuts } else { 15.0 };
             let cuts = if cuts > 1.0 { cuts.floor() } else { 1.0 };
@@ -252,9 +229,9 @@ impl Sweep {
             size: vec![0.0; at],
             moves: Vec::new(),
             length_sq: 0.0,
-            open: Intervals::default(),
+            open: Vec::new(),
             parts: Vec::new(),
-            next: Intervals::default(),
+            next: Vec::new(),
             cuts: Vec::new(),
             best: Best::default(),
         }
@@ -306,22 +283,22 @@ impl Sweep {
         self.length_sq = norm_sq(&self.size);
         self.open(middle, of.largest);
         let few = Few { moves: 8.0 + self.coded as f32 / 48.0, per_scale: of.sum };
-        while !self.open.low_t.is_empty() {
+        while !self.open.is_empty() {
             let worst = self.worst();
             self.parts.clear();
-            self.parts.resize(self.open.low_t.len(), 0.0);
+            self.parts.resize(self.open.len(), 0.0);
             Path::fastest().run(
                 #[inline(always)]
-                || self.open.parts(worst, few, &mut self.parts),
+                || few.parts(&self.open, worst, &mut self.parts),
             );
             self.divide();
             for first in (0..self.cuts.len()).step_by(LANES) {
                 let cuts = &self.cuts[first..self.cuts.len().min(first + LANES)];
-                let scales = std::array::from_fn(|i| self.open.high_t[cuts[i.min(cuts.len() - 1)]]);
+                let scales = std::array::from_fn(|i| self.open[cuts[i.min(cuts.len() - 1)]].high.t);
                 let [h, _] = self.heights::<false>(&scales);
                 for (cut, h) in cuts.iter().zip(h) {
-                    self.open.high_h[*cut] = h;
-                    self.open.low_h[*cut + 1] = h;
+                    self.open[*cut].high.h = h;
+                    self.open[*cut + 1].low.h = h;
                 }
                 if h.iter().any(|h| *h < worst) {
                     self.try_least(&scales, &h);
@@ -337,19 +314,18 @@ impl Sweep {
         self.next.clear();
         // Neighbours are swept at once.
         let mut ready = None;
-        for i in 0..open.low_t.len() {
-            let (low, high) = (open.low(i), open.high(i));
+        for (i, Interval { low, high }) in open.iter().copied().enumerate() {
             let parts = self.parts[i];
             if parts > 1.0 {
                 let width = (high.t - low.t) / parts;
                 let mut from = low;
                 for part in 1..parts as u16 {
                     let cut = Edge { t: low.t + f32::from(part) * width, h: 0.0 };
-                    self.cuts.push(self.next.low_t.len());
-                    self.next.push(from, cut);
+                    self.cuts.push(self.next.len());
+                    self.next.push(Interval { low: from, high: cut });
                     from = cut;
                 }
-                self.next.push(from, high);
+                self.next.push(Interval { low: from, high });
             } else if parts == 1.0 {
                 ready = match ready {
                     Some((first, last)) if last == low.t => Some((first, high.t)),
@@ -383,7 +359,7 @@ impl Sweep {
             for ((t, h), beyond) in scales.into_iter().zip(h).zip(beyond) {
                 if low.t < t && t < end {
                     let high = Edge { t, h };
-                    self.open.push(low, high);
+                    self.open.push(Interval { low, high });
                     low = high;
                     if beyond > worst {
                         return;
