@@ -117,8 +117,12 @@ impl Made {
         let (x, width) = (rows(ENCODED, made.space().dim), made.code_bytes());
         let mut codes = vec![0; ENCODED * width];
         made.compress(x.view(), width, caller, &mut codes).unwrap();
-        let matrix = Array2::from_shape_vec((ENCODED, width), codes.clone()).unwrap();
-        let mut decoded = vec![0.0; x.len()];
+        Made::of(codes, made, caller)
+    }
+
+    fn of(codes: Vec<u8>, made: &Instance, caller: &Caller<'_>) -> Self {
+        let matrix = Array2::from_shape_vec((ENCODED, made.code_bytes()), codes.clone()).unwrap();
+        let mut decoded = vec![0.0; ENCODED * made.space().dim];
         made.decompress(matrix.view(), caller, &mut decoded).unwrap();
         let estimates = made.scorer().map_or(0, |scorer| {
             let queries = rows(TRAIN + QUERIES, made.space().dim);
@@ -159,8 +163,8 @@ impl Golden {
     }
 }
 
-/// Checks the one method of `plugin` against the golden files in `folder`, those of every version; those
-/// of the newest also by training again, on 1, 2 and 3 threads.
+/// Checks the one method of `plugin` against the golden files in `folder`: what codes and models of every
+/// version say; of the newest also what it trains and encodes, on 1, 2 and 3 threads.
 pub fn check_golden(plugin: &'static VqPlugin, folder: &str, cases: &[Case]) {
     let method = Plugin::linked(plugin).unwrap().methods()[0].clone();
     let newest = method.about().version.clone();
@@ -201,7 +205,12 @@ pub fn check_golden(plugin: &'static VqPlugin, folder: &str, cases: &[Case]) {
             on(2, &|caller| {
                 let mut loaded = case.create(&method);
                 loaded.load(&golden.model).unwrap();
-                assert_same(&golden.made, &Made::by(&loaded, caller), case.name, 2);
+                // A later version may choose another of several codes that are as good.
+                let made = match version == newest_folder {
+                    true => Made::by(&loaded, caller),
+                    false => Made::of(golden.made.codes.clone(), &loaded, caller),
+                };
+                assert_same(&golden.made, &made, case.name, 2);
                 assert!(loaded.save().unwrap().unwrap() == golden.model, "{}", case.name);
             });
         }

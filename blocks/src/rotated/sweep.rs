@@ -237,8 +237,8 @@ impl Sweep {
         }
     }
 
-    /// Writes the indices of the point nearest in direction to `z` (d) of norm `norm`; of coordinates that are 0
-    /// those of +½.
+    /// Writes the indices of the point nearest in direction to `z` (d) of norm `norm`: of several in one direction,
+    /// as ½·(1, 1) and ½·(3, 3), that nearest to the origin; of coordinates that are 0 those of +½.
     pub fn nearest(&mut self, z: &[f32], norm: f64, to: &mut [u16]) {
         let Sweep { runs, scaled, size, .. } = self;
         for run in &*runs {
@@ -267,6 +267,27 @@ impl Sweep {
             if let Some(run) = self.runs.iter().rfind(|run| run.at <= i) {
                 let i = run.first + i - run.at;
                 if z[i] >= 0.0 { to[i] += 1 } else { to[i] -= 1 }
+            }
+        }
+        self.shorten(to);
+    }
+
+    /// Divides the point by what all its coordinates, in halves of a step, have as a factor: an odd number.
+    fn shorten(&self, to: &mut [u16]) {
+        let of_run = |run: &Run| run.first..run.first + run.count;
+        let mut factor = 0;
+        for run in &self.runs {
+            for index in &to[of_run(run)] {
+                factor = common_factor(factor, halves(*index, run.half).unsigned_abs());
+                if factor == 1 {
+                    return;
+                }
+            }
+        }
+        for run in &self.runs {
+            for index in &mut to[of_run(run)] {
+                let halves = halves(*index, run.half) / factor as i32;
+                *index = ((halves - 1) / 2 + i32::from(run.half)) as u16;
             }
         }
     }
@@ -478,6 +499,19 @@ fn cell(r: f32, top: f32) -> f32 {
     let c = r.floor();
     // Not `min`, which looks for NaN.
     if c < top { c } else { top }
+}
+
+/// The coordinate of an index, in halves of a step: an odd number.
+fn halves(index: u16, half: u16) -> i32 {
+    2 * (i32::from(index) - i32::from(half)) + 1
+}
+
+/// The largest number that divides both, of which the first may be 0.
+fn common_factor(mut a: u32, mut b: u32) -> u32 {
+    while a != 0 {
+        (a, b) = (b % a, a);
+    }
+    b
 }
 
 /// How large |z|/step is.
@@ -735,8 +769,21 @@ mod tests {
                     let (found, best) = (cosine_sq(&z, &to, &widths), full_sweep(&z, &widths));
                     let off = (found / best - 1.0).abs();
                     assert!(off < 1e-12, "d = {d}, {size:?}, rows {kind}: {found} {best}");
+                    let halves = to.iter().zip(&widths.half).map(|(v, half)| halves(*v, *half));
+                    let factor = halves.fold(0, |all, of| common_factor(all, of.unsigned_abs()));
+                    assert_eq!(factor, 1, "d = {d}, {size:?}, rows {kind}: {to:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn of_points_in_one_direction_the_shortest_is_taken() {
+        let grid = Grid::new(3, (0.0, 5), (Scalars::F32, true), 0, levels::uniform).unwrap();
+        let (mut sweep, mut to) = (Sweep::new(&grid), [0; 3]);
+        for (z, halves) in [([9.0, -3.0, 15.0], [3, -1, 5]), ([7.0, 7.0, -7.0], [1, 1, -1])] {
+            sweep.nearest(&z, norm_sq(&z).sqrt(), &mut to);
+            assert_eq!(to.map(|v| 2 * (i32::from(v) - 16) + 1), halves);
         }
     }
 
