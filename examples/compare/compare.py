@@ -113,7 +113,7 @@ def measure(work, data, counts, repeats, ours, peer):
     times = {turn: [] for turn in order}
     intruded = 0.0
     spins = {threads: [] for threads in counts}
-    for _ in range(repeats):
+    for _ in range(min(repeats, work.repeats or repeats)):
         if len(counts) > 1:
             for threads in counts:
                 calls, seconds = ours.spin(SPIN_S, threads)

@@ -78,6 +78,76 @@ class Pq:
         self.pq.decode_c(swig_ptr(codes), swig_ptr(x), len(x))
 
 
+class Opq:
+    """OPQMatrix before a ProductQuantizer, whose tuned encoding is that of [`Pq`]."""
+
+    def __init__(self, dim, params):
+        self.matrix = faiss.OPQMatrix(dim, params["m"])
+        # As many rounds as ours; FAISS's 50 cost its training more and its encoding nothing.
+        self.matrix.niter = 20
+        self.pq = Pq(dim, params | {"iterations": 25, "points_per_centroid": 256})
+        self.code_bytes = self.pq.code_bytes
+        self.prepare_tuned = self.pq.prepare_tuned
+
+    def fit(self, train, tuned):
+        self.matrix.train(train)
+        self.pq.fit(self.matrix.apply(train), tuned)
+
+    def encode(self, x, codes, tuned):
+        self.pq.encode(self.matrix.apply(x), codes, tuned)
+
+    def decode(self, codes, x):
+        rotated = np.empty_like(x)
+        self.pq.decode(codes, rotated)
+        x[:] = self.matrix.reverse_transform(rotated)
+
+
+class Prq:
+    """ProductResidualQuantizer; tuned: inner-product tables."""
+
+    def __init__(self, dim, params):
+        none = faiss.AdditiveQuantizer.ST_decompress
+        self.prq = faiss.ProductResidualQuantizer(dim, params["splits"], params["layers"], params["bits"], none)
+        self.parts = [faiss.downcast_Quantizer(self.prq.subquantizer(i)) for i in range(params["splits"])]
+        for part in self.parts:
+            part.max_beam_size = params["beam"]
+            part.cp.seed = SEED
+        self.code_bytes = self.prq.code_size
+
+    def fit(self, train, tuned):
+        self.prq.train(train)
+
+    def prepare_tuned(self):
+        for part in self.parts:
+            part.compute_codebook_tables()
+
+    def encode(self, x, codes, tuned):
+        for part in self.parts:
+            part.use_beam_LUT = int(tuned)
+        self.prq.compute_codes_c(swig_ptr(x), swig_ptr(codes), len(x))
+
+    def decode(self, codes, x):
+        self.prq.decode_c(swig_ptr(codes), swig_ptr(x), len(x))
+
+
+class Lsq:
+    """LocalSearchQuantizer with its defaults."""
+
+    def __init__(self, dim, params):
+        none = faiss.AdditiveQuantizer.ST_decompress
+        self.lsq = faiss.LocalSearchQuantizer(dim, params["layers"], params["bits"], none)
+        self.code_bytes = self.lsq.code_size
+
+    def fit(self, train, tuned):
+        self.lsq.train(train)
+
+    def encode(self, x, codes, tuned):
+        self.lsq.compute_codes_c(swig_ptr(x), swig_ptr(codes), len(x))
+
+    def decode(self, codes, x):
+        self.lsq.decode_c(swig_ptr(codes), swig_ptr(x), len(x))
+
+
 class Rq:
     """ResidualQuantizer; tuned: inner-product tables, and plain k-means of 25 rounds, the fastest way to as low an error."""
 
@@ -128,7 +198,14 @@ class Sq:
         self.index.sa_decode(codes, x=x)
 
 
-METHODS = {"pq": Pq, "rq": Rq, "sq": Sq, "cast": Sq}
+METHODS = {"pq": Pq, "opq": Opq, "lsq": Lsq, "sq": Sq, "cast": Sq}
+
+
+def quantizer(work, dim):
+    """FAISS's quantizer for the method and parameters of a work."""
+    if work.method == "rq":
+        return (Prq if "splits" in work.params else Rq)(dim, work.params)
+    return METHODS[work.method](dim, work.params)
 
 
 class Peer:
@@ -140,9 +217,11 @@ class Peer:
     def codec(self, work, data, tuned):
         """The fitted quantizer, from before where there is one."""
         key = (work.method, tuple(sorted(work.params.items())), data.name)
-        codec, fitted = self.codecs.setdefault(key, (METHODS[work.method](data.dim, work.params), set()))
+        if key not in self.codecs:
+            self.codecs[key] = quantizer(work, data.dim), set()
+        codec, fitted = self.codecs[key]
         # Only RQ's training depends on it.
-        tuned = tuned and work.method == "rq"
+        tuned = tuned and isinstance(codec, Rq)
         if tuned not in fitted:
             codec.fit(data.learn[: work.train_n], tuned)
             fitted.add(tuned)
@@ -180,7 +259,7 @@ class Peer:
     # fill before a call.
 
     def encode(self, work, data, n, tuned):
-        if tuned and work.method not in ("pq", "rq"):
+        if tuned and work.method not in ("pq", "opq", "rq"):
             return None
         codec = self.codec(work, data, tuned)
         x = data.base[:n]
@@ -199,17 +278,19 @@ class Peer:
         return lambda: codec.decode(codes, x), lambda: x, [x]
 
     def fit(self, work, data, n, tuned):
+        if tuned and work.method == "lsq":
+            return None
         train, made = data.learn[: work.train_n], []
 
         def run():
-            made[:] = [METHODS[work.method](data.dim, work.params)]
+            made[:] = [quantizer(work, data.dim)]
             made[0].fit(train, tuned)
 
         def answer():
             x = data.base[:n]
             codes = np.zeros((n, made[0].code_bytes), np.uint8)
             # PQ's two ways to encode give the same codes.
-            tuned_codec = tuned and work.method == "rq"
+            tuned_codec = tuned and isinstance(made[0], Rq)
             made[0].encode(x, codes, tuned_codec)
             return decoded(made[0], x, codes, tuned_codec)
 

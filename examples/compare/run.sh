@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 
 echo 'building ours …' >&2
 cargo build --quiet --release --locked --manifest-path "$root/Cargo.toml" \
-    -p vq-compare -p vq-pq -p vq-rq -p vq-sq -p vq-cast
+    -p vq-compare -p vq-pq -p vq-opq -p vq-rq -p vq-lsq -p vq-sq -p vq-cast
 
 venv=$CARGO_TARGET_DIR/compare-venv
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then

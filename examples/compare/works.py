@@ -8,7 +8,7 @@ class Work:
     name: str
     kind: str  # fit | encode | decode | scan | kmeans | neighbours
     data: str
-    method: str = ""  # pq | rq | sq | cast
+    method: str = ""  # pq | opq | rq | lsq | sq | cast
     params: dict = field(default_factory=dict)  # by our names
     n: int | None = None  # rows worked on; None: the whole base
     train_n: int | None = None  # rows learned from; None: the whole learn set
@@ -16,6 +16,7 @@ class Work:
     goal: float | None = None  # at least that many times FAISS as it comes
     tuned_goal: float | None = None  # at least that many times FAISS tuned
     worse: float = 0.002  # the error or objective may be larger by this fraction and still be equal
+    repeats: int | None = None  # at most, where FAISS takes minutes
 
     @property
     def seconds(self):
@@ -28,8 +29,8 @@ def pq(m, bits=8):
 
 
 def rq(beam):
-    # 15 rounds reach the error of FAISS's schedule, which has more of them in fewer dimensions.
-    return {"layers": 8, "bits": 8, "beam": beam, "iterations": 15, "points_per_centroid": 256}
+    # 15 rounds reach the error of FAISS's schedule, which has more of them in fewer dimensions; joint ones go beyond.
+    return {"layers": 8, "bits": 8, "beam": beam, "joint": 0, "iterations": 15, "points_per_centroid": 256}
 
 
 def all_works():
@@ -62,6 +63,30 @@ def all_works():
             train_n=20_000,
             goal=goal,
         )
+    # Our defaults but for the shape.
+    for m, goal in ((8, 10), (16, 5)):
+        add(
+            f"OPQ encode m={m}",
+            "encode",
+            "sift128",
+            method="opq",
+            params={"m": m, "bits": 8},
+            train_n=20_000,
+            goal=goal,
+        )
+    for splits, layers in ((4, 2), (8, 2)):
+        add(
+            f"PRQ encode {splits}x{layers}x8 beam=5",
+            "encode",
+            "sift128",
+            method="rq",
+            params={"splits": splits, "layers": layers, "bits": 8, "beam": 5},
+            n=20_000,
+            train_n=20_000,
+            goal=5,
+        )
+    lsq = {"layers": 8, "bits": 8}
+    add("LSQ encode 8x8", "encode", "sift128", method="lsq", params=lsq, n=5_000, train_n=20_000, goal=5)
     for bits in (8, 4):
         add(f"SQ encode {bits}-bit", "encode", "sift128", method="sq", params={"bits": bits}, goal=3)
     for bits in (6, 4):
@@ -71,6 +96,17 @@ def all_works():
     for m in (8, 16, 32):
         add(f"PQ train m={m}", "fit", "sift128", method="pq", params=pq(m), goal=4)
     add("RQ train 8x8 beam=5", "fit", "sift128", method="rq", params=rq(5), n=20_000, train_n=20_000, goal=5)
+    add(
+        "LSQ train 8x8",
+        "fit",
+        "sift128",
+        method="lsq",
+        params=lsq,
+        n=5_000,
+        train_n=20_000,
+        goal=5,
+        repeats=1,
+    )
     add(
         "k-means k=1024",
         "kmeans",
@@ -104,6 +140,8 @@ def flops(work, data, n):
     p, d = work.params, data.dim
     if work.kind == "encode" and work.method == "pq":
         return 2 * n * d * 2 ** p["bits"]
+    if work.kind == "encode" and work.method == "opq":
+        return 2 * n * d * (2 ** p["bits"] + d)
     if work.kind == "encode" and work.method == "rq":
         return 2 * n * d * 2 ** p["bits"] * p["layers"]
     if work.kind == "fit" and work.method == "pq":
