@@ -79,22 +79,28 @@ class Pq:
 
 
 class Opq:
-    """OPQMatrix before a ProductQuantizer, whose tuned encoding is that of [`Pq`]."""
+    """OPQMatrix before a ProductQuantizer; tuned: the rotation into memory kept, then as [`Pq`]."""
 
     def __init__(self, dim, params):
         self.matrix = faiss.OPQMatrix(dim, params["m"])
-        # As many rounds as ours; FAISS's 50 cost its training more and its encoding nothing.
-        self.matrix.niter = 20
         self.pq = Pq(dim, params | {"iterations": 25, "points_per_centroid": 256})
         self.code_bytes = self.pq.code_bytes
         self.prepare_tuned = self.pq.prepare_tuned
+        self.rotated = np.empty((0, dim), np.float32)
 
     def fit(self, train, tuned):
         self.matrix.train(train)
         self.pq.fit(self.matrix.apply(train), tuned)
 
     def encode(self, x, codes, tuned):
-        self.pq.encode(self.matrix.apply(x), codes, tuned)
+        if not tuned:
+            self.pq.encode(self.matrix.apply(x), codes, tuned)
+            return
+        # Memory that is there already: as it comes, each call takes new pages.
+        if len(self.rotated) != len(x):
+            self.rotated = np.empty_like(x)
+        self.matrix.apply_noalloc(len(x), swig_ptr(x), swig_ptr(self.rotated))
+        self.pq.encode(self.rotated, codes, tuned)
 
     def decode(self, codes, x):
         rotated = np.empty_like(x)

@@ -333,7 +333,7 @@ class Run:
             Ours grows too, by a schedule of its own, then takes at most 15 rounds in all dimensions, enough for that
             error, and none of its joint rounds. Tuned: `use_beam_LUT = 1` and plain k-means of 18 rounds, about the fewest
             that reach it. Both learn from the first 20,000 rows of learn; what counts is the error reached.""",
-            """OPQ is `OPQMatrix`, with as many rounds as ours (20, not its 50), before PQ; both learn from 20,000 rows. PRQ
+            """OPQ is `OPQMatrix` with its defaults before PQ; both learn from 20,000 rows. PRQ
             and LSQ are `ProductResidualQuantizer` (tuned: `use_beam_LUT = 1`) and `LocalSearchQuantizer` with their
             defaults, without a byte for the norm. LSQ is trained once on each side.""",
             """Exact neighbours: `IndexFlatL2.search`, tuned with the BLAS threshold, over rows in memory; ours is the host's
