@@ -14,6 +14,10 @@ use vq_plugin_api::Error;
 /// Blocks that go one layer on between two looks at `progress`.
 const BLOCKS_AT_ONCE: usize = 64;
 
+/// Most tries of the search that two results of training are compared by. What is learned with a search needs as
+/// many as encoding has: on 20,000 rows of SIFT, 8 layers, it errs more than the other by 6 tries and 9 % less by 16.
+const MOST_JUDGED: usize = 16;
+
 /// How the layers of a sub-space are learned.
 pub(super) struct Learning {
     pub(super) shape: Shape,
@@ -72,7 +76,7 @@ impl Learning {
     ) -> f64 {
         let layers = Layers::of(centroids, self.shape, train.ncols());
         let descent = Descent::of(&layers);
-        let tries = search.tries.min(search.training_tries);
+        let tries = search.tries.min(MOST_JUDGED);
         let start = Start { tries, drawn: search.drawn, seed: self.encoding_seed };
         let of_block = |rows: &[usize]| {
             let x = layers.normalised(train.select(Axis(0), rows).view());
