@@ -130,7 +130,7 @@ impl Run {
 }
 
 /// A scale, and h there over ‖z‖², not more than it is.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Edge {
     t: f32,
     h: f32,
