@@ -113,11 +113,10 @@ impl Descent {
                 }
             }
         }
-        let mut sum = vec![0.0; x.ncols()];
         let mut errors: Vec<f64> = x
             .outer_iter()
             .zip(codes.chunks_exact(count))
-            .map(|(x, code)| layers.error(x, code, &mut sum))
+            .map(|(x, code)| layers.error(x, code))
             .collect();
         let mut draws: Vec<Draw> =
             x.outer_iter().map(|x| Draw::new(seed_of(start.seed, hash(x)))).collect();
@@ -141,7 +140,7 @@ impl Descent {
                 if code == tried {
                     continue;
                 }
-                let now = layers.error(x, tried, &mut sum);
+                let now = layers.error(x, tried);
                 if now < *error {
                     *error = now;
                     code.copy_from_slice(tried);
@@ -261,6 +260,15 @@ fn raise(largest: &mut [i16; LANES], places: &mut [u16; LANES], sums: &Line, lin
     }
 }
 
+/// Of equally near integers the even one, within ±32,767: the last bits of a sum beyond which f32 has no
+/// fractions. A cast saturates, for which there is no instruction.
+#[inline(always)]
+fn rounded(value: f32) -> i16 {
+    const WHOLE: f32 = 12_582_912.0;
+    let most = f32::from(i16::MAX);
+    (value.clamp(-most, most) + WHOLE).to_bits() as i16
+}
+
 /// Appends `values` in the integers' unit, the last line made up with `padding`.
 fn lines(values: &[f32], scale: f32, padding: i16, to: &mut Vec<Line>) {
     let from = to.len();
@@ -272,7 +280,7 @@ fn lines(values: &[f32], scale: f32, padding: i16, to: &mut Vec<Line>) {
             for (values, line) in values.chunks(LANES).zip(lines) {
                 for (to, value) in line.0.iter_mut().zip(values) {
                     // Not the least: that is for places without a centroid. What is no number becomes 0.
-                    *to = ((value * scale).round_ties_even() as i16).max(-i16::MAX);
+                    *to = rounded(value * scale);
                 }
             }
         },
@@ -284,4 +292,19 @@ fn hash(row: ArrayView1<'_, f32>) -> u64 {
     row.iter().fold(0xCBF2_9CE4_8422_2325, |hash, value| {
         (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0000_0100_0000_01B3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_rounded_as_by_a_cast() {
+        let few = (-70_000..70_000).map(|i| i as f32 * 0.5);
+        let odd = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0, 1e-30, 0.499_999_97, 3e38];
+        for value in few.chain(odd) {
+            let cast = (value.round_ties_even() as i16).max(-i16::MAX);
+            assert_eq!(rounded(value), cast, "{value}");
+        }
+    }
 }

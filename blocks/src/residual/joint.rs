@@ -9,7 +9,7 @@
 //!
 //! Conjugate gradients for least squares: Hestenes & Stiefel 1952, section 10.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 use vq_kernels::Path;
 
@@ -19,8 +19,8 @@ const STRIP: usize = 16;
 /// Rows that stand for what a centroid was before.
 const RIDGE: f64 = 1.0;
 
-/// Most steps.
-const STEPS: usize = 30;
+/// Most steps, where they are to lead as far as they can.
+pub(super) const STEPS: usize = 30;
 
 /// Steps end when the gradient is this part of the first one.
 const SMALL: f64 = 1e-3;
@@ -28,9 +28,14 @@ const SMALL: f64 = 1e-3;
 /// Sums of a centroid in a strip.
 type Sums = [f64; STRIP];
 
-/// Moves the centroids (k, d) of each layer, for normalised rows `x` (n, d) and their `codes` (n, layers).
-/// O(STEPS · n · layers · d), on all threads of the current rayon pool.
-pub(super) fn move_to(moved: &mut [Array2<f32>], x: ArrayView2<'_, f32>, codes: &[u16]) {
+/// Moves the centroids (k, d) of each layer by at most so many steps, for normalised rows `x` (n, d) and their
+/// `codes` (n, layers). O(steps · n · layers · d), on all threads of the current rayon pool.
+pub(super) fn move_to(
+    moved: &mut [Array2<f32>],
+    x: ArrayView2<'_, f32>,
+    codes: &[u16],
+    steps: usize,
+) {
     let Some(k) = moved.first().map(Array2::nrows) else { return };
     let layers = moved.len();
     let mut counts = vec![0_u32; layers * k];
@@ -42,19 +47,28 @@ pub(super) fn move_to(moved: &mut [Array2<f32>], x: ArrayView2<'_, f32>, codes: 
         .into_par_iter()
         .with_max_len(1)
         .map(|strip| {
-            let columns = strip * STRIP..x.ncols().min((strip + 1) * STRIP);
-            let mut residuals = vec![[0.0_f32; STRIP]; x.nrows()];
-            let rows = x.outer_iter().zip(codes.chunks_exact(layers)).zip(&mut residuals);
-            for ((x, code), residual) in rows {
-                for (t, residual) in columns.clone().zip(residual) {
-                    let decoded: f32 =
-                        code.iter().zip(&*moved).map(|(i, c)| c[[usize::from(*i), t]]).sum();
-                    *residual = x[t] - decoded;
-                }
-            }
+            let columns = Slice::from(strip * STRIP..x.ncols().min((strip + 1) * STRIP));
+            let centroids: Vec<[f32; STRIP]> = moved
+                .iter()
+                .flat_map(|centroids| centroids.outer_iter())
+                .map(|centroid| filled(centroid.slice_axis(Axis(0), columns)))
+                .collect();
+            let rows = x.outer_iter().zip(codes.chunks_exact(layers));
+            let mut residuals: Vec<[f32; STRIP]> = rows
+                .map(|(x, code)| {
+                    let mut residual = filled(x.slice_axis(Axis(0), columns));
+                    let mut decoded = [0.0_f32; STRIP];
+                    for (l, i) in code.iter().enumerate() {
+                        let centroid = &centroids[l * k + usize::from(*i)];
+                        decoded.iter_mut().zip(centroid).for_each(|(sum, c)| *sum += c);
+                    }
+                    residual.iter_mut().zip(&decoded).for_each(|(x, decoded)| *x -= decoded);
+                    residual
+                })
+                .collect();
             Path::fastest().run(
                 #[inline(always)]
-                || solve(&mut residuals, codes, layers, &counts),
+                || solve(&mut residuals, codes, layers, &counts, steps),
             )
         })
         .collect();
@@ -68,6 +82,13 @@ pub(super) fn move_to(moved: &mut [Array2<f32>], x: ArrayView2<'_, f32>, codes: 
     }
 }
 
+/// At most so many values, zeros after them.
+fn filled(values: ArrayView1<'_, f32>) -> [f32; STRIP] {
+    let mut strip = [0.0; STRIP];
+    strip.iter_mut().zip(values).for_each(|(to, value)| *to = *value);
+    strip
+}
+
 /// How far each centroid (layers · k) moves, given what its rows are short of.
 #[inline(always)]
 fn solve(
@@ -75,6 +96,7 @@ fn solve(
     codes: &[u16],
     layers: usize,
     counts: &[u32],
+    steps: usize,
 ) -> Vec<Sums> {
     let k = counts.len() / layers;
     let mut moved = vec![[0.0; STRIP]; counts.len()];
@@ -83,7 +105,7 @@ fn solve(
     let mut gradient = vec![[0.0; STRIP]; counts.len()];
     let mut along = vec![[0.0_f32; STRIP]; residuals.len()];
     let (mut before, mut first) = ([0.0; STRIP], [0.0; STRIP]);
-    for step in 0..STEPS {
+    for step in 0..steps {
         // s = Bᵀ·r − RIDGE·(c − c⁰); z = s / (rows + RIDGE).
         for (gradient, moved) in gradient.iter_mut().zip(&moved) {
             *gradient = std::array::from_fn(|t| -RIDGE * moved[t]);

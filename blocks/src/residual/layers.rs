@@ -12,10 +12,10 @@
 //! `⟨x − x̂, cⱼ⟩ − ‖cⱼ‖²/2`.
 
 use super::Shape;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice};
 use std::ops::Range;
 use vq_kernels::beam::{Candidates, LANES, Line, subtract_rows};
-use vq_kernels::distance::{l2_sq, norm_sq};
+use vq_kernels::distance::norm_sq;
 use vq_kernels::moments::mean;
 use vq_kernels::{Centre, Nearest, Panels, Path};
 
@@ -30,6 +30,9 @@ const TABLE_BYTES: usize = 256 << 20;
 
 /// Most scores of residuals at once.
 const RESIDUAL_SCORES: usize = 1 << 20;
+
+/// Dimensions whose errors are summed up side by side.
+const STRIP: usize = 16;
 
 /// Normalised rows are kept within ±LIMIT: their norms stay finite in f32.
 const LIMIT: f32 = 1e15;
@@ -334,10 +337,31 @@ impl Layers {
         }
     }
 
-    /// `‖x − x̂‖²` of a normalised row, summing up in `sum` (d).
-    pub(crate) fn error(&self, x: ArrayView1<'_, f32>, code: &[u16], sum: &mut [f32]) -> f64 {
-        self.decode(code, sum);
-        x.as_slice().map_or(0.0, |x| l2_sq(x, sum))
+    /// How far `codes` (n, layers) are from normalised rows `x` (n, d) in each dimension: √(Σ(x − x̂)²/n).
+    pub(crate) fn short(&self, x: ArrayView2<'_, f32>, codes: &[u16]) -> Vec<f64> {
+        let mut squares = vec![0.0_f64; x.ncols()];
+        let mut residual = Array1::zeros(x.ncols());
+        for (x, code) in x.outer_iter().zip(codes.chunks_exact(self.layers.len())) {
+            self.residual(x, code, residual.view_mut());
+            let short = residual.iter().copied().map(f64::from);
+            squares.iter_mut().zip(short).for_each(|(sum, short)| *sum += short * short);
+        }
+        squares.iter().map(|sum| (sum / x.nrows() as f64).sqrt()).collect()
+    }
+
+    /// `‖x − x̂‖²` of a normalised row. The layers' sum is taken in f32 as in decoding, the rest in f64.
+    pub(crate) fn error(&self, x: ArrayView1<'_, f32>, code: &[u16]) -> f64 {
+        let mut rows: [&[f32]; 64] = [&[]; 64];
+        let rows = &mut rows[..code.len()];
+        for ((layer, index), row) in self.layers.iter().zip(code).zip(&mut *rows) {
+            let centroid = layer.centroids.row(usize::from(*index));
+            *row = centroid.to_slice().expect("the layout is standard");
+        }
+        let x = x.to_slice().expect("the layout is standard");
+        Path::fastest().run(
+            #[inline(always)]
+            || error(x, rows),
+        )
     }
 
     /// `‖x̂‖²` of a code in the units of the rows, about the mean, summing up in `sum` (d).
@@ -359,6 +383,33 @@ impl Layers {
             );
         }
     }
+}
+
+/// `‖x − Σ rows‖²`, all of the same length.
+#[inline(always)]
+fn error(x: &[f32], rows: &[&[f32]]) -> f64 {
+    let mut squares = [0.0_f64; STRIP];
+    for first in (0..x.len()).step_by(STRIP) {
+        let x = &x[first..];
+        if let Some(x) = x.first_chunk::<STRIP>() {
+            let mut sum = [0.0_f32; STRIP];
+            for row in rows {
+                let row: &[f32; STRIP] = row[first..].first_chunk().expect("as long as x");
+                sum.iter_mut().zip(row).for_each(|(sum, c)| *sum += c);
+            }
+            for ((square, x), sum) in squares.iter_mut().zip(x).zip(&sum) {
+                let short = f64::from(*x) - f64::from(*sum);
+                *square += short * short;
+            }
+        } else {
+            for (t, (square, x)) in squares.iter_mut().zip(x).enumerate() {
+                let sum: f32 = rows.iter().map(|row| row[first + t]).sum();
+                let short = f64::from(*x) - f64::from(sum);
+                *square += short * short;
+            }
+        }
+    }
+    squares.iter().sum()
 }
 
 #[cfg(test)]

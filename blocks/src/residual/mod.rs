@@ -63,15 +63,15 @@ struct Part {
 pub struct Search {
     /// Descents from codes with indices drawn anew, in encoding.
     pub tries: usize,
-    /// The same for each round of training.
+    /// The same for each round of training, with as many draws as there are layers.
     pub training_tries: usize,
     /// Rounds of moving the centroids of a candidate that is learned without a search or noise: what errs less
-    /// on the rows that both learned from stays.
+    /// on rows that both learned from stays.
     pub plain: usize,
-    /// Indices that are drawn anew.
+    /// Indices that are drawn anew in encoding.
     pub drawn: usize,
-    /// Noise on the centroids in training, as part of the rows' standard deviations over the layers; it
-    /// fades out (SR-D).
+    /// Noise on the centroids in training; it fades out (SR-D). At first the noises of all layers add up to this
+    /// part of how far the first codes are from their rows.
     pub noise: f64,
 }
 

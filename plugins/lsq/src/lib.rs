@@ -10,7 +10,7 @@ use vq_blocks::{Residual, Training};
 use vq_plugin_api::{Error, Method, export_plugin, params};
 
 /// What is not worth a parameter.
-const SEARCH: Search = Search { tries: 0, training_tries: 6, plain: 2, drawn: 3, noise: 1.0 };
+const SEARCH: Search = Search { tries: 0, training_tries: 2, plain: 2, drawn: 3, noise: 0.75 };
 
 params! {
     /// Parameters of local search quantization.
@@ -26,9 +26,9 @@ params! {
         /// Descents from codes with indices drawn anew, in encoding.
         tries: usize = 16, max = 1000;
         /// Rounds of codes and least squares in training.
-        rounds: usize = 20, max = 1000;
+        rounds: usize = 32, max = 1000;
         /// Most rounds of k-means per layer, before those.
-        iterations: usize = 25, min = 1, max = 10_000;
+        iterations: usize = 16, min = 1, max = 10_000;
         /// Training rows used per centroid, a sample where there are more.
         points_per_centroid: usize = 256, min = 1, max = 1_000_000;
     }
