@@ -26,9 +26,9 @@ params! {
         /// Descents from codes with indices drawn anew, in encoding.
         tries: usize = 16, max = 1000;
         /// Rounds of codes and least squares in training.
-        rounds: usize = 32, max = 1000;
+        rounds: usize = 36, max = 1000;
         /// Most rounds of k-means per layer, before those.
-        iterations: usize = 16, min = 1, max = 10_000;
+        iterations: usize = 8, min = 1, max = 10_000;
         /// Training rows used per centroid, a sample where there are more.
         points_per_centroid: usize = 256, min = 1, max = 1_000_000;
     }
