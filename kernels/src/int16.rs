@@ -468,7 +468,7 @@ mod tests {
             let (mut index, mut open) = (vec![0; 4096], Vec::new());
             int16.decide(&Centre::none(dim), x.view(), &mut index, &mut open);
             // One dimension of 256 rows is all neighbours.
-            let most = if dim == 1 { 4096 / 10 } else { 4096 / 30 };
+            let most = if dim == 1 { 4096 / 7 } else { 4096 / 30 };
             assert!(open.len() <= most, "d = {dim}: {}", open.len());
         }
     }

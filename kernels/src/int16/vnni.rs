@@ -5,15 +5,16 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NGT_UQ, _MM_HINT_T1, _mm_maskz_loadu_ps,
-    _mm_prefetch, _mm_setzero_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_castpd_ps,
-    _mm512_castps_pd, _mm512_castps128_ps512, _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask,
-    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_insertf32x4,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi16, _mm512_mask_max_ps,
-    _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32, _mm512_maskz_compress_epi32, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_max_ps,
-    _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+    _mm_prefetch, _mm_setzero_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_andnot_si512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512,
+    _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
+    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_insertf32x4, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_epi16, _mm512_mask_max_ps, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
+    _mm512_maskz_compress_epi32, _mm512_max_epi32, _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_ternarylogic_epi32, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
     _mm512_unpacklo_ps,
 };
 
@@ -186,6 +187,9 @@ pub(super) fn decide_tile(
     for (v, index) in index.chunks_exact_mut(LANES).enumerate() {
         // SAFETY: 16 numbers; no alignment is asked for.
         unsafe { _mm512_storeu_si512(index.as_mut_ptr().cast(), best.index[v]) };
+        if let Some(list) = list.filter(|list| !list.is_empty()) {
+            index.iter_mut().for_each(|index| *index = list[*index as usize]);
+        }
         let decided = Sizes::of(tile, v).decide(int16, best.score[v], best.second[v]);
         open |= u64::from(!decided) << (v * LANES);
     }
@@ -343,10 +347,11 @@ impl Sizes {
         let scores = _mm512_cvtepi32_ps(best);
         let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(scores, scores));
         let distance = root(_mm512_add_ps(distance_sq, self.slack(int16, rounding)));
-        // Twice the error; 64 each is what the scores lose as f32.
+        // Twice the error; 64 each is what the scores lose as f32, and the tag is what they lost before.
         let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(int16));
         let bound = _mm512_fmadd_ps(error, _mm512_set1_ps(2.01), rounding);
-        let bound = _mm512_add_ps(bound, _mm512_set1_ps(130.0 + 2.0 * int16.bias_error()));
+        let bound =
+            _mm512_add_ps(bound, _mm512_set1_ps(130.0 + TAG as f32 + 2.0 * int16.bias_error()));
         let gap = _mm512_sub_ps(scores, _mm512_cvtepi32_ps(second));
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound) & self.fit(int16)
     }
@@ -600,7 +605,7 @@ fn word(x: __m512, sizes: &mut Sizes) -> __m512i {
     rounded
 }
 
-/// The two largest scores per lane, and the row of the largest: the first of equal ones.
+/// The two largest scores per lane, and the row of the largest; [`TAG`] is cut off the scores.
 #[derive(Clone, Copy)]
 struct BestTwo<const V: usize> {
     score: [__m512i; V],
@@ -608,12 +613,63 @@ struct BestTwo<const V: usize> {
     index: [__m512i; V],
 }
 
-impl<const V: usize> BestTwo<V> {
+/// The bits of a score that give way to the number of its row: the larger score then brings its row along,
+/// where a comparison and a choice would take as long as one and a half products. The rounding to 16
+/// bits has spoilt far more of a score than these.
+const TAG: i32 = 0xFF;
+
+/// Rows that are told apart by these bits.
+const TAGGED: usize = TAG as usize + 1;
+
+/// The two largest scores per lane, each with the number of its row.
+#[derive(Clone, Copy)]
+struct Tagged<const V: usize> {
+    best: [__m512i; V],
+    second: [__m512i; V],
+}
+
+impl<const V: usize> Tagged<V> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn none() -> Self {
+        let least = [_mm512_set1_epi32(i32::MIN); V];
+        Self { best: least, second: least }
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn offer(&mut self, scores: &[__m512i; V], row: __m512i) {
+        /// A bit of the row where the tag has one, else of the score.
+        const CHOICE: i32 = 0xD8;
+        let tag = _mm512_set1_epi32(TAG);
         for (v, &score) in scores.iter().enumerate() {
-            let lower = _mm512_min_epi32(self.score[v], score);
+            let score = _mm512_ternarylogic_epi32::<CHOICE>(score, row, tag);
+            let lower = _mm512_min_epi32(self.best[v], score);
+            self.second[v] = _mm512_max_epi32(self.second[v], lower);
+            self.best[v] = _mm512_max_epi32(self.best[v], score);
+        }
+    }
+}
+
+impl<const V: usize> BestTwo<V> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn none() -> Self {
+        let least = [_mm512_set1_epi32(i32::MIN); V];
+        Self { score: least, second: least, index: [_mm512_setzero_si512(); V] }
+    }
+
+    /// Of rows that are numbered from `first` on.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn merge(&mut self, of: &Tagged<V>, first: usize) {
+        let tag = _mm512_set1_epi32(TAG);
+        let first = _mm512_set1_epi32(first as i32);
+        for v in 0..V {
+            let score = _mm512_andnot_si512(tag, of.best[v]);
+            let second = _mm512_andnot_si512(tag, of.second[v]);
+            let row = _mm512_add_epi32(first, _mm512_and_si512(tag, of.best[v]));
+            let lower = _mm512_max_epi32(second, _mm512_min_epi32(self.score[v], score));
             self.second[v] = _mm512_max_epi32(self.second[v], lower);
             let better = _mm512_cmpgt_epi32_mask(score, self.score[v]);
             self.index[v] = _mm512_mask_mov_epi32(self.index[v], better, row);
@@ -625,43 +681,48 @@ impl<const V: usize> BestTwo<V> {
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) -> BestTwo<V> {
-    let least = [_mm512_set1_epi32(i32::MIN); V];
-    let mut best = BestTwo { score: least, second: least, index: [_mm512_setzero_si512(); V] };
-    let (mut row, one) = (_mm512_setzero_si512(), _mm512_set1_epi32(1));
+    let mut best = BestTwo::none();
+    let one = _mm512_set1_epi32(1);
     let width = 1 + x.len();
-    let mut twos = rows.chunks_exact(2 * width);
-    for two in &mut twos {
-        let (a, b) = two.split_at(width);
-        let [a, b] = products!(P, V, 2; [a, b], x);
-        best.offer(&a, row);
-        row = _mm512_add_epi32(row, one);
-        best.offer(&b, row);
-        row = _mm512_add_epi32(row, one);
-    }
-    if let last @ [_, ..] = twos.remainder() {
-        let [a] = products!(P, V, 1; [last], x);
-        best.offer(&a, row);
+    for (chunk, rows) in rows.chunks(TAGGED * width).enumerate() {
+        let (mut tagged, mut row) = (Tagged::none(), _mm512_setzero_si512());
+        // The vectors of few dimensions and the best of a single row fill the registers. Those of many are
+        // read again for each row, or each two.
+        let twos = if (1..8).contains(&P) { 0 } else { rows.len() / (2 * width) };
+        let (twos, ones) = rows.split_at(twos * 2 * width);
+        for two in twos.chunks_exact(2 * width) {
+            let (a, b) = two.split_at(width);
+            for scores in products!(P, V, 2; [a, b], x) {
+                tagged.offer(&scores, row);
+                row = _mm512_add_epi32(row, one);
+            }
+        }
+        for of_row in ones.chunks_exact(width) {
+            let [scores] = products!(P, V, 1; [of_row], x);
+            tagged.offer(&scores, row);
+            row = _mm512_add_epi32(row, one);
+        }
+        best.merge(&tagged, chunk * TAGGED);
     }
     best
 }
 
-/// As [`best_two`], of some of the rows.
+/// As [`best_two`], of some of the rows; indices count places of the list.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn best_two_of<const P: usize>(rows: &[i32], list: &[u32], x: &[[__m512i; WIDE]]) -> BestTwo<WIDE> {
-    let least = [_mm512_set1_epi32(i32::MIN); WIDE];
-    let mut best = BestTwo { score: least, second: least, index: [_mm512_setzero_si512(); WIDE] };
+    let mut best = BestTwo::none();
+    let one = _mm512_set1_epi32(1);
     let width = 1 + if P == 0 { x.len() } else { P };
-    let row = |row: u32| &rows[row as usize * width..][..width];
-    let (twos, last) = list.as_chunks::<2>();
-    for &[a, b] in twos {
-        let scores = products!(P, WIDE, 2; [row(a), row(b)], x);
-        best.offer(&scores[0], _mm512_set1_epi32(a as i32));
-        best.offer(&scores[1], _mm512_set1_epi32(b as i32));
-    }
-    for &last in last {
-        let [scores] = products!(P, WIDE, 1; [row(last)], x);
-        best.offer(&scores, _mm512_set1_epi32(last as i32));
+    for (chunk, list) in list.chunks(TAGGED).enumerate() {
+        let (mut tagged, mut place) = (Tagged::none(), _mm512_setzero_si512());
+        for row in list {
+            let of_row = &rows[*row as usize * width..][..width];
+            let [scores] = products!(P, WIDE, 1; [of_row], x);
+            tagged.offer(&scores, place);
+            place = _mm512_add_epi32(place, one);
+        }
+        best.merge(&tagged, chunk * TAGGED);
     }
     best
 }
