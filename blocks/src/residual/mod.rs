@@ -66,7 +66,7 @@ pub struct Search {
     /// The same for each round of training, with as many draws as there are layers.
     pub training_tries: usize,
     /// Rounds of moving the centroids of a candidate that is learned without a search or noise: what errs less
-    /// on rows that both learned from stays.
+    /// on rows that neither learned from stays or, where rows are few, on those that both learned from.
     pub plain: usize,
     /// Indices that are drawn anew in encoding.
     pub drawn: usize,
