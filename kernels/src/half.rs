@@ -30,6 +30,20 @@ pub fn decode(code: &[u8], x: &mut [f32]) {
     decode_on(Path::fastest(), code, x);
 }
 
+/// As [`encode`], of one number.
+#[must_use]
+#[inline]
+pub fn encode_one(x: f32) -> [u8; 2] {
+    from_f32(x).to_le_bytes()
+}
+
+/// As [`decode`], of one number.
+#[must_use]
+#[inline]
+pub fn decode_one(code: [u8; 2]) -> f32 {
+    to_f32(u16::from_le_bytes(code))
+}
+
 fn encode_on(path: Path, x: &[f32], code: &mut [u8]) {
     assert_eq!(code.len(), 2 * x.len(), "bytes of {} numbers", x.len());
     let code = code.as_chunks_mut().0;
@@ -61,14 +75,14 @@ fn decode_on(path: Path, code: &[u8], x: &mut [f32]) {
 #[inline]
 fn encode_each(x: &[f32], code: &mut [[u8; 2]]) {
     for (x, code) in x.iter().zip(code) {
-        *code = from_f32(*x).to_le_bytes();
+        *code = encode_one(*x);
     }
 }
 
 #[inline]
 fn decode_each(code: &[[u8; 2]], x: &mut [f32]) {
     for (x, code) in x.iter_mut().zip(code) {
-        *x = to_f32(u16::from_le_bytes(*code));
+        *x = decode_one(*code);
     }
 }
 

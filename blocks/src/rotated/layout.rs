@@ -32,12 +32,7 @@ impl Format {
     pub fn rounded(self, scalar: f32) -> f32 {
         match self {
             Format::F32 => scalar,
-            Format::F16 => {
-                let (mut bytes, mut found) = ([0; 2], [0.0]);
-                half::encode(&[scalar], &mut bytes);
-                half::decode(&bytes, &mut found);
-                found[0]
-            }
+            Format::F16 => half::decode_one(half::encode_one(scalar)),
         }
     }
 }
@@ -218,7 +213,7 @@ impl Layout {
             let scalar = if scalar.is_nan() { 0.0 } else { scalar.clamp(f32::MIN, f32::MAX) };
             match format {
                 Format::F32 => bytes.copy_from_slice(&scalar.to_le_bytes()),
-                Format::F16 => half::encode(&[scalar], bytes),
+                Format::F16 => bytes.copy_from_slice(&half::encode_one(scalar)),
             }
             rest = after;
         }
