@@ -63,7 +63,7 @@ pub struct Rotation {
 enum Kind {
     /// Rows of the matrix, and of its transpose.
     Dense { rows: Panels, columns: Panels },
-    /// (rounds, d), each ±1/√b within what the round transforms and ±1 outside.
+    /// (rounds, d), each ±1/√b within what the round transforms; outside 1, and ±1 in the last.
     Hadamard { factors: Vec<Vec<f32>> },
 }
 
@@ -149,7 +149,17 @@ impl Rotation {
             };
             (0..dim).map(|t| factor(t, rng.next_u32() & 1 == 1)).collect()
         });
-        Self { dim, kind: Kind::Hadamard { factors: factors.collect() } }
+        let mut factors: Vec<Vec<f32>> = factors.collect();
+        // A sign outside of what a round transforms may as well be given by the next round.
+        for round in 1..rounds {
+            let (earlier, later) = factors.split_at_mut(round);
+            let (before, now) = (&mut earlier[round - 1], &mut later[0]);
+            for t in outside(dim, round - 1).into_iter().flatten() {
+                now[t] *= before[t];
+                before[t] = 1.0;
+            }
+        }
+        Self { dim, kind: Kind::Hadamard { factors } }
     }
 
     /// d.
@@ -247,11 +257,13 @@ impl Path {
     fn rounds(self, factors: &[Vec<f32>], row: &mut [f32]) {
         for (round, factors) in factors.iter().enumerate() {
             let within = transformed(factors.len(), round);
-            for outside in [0..within.start, within.end..factors.len()] {
+            self.turn(&mut row[within.clone()], &factors[within]);
+        }
+        if let Some((last, factors)) = factors.iter().enumerate().next_back() {
+            for outside in outside(factors.len(), last) {
                 let factors = &factors[outside.clone()];
                 row[outside].iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
             }
-            self.turn(&mut row[within.clone()], &factors[within]);
         }
     }
 
@@ -290,6 +302,13 @@ impl Path {
 fn transformed(dim: usize, round: usize) -> std::ops::Range<usize> {
     let most = 1 << dim.ilog2();
     if round.is_multiple_of(2) { 0..most } else { dim - most..dim }
+}
+
+/// All other dimensions.
+#[inline(always)]
+fn outside(dim: usize, round: usize) -> [std::ops::Range<usize>; 2] {
+    let within = transformed(dim, round);
+    [0..within.start, within.end..dim]
 }
 
 /// Copies each row and changes the copy.

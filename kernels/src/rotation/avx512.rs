@@ -58,14 +58,17 @@ fn held<const N: usize>(
     change: &impl Fn(usize, __m512) -> __m512,
 ) {
     let lines: &mut [[f32; LANES]; N] = lines.try_into().expect("as many as were counted");
-    let mut x: [__m512; N] = [_mm512_set1_ps(0.0); N];
-    for i in 0..N {
-        let line = change(first + i, load(&lines[i]));
-        let line = butterfly(line, _mm512_permute_ps::<0b10_11_00_01>(line), 0xAAAA);
-        let line = butterfly(line, _mm512_permute_ps::<0b01_00_11_10>(line), 0xCCCC);
-        let line = butterfly(line, _mm512_shuffle_f32x4::<0b10_11_00_01>(line, line), 0xF0F0);
-        x[i] = butterfly(line, _mm512_shuffle_f32x4::<0b01_00_11_10>(line, line), 0xFF00);
+    /// Written out: the compiler leaves a loop of so much a loop, and its lines in memory.
+    macro_rules! each {
+        ($($i:literal)*) => {
+            [$(if $i < N {
+                inside(change(first + $i, load(&lines[$i])))
+            } else {
+                _mm512_set1_ps(0.0)
+            }),*]
+        };
     }
+    let mut x: [__m512; HELD] = each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     across::<N, 1>(&mut x);
     across::<N, 2>(&mut x);
     across::<N, 4>(&mut x);
@@ -75,10 +78,20 @@ fn held<const N: usize>(
     }
 }
 
-/// The butterflies of distance `D` lines.
+/// The butterflies within a line.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn across<const N: usize, const D: usize>(x: &mut [__m512; N]) {
+fn inside(line: __m512) -> __m512 {
+    let line = butterfly(line, _mm512_permute_ps::<0b10_11_00_01>(line), 0xAAAA);
+    let line = butterfly(line, _mm512_permute_ps::<0b01_00_11_10>(line), 0xCCCC);
+    let line = butterfly(line, _mm512_shuffle_f32x4::<0b10_11_00_01>(line, line), 0xF0F0);
+    butterfly(line, _mm512_shuffle_f32x4::<0b01_00_11_10>(line, line), 0xFF00)
+}
+
+/// The butterflies of distance `D` lines, of the first `N`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn across<const N: usize, const D: usize>(x: &mut [__m512; HELD]) {
     if D < N {
         for i in 0..N {
             if i & D == 0 {
