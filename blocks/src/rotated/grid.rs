@@ -60,7 +60,7 @@ pub struct Stored {
 }
 
 /// Rows that are turned at a time.
-const TURNED: usize = 64;
+const TURNED: usize = 16;
 
 /// Levels −l and l for all coordinates that have bits.
 #[derive(Clone, Copy)]
@@ -68,6 +68,8 @@ struct Signs {
     level: f32,
     /// ‖y‖².
     length_sq: f64,
+    /// No coordinate is without bits.
+    all: bool,
 }
 
 /// Indices and levels of one row, both (d).
@@ -149,8 +151,20 @@ impl Grid {
                 let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
                 let (code, rest) = code.split_at_mut(self.layout.code_bytes());
                 let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
-                let norm = norm_sq(z).sqrt();
-                self.encode_row((z, norm, norm), (signs, zero), &mut choose, &mut row, code);
+                match signs.filter(|signs| signs.all) {
+                    // One pass over the row for all that is asked of it.
+                    Some(signs) if self.encode_signs(z, (signs, zero), code) => (),
+                    _ => {
+                        let norm = norm_sq(z).sqrt();
+                        self.encode_row(
+                            (z, norm, norm),
+                            (signs, zero),
+                            &mut choose,
+                            &mut row,
+                            code,
+                        );
+                    }
+                }
                 if !rest.is_empty() {
                     // As it will be read: what lies beside makes up for the rounding of the norm.
                     let RowScratch { values, y } = &mut row;
@@ -196,7 +210,7 @@ impl Grid {
         (low == -level).then(|| {
             let mut y = vec![0.0; self.dim];
             y[run.range()].fill(level);
-            Signs { level, length_sq: norm_sq(&y) }
+            Signs { level, length_sq: norm_sq(&y), all: run.count == self.dim }
         })
     }
 
@@ -213,8 +227,8 @@ impl Grid {
     ) {
         let (bits, rest) = code.split_at_mut(self.layout.value_bytes());
         let (inner, length_sq) = match signs {
-            Some(Signs { level, length_sq }) if inside > 0.0 => {
-                let inner = signs::encode(&z[self.runs[0].0.range()], level, bits);
+            Some(Signs { level, length_sq, .. }) if inside > 0.0 => {
+                let (inner, _) = signs::encode(&z[self.runs[0].0.range()], level, bits);
                 (inner, length_sq)
             }
             _ => {
@@ -227,6 +241,28 @@ impl Grid {
                 dot_and_norm_sq(z, y)
             }
         };
+        self.write_scalars(norm, (inner, length_sq), zero, rest);
+    }
+
+    /// As [`encode_row`](Self::encode_row) of a row z whose coordinates all have a sign; false where there is none
+    /// to have, and the code has nothing of use.
+    fn encode_signs(&self, z: &[f32], (signs, zero): (Signs, bool), code: &mut [u8]) -> bool {
+        let (bits, rest) = code.split_at_mut(self.layout.value_bytes());
+        let (inner, norm_sq) = signs::encode(z, signs.level, bits);
+        if norm_sq > 0.0 {
+            self.write_scalars(norm_sq.sqrt(), (inner, signs.length_sq), zero, rest);
+        }
+        norm_sq > 0.0
+    }
+
+    /// Of a row of norm `norm`, given ⟨z, y⟩ and ‖y‖²; `zero` marks it.
+    fn write_scalars(
+        &self,
+        norm: f64,
+        (inner, length_sq): (f64, f64),
+        zero: bool,
+        rest: &mut [u8],
+    ) {
         let mut scalars = [0.0; 2];
         if norm > 0.0 {
             let cosine_sq = inner * inner / (norm * norm * length_sq);
