@@ -288,9 +288,14 @@ impl Turned {
             }
             Turned::Drawn(_, _, None) => (),
             Turned::Sorted(order) => {
+                let mut x = vec![0.0; order.len()];
                 for mut row in rows.outer_iter_mut() {
-                    let x = row.to_owned();
-                    row.iter_mut().zip(order).for_each(|(to, from)| *to = x[*from]);
+                    if let Some(row) = row.as_slice_mut() {
+                        x.copy_from_slice(row);
+                        for (to, from) in row.iter_mut().zip(order) {
+                            *to = x[*from];
+                        }
+                    }
                 }
             }
         }
