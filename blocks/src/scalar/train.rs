@@ -6,14 +6,18 @@ use super::{Fit, Placement, Range, Settings};
 use ndarray::{ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 use std::sync::Mutex;
+use vq_kernels::Path;
 use vq_plugin_api::Error;
 
 /// Values that one set of levels is learned from at most: their squared error then has a standard
 /// error of a few tenths of a percent.
 const SAMPLE: usize = 1 << 20;
 
-/// Dimensions whose values are gathered together, so that each cache line is read once.
+/// Dimensions whose values are gathered together at least, so that each cache line is read once.
 const COLUMNS: usize = 16;
+
+/// Values that are gathered together at most where there are more dimensions: several lines of a row at a time.
+const GATHERED: usize = 1 << 23;
 
 /// Training values and ranges stay within, so that no difference of two is infinite.
 const HUGE: f32 = 1e38;
@@ -54,12 +58,14 @@ pub(super) fn codebook(
     let sets: Vec<Set> = match settings.range {
         Range::Global => vec![learn(gather(train), settings, &done)?],
         Range::Dimension => {
-            let starts: Vec<usize> = (0..dim).step_by(COLUMNS).collect();
+            let fit = GATHERED / train.nrows().clamp(1, SAMPLE) / COLUMNS * COLUMNS;
+            let at_once = fit.clamp(COLUMNS, 4 * COLUMNS);
+            let starts: Vec<usize> = (0..dim).step_by(at_once).collect();
             let groups: Result<Vec<Vec<Set>>, Error> = starts
                 .into_par_iter()
                 .map(|start| {
                     let columns =
-                        train.slice_axis(Axis(1), Slice::from(start..dim.min(start + COLUMNS)));
+                        train.slice_axis(Axis(1), Slice::from(start..dim.min(start + at_once)));
                     let learn_one = |values| {
                         let set = learn(values, settings, &done)?;
                         done.add(1).map(|()| set)
@@ -229,28 +235,49 @@ struct Assigned {
 
 /// Assigns each value to its nearest level; y is the value's distance from the line's base.
 fn assign(line: Line, values: &[f32], count: usize) -> Assigned {
+    let [error, c, cc, y, cy] =
+        sums(line, values, count, |y, c, error| [error * error, c, c * c, y, c * y]);
+    Assigned { error, n: values.len() as f64, c, cc, y, cy }
+}
+
+/// The squared error alone.
+fn error(line: Line, values: &[f32], count: usize) -> f64 {
+    let [error] = sums(line, values, count, |_, _, error| [error * error]);
+    error
+}
+
+/// Sums of the terms of (y, index of the nearest level, what it errs) of each value.
+fn sums<const N: usize>(
+    line: Line,
+    values: &[f32],
+    count: usize,
+    terms: impl Fn(f64, f64, f64) -> [f64; N],
+) -> [f64; N] {
     // Rounds a number in 0..2^52 to nearest even.
     const ROUND: f64 = 4_503_599_627_370_496.0;
     let top = (count - 1) as f64;
     let inv = if line.step > 0.0 { 1.0 / line.step } else { 0.0 };
-    let mut sums = [[0.0_f64; 4]; 5];
-    let mut add = |lane: usize, x: f32| {
-        let y = f64::from(x) - line.base;
-        let c = ((y * inv).clamp(0.0, top) + ROUND) - ROUND;
-        let error = y - c * line.step;
-        for (sum, term) in sums.iter_mut().zip([error * error, c, c * c, y, c * y]) {
-            sum[lane] += term;
-        }
-    };
-    let (fours, rest) = values.as_chunks::<4>();
-    for four in fours {
-        for (lane, x) in four.iter().enumerate() {
-            add(lane, *x);
-        }
-    }
-    rest.iter().for_each(|x| add(0, *x));
-    let [error, c, cc, y, cy] = sums.map(|lanes| lanes.iter().sum());
-    Assigned { error, n: values.len() as f64, c, cc, y, cy }
+    let mut sums = [[0.0_f64; 4]; N];
+    Path::fastest().run(
+        #[inline(always)]
+        || {
+            let mut add = |lane: usize, x: f32| {
+                let y = f64::from(x) - line.base;
+                let c = ((y * inv).clamp(0.0, top) + ROUND) - ROUND;
+                for (sum, term) in sums.iter_mut().zip(terms(y, c, y - c * line.step)) {
+                    sum[lane] += term;
+                }
+            };
+            let (fours, rest) = values.as_chunks::<4>();
+            for four in fours {
+                for (lane, x) in four.iter().enumerate() {
+                    add(lane, *x);
+                }
+            }
+            rest.iter().for_each(|x| add(0, *x));
+        },
+    );
+    sums.map(|lanes| lanes.iter().sum())
 }
 
 /// Levels in the middles of cells or at the ends of the range, whichever errs less.
@@ -259,7 +286,7 @@ fn assign(line: Line, values: &[f32], count: usize) -> Assigned {
 /// the range, as the zeros of histograms do, a level exactly there wins.
 fn better_over(range: (f64, f64), values: &[f32], count: usize) -> Line {
     let lines = [Line::midpoints(range, count), Line::endpoints(range, count)];
-    let [middle, end] = lines.map(|line| assign(line, values, count).error);
+    let [middle, end] = lines.map(|line| error(line, values, count));
     if end < middle { lines[1] } else { lines[0] }
 }
 
