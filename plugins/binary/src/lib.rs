@@ -206,7 +206,7 @@ impl Quantizer for Binary {
             Rotate::Random => Frame::drawn(train, center, Turn::Hadamard, ctx.seed())?,
             Rotate::Itq => itq::frame(train, center, self.coded, rounds as usize, ctx)?,
         };
-        let states = States::learned(frame.apply(train).view(), self.coded, levels);
+        let states = States::learned(&frame, train, self.coded, levels);
         let unfitted = Line { constant: 0.0, per_bit: 0.0 };
         let mut fitted = Fitted { frame, states, line: unfitted };
         let pairs = self.pairs(&fitted, train, ctx.seed());

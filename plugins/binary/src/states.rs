@@ -7,12 +7,16 @@
 
 use crate::Levels;
 use ndarray::{ArrayView2, ArrayViewMut1, Axis};
+use vq_blocks::rotated::Frame;
 use vq_kernels::pack::{pack, unpack};
 use vq_plugin_api::Error;
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 
 /// Of the standard deviation, Qdrant's.
 const APART: f64 = 2.0 / 3.0;
+
+/// Rows that are in the frame at a time.
+const ROWS: usize = 4096;
 
 pub(crate) struct States {
     levels: Levels,
@@ -36,17 +40,37 @@ fn count(levels: Levels) -> usize {
 }
 
 impl States {
-    /// For the first `coded` coordinates of rows like `z` (n, d), n ≥ 1. O(n·d).
-    pub(crate) fn learned(z: ArrayView2<'_, f32>, coded: usize, levels: Levels) -> Self {
-        let n = z.nrows() as f64;
-        let mean: Vec<f64> = z
-            .axis_iter(Axis(1))
-            .map(|z| z.iter().map(|z| f64::from(*z)).sum::<f64>() / n)
-            .collect();
-        let deviation = z.axis_iter(Axis(1)).zip(&mean).map(|(z, mean)| {
-            (z.iter().map(|z| (f64::from(*z) - mean).powi(2)).sum::<f64>() / n).sqrt()
-        });
-        let deviation: Vec<f64> = deviation.collect();
+    /// For the first `coded` coordinates that rows like `x` (n, d), n ≥ 1, have in `frame`. O(n·d), and what the
+    /// frame costs, two or three times: no copy of all rows is made.
+    pub(crate) fn learned(
+        frame: &Frame,
+        x: ArrayView2<'_, f32>,
+        coded: usize,
+        levels: Levels,
+    ) -> Self {
+        let (n, dim) = (x.nrows() as f64, x.ncols());
+        let each = |visit: &mut dyn FnMut(&[f32])| {
+            for x in x.axis_chunks_iter(Axis(0), ROWS) {
+                frame
+                    .apply(x)
+                    .rows()
+                    .into_iter()
+                    .filter_map(|z| z.to_slice())
+                    .for_each(&mut *visit);
+            }
+        };
+        let mut mean = vec![0.0_f64; dim];
+        each(&mut |z| mean.iter_mut().zip(z).for_each(|(sum, z)| *sum += f64::from(*z)));
+        mean.iter_mut().for_each(|sum| *sum /= n);
+        let mut deviation = vec![0.0_f64; dim];
+        if !matches!(levels, Levels::One) {
+            each(&mut |z| {
+                for ((sum, z), mean) in deviation.iter_mut().zip(z).zip(&mean) {
+                    *sum += (f64::from(*z) - mean).powi(2);
+                }
+            });
+        }
+        deviation.iter_mut().for_each(|sum| *sum = (*sum / n).sqrt());
         let at = |side: f64| match levels {
             Levels::One => vec![0.0; coded],
             _ => mean
@@ -63,13 +87,13 @@ impl States {
 
         let mut sums = vec![(0.0_f64, 0.0_f64); coded * count(levels)];
         let mut bits = vec![0; learned.bits()];
-        for z in z.outer_iter() {
-            learned.set(&z.to_vec(), &mut bits);
+        each(&mut |z| {
+            learned.set(z, &mut bits);
             for (i, z) in z.iter().take(coded).enumerate() {
                 let sum = &mut sums[i * count(levels) + learned.state(&bits, i)];
                 *sum = (sum.0 + f64::from(*z), sum.1 + 1.0);
             }
-        }
+        });
         // States that no row has keep the mean of all.
         for (mean, (sum, rows)) in learned.means.iter_mut().zip(sums) {
             if rows > 0.0 {
