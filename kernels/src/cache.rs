@@ -57,6 +57,10 @@ mod x86_64 {
 
     #[inline(always)]
     pub(super) fn each_line(start: *const u8, bytes: usize, each: impl Fn(*const u8)) {
+        if bytes == 0 {
+            // Where nothing is, there may be no memory either.
+            return;
+        }
         let from = start.addr() % LINE;
         for at in (0..from + bytes).step_by(LINE) {
             each(start.wrapping_sub(from).wrapping_add(at));
@@ -86,5 +90,17 @@ mod x86_64 {
     pub(super) fn drop_line_in_order(line: *const u8) {
         // SAFETY: as in `drop_line`; it is a part of every x86-64.
         unsafe { _mm_clflush(line) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_nothing_nothing_is_dropped_or_fetched() {
+        // An empty vector points to no memory.
+        assert_eq!(evict(&Vec::<f32>::new()), cfg!(target_arch = "x86_64"));
+        fetch(&Vec::<f32>::new());
     }
 }

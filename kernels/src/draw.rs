@@ -72,7 +72,7 @@ impl Draw {
 /// share nothing.
 #[must_use]
 pub fn seed_of(seed: u64, part: u64) -> u64 {
-    mix(seed.wrapping_add((part + 1).wrapping_mul(STEP)))
+    mix(seed.wrapping_add(part.wrapping_add(1).wrapping_mul(STEP)))
 }
 
 /// 2^64 divided by the golden ratio.

@@ -716,9 +716,17 @@ fn best_two_of<const P: usize>(rows: &[i32], list: &[u32], x: &[[__m512i; WIDE]]
     let width = 1 + if P == 0 { x.len() } else { P };
     for (chunk, list) in list.chunks(TAGGED).enumerate() {
         let (mut tagged, mut place) = (Tagged::none(), _mm512_setzero_si512());
-        for row in list {
-            let of_row = &rows[*row as usize * width..][..width];
-            let [scores] = products!(P, WIDE, 1; [of_row], x);
+        let row = |row: u32| &rows[row as usize * width..][..width];
+        let twos = if (1..8).contains(&P) { 0 } else { list.len() / 2 };
+        let (twos, ones) = list.split_at(2 * twos);
+        for &[a, b] in twos.as_chunks::<2>().0 {
+            for scores in products!(P, WIDE, 2; [row(a), row(b)], x) {
+                tagged.offer(&scores, place);
+                place = _mm512_add_epi32(place, one);
+            }
+        }
+        for &of_row in ones {
+            let [scores] = products!(P, WIDE, 1; [row(of_row)], x);
             tagged.offer(&scores, place);
             place = _mm512_add_epi32(place, one);
         }
