@@ -17,6 +17,7 @@
 
 use super::layers::Layers;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Slice};
+use rayon::prelude::*;
 use vq_kernels::Path;
 use vq_kernels::distance::norm_sq;
 use vq_kernels::draw::{Draw, seed_of};
@@ -73,17 +74,23 @@ impl Descent {
         // Twice the products that a row as long as a code can have; beyond them sums saturate.
         let scale = if most > 0.0 { f64::from(i16::MAX) / (2.0 * most.sqrt()) } else { 0.0 };
         let scale = scale as f32;
-        let mut tables = Vec::with_capacity(count * count * k * k.div_ceil(LANES));
-        let mut products = Array2::zeros((k, k));
-        for sought in &layers.layers {
-            for other in &layers.layers {
-                sought.products.scores(other.centroids.view(), products.view_mut());
-                for row in products.outer_iter() {
+        let per_row = k.div_ceil(LANES);
+        // A layer's part for itself stays zero, and is not looked at.
+        let mut tables = vec![Line([0; LANES]); count * count * k * per_row];
+        let of_layers = tables.par_chunks_mut((count * k * per_row).max(1)).enumerate();
+        of_layers.with_max_len(1).for_each(|(l, tables)| {
+            let mut products = Array2::zeros((k, k));
+            for (m, tables) in
+                tables.chunks_exact_mut(k * per_row).enumerate().filter(|of| of.0 != l)
+            {
+                let other = layers.layers[m].centroids.view();
+                layers.layers[l].products.scores(other, products.view_mut());
+                for (row, lines) in products.outer_iter().zip(tables.chunks_exact_mut(per_row)) {
                     // Less what is there, no centroid stays the least.
-                    lines(row.as_slice().unwrap_or_default(), scale, 0, &mut tables);
+                    write_lines(row.to_slice().unwrap_or_default(), scale, 0, lines);
                 }
             }
-        }
+        });
         Descent { layers: count, k, scale, tables }
     }
 
@@ -101,15 +108,16 @@ impl Descent {
             return;
         }
         let per_row = self.k.div_ceil(LANES);
-        let mut unary = Vec::with_capacity(count * n * per_row);
+        let mut unary = vec![Line([0; LANES]); count * n * per_row];
+        let mut lines = unary.chunks_exact_mut(per_row);
         for layer in &layers.layers {
             let mut scores = Array2::zeros((SCORED, self.k));
             for x in x.axis_chunks_iter(Axis(0), SCORED) {
                 let mut scores = scores.slice_axis_mut(Axis(0), Slice::from(..x.nrows()));
                 layer.scores(x, scores.view_mut());
-                for row in scores.outer_iter() {
+                for (row, lines) in scores.outer_iter().zip(&mut lines) {
                     let row = row.to_slice().unwrap_or_default();
-                    lines(row, self.scale, i16::MIN, &mut unary);
+                    write_lines(row, self.scale, i16::MIN, lines);
                 }
             }
         }
@@ -269,15 +277,13 @@ fn rounded(value: f32) -> i16 {
     (value.clamp(-most, most) + WHOLE).to_bits() as i16
 }
 
-/// Appends `values` in the integers' unit, the last line made up with `padding`.
-fn lines(values: &[f32], scale: f32, padding: i16, to: &mut Vec<Line>) {
-    let from = to.len();
-    to.resize(from + values.len().div_ceil(LANES), Line([padding; LANES]));
-    let lines = &mut to[from..];
+/// Writes `values` in the integers' unit into as many `lines` as they take, the last made up with `padding`.
+fn write_lines(values: &[f32], scale: f32, padding: i16, lines: &mut [Line]) {
     Path::fastest().run(
         #[inline(always)]
         || {
             for (values, line) in values.chunks(LANES).zip(lines) {
+                *line = Line([padding; LANES]);
                 for (to, value) in line.0.iter_mut().zip(values) {
                     // Not the least: that is for places without a centroid. What is no number becomes 0.
                     *to = rounded(value * scale);

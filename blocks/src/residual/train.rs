@@ -7,6 +7,7 @@ use super::{Search, Shape, cluster, joint as least_squares};
 use crate::Training;
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
+use vq_kernels::draw::seed_of;
 use vq_kernels::{Draw, KMeans};
 use vq_plugin_api::Error;
 
@@ -24,6 +25,9 @@ const FEW_STEPS: usize = 3;
 /// than the other. On 20,000 rows of SIFT, in halves of 8 layers each, both err alike on rows that they learned from,
 /// and on others the one 11 % less.
 const KEPT_OUT: usize = 32;
+
+/// Which of the seed's streams says which.
+const OF_KEPT_OUT: u64 = u64::MAX - 1;
 
 /// Rows for each centroid up to which none is kept out, and what was learned from is compared; so too up to so
 /// many rows in all.
@@ -137,17 +141,25 @@ impl Learning {
         let points = k.saturating_mul(training.points_per_centroid);
         let mut draw = Draw::new(seed);
         let mut rows: Vec<usize> = draw.strata(train.nrows(), points).collect();
+        if let Some(row) = rows.iter().find(|row| train.row(**row).iter().any(|x| !x.is_finite())) {
+            return Err(Error::failed(format!("training row {row} is not finite")));
+        }
         let compared = if self.search.is_some() && rows.len() > FEW_IN_ALL.max(FEW * k) {
-            rows.extract_if(.., |row| *row % KEPT_OUT == KEPT_OUT - 1).collect()
+            // Drawn, for rows may come in an order: every 32nd may be of one kind.
+            let mut draw = Draw::new(seed_of(seed, OF_KEPT_OUT));
+            let mut kept_out = draw.strata(rows.len(), rows.len() / KEPT_OUT).peekable();
+            let mut place = 0;
+            rows.extract_if(.., |_| {
+                place += 1;
+                kept_out.next_if_eq(&(place - 1)).is_some()
+            })
+            .collect()
         } else {
             rows.clone()
         };
         let step = compared.len().div_ceil(MOST_COMPARED).max(1);
         let compared = compared.into_iter().step_by(step).collect();
         let sample = train.select(Axis(0), &rows);
-        if let Some(row) = sample.outer_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
-            return Err(Error::failed(format!("training row {} is not finite", rows[row])));
-        }
 
         let mut learned = Layers::within(centre_of(sample.view()), shape);
         let mut x = Array2::zeros(sample.dim());
@@ -216,7 +228,8 @@ impl Learning {
             let rows = x.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
             rows.zip(codes.par_chunks_mut(BLOCK * layers)).with_max_len(1).for_each(
                 |(x, codes)| {
-                    if round == 0 || descent.is_none() {
+                    // A search goes on from the codes of the round before. Of one layer there is none to search for.
+                    if round == 0 || descent.is_none() || layers == 1 {
                         learned.encode(x, codes);
                     }
                     if let Some((descent, start)) = &descent {
@@ -230,7 +243,9 @@ impl Learning {
             let goes_on = search.is_some() && round + 1 < rounds;
             let steps = if goes_on { FEW_STEPS } else { least_squares::STEPS };
             least_squares::move_to(&mut centroids, x, &codes, steps);
-            let mut next = Layers::within(learned.normal.clone(), self.shape);
+            // A search needs no tables of a beam from here on.
+            let beam = if search.is_some() { 1 } else { self.shape.beam };
+            let mut next = Layers::within(learned.normal.clone(), Shape { beam, ..self.shape });
             // Martinez 2018, SR-D, has the square root of the rounds to come, and the rows' own deviations in place of
             // what is left of them, which is too much for codes that come near.
             let left = (1.0 - (round + 1) as f64 / rounds as f64).sqrt().sqrt();

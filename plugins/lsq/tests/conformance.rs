@@ -78,6 +78,37 @@ fn searching_longer_comes_nearer_and_never_farther() {
     });
 }
 
+#[test]
+fn rounds_count_with_a_single_layer_too() {
+    let (x, train) = (gaussian(2000, 4, 20), gaussian(4000, 4, 21));
+    calling(2, 1, |caller| {
+        let error = |rounds: i64| {
+            let pairs = [("layers", 1), ("bits", 6), ("iterations", 1), ("rounds", rounds)];
+            let made = subject().fitted(&pairs, Metric::L2, &train, caller);
+            let codes = testing::encode(&made, x.view(), caller);
+            l2_sq(&x, &testing::decode(&made, &codes, caller))
+        };
+        let (few, many) = (error(1), error(30));
+        assert!(many < 0.97 * few, "{few} {many}");
+    });
+}
+
+/// Any row may be among those that are kept out of training.
+#[test]
+fn a_row_that_is_not_finite_is_refused_wherever_it_is() {
+    let space = Space { dim: 2, metric: Metric::L2 };
+    for row in (0..3000).step_by(37) {
+        let mut x = gaussian(3000, 2, 22);
+        x[[row, 1]] = [f32::NAN, f32::INFINITY][row % 2];
+        calling(2, 1, |caller| {
+            let pairs = [("layers", 2), ("bits", 4), ("rounds", 1), ("iterations", 1)];
+            let mut made = subject().method().create(&config(&pairs), space).unwrap();
+            let told = made.fit(x.view(), caller).unwrap_err().to_string();
+            assert!(told.contains(&format!("training row {row} is not finite")), "{told}");
+        });
+    }
+}
+
 /// The squared error on `x` (n, d) of residual quantization that learned from it with the same seed, with its
 /// default rounds of all layers.
 #[expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
