@@ -196,17 +196,14 @@ impl Rotation {
             Kind::Dense { .. } => self.apply(rows.to_owned().view(), rows),
             Kind::Hadamard { factors } => {
                 let path = Path::fastest();
-                for mut row in rows.outer_iter_mut() {
-                    if let Some(row) = row.as_slice_mut() {
+                for mut rows in rows.axis_chunks_iter_mut(Axis(0), together(self.dim)) {
+                    if let Some(rows) = rows.as_slice_mut() {
                         path.run(
                             #[inline(always)]
-                            || path.rounds(factors, row),
+                            || path.rounds(factors, rows),
                         );
                     } else {
-                        self.apply(
-                            row.to_owned().insert_axis(Axis(0)).view(),
-                            row.insert_axis(Axis(0)),
-                        );
+                        self.apply(rows.to_owned().view(), rows);
                     }
                 }
             }
@@ -252,17 +249,22 @@ pub fn walsh_hadamard(x: &mut [f32]) {
 }
 
 impl Path {
-    /// All rounds of a Hadamard rotation of `row`. To be called within [`run`](Self::run).
+    /// All rounds of a Hadamard rotation of `rows`, one behind the other. A round of all before the next, for what
+    /// comes of a row is waited for. To be called within [`run`](Self::run).
     #[inline(always)]
-    fn rounds(self, factors: &[Vec<f32>], row: &mut [f32]) {
+    fn rounds(self, factors: &[Vec<f32>], rows: &mut [f32]) {
         for (round, factors) in factors.iter().enumerate() {
             let within = transformed(factors.len(), round);
-            self.turn(&mut row[within.clone()], &factors[within]);
+            for row in rows.chunks_exact_mut(factors.len()) {
+                self.turn(&mut row[within.clone()], &factors[within.clone()]);
+            }
         }
         if let Some((last, factors)) = factors.iter().enumerate().next_back() {
-            for outside in outside(factors.len(), last) {
-                let factors = &factors[outside.clone()];
-                row[outside].iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+            for row in rows.chunks_exact_mut(factors.len()) {
+                for outside in outside(factors.len(), last) {
+                    let factors = &factors[outside.clone()];
+                    row[outside].iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+                }
             }
         }
     }
@@ -295,6 +297,11 @@ impl Path {
             _ => butterflies(x),
         }
     }
+}
+
+/// Rows that go through a round together: those that the first-level cache holds, up to a few.
+fn together(dim: usize) -> usize {
+    (4096 / dim).clamp(1, 8)
 }
 
 /// The dimensions that a round transforms: the first or the last, as many as the largest power of two.
