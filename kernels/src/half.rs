@@ -188,6 +188,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_number_is_rounded_as_a_row_of_it() {
+        for path in Path::available() {
+            for high in 0..=u16::MAX {
+                for low in [0, 1, 0x1000, 0x2000, 0xFFFF] {
+                    let x = f32::from_bits(u32::from(high) << 16 | low);
+                    let code = encode_one(x);
+                    assert_eq!(encoded(path, &[x; 17]), [u16::from_le_bytes(code); 17], "{x}");
+                }
+                let back = decode_one(high.to_le_bytes()).to_bits();
+                assert!(decoded(path, &[high; 17]).iter().all(|x| x.to_bits() == back), "{high:x}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn every_path_gives_the_bits_of_the_portable_one(bits in prop::collection::vec(any::<u32>(), 0..80)) {

@@ -432,6 +432,61 @@ mod tests {
         }
     }
 
+    /// Round after round of one row, each with all of its signs.
+    fn step_by_step(dim: usize, seed: u64, row: &mut [f32]) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let rounds = if dim.is_power_of_two() { ROUNDS } else { ROUNDS_BY_HALVES };
+        for round in 0..rounds {
+            let within = transformed(dim, round);
+            let scale = (1.0 / (within.len() as f64).sqrt()) as f32;
+            for (t, x) in row.iter_mut().enumerate() {
+                let size = if within.contains(&t) { scale } else { 1.0 };
+                *x *= if rng.next_u32() & 1 == 1 { -size } else { size };
+            }
+            butterflies(&mut row[within]);
+        }
+    }
+
+    #[test]
+    fn every_path_turns_many_rows_as_one_step_by_step() {
+        let bits = |x: &Array2<f32>| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for dim in [1, 2, 3, 15, 16, 17, 31, 33, 100, 384, 768, 2048, 5000] {
+            let rotation = Rotation::hadamard(dim, 9);
+            let Kind::Hadamard { factors } = &rotation.kind else { unreachable!() };
+            for n in [0, 1, 7, 8, 9, 17] {
+                // Zeros of both signs among them.
+                let mut x = noise(n, dim, 3, 0);
+                x.iter_mut().step_by(3).for_each(|x| *x = -*x);
+                let mut expected = x.clone();
+                for mut row in expected.outer_iter_mut() {
+                    step_by_step(dim, 9, row.as_slice_mut().unwrap());
+                }
+                for path in Path::available() {
+                    let mut turned = x.clone();
+                    let rows = turned.as_slice_mut().unwrap();
+                    path.run(
+                        #[inline(always)]
+                        || path.rounds(factors, rows),
+                    );
+                    assert_eq!(bits(&turned), bits(&expected), "{path:?}: {n} x {dim}");
+                }
+                let mut turned = x.clone();
+                rotation.apply_in_place(turned.view_mut());
+                assert_eq!(bits(&turned), bits(&expected), "{n} x {dim}");
+                // A part of a wider matrix, and column-major.
+                let mut wide = Array2::zeros((n, dim + 3));
+                let mut part = wide.slice_mut(ndarray::s![.., 1..=dim]);
+                part.assign(&x);
+                rotation.apply_in_place(part.view_mut());
+                assert_eq!(bits(&part.to_owned()), bits(&expected), "{n} x {dim} of more");
+                let mut columns = x.t().as_standard_layout().into_owned();
+                rotation.apply_in_place(columns.view_mut().reversed_axes());
+                let turned = columns.t().as_standard_layout().into_owned();
+                assert_eq!(bits(&turned), bits(&expected), "{n} x {dim} by columns");
+            }
+        }
+    }
+
     /// Coordinates of a rotated unit vector have the variance 1/d, and no dimension keeps its own.
     #[test]
     fn one_dimension_is_spread_over_all() {
