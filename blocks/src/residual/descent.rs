@@ -77,12 +77,10 @@ impl Descent {
         let per_row = k.div_ceil(LANES);
         // A layer's part for itself stays zero, and is not looked at.
         let mut tables = vec![Line([0; LANES]); count * count * k * per_row];
-        let of_layers = tables.par_chunks_mut((count * k * per_row).max(1)).enumerate();
-        of_layers.with_max_len(1).for_each(|(l, tables)| {
+        let of_layer = |(l, tables): (usize, &mut [Line])| {
             let mut products = Array2::zeros((k, k));
-            for (m, tables) in
-                tables.chunks_exact_mut(k * per_row).enumerate().filter(|of| of.0 != l)
-            {
+            let others = tables.chunks_exact_mut(k * per_row).enumerate();
+            for (m, tables) in others.filter(|(m, _)| *m != l) {
                 let other = layers.layers[m].centroids.view();
                 layers.layers[l].products.scores(other, products.view_mut());
                 for (row, lines) in products.outer_iter().zip(tables.chunks_exact_mut(per_row)) {
@@ -90,7 +88,15 @@ impl Descent {
                     write_lines(row.to_slice().unwrap_or_default(), scale, 0, lines);
                 }
             }
-        });
+        };
+        let each = (count * k * per_row).max(1);
+        // A model is loaded outside of the host's pool: threads of our own are none of its budget.
+        if rayon::current_thread_index().is_some() {
+            let tables = tables.par_chunks_mut(each).enumerate();
+            tables.with_max_len(1).for_each(of_layer);
+        } else {
+            tables.chunks_mut(each).enumerate().for_each(of_layer);
+        }
         Descent { layers: count, k, scale, tables }
     }
 

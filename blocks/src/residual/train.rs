@@ -145,15 +145,7 @@ impl Learning {
             return Err(Error::failed(format!("training row {row} is not finite")));
         }
         let compared = if self.search.is_some() && rows.len() > FEW_IN_ALL.max(FEW * k) {
-            // Drawn, for rows may come in an order: every 32nd may be of one kind.
-            let mut draw = Draw::new(seed_of(seed, OF_KEPT_OUT));
-            let mut kept_out = draw.strata(rows.len(), rows.len() / KEPT_OUT).peekable();
-            let mut place = 0;
-            rows.extract_if(.., |_| {
-                place += 1;
-                kept_out.next_if_eq(&(place - 1)).is_some()
-            })
-            .collect()
+            kept_out(&mut rows, seed)
         } else {
             rows.clone()
         };
@@ -201,8 +193,8 @@ impl Learning {
     }
 
     /// Encodes the rows `x` (n, d), normalised, and moves all centroids to where these codes are nearest to
-    /// them, in turn, `rounds` times. With a search, codes start from those of the round before. `first` is what
-    /// was done before, for the progress.
+    /// them, in turn, `rounds` times. With a search and several layers, codes start from those of the round before.
+    /// `first` is what was done before, for the progress.
     fn jointly(
         &self,
         learned: &mut Layers,
@@ -267,6 +259,18 @@ impl Learning {
     }
 }
 
+/// Takes one of [`KEPT_OUT`] `rows` away. Drawn, for rows may come in an order: every 32nd may be of one kind.
+fn kept_out(rows: &mut Vec<usize>, seed: u64) -> Vec<usize> {
+    let mut draw = Draw::new(seed_of(seed, OF_KEPT_OUT));
+    let mut places = draw.strata(rows.len(), rows.len() / KEPT_OUT).peekable();
+    let mut place = 0;
+    let taken = rows.extract_if(.., |_| {
+        place += 1;
+        places.next_if_eq(&(place - 1)).is_some()
+    });
+    taken.collect()
+}
+
 /// Rows of block `i`.
 fn block(x: ArrayView2<'_, f32>, i: usize) -> ArrayView2<'_, f32> {
     let last = ((i + 1) * BLOCK).min(x.nrows());
@@ -294,4 +298,28 @@ fn residuals(
         }
     });
     residuals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_kept_out_are_apart_and_of_any_place() {
+        for n in [32, 2049, 5000] {
+            let all: Vec<usize> = (0..n).map(|row| 3 * row).collect();
+            let mut rows = all.clone();
+            let taken = kept_out(&mut rows, 7);
+            assert_eq!(taken.len(), n / KEPT_OUT);
+            let mut both = [&rows[..], &taken].concat();
+            both.sort_unstable();
+            assert_eq!(both, all);
+            let mut places: Vec<usize> = taken.iter().map(|row| row / 3 % KEPT_OUT).collect();
+            places.sort_unstable();
+            places.dedup();
+            assert!(places.len() >= taken.len().min(16), "{n}: {places:?}");
+            // Another seed, other rows.
+            assert!(n < 64 || kept_out(&mut all.clone(), 8) != taken);
+        }
+    }
 }
