@@ -59,7 +59,9 @@ pub(super) fn codebook(
         Range::Global => vec![learn(gather(train), settings, &done)?],
         Range::Dimension => {
             let fit = GATHERED / train.nrows().clamp(1, SAMPLE) / COLUMNS * COLUMNS;
-            let at_once = fit.clamp(COLUMNS, 4 * COLUMNS);
+            // No wider than leaves a group for each thread.
+            let share = dim.div_ceil(rayon::current_num_threads()).next_multiple_of(COLUMNS);
+            let at_once = fit.clamp(COLUMNS, 4 * COLUMNS).min(share);
             let starts: Vec<usize> = (0..dim).step_by(at_once).collect();
             let groups: Result<Vec<Vec<Set>>, Error> = starts
                 .into_par_iter()

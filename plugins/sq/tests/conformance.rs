@@ -156,6 +156,23 @@ fn neither_batches_nor_threads_nor_strides_change_codes() {
     }
 }
 
+/// However dimensions are shared out among tasks.
+#[test]
+fn each_dimension_is_learned_as_if_alone() {
+    for (d, threads) in [(63, 1), (64, 2), (65, 1), (130, 1), (130, 3)] {
+        let x = gaussian(300, d, d as u64);
+        for fit in ["range", "mse"] {
+            let pairs = [("bits", Value::Int(8)), ("fit", fit.into())];
+            let all = codes(&fitted(&pairs, &x, threads), &x, 2);
+            for j in 0..d {
+                let column = x.slice(s![.., j..=j]).to_owned();
+                let alone = codes(&fitted(&pairs, &column, 1), &column, 1);
+                assert_eq!(all.slice(s![.., j..=j]), alone, "{j} of {d}, {threads} threads, {fit}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_value_that_is_a_level_keeps_its_code() {
     let x = gaussian(400, 9, 4);
