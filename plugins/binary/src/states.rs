@@ -41,7 +41,8 @@ fn count(levels: Levels) -> usize {
 
 impl States {
     /// For the first `coded` coordinates that rows like `x` (n, d), n ≥ 1, have in `frame`. O(n·d), and what the
-    /// frame costs, two or three times: no copy of all rows is made.
+    /// frame costs, once for one bit and else three times: no copy of all rows is
+    /// made.
     pub(crate) fn learned(
         frame: &Frame,
         x: ArrayView2<'_, f32>,
@@ -59,41 +60,45 @@ impl States {
                     .for_each(&mut *visit);
             }
         };
+        let count = count(levels);
         let mut mean = vec![0.0_f64; dim];
-        each(&mut |z| mean.iter_mut().zip(z).for_each(|(sum, z)| *sum += f64::from(*z)));
+        let mut sums = vec![(0.0_f64, 0.0_f64); coded * count];
+        let zeros = vec![0.0; coded];
+        let mut learned =
+            States { levels, lower: zeros.clone(), upper: zeros, means: vec![], rest: vec![] };
+        let mut bits = vec![0; learned.bits()];
+        let mut add_states = |learned: &States, z: &[f32]| {
+            learned.set(z, &mut bits);
+            for (i, z) in z.iter().take(coded).enumerate() {
+                let sum = &mut sums[i * count + learned.state(&bits, i)];
+                *sum = (sum.0 + f64::from(*z), sum.1 + 1.0);
+            }
+        };
+        // The threshold of one bit is known before.
+        let one = matches!(levels, Levels::One);
+        each(&mut |z| {
+            mean.iter_mut().zip(z).for_each(|(sum, z)| *sum += f64::from(*z));
+            if one {
+                add_states(&learned, z);
+            }
+        });
         mean.iter_mut().for_each(|sum| *sum /= n);
-        let mut deviation = vec![0.0_f64; dim];
-        if !matches!(levels, Levels::One) {
+        if !one {
+            let mut deviation = vec![0.0_f64; dim];
             each(&mut |z| {
                 for ((sum, z), mean) in deviation.iter_mut().zip(z).zip(&mean) {
                     *sum += (f64::from(*z) - mean).powi(2);
                 }
             });
-        }
-        deviation.iter_mut().for_each(|sum| *sum = (*sum / n).sqrt());
-        let at = |side: f64| match levels {
-            Levels::One => vec![0.0; coded],
-            _ => mean
-                .iter()
-                .zip(&deviation)
-                .take(coded)
-                .map(|(m, s)| (m + side * s) as f32)
-                .collect(),
-        };
-        let means =
-            mean[..coded].iter().flat_map(|mean| vec![*mean as f32; count(levels)]).collect();
-        let rest = mean[coded..].iter().map(|mean| *mean as f32).collect();
-        let mut learned = States { levels, lower: at(-APART), upper: at(APART), means, rest };
-
-        let mut sums = vec![(0.0_f64, 0.0_f64); coded * count(levels)];
-        let mut bits = vec![0; learned.bits()];
-        each(&mut |z| {
-            learned.set(z, &mut bits);
-            for (i, z) in z.iter().take(coded).enumerate() {
-                let sum = &mut sums[i * count(levels) + learned.state(&bits, i)];
-                *sum = (sum.0 + f64::from(*z), sum.1 + 1.0);
+            deviation.iter_mut().for_each(|sum| *sum = (*sum / n).sqrt());
+            for (i, (mean, deviation)) in mean.iter().zip(&deviation).take(coded).enumerate() {
+                learned.lower[i] = (mean - APART * deviation) as f32;
+                learned.upper[i] = (mean + APART * deviation) as f32;
             }
-        });
+            each(&mut |z| add_states(&learned, z));
+        }
+        learned.means = mean[..coded].iter().flat_map(|mean| vec![*mean as f32; count]).collect();
+        learned.rest = mean[coded..].iter().map(|mean| *mean as f32).collect();
         // States that no row has keep the mean of all.
         for (mean, (sum, rows)) in learned.means.iter_mut().zip(sums) {
             if rows > 0.0 {
@@ -180,5 +185,47 @@ impl States {
         let (lower, upper) = (thresholds()?, thresholds()?);
         let (means, rest) = (model.f32s(coded * count(levels))?, model.f32s(dim - coded)?);
         Ok(States { levels, lower, upper, means, rest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+    use vq_kernels::Draw;
+
+    /// More rows than are in the frame at a time.
+    #[test]
+    fn states_are_those_of_all_rows() {
+        let (n, dim, coded) = (2 * ROWS + 7, 5, 4);
+        let mut draw = Draw::new(4);
+        let x = Array2::from_shape_simple_fn((n, dim), || (0.3 + draw.normal()) as f32);
+        for levels in [Levels::One, Levels::Two] {
+            let found = States::learned(&Frame::none(dim), x.view(), coded, levels);
+            for (i, column) in x.axis_iter(Axis(1)).enumerate() {
+                let column: Vec<f64> = column.iter().map(|x| f64::from(*x)).collect();
+                let of = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                let mean = of(&column);
+                if i >= coded {
+                    assert_eq!(found.rest, [mean as f32]);
+                    continue;
+                }
+                let squares: Vec<f64> = column.iter().map(|x| (x - mean).powi(2)).collect();
+                let apart = APART * of(&squares).sqrt();
+                let (lower, upper) = match levels {
+                    Levels::One => (0.0, f32::INFINITY),
+                    _ => ((mean - apart) as f32, (mean + apart) as f32),
+                };
+                for state in 0..count(levels) {
+                    let within = |x: &f64| {
+                        let bits = (*x >= f64::from(lower), *x >= f64::from(upper));
+                        usize::from(bits.0) + 2 * usize::from(bits.1) == state
+                    };
+                    let values: Vec<f64> = column.iter().copied().filter(within).collect();
+                    let expected = if values.is_empty() { mean } else { of(&values) } as f32;
+                    assert_eq!(found.means[i * count(levels) + state], expected, "{i} {state}");
+                }
+            }
+        }
     }
 }
