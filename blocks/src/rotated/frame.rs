@@ -116,6 +116,15 @@ impl Frame {
         z
     }
 
+    /// Rows that are best written at a time where more follows: as many as share the fetching of a matrix, or few,
+    /// which stay in the first-level cache.
+    pub(super) fn rows_at_once(&self) -> usize {
+        match self.turned {
+            Turned::Drawn(Turn::Dense, ..) | Turned::Learned(_) => 64,
+            Turned::Drawn(..) | Turned::Sorted(_) => 16,
+        }
+    }
+
     /// Writes z of the rows `x` into `z`, both (n, d); as [`apply`](Self::apply) on one thread.
     ///
     /// # Panics
@@ -290,12 +299,8 @@ impl Turned {
             Turned::Sorted(order) => {
                 let mut x = vec![0.0; order.len()];
                 for mut row in rows.outer_iter_mut() {
-                    if let Some(row) = row.as_slice_mut() {
-                        x.copy_from_slice(row);
-                        for (to, from) in row.iter_mut().zip(order) {
-                            *to = x[*from];
-                        }
-                    }
+                    x.iter_mut().zip(&row).for_each(|(to, from)| *to = *from);
+                    row.iter_mut().zip(order).for_each(|(to, from)| *to = x[*from]);
                 }
             }
         }

@@ -59,9 +59,6 @@ pub struct Stored {
     zero: bool,
 }
 
-/// Rows that are turned at a time.
-const TURNED: usize = 16;
-
 /// Levels −l and l for all coordinates that have bits.
 #[derive(Clone, Copy)]
 struct Signs {
@@ -142,9 +139,10 @@ impl Grid {
     ) -> Result<(), Error> {
         let (mut row, signs) = (RowScratch::new(self.dim), self.signs());
         // Few rows at a time, which stay in the caches from one step to the next.
-        let mut turned = Array2::zeros((TURNED.min(x.nrows()), self.dim));
-        let blocks = x.axis_chunks_iter(Axis(0), TURNED);
-        for (x, mut codes) in blocks.zip(codes.axis_chunks_iter_mut(Axis(0), TURNED)) {
+        let at_once = frame.rows_at_once();
+        let mut turned = Array2::zeros((at_once.min(x.nrows()), self.dim));
+        let blocks = x.axis_chunks_iter(Axis(0), at_once);
+        for (x, mut codes) in blocks.zip(codes.axis_chunks_iter_mut(Axis(0), at_once)) {
             let mut z = turned.slice_axis_mut(Axis(0), Slice::from(..x.nrows()));
             frame.write(x, z.view_mut());
             for ((x, z), code) in x.outer_iter().zip(z.outer_iter()).zip(codes.outer_iter_mut()) {
@@ -696,4 +694,52 @@ macro_rules! scan_by_grid {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vq_kernels::Draw;
+
+    #[test]
+    fn signs_in_one_pass_are_the_code_of_the_nearest_levels() {
+        let mut draw = Draw::new(6);
+        for (dim, angle) in
+            [(1, true), (7, false), (15, true), (16, true), (17, false), (100, true)]
+        {
+            let signs = |_: u32| vec![-0.5, 0.5];
+            let grid = Grid::new(dim, (0.0, 1), (Scalars::F16, angle), 0, signs).unwrap();
+            let mut x = Array2::from_shape_simple_fn((40, dim), || draw.normal() as f32);
+            x.row_mut(3).fill(0.0);
+            x.row_mut(20).fill(-0.0);
+            x[[5, 0]] = 0.0;
+            for metric in [Metric::L2, Metric::Cosine] {
+                let bytes = grid.layout().code_bytes();
+                let mut found = Array2::from_elem((40, bytes), 0xAA_u8);
+                let never = |_: &[f32], _, _: &mut [u16]| unreachable!("signs are not chosen");
+                grid.encode(
+                    &Frame::none(dim),
+                    metric,
+                    x.view(),
+                    found.view_mut(),
+                    never,
+                    |_, _, _| (),
+                )
+                .unwrap();
+                let mut scratch = RowScratch::new(dim);
+                for (x, found) in x.outer_iter().zip(found.outer_iter()) {
+                    let x = x.to_slice().unwrap();
+                    let (norm, zero) = (norm_sq(x).sqrt(), norm_sq(x) == 0.0);
+                    let zero = zero && metric == Metric::Cosine;
+                    let mut nearest = |x: &[f32], _, to: &mut [u16]| {
+                        to.iter_mut().zip(x).for_each(|(to, x)| *to = u16::from(*x >= 0.0));
+                    };
+                    let mut code = vec![0; bytes];
+                    let row = (x, norm, norm);
+                    grid.encode_row(row, (None, zero), &mut nearest, &mut scratch, &mut code);
+                    assert_eq!(found.to_vec(), code, "{dim} {metric:?} {x:?}");
+                }
+            }
+        }
+    }
 }
