@@ -16,7 +16,7 @@ use vq_plugin_api::model::{ModelReader, ModelWriter};
 const APART: f64 = 2.0 / 3.0;
 
 /// Rows that are in the frame at a time.
-const ROWS: usize = 4096;
+const ROWS: usize = 1024;
 
 pub(crate) struct States {
     levels: Levels,
