@@ -149,19 +149,12 @@ impl Grid {
                 let (z, code) = (contiguous(z.to_slice())?, contiguous(code.into_slice())?);
                 let (code, rest) = code.split_at_mut(self.layout.code_bytes());
                 let zero = metric == Metric::Cosine && x.iter().all(|x| *x == 0.0);
-                match signs.filter(|signs| signs.all) {
-                    // One pass over the row for all that is asked of it.
-                    Some(signs) if self.encode_signs(z, (signs, zero), code) => (),
-                    _ => {
-                        let norm = norm_sq(z).sqrt();
-                        self.encode_row(
-                            (z, norm, norm),
-                            (signs, zero),
-                            &mut choose,
-                            &mut row,
-                            code,
-                        );
-                    }
+                // One pass over the row for all that is asked of it.
+                let all = signs.filter(|signs| signs.all);
+                if !all.is_some_and(|signs| self.encode_signs(z, (signs, zero), code)) {
+                    let norm = norm_sq(z).sqrt();
+                    let of = (z, norm, norm);
+                    self.encode_row(of, (signs, zero), &mut choose, &mut row, code);
                 }
                 if !rest.is_empty() {
                     // As it will be read: what lies beside makes up for the rounding of the norm.

@@ -240,12 +240,12 @@ impl Layout {
         }
         for (scalar, format) in scalars.iter_mut().zip(&self.scalars) {
             let (bytes, after) = rest.split_at(format.bytes());
-            let mut found = [0.0];
-            match (format, bytes.first_chunk()) {
-                (Format::F32, Some(bytes)) => found = [f32::from_le_bytes(*bytes)],
-                _ => half::decode(bytes, &mut found),
-            }
-            *scalar = if found[0].is_finite() { found[0] } else { 0.0 };
+            let found = match (format, bytes) {
+                (Format::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+                (Format::F16, &[a, b]) => half::decode_one([a, b]),
+                _ => unreachable!("as many bytes as the format has"),
+            };
+            *scalar = if found.is_finite() { found } else { 0.0 };
             rest = after;
         }
     }

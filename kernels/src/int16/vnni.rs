@@ -347,7 +347,7 @@ impl Sizes {
         let scores = _mm512_cvtepi32_ps(best);
         let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(scores, scores));
         let distance = root(_mm512_add_ps(distance_sq, self.slack(int16, rounding)));
-        // Twice the error; 64 each is what the scores lose as f32, and the tag is what they lost before.
+        // Twice the error; what the scores lost to the tag; as f32 they lose nothing more, 130 is to spare.
         let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(int16));
         let bound = _mm512_fmadd_ps(error, _mm512_set1_ps(2.01), rounding);
         let bound =

@@ -41,8 +41,7 @@ fn count(levels: Levels) -> usize {
 
 impl States {
     /// For the first `coded` coordinates that rows like `x` (n, d), n ≥ 1, have in `frame`. O(n·d), and what the
-    /// frame costs, once for one bit and else three times: no copy of all rows is
-    /// made.
+    /// frame costs, once for one bit and else three times, for no copy of all rows is made.
     pub(crate) fn learned(
         frame: &Frame,
         x: ArrayView2<'_, f32>,
