@@ -23,10 +23,12 @@ mod amx;
 mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod fours;
+mod mates;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
 use bytes::Bytes;
+use mates::Mates;
 use ndarray::{ArrayView2, Axis};
 
 #[cfg(doc)]
@@ -77,6 +79,8 @@ pub struct Int16Panels {
     error: f32,
     /// The rows once more, where they were asked for.
     bytes: Option<Bytes>,
+    /// Where the rows are in another order.
+    mates: Option<Mates>,
 }
 
 /// Vectors per [`Tile`].
@@ -167,6 +171,31 @@ impl Int16Panels {
         self.pack(rows, reach, 0.5)
     }
 
+    /// As [`pack_l2`](Self::pack_l2), for [`decide`](Self::decide) alone, in an order that makes it faster.
+    pub(crate) fn pack_to_decide(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
+        let packed = self.pack_l2(rows, reach);
+        if packed && let Some(order) = mates::far_apart(rows) {
+            self.order(rows, &order);
+        }
+        packed
+    }
+
+    /// Has the `rows` that were packed in an `order` of twos.
+    fn order(&mut self, rows: ArrayView2<'_, f32>, order: &[usize]) {
+        self.mates = Some(Mates::new(rows, order, self.inverse));
+        self.pack_rows(rows.select(Axis(0), order).view(), 0.5);
+    }
+
+    /// As [`pack_to_decide`](Self::pack_to_decide), in twos as they come.
+    #[cfg(test)]
+    pub(crate) fn pack_in_twos(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
+        let packed = self.pack_l2(rows, reach);
+        if packed {
+            self.order(rows, &(0..rows.nrows()).collect::<Vec<_>>());
+        }
+        packed
+    }
+
     /// As [`pack_l2`](Self::pack_l2), to be scored by `x·b`.
     pub fn pack_ip(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
         self.pack(rows, reach, 0.0)
@@ -176,17 +205,16 @@ impl Int16Panels {
         let dim = rows.ncols();
         self.inverse = 0.0;
         self.bytes = None;
+        self.mates = None;
         if !available() || dim > MOST_DIM {
             return false;
         }
-        let rows = rows.as_standard_layout();
-        let rows = rows.as_slice().expect("the layout is standard");
+        let rows = contiguous_rows(rows);
+        let rows = rows.view();
         self.dim = dim;
-        self.rows.clear();
-        let norms_sq: Vec<f64> = rows.chunks_exact(dim.max(1)).map(norm_sq).collect();
-        let largest = norms_sq.iter().fold(0.0_f64, |largest, norm_sq| largest.max(*norm_sq));
-        self.norm = largest.sqrt();
-        let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
+        let norms_sq = || rows.outer_iter().map(|row| norm_sq(row.to_slice().unwrap_or(&[])));
+        self.norm = norms_sq().fold(0.0_f64, f64::max).sqrt();
+        let finite = norms_sq().all(f64::is_finite);
         let inverse = match reach {
             MaxNorm::Of(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
             MaxNorm::TimesLargestRow(times) => (REACH / times).min(LARGEST) / self.norm,
@@ -199,24 +227,48 @@ impl Int16Panels {
         let largest = 1.001 * self.norm * f64::from(inverse);
         self.largest = largest as f32;
         self.reach = REACH.min((MOST - largest * largest / 2.0) / largest) as f32;
-        let mut error_sq = 0.0_f32;
+        self.pack_rows(rows, of_norm_sq);
+        true
+    }
+
+    /// Rounds the rows, in the step that was found.
+    fn pack_rows(&mut self, rows: ArrayView2<'_, f32>, of_norm_sq: f64) {
         let square = f64::from(self.inverse).powi(2);
+        // The lowest bit of a score tells mates apart, where there are any: all else in it is even then.
+        let mates = self.mates.is_some();
+        let step = if mates { 2 } else { 1 };
+        let inverse = self.inverse / step as f32;
+        let mut error_sq = 0.0_f32;
+        self.rows.clear();
         Path::fastest().run(
             #[inline(always)]
             || {
-                for (row, norm_sq) in rows.chunks_exact(dim).zip(&norms_sq) {
+                for (place, row) in rows.outer_iter().enumerate() {
+                    let row = row.to_slice().expect("the layout is standard");
                     let bias = self.rows.len();
                     self.rows.push(0);
-                    let (row_error_sq, cross) = round_row(row, self.inverse, &mut self.rows);
+                    let (row_error_sq, cross) = round_row(row, inverse, &mut self.rows);
+                    let of_bias = f64::from(cross) * f64::from(step * step)
+                        - of_norm_sq * norm_sq(row) * square;
+                    let parity = if mates { place as i32 % 2 } else { 0 };
                     self.rows[bias] =
-                        (f64::from(cross) - of_norm_sq * norm_sq * square).round() as i32;
-                    error_sq = error_sq.max(row_error_sq);
+                        ((of_bias - f64::from(parity)) / f64::from(step)).round() as i32 * step
+                            + parity;
+                    error_sq = error_sq.max(row_error_sq * (step * step) as f32);
                 }
             },
         );
+        if mates {
+            let width = 1 + self.dim.div_ceil(2);
+            for row in self.rows.chunks_exact_mut(width) {
+                for pair in &mut row[1..] {
+                    let (low, high) = (*pair as i16, (*pair >> 16) as i16);
+                    *pair = i32::from(low * 2) & 0xFFFF | i32::from(high * 2) << 16;
+                }
+            }
+        }
         // With what f32 rounds in b/s.
         self.error = 1.005 * error_sq.sqrt() + 2.0_f32.powi(-22) * self.largest;
-        true
     }
 
     /// Has [`offer`](Self::offer) ask the rows that were packed in integers of 8 bits first, which takes half
@@ -247,7 +299,8 @@ impl Int16Panels {
 
     /// How far a bias may be off, in units of s².
     fn bias_error(&self) -> f32 {
-        0.5 + (self.dim / 16 + 16) as f32 * 2.0_f32.powi(-24) * self.largest * self.error
+        let rounded = if self.mates.is_some() { 1.0 } else { 0.5 };
+        rounded + (self.dim / 16 + 16) as f32 * 2.0_f32.powi(-24) * self.largest * self.error
     }
 
     /// Offers to `tops[i]` the estimated score of every row that may be among its best, for each vector
@@ -266,6 +319,7 @@ impl Int16Panels {
         errors: &mut [ScoreError],
     ) {
         assert!(self.inverse > 0.0 && available(), "rows were packed");
+        assert!(self.mates.is_none(), "in their order");
         assert_eq!(x.ncols(), self.dim, "dimension of the vectors");
         assert_eq!((tops.len(), errors.len()), (x.nrows(), x.nrows()), "one of each per vector");
         let rows = self.rows.len() / (1 + self.dim.div_ceil(2));
@@ -330,7 +384,7 @@ impl Int16Panels {
         index: &mut [u32; TILE],
     ) -> u64 {
         assert!(self.inverse > 0.0 && available(), "rows were packed");
-        assert!(self.has_step_of(tile), "the same step");
+        assert!(self.has_step_of(tile) && self.mates.is_none(), "the same step, in their order");
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `available` detected the features.
         return unsafe { vnni::decide_tile(self, tile, list, index) };
@@ -415,6 +469,11 @@ fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
         pairs.extend_from_slice(&eight[..rest.len().div_ceil(2)]);
     }
     (errors.iter().sum(), crosses.iter().sum())
+}
+
+/// Row `i` of `rows`, whose columns are contiguous.
+fn row_of<'a>(rows: ArrayView2<'a, f32>, i: usize) -> &'a [f32] {
+    rows.index_axis_move(Axis(0), i).to_slice().expect("columns are contiguous")
 }
 
 /// Whether this machine multiplies small integers faster than f32.

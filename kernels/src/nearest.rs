@@ -65,8 +65,12 @@ impl Nearest {
     pub fn for_l2_centred(rows: ArrayView2<'_, f32>) -> Self {
         let centre = Centre::about(&mean(rows), rows);
         let mut centred = Vec::new();
-        let centred = centre.centred(rows, &mut centred);
-        Self { centre, ..Self::for_l2_within(centred, MaxNorm::TimesLargestRow(2.0)) }
+        let rows = centre.centred(rows, &mut centred);
+        let panels = Panels::for_l2(rows);
+        let mut int16 = Int16Panels::default();
+        let used =
+            rows.nrows() >= LEAST_ROWS && int16.pack_to_decide(rows, MaxNorm::TimesLargestRow(2.0));
+        Self { centre, panels, int16: used.then_some(int16) }
     }
 
     /// The same rows, for scores.
@@ -212,6 +216,9 @@ pub(crate) mod tests {
             let panels = Panels::for_l2(rows.view());
             let (mut expected, mut score) = (vec![7; n], vec![0.0; n]);
             panels.nearest(x.view(), &mut expected, &mut score);
+            let mut twos = Int16Panels::default();
+            let in_twos = rows.nrows().is_multiple_of(2)
+                && twos.pack_in_twos(rows.view(), MaxNorm::TimesLargestRow(2.0));
             let reach = x.outer_iter().map(|x| norm_sq(x.as_slice().unwrap()).sqrt());
             let reach = reach.fold(0.0, f64::max);
             for nearest in [
@@ -220,6 +227,11 @@ pub(crate) mod tests {
                 Nearest::for_l2_within(rows.view(), MaxNorm::Of(reach)),
                 // Most vectors are beyond it.
                 Nearest::for_l2_within(rows.view(), MaxNorm::Of(reach * 0.1)),
+                // Twins are mates, or mates are near each other.
+                Nearest {
+                    int16: in_twos.then_some(twos),
+                    ..Nearest::for_l2(rows.view())
+                },
             ] {
                 let mut found = vec![9; n];
                 nearest.assign(x.view(), &mut found);
@@ -230,6 +242,29 @@ pub(crate) mod tests {
                 nearest.assign(turned.t(), &mut found);
                 prop_assert_eq!(&found, &expected);
             }
+        }
+
+        #[test]
+        fn halfway_between_mates_both_are_looked_at(
+            dim in 1_usize..40,
+            close in prop::sample::select(vec![1e-7_f32, 1e-6, 1e-4, 1e-2]),
+            seed in any::<u32>(),
+        ) {
+            // The first two are mates; what is beside them lies far off.
+            let mut rows = noise(8, dim, seed, 1);
+            for (r, mut row) in rows.outer_iter_mut().enumerate().skip(2) {
+                row += 10.0 * (r / 2) as f32;
+            }
+            let middle = (&rows.row(0) + &rows.row(1)) * 0.5;
+            let x = noise(200, dim, seed ^ 1, 1) * close + &middle;
+            let (mut expected, mut score) = (vec![7; 200], vec![0.0; 200]);
+            Panels::for_l2(rows.view()).nearest(x.view(), &mut expected, &mut score);
+            let mut twos = Int16Panels::default();
+            let packed = twos.pack_in_twos(rows.view(), MaxNorm::TimesLargestRow(2.0));
+            let int16 = packed.then_some(twos);
+            let mut found = vec![9; 200];
+            Nearest { int16, ..Nearest::for_l2(rows.view()) }.assign(x.view(), &mut found);
+            prop_assert_eq!(&found, &expected);
         }
 
         #[test]

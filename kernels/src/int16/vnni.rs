@@ -7,9 +7,10 @@ use std::arch::x86_64::{
     __m512, __m512i, _CMP_GT_OQ, _CMP_LT_OQ, _CMP_NGT_UQ, _MM_HINT_T1, _mm_maskz_loadu_ps,
     _mm_prefetch, _mm_setzero_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
     _mm512_andnot_si512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castps128_ps512,
-    _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
-    _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_insertf32x4, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_blend_epi16, _mm512_mask_max_ps, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
+    _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_i32gather_epi32,
+    _mm512_insertf32x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_epi16,
+    _mm512_mask_max_ps, _mm512_mask_mov_epi32, _mm512_mask_storeu_epi32,
     _mm512_maskz_compress_epi32, _mm512_max_epi32, _mm512_max_ps, _mm512_min_epi32, _mm512_min_ps,
     _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_rsqrt14_ps, _mm512_set_epi32, _mm512_set1_epi32,
     _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
@@ -17,6 +18,7 @@ use std::arch::x86_64::{
     _mm512_ternarylogic_epi32, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
     _mm512_unpacklo_ps,
 };
+use std::ops::Range;
 
 use ndarray::ArrayView2;
 
@@ -68,6 +70,29 @@ macro_rules! products {
 }
 
 pub(super) use products;
+
+/// Integer scores of a row of few pairs: score!(row; name = a pair of each of 16 vectors, where the row has its pair; …).
+///
+/// The row stays in memory: a number of it that is loaded takes a register, and the vectors leave none.
+macro_rules! score {
+    ($row:expr; $($name:ident = $x:expr, $at:literal);*) => {{
+        let score: __m512i;
+        // SAFETY: a row is a bias and at least these pairs; registers in, a register out.
+        unsafe {
+        asm!(
+            "vpbroadcastd {score}, dword ptr [{row}]",
+            $(concat!(
+                "vpdpwssd {score}, {", stringify!($name), "}, dword ptr [{row} + ", $at, "]{{1to16}}",
+            ),)*
+            row = in(reg) $row.as_ptr(),
+            score = out(zmm_reg) score,
+            $($name = in(zmm_reg) $x,)*
+            options(pure, readonly, nostack, preserves_flags),
+        );
+        }
+        score
+    }};
+}
 
 /// As [`Int16Panels::decide`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -130,16 +155,22 @@ fn tile<const P: usize, const V: usize>(
     let none = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
     let mut sizes = [none; V];
     for (v, sizes) in sizes.iter_mut().enumerate() {
-        *sizes = round(int16, centre, x, first + v * LANES, pairs, v);
+        let first = first + v * LANES;
+        // Few dimensions lie in lines that were fetched already.
+        if x.ncols() > LANES {
+            fetch(x, first + V * LANES..first + (V + 1) * LANES);
+        }
+        *sizes = round(_mm512_set1_ps(int16.inverse), centre, x, first, pairs, v);
     }
-    let best = best_two::<P, V>(&int16.rows, pairs);
+    let best = int16.best_two::<P, V>(pairs);
     for (v, sizes) in sizes.into_iter().enumerate() {
         let first = (first + v * LANES).min(x.nrows());
         let index = &mut index[first..];
         let there = ((1_u32 << index.len().min(LANES)) - 1) as u16;
+        let (rows, decided) = best.settle(int16, sizes, pairs, v);
         // SAFETY: no lane is written beyond the length of `index`.
-        unsafe { _mm512_mask_storeu_epi32(index.as_mut_ptr().cast(), there, best.index[v]) };
-        let mut left = there & !sizes.decide(int16, best.score[v], best.second[v]);
+        unsafe { _mm512_mask_storeu_epi32(index.as_mut_ptr().cast(), there, rows) };
+        let mut left = there & !decided;
         while left != 0 {
             open.push(first as u32 + left.trailing_zeros());
             left &= left - 1;
@@ -153,7 +184,7 @@ pub(super) fn round_tile(int16: &Int16Panels, x: ArrayView2<'_, f32>, tile: &mut
     let centre = Centre::none(int16.dim);
     for v in 0..WIDE {
         let pairs = registers_mut(&mut tile.pairs);
-        let sizes = round(int16, &centre, x, v * LANES, pairs, v);
+        let sizes = round(_mm512_set1_ps(int16.inverse), &centre, x, v * LANES, pairs, v);
         // SAFETY: 16 floats; no alignment is asked for.
         unsafe { _mm512_storeu_ps(tile.norms_sq.0[v * LANES..].as_mut_ptr(), sizes.norm_sq) };
         // SAFETY: 16 floats; no alignment is asked for.
@@ -190,7 +221,11 @@ pub(super) fn decide_tile(
         if let Some(list) = list.filter(|list| !list.is_empty()) {
             index.iter_mut().for_each(|index| *index = list[*index as usize]);
         }
-        let decided = Sizes::of(tile, v).decide(int16, best.score[v], best.second[v]);
+        let sizes = Sizes::of(tile, v);
+        let rounding = sizes.rounding(int16);
+        let distance = sizes.distance(int16, best.score[v], rounding);
+        let scores = (best.score[v], best.second[v]);
+        let decided = sizes.decide(int16, scores, distance, rounding);
         open |= u64::from(!decided) << (v * LANES);
     }
     open
@@ -321,10 +356,10 @@ const _: () = assert!(align_of::<Lanes<i32>>() == align_of::<[__m512i; WIDE]>())
 
 /// Of 16 vectors, in units of s.
 #[derive(Clone, Copy)]
-struct Sizes {
-    norm_sq: __m512,
+pub(super) struct Sizes {
+    pub(super) norm_sq: __m512,
     /// ‖ξ‖².
-    error_sq: __m512,
+    pub(super) error_sq: __m512,
 }
 
 impl Sizes {
@@ -340,19 +375,31 @@ impl Sizes {
         Self { norm_sq, error_sq }
     }
 
-    /// Whether the row of the score `best` is the nearest, none other having more than `second`.
+    /// An upper bound of the distance from the row of the score `best`.
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    fn decide(self, int16: &Int16Panels, best: __m512i, second: __m512i) -> u16 {
-        let rounding = self.rounding(int16);
+    fn distance(self, int16: &Int16Panels, best: __m512i, rounding: __m512) -> __m512 {
         let scores = _mm512_cvtepi32_ps(best);
         let distance_sq = _mm512_sub_ps(self.norm_sq, _mm512_add_ps(scores, scores));
-        let distance = root(_mm512_add_ps(distance_sq, self.slack(int16, rounding)));
+        root(_mm512_add_ps(distance_sq, self.slack(int16, rounding)))
+    }
+
+    /// Whether the row of the score `best`, at most at `distance`, is the nearest, none other having more than `second`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn decide(
+        self,
+        int16: &Int16Panels,
+        (best, second): (__m512i, __m512i),
+        distance: __m512,
+        rounding: __m512,
+    ) -> u16 {
         // Twice the error; what the scores lost to the tag; as f32 they lose nothing more, 130 is to spare.
         let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(int16));
         let bound = _mm512_fmadd_ps(error, _mm512_set1_ps(2.01), rounding);
         let bound =
             _mm512_add_ps(bound, _mm512_set1_ps(130.0 + TAG as f32 + 2.0 * int16.bias_error()));
-        let gap = _mm512_sub_ps(scores, _mm512_cvtepi32_ps(second));
+        let gap = _mm512_sub_ps(_mm512_cvtepi32_ps(best), _mm512_cvtepi32_ps(second));
         _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gap, bound) & self.fit(int16)
     }
 
@@ -367,7 +414,7 @@ impl Sizes {
     /// ‖ξ‖ with what f32 rounds in x/s and in the sum of squares.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn xi(self) -> __m512 {
+    pub(super) fn xi(self) -> __m512 {
         let rounded = _mm512_mul_ps(root(self.norm_sq), _mm512_set1_ps(3e-7));
         _mm512_fmadd_ps(_mm512_set1_ps(1.005), root(self.error_sq), rounded)
     }
@@ -436,17 +483,17 @@ impl Sizes {
 /// An upper bound of the square root, at most 0.03 % above it; a NaN of a NaN and of infinity.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn root(x: __m512) -> __m512 {
+pub(super) fn root(x: __m512) -> __m512 {
     // Of a NaN and a number the second is taken.
     let x = _mm512_max_ps(_mm512_set1_ps(1e-30), x);
     // The reciprocal errs by at most 2⁻¹⁴.
     _mm512_mul_ps(_mm512_mul_ps(x, _mm512_rsqrt14_ps(x)), _mm512_set1_ps(1.0002))
 }
 
-/// Rounds 16 vectors from `first` on into register `v` of `pairs`.
+/// Rounds 16 vectors from `first` on, times `inverse`, into register `v` of `pairs`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn round<const V: usize>(
-    int16: &Int16Panels,
+pub(super) fn round<const V: usize>(
+    inverse: __m512,
     centre: &Centre,
     x: ArrayView2<'_, f32>,
     first: usize,
@@ -459,17 +506,7 @@ fn round<const V: usize>(
         // The last lanes may repeat a vector.
         *row = row.wrapping_offset((first + i).min(last) as isize * stride);
     }
-    // What comes after this tile, while this tile is worked on: rows are too far apart for the machine
-    // to see it coming.
-    if x.ncols() > LANES {
-        for row in rows {
-            let ahead = row.wrapping_offset((V * LANES) as isize * stride);
-            for line in (0..x.ncols()).step_by(LANES) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
-            }
-        }
-    }
-    let (scale, inverse) = (_mm512_set1_ps(centre.scale), _mm512_set1_ps(int16.inverse));
+    let scale = _mm512_set1_ps(centre.scale);
     let centred = |x, shift| _mm512_sub_ps(_mm512_mul_ps(x, scale), _mm512_set1_ps(shift));
     let mut sizes = Sizes { norm_sq: _mm512_setzero_ps(), error_sq: _mm512_setzero_ps() };
     let mut column = 0;
@@ -505,6 +542,21 @@ fn round<const V: usize>(
         column += 4;
     }
     sizes
+}
+
+/// Has some vectors come into the second-level cache, while those before them are worked on: they are too
+/// far apart for the machine to see them coming.
+///
+/// Not inlined: the compiler would keep a pointer to each line in loops that never come here.
+#[inline(never)]
+pub(super) fn fetch(x: ArrayView2<'_, f32>, vectors: Range<usize>) {
+    for vector in vectors {
+        let row = x.as_ptr().wrapping_offset(vector as isize * x.strides()[0]);
+        for line in (0..x.ncols()).step_by(LANES) {
+            // SAFETY: nothing is read, wherever it points.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(line).cast()) };
+        }
+    }
 }
 
 /// 16-bit integers in the low and the high half of every lane.
@@ -607,10 +659,10 @@ fn word(x: __m512, sizes: &mut Sizes) -> __m512i {
 
 /// The two largest scores per lane, and the row of the largest; [`TAG`] is cut off the scores.
 #[derive(Clone, Copy)]
-struct BestTwo<const V: usize> {
-    score: [__m512i; V],
-    second: [__m512i; V],
-    index: [__m512i; V],
+pub(super) struct BestTwo<const V: usize> {
+    pub(super) score: [__m512i; V],
+    pub(super) second: [__m512i; V],
+    pub(super) index: [__m512i; V],
 }
 
 /// The bits of a score that give way to the number of its row: the larger score then brings its row along,
@@ -638,7 +690,7 @@ impl<const V: usize> Tagged<V> {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn offer(&mut self, scores: &[__m512i; V], row: __m512i) {
+    fn offer<const TAG: i32>(&mut self, scores: &[__m512i; V], row: __m512i) {
         /// A bit of the row where the tag has one, else of the score.
         const CHOICE: i32 = 0xD8;
         let tag = _mm512_set1_epi32(TAG);
@@ -657,6 +709,33 @@ impl<const V: usize> BestTwo<V> {
     fn none() -> Self {
         let least = [_mm512_set1_epi32(i32::MIN); V];
         Self { score: least, second: least, index: [_mm512_setzero_si512(); V] }
+    }
+
+    /// The rows of register `v` of the vectors `x`, and for which of them it is decided.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn settle(
+        &self,
+        int16: &Int16Panels,
+        sizes: Sizes,
+        x: &[[__m512i; V]],
+        v: usize,
+    ) -> (__m512i, u16) {
+        let (mut rows, mut second) = (self.index[v], self.second[v]);
+        let rounding = sizes.rounding(int16);
+        let distance = sizes.distance(int16, self.score[v], rounding);
+        if let Some(mates) = &int16.mates {
+            // SAFETY: an index is a place among the rows.
+            let places = unsafe { _mm512_i32gather_epi32::<4>(rows, mates.places.as_ptr().cast()) };
+            let upper = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
+            let apart = _mm512_castsi512_ps(_mm512_and_si512(places, upper));
+            let unclear = !clear(distance, rounding, apart);
+            if unclear != 0 {
+                second = with_mates(int16, x, v, unclear, rows, second);
+            }
+            rows = _mm512_andnot_si512(upper, places);
+        }
+        (rows, sizes.decide(int16, (self.score[v], second), distance, rounding))
     }
 
     /// Of rows that are numbered from `first` on.
@@ -678,6 +757,93 @@ impl<const V: usize> BestTwo<V> {
     }
 }
 
+/// Whether f32 cannot take a row for nearer than one at most at `distance`, from which it lies `apart`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn clear(distance: __m512, rounding: __m512, apart: __m512) -> u16 {
+    // Where D is how far apart they lie and r the distance, the scores differ by at least ((D − r)² − r²)/2 =
+    // D·(D − 2·r)/2.
+    let ahead = _mm512_fnmadd_ps(_mm512_set1_ps(2.001), distance, apart);
+    let least = _mm512_fmadd_ps(rounding, _mm512_set1_ps(2.01), _mm512_set1_ps(600.0));
+    _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_mul_ps(apart, ahead), least)
+}
+
+/// `second` or the score of the mate of the best row, of the vectors `which` of register `v`.
+#[target_feature(enable = "avx512f")]
+fn with_mates<const V: usize>(
+    int16: &Int16Panels,
+    x: &[[__m512i; V]],
+    v: usize,
+    mut which: u16,
+    best: __m512i,
+    second: __m512i,
+) -> __m512i {
+    let width = 1 + x.len();
+    let (mut places, mut scores) = ([0_u32; LANES], [0_i32; LANES]);
+    // SAFETY: 16 numbers; no alignment is asked for.
+    unsafe { _mm512_storeu_si512(places.as_mut_ptr().cast(), best) };
+    // SAFETY: as above.
+    unsafe { _mm512_storeu_si512(scores.as_mut_ptr().cast(), second) };
+    while which != 0 {
+        let lane = which.trailing_zeros() as usize;
+        which &= which - 1;
+        let row = &int16.rows[(places[lane] as usize ^ 1) * width..][..width];
+        let mut score = row[0];
+        for (x, row) in x.iter().zip(&row[1..]) {
+            // SAFETY: a register is 16 numbers of 32 bits, and any bits are a number.
+            let lanes: &[i32; LANES] = unsafe { &*(&raw const x[v]).cast() };
+            let x = lanes[lane];
+            let products = [(x as i16, *row as i16), ((x >> 16) as i16, (*row >> 16) as i16)];
+            for (x, row) in products {
+                score = score.wrapping_add(i32::from(x) * i32::from(row));
+            }
+        }
+        scores[lane] = scores[lane].max(score);
+    }
+    // SAFETY: 16 numbers; no alignment is asked for.
+    unsafe { _mm512_loadu_si512(scores.as_ptr().cast()) }
+}
+
+impl Int16Panels {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) fn best_two<const P: usize, const V: usize>(
+        &self,
+        x: &[[__m512i; V]],
+    ) -> BestTwo<V> {
+        match &self.mates {
+            Some(_) => best_two_of_mates::<P, V>(&self.rows, x),
+            None => best_two::<P, V>(&self.rows, x),
+        }
+    }
+}
+
+/// As [`best_two`], of the better of each two mates alone; the lowest bit of a score tells which that is.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn best_two_of_mates<const P: usize, const V: usize>(
+    rows: &[i32],
+    x: &[[__m512i; V]],
+) -> BestTwo<V> {
+    let mut best = BestTwo::none();
+    let two = _mm512_set1_epi32(2);
+    let width = 1 + x.len();
+    for (chunk, rows) in rows.chunks(TAGGED * width).enumerate() {
+        let (mut tagged, mut place) = (Tagged::none(), _mm512_setzero_si512());
+        for mates in rows.chunks_exact(2 * width) {
+            let (a, b) = mates.split_at(width);
+            let mut better = scores::<P, V>(a, x);
+            for (better, of_b) in better.iter_mut().zip(scores::<P, V>(b, x)) {
+                *better = _mm512_max_epi32(*better, of_b);
+            }
+            tagged.offer::<{ TAG - 1 }>(&better, place);
+            place = _mm512_add_epi32(place, two);
+        }
+        best.merge(&tagged, chunk * TAGGED);
+    }
+    best
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) -> BestTwo<V> {
@@ -693,13 +859,12 @@ fn best_two<const P: usize, const V: usize>(rows: &[i32], x: &[[__m512i; V]]) ->
         for two in twos.chunks_exact(2 * width) {
             let (a, b) = two.split_at(width);
             for scores in products!(P, V, 2; [a, b], x) {
-                tagged.offer(&scores, row);
+                tagged.offer::<TAG>(&scores, row);
                 row = _mm512_add_epi32(row, one);
             }
         }
         for of_row in ones.chunks_exact(width) {
-            let [scores] = products!(P, V, 1; [of_row], x);
-            tagged.offer(&scores, row);
+            tagged.offer::<TAG>(&scores::<P, V>(of_row, x), row);
             row = _mm512_add_epi32(row, one);
         }
         best.merge(&tagged, chunk * TAGGED);
@@ -721,13 +886,13 @@ fn best_two_of<const P: usize>(rows: &[i32], list: &[u32], x: &[[__m512i; WIDE]]
         let (twos, ones) = list.split_at(2 * twos);
         for &[a, b] in twos.as_chunks::<2>().0 {
             for scores in products!(P, WIDE, 2; [row(a), row(b)], x) {
-                tagged.offer(&scores, place);
+                tagged.offer::<TAG>(&scores, place);
                 place = _mm512_add_epi32(place, one);
             }
         }
         for &of_row in ones {
             let [scores] = products!(P, WIDE, 1; [row(of_row)], x);
-            tagged.offer(&scores, place);
+            tagged.offer::<TAG>(&scores, place);
             place = _mm512_add_epi32(place, one);
         }
         best.merge(&tagged, chunk * TAGGED);
@@ -756,7 +921,9 @@ pub(super) fn offer(
     for (tile, (tops, errors)) in tiles.enumerate() {
         for (v, errors) in errors.chunks_mut(LANES).enumerate() {
             let first = (tile * WIDE + v) * LANES;
-            round(int16, &centre, x, first, &mut pairs, v).raise(int16, errors);
+            let inverse = _mm512_set1_ps(int16.inverse);
+            fetch(x, first + TILE..first + TILE + LANES);
+            round(inverse, &centre, x, first, &mut pairs, v).raise(int16, errors);
         }
         let mut bytes = int16.bytes.as_ref();
         if let Some(bytes) = bytes {
@@ -866,6 +1033,27 @@ fn collect(scores: &[__m512i; WIDE], mut lanes: u64, row: u32, found: &mut Vec<F
         lanes &= lanes - 1;
         found.push(Found { vector, row, score: values[vector] });
     }
+}
+
+/// Integer scores of a row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn scores<const P: usize, const V: usize>(row: &[i32], x: &[[__m512i; V]]) -> [__m512i; V] {
+    if !(1..5).contains(&P) {
+        let [scores] = products!(P, V, 1; [row], x);
+        return scores;
+    }
+    let (row, x) = (&row[..=P], &x[..P]);
+    let mut scores = [_mm512_setzero_si512(); V];
+    for (v, score) in scores.iter_mut().enumerate() {
+        *score = match P {
+            1 => score!(row; a = x[0][v], 4),
+            2 => score!(row; a = x[0][v], 4; b = x[1][v], 8),
+            3 => score!(row; a = x[0][v], 4; b = x[1][v], 8; c = x[2][v], 12),
+            _ => score!(row; a = x[0][v], 4; b = x[1][v], 8; c = x[2][v], 12; d = x[3][v], 16),
+        };
+    }
+    scores
 }
 
 /// Adds both products of 16-bit integers per lane.
