@@ -15,7 +15,12 @@
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
-    allow(dead_code, unused_variables, reason = "rows are packed only where integers are fast")
+    allow(
+        dead_code,
+        unused_mut,
+        unused_variables,
+        reason = "rows are packed only where integers are fast"
+    )
 )]
 
 #[cfg(target_arch = "x86_64")]
@@ -24,12 +29,16 @@ mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod fours;
 mod mates;
+mod rotation;
+#[cfg(target_arch = "x86_64")]
+mod turned;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
 use bytes::Bytes;
 use mates::Mates;
 use ndarray::{ArrayView2, Axis};
+pub use rotation::Int16Rotation;
 
 #[cfg(doc)]
 use crate::Panels;

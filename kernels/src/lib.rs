@@ -55,7 +55,7 @@ pub mod top_k;
 
 pub use centre::Centre;
 pub use draw::Draw;
-pub use int16::Int16Panels;
+pub use int16::{Int16Panels, Int16Rotation};
 pub use kmeans::{KMeans, KMeansError};
 pub use lookup::Lookup;
 pub use nearest::Nearest;

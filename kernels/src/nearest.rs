@@ -79,6 +79,12 @@ impl Nearest {
         &self.panels
     }
 
+    /// What vectors are centred on.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn centre(&self) -> &Centre {
+        &self.centre
+    }
+
     /// The same rows as integers, where those are fast.
     pub(crate) fn int16(&self) -> Option<&Int16Panels> {
         self.int16.as_ref()

@@ -35,6 +35,12 @@ const BLOCK_BYTES: usize = 256 * 1024;
 /// Vectors handed to a path at once; a multiple of the tiles of all paths.
 const GROUP: usize = 48;
 
+/// Rows of half a panel.
+const HALF: usize = PANEL / 2;
+
+/// Vectors that meet half a panel at a time.
+const FEW: usize = 4;
+
 /// One dimension of the 32 rows of a panel, or their biases.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -118,6 +124,45 @@ impl Panels {
             scores.assign(&contiguous);
         } else {
             self.scores_on(Path::fastest(), x, scores);
+        }
+    }
+
+    /// As [`scores`](Self::scores), against some of the rows, into `scores` (n, rows). Fast for few vectors and rows.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub(crate) fn some_scores(
+        &self,
+        x: ArrayView2<'_, f32>,
+        rows: Range<usize>,
+        scores: &mut [f32],
+    ) {
+        self.check(x);
+        assert_eq!(scores.len(), x.nrows() * rows.len(), "shape of the scores");
+        if rows.is_empty() {
+            return;
+        }
+        let x = contiguous_rows(x);
+        let scores = scores.chunks_mut(FEW * rows.len());
+        for (few, scores) in x.axis_chunks_iter(Axis(0), FEW).zip(scores) {
+            // The last is repeated where there are fewer.
+            let x = std::array::from_fn(|i| {
+                let row = few.index_axis_move(Axis(0), i.min(few.nrows() - 1));
+                row.to_slice().expect("columns are contiguous")
+            });
+            let mut row = rows.start;
+            while row < rows.end {
+                // The half of a panel that this row is in, or what is asked for of it.
+                let half = row / HALF * HALF;
+                let some = row..(half + HALF).min(rows.end);
+                let panel = &self.lines[row / PANEL * (self.dim + 1)..][..=self.dim];
+                let found = Path::fastest().half_scores(&x, panel, half % PANEL);
+                for (scores, found) in scores.chunks_exact_mut(rows.len()).zip(&found) {
+                    let to = &mut scores[some.start - rows.start..some.end - rows.start];
+                    to.copy_from_slice(&found[some.start - half..some.end - half]);
+                }
+                row = some.end;
+            }
         }
     }
 
@@ -233,6 +278,16 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this set exists only where `Path::available` detected AVX-512F.
             Set::Avx512 | Set::Vbmi => unsafe { avx512::scores(x, panels, scores) },
+        }
+    }
+
+    /// The scores of each of `x` against the rows of half a panel, from `first` on.
+    fn half_scores(self, x: &[&[f32]; FEW], panel: &[Line], first: usize) -> [[f32; HALF]; FEW] {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this set exists only where `Path::available` detected AVX-512F.
+            Set::Avx512 | Set::Vbmi => unsafe { avx512::half_scores(x, panel, first) },
+            _ => portable::half_scores(x, panel, first),
         }
     }
 

@@ -18,6 +18,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use std::ops::Range;
+
 use nalgebra::DMatrix;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rand_chacha::ChaCha8Rng;
@@ -186,6 +188,25 @@ impl Rotation {
         }
     }
 
+    /// Whether vectors are multiplied by a matrix.
+    pub(crate) fn is_dense(&self) -> bool {
+        matches!(self.kind, Kind::Dense { .. })
+    }
+
+    /// Writes some coordinates of what [`apply`](Self::apply) makes of `x` (n, d) into `to` (n, coordinates).
+    ///
+    /// # Panics
+    /// When the shapes disagree, or vectors are not multiplied by a matrix.
+    pub(crate) fn rotate_some(
+        &self,
+        x: ArrayView2<'_, f32>,
+        coordinates: Range<usize>,
+        to: &mut [f32],
+    ) {
+        let Kind::Dense { rows, .. } = &self.kind else { panic!("a matrix") };
+        rows.some_scores(x, coordinates, to);
+    }
+
     /// As [`apply`](Self::apply), of the rows (n, d) themselves.
     ///
     /// # Panics
@@ -306,14 +327,14 @@ fn together(dim: usize) -> usize {
 
 /// The dimensions that a round transforms: the first or the last, as many as the largest power of two.
 #[inline(always)]
-fn transformed(dim: usize, round: usize) -> std::ops::Range<usize> {
+fn transformed(dim: usize, round: usize) -> Range<usize> {
     let most = 1 << dim.ilog2();
     if round.is_multiple_of(2) { 0..most } else { dim - most..dim }
 }
 
 /// All other dimensions.
 #[inline(always)]
-fn outside(dim: usize, round: usize) -> [std::ops::Range<usize>; 2] {
+fn outside(dim: usize, round: usize) -> [Range<usize>; 2] {
     let within = transformed(dim, round);
     [0..within.start, within.end..dim]
 }

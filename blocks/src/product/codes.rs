@@ -1,7 +1,8 @@
 //! Rows to packed indices and back, in blocks.
 
 use super::Product;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use crate::rotated::Frame;
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, aview1};
 use vq_kernels::pack::{pack, unpack};
 use vq_plugin_api::Error;
 
@@ -19,25 +20,40 @@ impl Product {
         x: ArrayView2<'_, f32>,
         mut codes: ArrayViewMut2<'_, u8>,
     ) -> Result<(), Error> {
-        // Sub-spaces walk over the rows again and again, a few floats of each: over a copy, read in
-        // order and held by the second-level cache.
-        let x = self.frame().map_or_else(|| x.to_owned(), |frame| frame.apply(x));
-        let (n, m) = (x.nrows(), self.m);
-        let mut index = vec![0_u32; n];
-        let mut values = vec![0_u16; n * m];
-        for ((j, part), nearest) in
-            x.axis_chunks_iter(Axis(1), self.sub).enumerate().zip(&self.nearest)
-        {
-            nearest.assign(part, &mut index);
-            for (values, index) in values.chunks_exact_mut(m).zip(&index) {
-                values[j] = *index as u16;
-            }
-        }
+        let m = self.m;
+        let mut values = vec![0_u16; x.nrows() * m];
+        self.assign(x, &mut values);
         for (values, mut code) in values.chunks_exact(m).zip(codes.outer_iter_mut()) {
             let code = code.as_slice_mut().ok_or_else(|| Error::failed("strided codes"))?;
             pack(values, self.bits, code);
         }
         Ok(())
+    }
+
+    /// Writes the nearest centroids of the rows `x` (n, d) into `values` (n, m).
+    fn assign(&self, x: ArrayView2<'_, f32>, values: &mut [u16]) {
+        let m = self.m;
+        let mut write = |j: usize, index: ArrayView1<'_, u32>| {
+            for (values, index) in values.chunks_exact_mut(m).zip(index) {
+                values[j] = *index as u16;
+            }
+        };
+        if let (Some(int16), Some(of)) = (&self.int16, self.frame().and_then(Frame::parts)) {
+            let mut index = Array2::zeros((m, x.nrows()));
+            if int16.assign(of, x, &self.nearest, index.view_mut()) {
+                index.outer_iter().enumerate().for_each(|(j, index)| write(j, index));
+                return;
+            }
+        }
+        // Sub-spaces walk over the rows again and again, a few floats of each: over a copy, read in
+        // order and held by the second-level cache.
+        let copy = self.frame().map_or_else(|| x.to_owned(), |frame| frame.apply(x));
+        let mut index = vec![0; x.nrows()];
+        let parts = copy.axis_chunks_iter(Axis(1), self.sub).zip(&self.nearest);
+        for (j, (part, nearest)) in parts.enumerate() {
+            nearest.assign(part, &mut index);
+            write(j, aview1(&index));
+        }
     }
 
     /// Decodes a block `codes` (n, code_bytes) into `x` (n, d). Single-threaded, O(n · d).
@@ -94,5 +110,44 @@ fn copy<const SUB: usize>(centroids: &[f32], k: usize, values: &[u16], x: &mut [
     let centroids = centroids.as_chunks::<SUB>().0;
     for ((j, value), x) in values.iter().enumerate().zip(x.as_chunks_mut::<SUB>().0) {
         *x = centroids[j * k + usize::from(*value)];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Training;
+    use crate::rotated::Centring;
+    use vq_kernels::Draw;
+    use vq_kernels::rotation::Rotation;
+    use vq_plugin_api::model::{ModelReader, ModelWriter};
+
+    #[test]
+    fn integers_of_the_rotation_change_no_code() -> Result<(), Error> {
+        for (dim, m, bits, offset) in [(48, 6, 8, 0.0), (21, 7, 4, 1e3), (40, 1, 8, 0.0)] {
+            let mut draw = Draw::new(5);
+            // Few values, so that some rows lie halfway between centroids.
+            let x = Array2::from_shape_simple_fn((1500, dim), || {
+                offset + (draw.below(9) as f32 - 4.0) * 0.5
+            });
+            let mut product = Product::new(dim, m, bits)?;
+            let centre = Frame::centre_of(x.view(), Centring::Mean)?;
+            product.set_frame(Some(Frame::learned(centre, Rotation::dense(dim, 3))));
+            product.fit(x.view(), Training::default(), 1, &|_| Ok(()))?;
+            let codes = |product: &Product| {
+                let mut codes = Array2::zeros((1500, product.code_bytes()));
+                product.encode_block(x.view(), codes.view_mut())?;
+                Ok::<_, Error>(codes)
+            };
+            let without = Product { int16: None, ..product.clone() };
+            assert_eq!(codes(&product)?, codes(&without)?, "d = {dim}");
+
+            let model = product.save_with_frame(ModelWriter::new()).finish();
+            let mut loaded = Product::new(dim, m, bits)?;
+            loaded.load_with_frame(&mut ModelReader::new(&model))?;
+            assert_eq!(loaded.int16.is_some(), product.int16.is_some());
+            assert_eq!(codes(&loaded)?, codes(&product)?);
+        }
+        Ok(())
     }
 }

@@ -13,10 +13,10 @@ use crate::rotated::Frame;
 use crate::scan::Tables;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
-use vq_kernels::Nearest;
 use vq_kernels::distance::l2_sq;
 use vq_kernels::lookup::add_terms;
 use vq_kernels::pack::packed_bytes;
+use vq_kernels::{Int16Rotation, Nearest};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Context, Error, Metric};
 
@@ -44,6 +44,8 @@ pub struct Product {
     /// Dimensions of a sub-space, d/m.
     sub: usize,
     frame: Option<Frame>,
+    /// The rotation of the frame once more, where integers are fast.
+    int16: Option<Int16Rotation>,
     /// (m, 2^bits, sub); empty before training.
     centroids: Vec<f32>,
     /// One per sub-space, made from `centroids`.
@@ -70,6 +72,7 @@ impl Product {
             bits,
             sub: dim / m,
             frame: None,
+            int16: None,
             centroids,
             nearest: Vec::new(),
             transposed,
@@ -79,6 +82,8 @@ impl Product {
     /// Has the rows turned into `frame`, in which the centroids are from now on; `None` takes them as
     /// they are.
     pub fn set_frame(&mut self, frame: Option<Frame>) {
+        let parts = frame.as_ref().and_then(Frame::parts);
+        self.int16 = parts.and_then(|(_, rotation)| Int16Rotation::new(rotation, self.sub));
         self.frame = frame;
     }
 
@@ -280,11 +285,11 @@ impl Product {
     /// Anything that it never appends.
     pub fn load_with_frame(&mut self, model: &mut ModelReader<'_>) -> Result<(), Error> {
         self.load(model)?;
-        self.frame = match model.u64()? {
+        self.set_frame(match model.u64()? {
             0 => None,
             1 => Some(Frame::load(self.m * self.sub, model)?),
             other => return Err(Error::failed(format!("{other} frames"))),
-        };
+        });
         Ok(())
     }
 }

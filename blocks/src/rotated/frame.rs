@@ -143,6 +143,18 @@ impl Frame {
         self.turned.apply_in_place(z);
     }
 
+    /// What rows are centred and rotated by, where they are rotated. Coordinates that are centred are bounded between
+    /// the two, by 1e15.
+    pub(crate) fn parts(&self) -> Option<(&Centre, &Rotation)> {
+        match &self.turned {
+            Turned::Drawn(_, _, rotation) => {
+                rotation.as_ref().map(|rotation| (&self.centre, rotation))
+            }
+            Turned::Learned(rotation) => Some((&self.centre, rotation)),
+            Turned::Sorted(_) => None,
+        }
+    }
+
     /// Writes `x = c + scale·Pᵀ·y / s` for each row of `y` (n, d), one of `scales` (n) each, into `x` (n,
     /// d). Finite where y and scales are and y is within ±1e15. Single-threaded.
     ///

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm512_setzero_si512, _mm512_storeu_ps,
 };
 
-use super::{Line, PANEL};
+use super::{FEW, HALF, Line, PANEL};
 
 /// As [`Path::scores`](super::Path::scores).
 #[target_feature(enable = "avx512f")]
@@ -52,6 +52,28 @@ pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
     for (x, found) in x_rest.as_chunks::<1>().0.iter().zip(found_rest.as_chunks_mut().0) {
         nearest_tile(x, panels, found);
     }
+}
+
+/// As [`Path::half_scores`](super::Path::half_scores).
+#[target_feature(enable = "avx512f")]
+pub(super) fn half_scores(x: &[&[f32]; FEW], panel: &[Line], first: usize) -> [[f32; HALF]; FEW] {
+    let (biases, lines) = panel.split_first().expect("a panel has d + 1 lines");
+    // Once, in place of a check per line.
+    let x = x.map(|x| &x[..lines.len()]);
+    let half = usize::from(first > 0);
+    let mut sums = [load(biases)[half]; FEW];
+    for (k, line) in lines.iter().enumerate() {
+        let rows = load(line)[half];
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = _mm512_fmadd_ps(_mm512_set1_ps(x[k]), rows, *sum);
+        }
+    }
+    sums.map(|sum| {
+        let mut scores = [0.0; HALF];
+        // SAFETY: 16 floats; no alignment is asked for.
+        unsafe { _mm512_storeu_ps(scores.as_mut_ptr(), sum) };
+        scores
+    })
 }
 
 #[target_feature(enable = "avx512f")]

@@ -3,7 +3,7 @@
 //! `f32::mul_add` is one instruction where the target has it (AArch64, for example) and a call to the
 //! system's `fmaf` where it is not known at compile time.
 
-use super::{Line, PANEL};
+use super::{FEW, HALF, Line, PANEL};
 
 /// As [`Path::scores`](super::Path::scores).
 pub(super) fn scores(x: &[&[f32]], panels: &[Line], scores: &mut [&mut [f32]]) {
@@ -27,6 +27,14 @@ pub(super) fn nearest(x: &[&[f32]], panels: &[Line], found: &mut [(u32, f32)]) {
         }
         *found = (best.0, best.1 + 0.0);
     }
+}
+
+/// As [`Path::half_scores`](super::Path::half_scores).
+pub(super) fn half_scores(x: &[&[f32]; FEW], panel: &[Line], first: usize) -> [[f32; HALF]; FEW] {
+    x.map(|x| {
+        let scores = panel_scores(x, panel);
+        std::array::from_fn(|lane| scores[first + lane])
+    })
 }
 
 fn panel_scores(x: &[f32], panel: &[Line]) -> [f32; PANEL] {
