@@ -10,6 +10,8 @@
 //! all rows. The bracket is the error, at most r·(‖ξ‖ + ‖β‖) + ‖ξ‖·(‖ξ‖ + ‖β‖): proportional to the
 //! distance of the row, not to the norms. For inner products ‖b‖²/2 is left out on both sides.
 //!
+//! Where rows have [mates], every number of b̂ is even, and the lowest bit of a bias, so of a score, tells mates apart.
+//!
 //! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time; products of 8 bits go to AMX
 //! where there is one. Used for [the nearest row](crate::nearest) and to scan many rows for the best of them.
 
@@ -68,7 +70,7 @@ const FIT: std::ops::RangeInclusive<f64> = 1e-12..=1e15;
 /// Most dimensions for which the bounds below hold.
 const MOST_DIM: usize = 4096;
 
-/// Rows (rows, d) as integers. Memory: 2·d + 4 bytes each.
+/// Rows (rows, d) as integers. Memory: at most 2·d + 10 bytes each.
 #[derive(Clone, Debug, Default)]
 pub struct Int16Panels {
     /// Per row its bias, then its dimensions in pairs, the first in the low half.
@@ -180,7 +182,8 @@ impl Int16Panels {
         self.pack(rows, reach, 0.5)
     }
 
-    /// As [`pack_l2`](Self::pack_l2), for [`decide`](Self::decide) alone, in an order that makes it faster.
+    /// As [`pack_l2`](Self::pack_l2), for [`decide`](Self::decide) alone, in an order that makes it faster. Columns are
+    /// contiguous.
     pub(crate) fn pack_to_decide(&mut self, rows: ArrayView2<'_, f32>, reach: MaxNorm) -> bool {
         let packed = self.pack_l2(rows, reach);
         if packed && let Some(order) = mates::far_apart(rows) {
@@ -221,7 +224,9 @@ impl Int16Panels {
         let rows = contiguous_rows(rows);
         let rows = rows.view();
         self.dim = dim;
-        let norms_sq = || rows.outer_iter().map(|row| norm_sq(row.to_slice().unwrap_or(&[])));
+        let norms_sq = || {
+            rows.outer_iter().map(|row| norm_sq(row.to_slice().expect("columns are contiguous")))
+        };
         self.norm = norms_sq().fold(0.0_f64, f64::max).sqrt();
         let finite = norms_sq().all(f64::is_finite);
         let inverse = match reach {
@@ -253,7 +258,7 @@ impl Int16Panels {
             #[inline(always)]
             || {
                 for (place, row) in rows.outer_iter().enumerate() {
-                    let row = row.to_slice().expect("the layout is standard");
+                    let row = row.to_slice().expect("columns are contiguous");
                     let bias = self.rows.len();
                     self.rows.push(0);
                     let (row_error_sq, cross) = round_row(row, inverse, &mut self.rows);
@@ -405,6 +410,7 @@ impl Int16Panels {
 impl RowDistances {
     /// `rows` (rows, d) are those that were packed.
     pub(crate) fn new(int16: &Int16Panels, rows: ArrayView2<'_, f32>) -> Self {
+        assert!(int16.mates.is_none(), "in their order");
         let tiles = rows.axis_chunks_iter(Axis(0), TILE).map(|rows| {
             let mut tile = Tile::default();
             int16.round(rows, &mut tile);

@@ -23,7 +23,7 @@ const CENTRED: usize = 256;
 
 /// Rows (rows, d) packed for [`assign`](Self::assign).
 ///
-/// Memory: at most 6·d + 8 bytes per row.
+/// Memory: at most 6·d + 14 bytes per row.
 ///
 /// ```
 /// use ndarray::array;
@@ -277,7 +277,7 @@ pub(crate) mod tests {
         fn centring_is_part_of_the_definition(
             n in 0_usize..150,
             rows in 1_usize..300,
-            dim in 1_usize..130,
+            dim in prop_oneof![1_usize..9, 1_usize..130],
             offset in prop::sample::select(vec![0.0_f32, -3.5, 1e4]),
             seed in any::<u32>(),
         ) {

@@ -108,6 +108,13 @@ impl Panels {
         self.dim
     }
 
+    /// The rows (rows, d).
+    pub(crate) fn unpacked(&self) -> Array2<f32> {
+        Array2::from_shape_fn((self.rows, self.dim), |(row, k)| {
+            self.lines[row / PANEL * (self.dim + 1) + 1 + k].0[row % PANEL]
+        })
+    }
+
     /// Writes the score of every vector of `x` (n, d) against every row into `scores` (n, rows).
     ///
     /// Any strides; unit column strides in both are fast. Single-threaded, O(n·rows·d), allocates

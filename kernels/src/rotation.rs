@@ -188,9 +188,12 @@ impl Rotation {
         }
     }
 
-    /// Whether vectors are multiplied by a matrix.
-    pub(crate) fn is_dense(&self) -> bool {
-        matches!(self.kind, Kind::Dense { .. })
+    /// The matrix (d, d), where vectors are multiplied by one.
+    pub(crate) fn dense_rows(&self) -> Option<Array2<f32>> {
+        match &self.kind {
+            Kind::Dense { rows, .. } => Some(rows.unpacked()),
+            Kind::Hadamard { .. } => None,
+        }
     }
 
     /// Writes some coordinates of what [`apply`](Self::apply) makes of `x` (n, d) into `to` (n, coordinates).

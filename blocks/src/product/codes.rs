@@ -10,8 +10,8 @@ impl Product {
     /// Rows of one task: they stay in the second-level cache.
     pub const BLOCK: usize = 512;
 
-    /// Encodes a block `x` (n, d) into `codes` (n, code_bytes). Single-threaded, O(n · 2^bits · d);
-    /// allocates its scratch, a copy of the block among it, once.
+    /// Encodes a block `x` (n, d) into `codes` (n, code_bytes). Single-threaded, O(n · (2^bits + d) · d) with a
+    /// rotation, else O(n · 2^bits · d); allocates its scratch, maybe a copy of the block among it, once.
     ///
     /// # Errors
     /// Strided codes.
@@ -38,7 +38,9 @@ impl Product {
                 values[j] = *index as u16;
             }
         };
-        if let (Some(int16), Some(of)) = (&self.int16, self.frame().and_then(Frame::parts)) {
+        if let (Some(int16), Some(of)) = (&self.int16, self.frame().and_then(Frame::parts))
+            && !self.nearest.is_empty()
+        {
             let mut index = Array2::zeros((m, x.nrows()));
             if int16.assign(of, x, &self.nearest, index.view_mut()) {
                 index.outer_iter().enumerate().for_each(|(j, index)| write(j, index));
@@ -118,13 +120,14 @@ mod tests {
     use super::*;
     use crate::Training;
     use crate::rotated::Centring;
-    use vq_kernels::Draw;
+    use vq_kernels::int16::MaxNorm;
     use vq_kernels::rotation::Rotation;
+    use vq_kernels::{Draw, Int16Panels};
     use vq_plugin_api::model::{ModelReader, ModelWriter};
 
     #[test]
     fn integers_of_the_rotation_change_no_code() -> Result<(), Error> {
-        for (dim, m, bits, offset) in [(48, 6, 8, 0.0), (21, 7, 4, 1e3), (40, 1, 8, 0.0)] {
+        for (dim, m, bits, offset) in [(48, 6, 8, 0.0), (21, 7, 4, 1e3), (33, 11, 8, 0.0)] {
             let mut draw = Draw::new(5);
             // Few values, so that some rows lie halfway between centroids.
             let x = Array2::from_shape_simple_fn((1500, dim), || {
@@ -139,6 +142,17 @@ mod tests {
                 product.encode_block(x.view(), codes.view_mut())?;
                 Ok::<_, Error>(codes)
             };
+            let fast = Int16Panels::default().pack_l2(Array2::eye(8).view(), MaxNorm::Of(1.0));
+            assert_eq!(product.int16.is_some(), fast, "d = {dim}");
+            if let (Some(int16), Some(of)) =
+                (&product.int16, product.frame().and_then(Frame::parts))
+            {
+                let mut index = Array2::zeros((m, 1500));
+                assert!(
+                    int16.assign(of, x.view(), &product.nearest, index.view_mut()),
+                    "d = {dim}"
+                );
+            }
             let without = Product { int16: None, ..product.clone() };
             assert_eq!(codes(&product)?, codes(&without)?, "d = {dim}");
 

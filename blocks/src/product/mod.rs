@@ -81,6 +81,9 @@ impl Product {
 
     /// Has the rows turned into `frame`, in which the centroids are from now on; `None` takes them as
     /// they are.
+    ///
+    /// # Panics
+    /// When the frame has another dimension.
     pub fn set_frame(&mut self, frame: Option<Frame>) {
         let parts = frame.as_ref().and_then(Frame::parts);
         self.int16 = parts.and_then(|(_, rotation)| Int16Rotation::new(rotation, self.sub));

@@ -1,4 +1,4 @@
-//! Rows in twos that lie far apart.
+//! Mates: two rows that lie far apart.
 //!
 //! A vector that is near one row of such two is not near the other: ‖x − b'‖ ≥ ‖b − b'‖ − ‖x − b‖. So a scan for the best
 //! row and the second best needs the better of the two alone, and asks for the other only where the vector is not nearer
@@ -17,10 +17,12 @@ const LEAST_ROWS: usize = 128;
 const MOST_ROWS: usize = 1 << 16;
 
 /// Rows of more dimensions lie at much the same distance from each other.
-const MOST_DIM: usize = 8;
+const FEW_DIMS: usize = 8;
 
 /// Rows that are put in twos among themselves.
 const AMONG: usize = 256;
+
+const _: () = assert!(AMONG.is_multiple_of(2), "nobody is left over");
 
 /// The squared distance between two, over that of a row from its nearest one, above which most vectors of the row are
 /// clear of the other.
@@ -37,8 +39,9 @@ pub(super) struct Mates {
 }
 
 impl Mates {
-    /// Of `rows` (rows, d) in `order`, two and two; distances times `inverse`.
+    /// Of `rows` (rows, d), whose columns are contiguous, in `order`, two and two; distances times `inverse`.
     pub(super) fn new(rows: ArrayView2<'_, f32>, order: &[usize], inverse: f32) -> Self {
+        debug_assert!(order.len() <= MOST_ROWS && order.len().is_multiple_of(2), "two and two");
         let places = order.as_chunks().0.iter().flat_map(|[a, b]| {
             let apart = l2_sq(row_of(rows, *a), row_of(rows, *b)).sqrt() * f64::from(inverse);
             // Below, whatever f32 rounds; a bf16 is the upper half of an f32.
@@ -52,7 +55,7 @@ impl Mates {
 /// An order of `rows` (rows, d) in which two and two lie far apart; nothing where it would not pay. O(rows·d).
 pub(super) fn far_apart(rows: ArrayView2<'_, f32>) -> Option<Vec<usize>> {
     let (n, dim) = rows.dim();
-    if n < LEAST_ROWS || !n.is_multiple_of(2) || n > MOST_ROWS || dim > MOST_DIM {
+    if n < LEAST_ROWS || !n.is_multiple_of(2) || n > MOST_ROWS || dim > FEW_DIMS {
         return None;
     }
     let (mut order, mut clear) = (Vec::with_capacity(n), 0);

@@ -33,7 +33,7 @@ const MOST_PART: usize = 32;
 
 /// A rotation whose rotated vectors are cut into sub-spaces, in integers.
 ///
-/// Memory: 2·d² bytes.
+/// Memory: 2·d² + 4·d bytes, and d more of each where d is odd.
 #[derive(Clone, Debug)]
 pub struct Int16Rotation {
     /// (d, ⌈d/2⌉): dimensions in pairs, the first in the low half.
@@ -58,7 +58,7 @@ impl Int16Rotation {
     /// Sub-spaces of `part` coordinates; nothing where this machine has no fast integers, where vectors are not
     /// multiplied by a matrix, or where sub-spaces are large.
     ///
-    /// O(d²·part).
+    /// O(d²·part). Norms of the rows of the rotation, 1 in a true one, must be within what f32 squares.
     ///
     /// # Panics
     /// When `part` does not divide d.
@@ -66,10 +66,10 @@ impl Int16Rotation {
     pub fn new(rotation: &Rotation, part: usize) -> Option<Self> {
         let dim = rotation.dim();
         assert!(dim.is_multiple_of(part), "whole sub-spaces");
-        if !available() || part > MOST_PART || dim > MOST_DIM || !rotation.is_dense() {
+        if !available() || part > MOST_PART || dim > MOST_DIM {
             return None;
         }
-        let matrix = rotation.matrix();
+        let matrix = rotation.dense_rows()?;
         let (mut rows, mut steps) = (Vec::with_capacity(dim * dim.div_ceil(2)), Vec::new());
         let mut errors = Array2::<f32>::zeros((dim, dim));
         for (row, mut error) in matrix.outer_iter().zip(errors.outer_iter_mut()) {
@@ -96,7 +96,7 @@ impl Int16Rotation {
         let parts =
             matrix.axis_chunks_iter(Axis(0), part).zip(errors.axis_chunks_iter(Axis(0), part));
         let parts = parts.map(|(rows, errors)| {
-            let frobenius = rows.outer_iter().map(|row| norm_sq(row.as_slice().unwrap_or(&[])));
+            let frobenius = (0..part).map(|i| norm_sq(row_of(rows, i)));
             Part {
                 spectral: above(spectral(rows)),
                 frobenius: above(frobenius.sum::<f64>().sqrt()),
@@ -115,7 +115,7 @@ impl Int16Rotation {
     /// Single-threaded, O(n·d·(d + rows)).
     ///
     /// # Panics
-    /// When the shapes disagree.
+    /// When the shapes disagree, or rows of `index` are not one behind the other.
     pub fn assign(
         &self,
         (centre, rotation): (&Centre, &Rotation),
@@ -130,7 +130,9 @@ impl Int16Rotation {
         );
         assert_eq!(nearest.len(), self.parts.len(), "as many as sub-spaces");
         assert_eq!(index.dim(), (nearest.len(), x.nrows()), "an index for each");
-        if x.nrows() < TILE / 2 {
+        let part = self.dim / nearest.len();
+        assert!(nearest.iter().all(|of| of.panels().dim() == part), "dimension of the sub-spaces");
+        if x.nrows() < TILE / 2 || nearest.iter().all(|of| of.int16().is_none()) {
             return false;
         }
         let x = contiguous_rows(x);
@@ -145,7 +147,6 @@ impl Int16Rotation {
         if !usual || OPEN * open.iter().map(Vec::len).sum::<usize>() > index.len() {
             return false;
         }
-        let part = self.dim / nearest.len();
         let (mut centred, mut rotated, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for (j, ((open, nearest), index)) in
             open.iter().zip(nearest).zip(index.chunks_exact_mut(x.nrows())).enumerate()
@@ -220,6 +221,17 @@ mod tests {
             nearest.assign(rotated, index.as_slice_mut().unwrap());
         }
         index
+    }
+
+    #[test]
+    #[should_panic(expected = "dimension of the sub-spaces")]
+    fn rows_of_another_dimension_are_refused() {
+        let rotation = Rotation::dense(8, 1);
+        let int16 = Int16Rotation::new(&rotation, 2)
+            .expect("dimension of the sub-spaces: skipped, no fast integers");
+        let nearest = vec![Nearest::for_l2_centred(noise(256, 8, 1, 1).view()); 4];
+        let (x, centre) = (noise(64, 8, 2, 1), Centre::none(8));
+        int16.assign((&centre, &rotation), x.view(), &nearest, Array2::zeros((4, 64)).view_mut());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{TILE, WORD};
 use crate::distance::norm_sq;
 use crate::{Centre, Int16Panels, Nearest};
 
-/// Norms from which on vectors may be cut before they are rotated.
+/// Norms from which on vectors may be cut before they are rotated, as those that a frame centres are.
 const HUGE: f32 = 1e15;
 
 /// The 64 vectors of a tile.
@@ -98,6 +98,8 @@ fn best(int16: &Int16Panels, x: &[[__m512i; WIDE]]) -> BestTwo<WIDE> {
         2 => int16.best_two::<2, WIDE>(x),
         3 => int16.best_two::<3, WIDE>(x),
         4 => int16.best_two::<4, WIDE>(x),
+        5 => int16.best_two::<5, WIDE>(x),
+        6 => int16.best_two::<6, WIDE>(x),
         8 => int16.best_two::<8, WIDE>(x),
         _ => int16.best_two::<0, WIDE>(x),
     }
@@ -220,8 +222,8 @@ impl<'a> Scale<'a> {
         let sums = rotation.dim + rotation.dim.div_ceil(SUMMED) + 6;
         let rounded = 1.02 * sums as f32 * 2.0_f32.powi(-24) * frobenius;
         let shift = (norm_sq(&centre.shift).sqrt() * f64::from(int16.inverse)) as f32;
-        // Products of f32 may vanish.
-        let vanished = (f64::from(unit) * rotation.dim as f64 * 2f64.powi(-148)) as f32;
+        // Products of f32 may vanish, 2⁻¹⁵⁰ of each coordinate, times √32 of a sub-space. An infinite unit leaves all open.
+        let vanished = (f64::from(unit) * rotation.dim as f64 * 2f64.powi(-147)) as f32;
         Some(Self {
             int16,
             shift: &centre.shift,
@@ -283,7 +285,7 @@ impl Int16Rotation {
             let norm = root(norm_sq);
             let off = _mm512_fmadd_ps(norm, _mm512_set1_ps(DIGITS), off);
             let error = _mm512_add_ps(off, _mm512_set1_ps(scale.rounding));
-            // Beyond 16 bits nothing is decided.
+            // Beyond 16 bits nothing is decided: few vectors are so much longer than the longest row.
             let within = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(norm, _mm512_set1_ps(WORD as f32));
             let beyond = _mm512_set1_ps(f32::INFINITY);
             let norm = _mm512_mask_mov_ps(beyond, within, _mm512_add_ps(norm, off));

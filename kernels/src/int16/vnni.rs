@@ -71,7 +71,8 @@ macro_rules! products {
 
 pub(super) use products;
 
-/// Integer scores of a row of few pairs: score!(row; name = a pair of each of 16 vectors, where the row has its pair; …).
+/// Integer scores of a row of few pairs: score!(row; name = a pair of each of 16 vectors, at which byte of
+/// the row its pair is; …).
 ///
 /// The row stays in memory: a number of it that is loaded takes a register, and the vectors leave none.
 macro_rules! score {
@@ -394,7 +395,8 @@ impl Sizes {
         distance: __m512,
         rounding: __m512,
     ) -> u16 {
-        // Twice the error; what the scores lost to the tag; as f32 they lose nothing more, 130 is to spare.
+        // Twice the error; what the scores lost to the tag. As f32 only a mate's score loses more, 64 at most: 130 is to
+        // spare.
         let error = _mm512_mul_ps(_mm512_add_ps(distance, self.xi()), self.both(int16));
         let bound = _mm512_fmadd_ps(error, _mm512_set1_ps(2.01), rounding);
         let bound =
@@ -657,7 +659,7 @@ fn word(x: __m512, sizes: &mut Sizes) -> __m512i {
     rounded
 }
 
-/// The two largest scores per lane, and the row of the largest; [`TAG`] is cut off the scores.
+/// The two largest scores per lane, and the row of the largest, or its place among mates; [`TAG`] is cut off the scores.
 #[derive(Clone, Copy)]
 pub(super) struct BestTwo<const V: usize> {
     pub(super) score: [__m512i; V],
@@ -672,6 +674,8 @@ const TAG: i32 = 0xFF;
 
 /// Rows that are told apart by these bits.
 const TAGGED: usize = TAG as usize + 1;
+
+const _: () = assert!(TAGGED.is_multiple_of(2), "mates are in one chunk");
 
 /// The two largest scores per lane, each with the number of its row.
 #[derive(Clone, Copy)]
@@ -690,10 +694,10 @@ impl<const V: usize> Tagged<V> {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn offer<const TAG: i32>(&mut self, scores: &[__m512i; V], row: __m512i) {
+    fn offer<const PLACE: i32>(&mut self, scores: &[__m512i; V], row: __m512i) {
         /// A bit of the row where the tag has one, else of the score.
         const CHOICE: i32 = 0xD8;
-        let tag = _mm512_set1_epi32(TAG);
+        let tag = _mm512_set1_epi32(PLACE);
         for (v, &score) in scores.iter().enumerate() {
             let score = _mm512_ternarylogic_epi32::<CHOICE>(score, row, tag);
             let lower = _mm512_min_epi32(self.best[v], score);
@@ -725,7 +729,9 @@ impl<const V: usize> BestTwo<V> {
         let rounding = sizes.rounding(int16);
         let distance = sizes.distance(int16, self.score[v], rounding);
         if let Some(mates) = &int16.mates {
-            // SAFETY: an index is a place among the rows.
+            debug_assert_eq!(int16.rows.len(), mates.places.len() * (1 + x.len()));
+            // SAFETY: an index is a place among the rows: all but the bias of a row is even, so that the lowest bit of a
+            // score tells a mate from the other whatever the vector is, and the bits above number the twos.
             let places = unsafe { _mm512_i32gather_epi32::<4>(rows, mates.places.as_ptr().cast()) };
             let upper = _mm512_set1_epi32(0xFFFF_0000_u32 as i32);
             let apart = _mm512_castsi512_ps(_mm512_and_si512(places, upper));
@@ -762,7 +768,7 @@ impl<const V: usize> BestTwo<V> {
 #[target_feature(enable = "avx512f")]
 fn clear(distance: __m512, rounding: __m512, apart: __m512) -> u16 {
     // Where D is how far apart they lie and r the distance, the scores differ by at least ((D − r)² − r²)/2 =
-    // D·(D − 2·r)/2.
+    // D·(D − 2·r)/2, which has to be more than what f32 rounds; the rest is to spare.
     let ahead = _mm512_fnmadd_ps(_mm512_set1_ps(2.001), distance, apart);
     let least = _mm512_fmadd_ps(rounding, _mm512_set1_ps(2.01), _mm512_set1_ps(600.0));
     _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_mul_ps(apart, ahead), least)

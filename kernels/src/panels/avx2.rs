@@ -10,10 +10,7 @@ use std::arch::x86_64::{
     _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_epi32, _mm256_storeu_ps,
 };
 
-use super::{Line, PANEL};
-
-/// Rows that are scored at once.
-const HALF: usize = PANEL / 2;
+use super::{HALF, Line, PANEL};
 
 /// As [`Path::scores`](super::Path::scores).
 #[target_feature(enable = "avx2,fma")]
