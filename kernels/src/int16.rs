@@ -10,7 +10,7 @@
 //! all rows. The bracket is the error, at most r·(‖ξ‖ + ‖β‖) + ‖ξ‖·(‖ξ‖ + ‖β‖): proportional to the
 //! distance of the row, not to the norms. For inner products ‖b‖²/2 is left out on both sides.
 //!
-//! Where rows have [mates], every number of b̂ is even, and the lowest bit of a bias, so of a score, tells mates apart.
+//! Where rows have mates, every number of b̂ is even, and the lowest bit of a bias, so of a score, tells mates apart.
 //!
 //! It needs AVX-512 VNNI, which multiplies twice as many of these as of f32 at a time; products of 8 bits go to AMX
 //! where there is one. Used for [the nearest row](crate::nearest) and to scan many rows for the best of them.
