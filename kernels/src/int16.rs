@@ -195,7 +195,8 @@ impl Int16Panels {
     /// Has the `rows` that were packed in an `order` of twos.
     fn order(&mut self, rows: ArrayView2<'_, f32>, order: &[usize]) {
         self.mates = Some(Mates::new(rows, order, self.inverse));
-        self.pack_rows(rows.select(Axis(0), order).view(), 0.5);
+        let ordered = rows.select(Axis(0), order);
+        self.pack_rows(ordered.view(), &norms_sq(ordered.view()), 0.5);
     }
 
     /// As [`pack_to_decide`](Self::pack_to_decide), in twos as they come.
@@ -224,11 +225,9 @@ impl Int16Panels {
         let rows = contiguous_rows(rows);
         let rows = rows.view();
         self.dim = dim;
-        let norms_sq = || {
-            rows.outer_iter().map(|row| norm_sq(row.to_slice().expect("columns are contiguous")))
-        };
-        self.norm = norms_sq().fold(0.0_f64, f64::max).sqrt();
-        let finite = norms_sq().all(f64::is_finite);
+        let norms_sq = norms_sq(rows);
+        self.norm = norms_sq.iter().copied().fold(0.0_f64, f64::max).sqrt();
+        let finite = norms_sq.iter().all(|norm_sq| norm_sq.is_finite());
         let inverse = match reach {
             MaxNorm::Of(reach) => (WORD / reach).min(LARGEST_WITHIN / self.norm),
             MaxNorm::TimesLargestRow(times) => (REACH / times).min(LARGEST) / self.norm,
@@ -241,12 +240,12 @@ impl Int16Panels {
         let largest = 1.001 * self.norm * f64::from(inverse);
         self.largest = largest as f32;
         self.reach = REACH.min((MOST - largest * largest / 2.0) / largest) as f32;
-        self.pack_rows(rows, of_norm_sq);
+        self.pack_rows(rows, &norms_sq, of_norm_sq);
         true
     }
 
     /// Rounds the rows, in the step that was found.
-    fn pack_rows(&mut self, rows: ArrayView2<'_, f32>, of_norm_sq: f64) {
+    fn pack_rows(&mut self, rows: ArrayView2<'_, f32>, norms_sq: &[f64], of_norm_sq: f64) {
         let square = f64::from(self.inverse).powi(2);
         // The lowest bit of a score tells mates apart, where there are any: all else in it is even then.
         let mates = self.mates.is_some();
@@ -257,13 +256,13 @@ impl Int16Panels {
         Path::fastest().run(
             #[inline(always)]
             || {
-                for (place, row) in rows.outer_iter().enumerate() {
+                for (place, (row, norm_sq)) in rows.outer_iter().zip(norms_sq).enumerate() {
                     let row = row.to_slice().expect("columns are contiguous");
                     let bias = self.rows.len();
                     self.rows.push(0);
                     let (row_error_sq, cross) = round_row(row, inverse, &mut self.rows);
-                    let of_bias = f64::from(cross) * f64::from(step * step)
-                        - of_norm_sq * norm_sq(row) * square;
+                    let of_bias =
+                        f64::from(cross) * f64::from(step * step) - of_norm_sq * norm_sq * square;
                     let parity = if mates { place as i32 % 2 } else { 0 };
                     self.rows[bias] =
                         ((of_bias - f64::from(parity)) / f64::from(step)).round() as i32 * step
@@ -484,6 +483,11 @@ fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
         pairs.extend_from_slice(&eight[..rest.len().div_ceil(2)]);
     }
     (errors.iter().sum(), crosses.iter().sum())
+}
+
+/// ‖b‖² of `rows`, whose columns are contiguous.
+fn norms_sq(rows: ArrayView2<'_, f32>) -> Vec<f64> {
+    (0..rows.nrows()).map(|i| norm_sq(row_of(rows, i))).collect()
 }
 
 /// Row `i` of `rows`, whose columns are contiguous.
