@@ -41,6 +41,8 @@ use bytes::Bytes;
 use mates::Mates;
 use ndarray::{ArrayView2, Axis};
 pub use rotation::Int16Rotation;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vnni::add_products;
 
 #[cfg(doc)]
 use crate::Panels;
@@ -452,7 +454,7 @@ impl Near {
 
 /// Appends `row` (d) in units of s as pairs of 16-bit integers; answers ‖β‖² and b·β, up to what f32 rounds.
 #[inline(always)]
-fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
+pub(crate) fn round_row(row: &[f32], inverse: f32, pairs: &mut Vec<i32>) -> (f32, f32) {
     /// The low half of 1.5·2²³ + q is q in two's complement, rounded to nearest even.
     const ROUND: f32 = 12_582_912.0;
     let (mut errors, mut crosses) = ([0.0_f32; 16], [0.0_f32; 16]);

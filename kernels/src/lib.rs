@@ -21,6 +21,7 @@
 //! | [`lookup`] | sums over packed codes by table, and the best of them |
 //! | [`pack`] | codes of 1 to 16 bits, packed |
 //! | [`signs`] | codes of one bit, and products with them |
+//! | [`projections`] | signs of products with a matrix of 16-bit integers |
 //! | [`levels`] | levels by their indices |
 //! | [`half`] | f16 and bf16 |
 //! | [`int16`] | scores in integers of 16 bits, with a bound of their error |
@@ -48,6 +49,7 @@ pub mod pack;
 pub mod panels;
 pub mod path;
 pub mod pca;
+pub mod projections;
 mod pruning;
 pub mod rotation;
 pub mod signs;
@@ -61,4 +63,5 @@ pub use lookup::Lookup;
 pub use nearest::Nearest;
 pub use panels::Panels;
 pub use path::Path;
+pub use projections::Projections;
 pub use top_k::TopK;

@@ -196,6 +196,18 @@ impl Layout {
         self.write_scalars(scalars, rest);
     }
 
+    /// As [`write`](Self::write), of values that are packed already, run by run.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn write_packed(&self, values: &[u8], scalars: &[f32], code: &mut [u8]) {
+        assert_eq!(scalars.len(), self.scalars.len(), "scalars of a code");
+        assert_eq!(code.len(), self.code_bytes(), "length of a code");
+        let (bits, rest) = code.split_at_mut(self.value_bytes());
+        bits.copy_from_slice(values);
+        self.write_scalars(scalars, rest);
+    }
+
     /// Writes the beginning of a code.
     pub(super) fn write_values(&self, values: &[u16], bits: &mut [u8]) {
         let mut rest = bits;

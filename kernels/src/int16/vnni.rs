@@ -1068,7 +1068,7 @@ fn scores<const P: usize, const V: usize>(row: &[i32], x: &[[__m512i; V]]) -> [_
 /// where it is slow.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-pub(super) fn add_products(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
+pub(crate) fn add_products(mut sum: __m512i, x: __m512i, row: __m512i) -> __m512i {
     // SAFETY: registers in, a register out; the feature is enabled here.
     unsafe {
         asm!(

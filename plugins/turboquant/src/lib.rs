@@ -10,7 +10,7 @@
 mod sketch;
 pub mod sphere;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 pub use sketch::Kind;
 use sketch::Sketch;
 use vq_blocks::rotated::levels::Cells;
@@ -159,17 +159,16 @@ impl Quantizer for Turboquant {
             let choose = |z: &[f32], norm: f64, to: &mut [u16]| {
                 self.grid.nearest(&self.cells, z, (root / norm) as f32, to);
             };
-            let left = if sketch.is_some() { x.nrows() } else { 0 };
-            let (mut rest, mut rows) = (Array2::zeros((left, dim)), 0);
+            let rows = x.nrows();
+            let mut rest = Vec::with_capacity(if sketch.is_some() { rows * dim } else { 0 });
             let leave = |z: &[f32], y: &[f32], _: &mut [u8]| {
-                let terms = rest.row_mut(rows).into_iter().zip(z.iter().zip(y));
-                terms.for_each(|(rest, (z, y))| *rest = z - y);
-                rows += 1;
+                rest.extend(z.iter().zip(y).map(|(z, y)| z - y));
             };
             self.grid.encode(frame, metric, x, codes.view_mut(), choose, leave)?;
             let Some(sketch) = sketch else { return Ok(()) };
             let (_, to) = codes.split_at(Axis(1), self.grid.layout().code_bytes());
-            sketch.encode(rest.view(), to)
+            let rest = ArrayView2::from_shape((rows, dim), &rest);
+            sketch.encode(rest.expect("a rest of each row"), to)
         })
     }
 

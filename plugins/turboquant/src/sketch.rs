@@ -1,13 +1,14 @@
 //! Signs of random projections of what the levels leave: QJL (Zandieh, Daliri, Han, 2024), as Definition 1
 //! and Algorithm 2 of TurboQuant have it; unbiased by its Lemma 4.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
 use std::f64::consts::FRAC_PI_2;
 use vq_blocks::rotated::{Format, Layout, Scalars, Sums, Turn};
-use vq_kernels::Draw;
 use vq_kernels::distance::norm_sq;
 use vq_kernels::draw::seed_of;
+use vq_kernels::pack::packed_bytes;
 use vq_kernels::rotation::Rotation;
+use vq_kernels::{Draw, Projections, signs};
 use vq_plugin_api::{Error, choices};
 
 choices! {
@@ -20,11 +21,16 @@ pub(super) fn layout(dim: usize, scalars: Scalars) -> Layout {
     Layout::uniform(dim, 1, &[Format::from(scalars)])
 }
 
+/// Normal numbers of a Gaussian sketch are multiples of 1 over this.
+const STEPS: f64 = 512.0;
+
 /// S (d, d): independent normal numbers, or √d times a rotation, of which only the rotation is kept.
 pub(super) struct Sketch {
     layout: Layout,
     dim: usize,
     matrix: Rotation,
+    /// The same in integers, where it is Gaussian: signs come by these.
+    projections: Option<Projections>,
     /// Of the signs, in estimates: √(π/2)/d, times √d where only the rotation is kept.
     unbiased: f64,
     /// As part of it, the factor of least squared error.
@@ -36,14 +42,19 @@ impl Sketch {
         // Another stream than the rotation of the rows.
         let seed = seed_of(seed, 1);
         let root = (dim as f64).sqrt();
-        let (matrix, unbiased, nearest) = match kind {
+        let (matrix, projections, unbiased, nearest) = match kind {
             Kind::Gaussian => {
                 let mut draw = Draw::new(seed);
-                let matrix = Array2::from_shape_simple_fn((dim, dim), || draw.normal() as f32);
+                let steps = Array2::from_shape_simple_fn((dim, dim), || {
+                    (STEPS * draw.normal()).round_ties_even() as i16
+                });
+                let matrix = steps.mapv(|steps| f32::from(steps) / STEPS as f32);
                 // No rotation, but it is multiplied by in the same ways. With w = √(π/2)/d·γ·Sᵀsign(Sε),
                 // E⟨w, ε⟩ = γ² and E‖w‖² = γ²·(π/2 + 1 − 1/d).
                 let nearest = 1.0 / (FRAC_PI_2 + 1.0 - root.powi(-2));
-                (Rotation::of(matrix.view()), FRAC_PI_2.sqrt() / root.powi(2), nearest)
+                let projections = Some(Projections::new(steps.view()));
+                let unbiased = FRAC_PI_2.sqrt() / root.powi(2);
+                (Rotation::of(matrix.view()), projections, unbiased, nearest)
             }
             Kind::Rotation => {
                 let rotation = match turn {
@@ -51,29 +62,36 @@ impl Sketch {
                     Turn::Hadamard | Turn::None => Rotation::hadamard(dim, seed),
                 };
                 // ‖w‖² = γ²·π/2.
-                (rotation, FRAC_PI_2.sqrt() / root, 1.0 / FRAC_PI_2)
+                (rotation, None, FRAC_PI_2.sqrt() / root, 1.0 / FRAC_PI_2)
             }
         };
-        Sketch { layout: layout(dim, scalars), dim, matrix, unbiased, nearest }
+        Sketch { layout: layout(dim, scalars), dim, matrix, projections, unbiased, nearest }
     }
 
     /// Writes the codes (n, code_bytes) of `rest` (n, d): sign(S·ε), 1 where it is not below 0, and γ = ‖ε‖
-    /// (Algorithm 2, lines 5 to 7). O(d²) per row, or O(d·log d) by a Hadamard rotation.
+    /// (Algorithm 2, lines 5 to 7), of a Gaussian sketch the signs of [`Projections`]. O(d²) per row, or O(d·log d) by a Hadamard rotation.
     pub(super) fn encode(
         &self,
         rest: ArrayView2<'_, f32>,
         mut codes: ArrayViewMut2<'_, u8>,
     ) -> Result<(), Error> {
-        let mut projected = Array2::zeros(rest.dim());
-        self.matrix.apply(rest, projected.view_mut());
-        let mut signs = vec![0; self.dim];
+        let bytes = packed_bytes(self.dim, 1);
+        let mut bits = vec![0; rest.nrows() * bytes];
+        if let Some(projections) = &self.projections {
+            projections.signs(rest, &mut bits);
+        } else {
+            let mut projected = Array2::zeros(rest.dim());
+            self.matrix.apply(rest, projected.view_mut());
+            for (projected, bits) in projected.outer_iter().zip(bits.chunks_exact_mut(bytes)) {
+                signs::encode(contiguous(&projected)?, 1.0, bits);
+            }
+        }
         let mut code = vec![0; self.layout.code_bytes()];
-        for ((rest, projected), mut to) in
-            rest.outer_iter().zip(projected.outer_iter()).zip(codes.outer_iter_mut())
+        for ((rest, bits), mut to) in
+            rest.outer_iter().zip(bits.chunks_exact(bytes)).zip(codes.outer_iter_mut())
         {
-            let rest = rest.to_slice().ok_or_else(|| Error::failed("rows are not contiguous"))?;
-            signs.iter_mut().zip(projected).for_each(|(to, s)| *to = u16::from(*s >= 0.0));
-            self.layout.write(&signs, &[norm_sq(rest).sqrt() as f32], &mut code);
+            let gamma = norm_sq(contiguous(&rest)?).sqrt() as f32;
+            self.layout.write_packed(bits, &[gamma], &mut code);
             to.iter_mut().zip(&code).for_each(|(to, byte)| *to = *byte);
         }
         Ok(())
@@ -112,4 +130,8 @@ impl Sketch {
         let entry = |t: usize, _: u32, v: u16| projected[[0, t]] * if v == 1 { 1.0 } else { -1.0 };
         (self.layout.scanned_bytes(), self.layout.sums(entry))
     }
+}
+
+fn contiguous<'a>(row: &ArrayView1<'a, f32>) -> Result<&'a [f32], Error> {
+    row.to_slice().ok_or_else(|| Error::failed("rows are not contiguous"))
 }

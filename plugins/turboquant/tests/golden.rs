@@ -1,4 +1,4 @@
-//! What version 0.1.0 stored stays readable, and what it computed stays the same to the bit.
+//! What earlier versions stored stays readable, and what it computed stays the same to the bit.
 
 use vq_blocks::testing::{Case, Param, check_golden};
 use vq_plugin_api::Metric;
@@ -25,6 +25,12 @@ const CASES: &[Case] = &[
             ("variant", Param::Name("prod")),
             ("sketch", Param::Name("rotation")),
         ],
+    },
+    Case {
+        name: "prod_gaussian_d141",
+        dim: 141,
+        metric: Metric::L2,
+        params: &[("bits", Param::Int(3)), ("variant", Param::Name("prod"))],
     },
     Case {
         name: "bits8_dense_d15_cosine",
