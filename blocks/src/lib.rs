@@ -20,6 +20,7 @@ pub mod product;
 pub mod rate;
 pub mod residual;
 pub mod rotated;
+mod rows;
 
 pub mod scalar;
 pub mod scan;
@@ -27,6 +28,7 @@ pub mod testing;
 
 pub use product::Product;
 pub use residual::Residual;
+pub use rows::Rows;
 
 pub use scalar::Scalar;
 

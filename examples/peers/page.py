@@ -260,8 +260,8 @@ def large_table(rows, options):
         "fit s",
         "encode s",
         "peak MB",
-        "block + codes MB",
-        "beyond them MB",
+        "lent MB",
+        "beyond it MB",
         "VQ-bench",
         "its s",
         "its peak GB",
@@ -290,7 +290,7 @@ def large_table(rows, options):
     said = (
         f"{options.size} synthetic rows (clustered), {options.threads[-1]} threads. VQ-bench's figures are those that "
         "it publishes for 1,344,643 × 768 text embeddings, on another machine and other data: an order of magnitude, "
-        f"no measured ratio. In bold: less than {GAIN} times as fast, or more than {BEYOND_MB} MB beyond a block of rows "
-        "and all codes. The rows to learn from, which the host lends, are a part of the peak."
+        f"no measured ratio. In bold: less than {GAIN} times as fast, or more than {BEYOND_MB} MB beyond what the "
+        "host lends: all rows to learn from, in `fit`, or a block of rows and its codes, in `compress`, whichever is more."
     )
     return f"## {options.size}\n{said}\n\n{table(head, lines)}"

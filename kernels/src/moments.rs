@@ -10,7 +10,7 @@ use crate::Panels;
 const ROWS: usize = 4096;
 
 /// Rows whose products are summed in f32 before they join the f64 sums.
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
 /// Columns of one task.
 const STRIP: usize = 16;
@@ -64,8 +64,19 @@ pub fn mean_and_deviation<E>(
 /// When the numbers of rows differ.
 #[must_use]
 pub fn products(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Array2<f64> {
+    let mut sums = Array2::zeros((a.ncols(), b.ncols()));
+    add_products(a, b, &mut sums);
+    sums
+}
+
+/// Adds [`products`] of more rows to `sums` (d, e): as of all rows at once where those before are a multiple
+/// of [`CHUNK`].
+///
+/// # Panics
+/// When the shapes disagree.
+pub fn add_products(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>, sums: &mut Array2<f64>) {
     assert_eq!(a.nrows(), b.nrows(), "numbers of rows");
-    let mut sums = Array2::<f64>::zeros((a.ncols(), b.ncols()));
+    assert_eq!(sums.dim(), (a.ncols(), b.ncols()), "shape of the sums");
     for (a, b) in a.axis_chunks_iter(Axis(0), CHUNK).zip(b.axis_chunks_iter(Axis(0), CHUNK)) {
         let columns = a.t().as_standard_layout().into_owned();
         let panels = Panels::for_ip(b.t());
@@ -76,7 +87,6 @@ pub fn products(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Array2<f64> {
             sums.zip_mut_with(&partial, |sum, partial| *sum += f64::from(*partial));
         });
     }
-    sums
 }
 
 #[cfg(test)]
@@ -105,6 +115,11 @@ mod tests {
         };
         let found = on(1);
         assert_eq!(found, on(3));
+        let mut by_blocks = Array2::zeros(found.dim());
+        for (a, b) in a.axis_chunks_iter(Axis(0), 512).zip(b.axis_chunks_iter(Axis(0), 512)) {
+            add_products(a, b, &mut by_blocks);
+        }
+        assert_eq!(found, by_blocks);
         let exact = a.mapv(f64::from).t().dot(&b.mapv(f64::from));
         let size = |x: &Array2<f32>| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         assert!((&found - &exact).iter().all(|e| e.abs() < 1e-6 * size(&a) * size(&b)));

@@ -108,9 +108,11 @@ impl Panels {
         self.dim
     }
 
-    /// The rows (rows, d).
-    pub(crate) fn unpacked(&self) -> Array2<f32> {
-        Array2::from_shape_fn((self.rows, self.dim), |(row, k)| {
+    /// Some of the rows (rows, d).
+    pub(crate) fn unpacked(&self, some: Range<usize>) -> Array2<f32> {
+        assert!(some.end <= self.rows, "rows of {}", self.rows);
+        Array2::from_shape_fn((some.len(), self.dim), |(row, k)| {
+            let row = some.start + row;
             self.lines[row / PANEL * (self.dim + 1) + 1 + k].0[row % PANEL]
         })
     }

@@ -40,7 +40,7 @@ struct Line([i32; LANES]);
 ///
 /// let projections = Projections::new(array![[1, 0], [1, -1], [0, 3]].view());
 /// let mut code = [0];
-/// projections.signs(&[-0.25, -0.5], &mut code);
+/// projections.signs(array![[-0.25, -0.5]].view(), &mut code);
 /// assert_eq!(code, [0b010]);
 /// ```
 #[derive(Clone, Debug)]

@@ -188,10 +188,20 @@ impl Rotation {
         }
     }
 
-    /// The matrix (d, d), where vectors are multiplied by one.
-    pub(crate) fn dense_rows(&self) -> Option<Array2<f32>> {
+    /// Some rows of the matrix, where vectors are multiplied by one: their scores are these coordinates of what
+    /// [`apply`](Self::apply) makes of a vector, to the bit.
+    ///
+    /// # Panics
+    /// When a row is beyond d.
+    #[must_use]
+    pub fn some_rows(&self, rows: Range<usize>) -> Option<Panels> {
+        Some(Panels::for_ip(self.dense_rows(rows)?.view()))
+    }
+
+    /// Some rows of the matrix (d, d), where vectors are multiplied by one.
+    pub(crate) fn dense_rows(&self, some: Range<usize>) -> Option<Array2<f32>> {
         match &self.kind {
-            Kind::Dense { rows, .. } => Some(rows.unpacked()),
+            Kind::Dense { rows, .. } => Some(rows.unpacked(some)),
             Kind::Hadamard { .. } => None,
         }
     }

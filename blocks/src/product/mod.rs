@@ -8,10 +8,10 @@
 mod codes;
 mod train;
 
-use crate::Training;
 use crate::rotated::Frame;
 use crate::scan::Tables;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use crate::{Rows, Training};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use vq_kernels::distance::l2_sq;
 use vq_kernels::lookup::add_terms;
@@ -19,6 +19,9 @@ use vq_kernels::pack::packed_bytes;
 use vq_kernels::{Int16Rotation, Nearest};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Context, Error, Metric};
+
+/// Turned or chosen coordinates of training rows that are held at a time, or those of a sub-space for each thread.
+const HELD_BYTES: usize = 32 << 20;
 
 /// Codebooks of the sub-spaces.
 ///
@@ -146,19 +149,27 @@ impl Product {
         self.centroids = centroids;
     }
 
-    /// k-means in every sub-space on the rows `x` (n, d), all randomness from `seed`. `progress` is told
+    /// k-means in every sub-space on `rows` (n, d), all randomness from `seed`. `progress` is told
     /// the fraction done, from several threads. O(iterations · n · 2^bits · d).
     ///
     /// # Errors
     /// No rows, a row that is not finite, or what `progress` returns.
-    pub fn fit(
+    pub fn fit<'a>(
         &mut self,
-        x: ArrayView2<'_, f32>,
+        rows: impl Into<Rows<'a>>,
         training: Training,
         seed: u64,
         progress: &(dyn Fn(f32) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
-        self.set_centroids(train::centroids(self, x, training, seed, progress, false)?);
+        self.set_centroids(train::centroids(
+            self,
+            rows.into(),
+            training,
+            seed,
+            progress,
+            false,
+            HELD_BYTES,
+        )?);
         Ok(())
     }
 
@@ -166,14 +177,22 @@ impl Product {
     ///
     /// # Errors
     /// As for [`fit`](Self::fit).
-    pub fn refine(
+    pub fn refine<'a>(
         &mut self,
-        x: ArrayView2<'_, f32>,
+        rows: impl Into<Rows<'a>>,
         training: Training,
         seed: u64,
         progress: &(dyn Fn(f32) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
-        self.set_centroids(train::centroids(self, x, training, seed, progress, true)?);
+        self.set_centroids(train::centroids(
+            self,
+            rows.into(),
+            training,
+            seed,
+            progress,
+            true,
+            HELD_BYTES,
+        )?);
         Ok(())
     }
 
@@ -203,19 +222,21 @@ impl Product {
         ctx.par_blocks(codes, x, Self::BLOCK, |codes, x| self.decode_block(codes, x))
     }
 
-    /// The squared error `Σ ‖x − x̂‖²` of the rows `x` (n, d), summed in f64 in their order on any number of
+    /// The squared error `Σ ‖x − x̂‖²` of `rows` (n, d), summed in f64 in their order on any number of
     /// threads. O(n · 2^bits · d).
     ///
     /// # Errors
     /// None so far.
-    pub fn error(&self, x: ArrayView2<'_, f32>) -> Result<f64, Error> {
-        let blocks: Vec<_> = x.axis_chunks_iter(Axis(0), Self::BLOCK).collect();
+    pub fn error<'a>(&self, rows: impl Into<Rows<'a>>) -> Result<f64, Error> {
+        let rows = rows.into();
+        let blocks: Vec<_> = rows.blocks(Self::BLOCK).collect();
         let errors: Result<Vec<f64>, Error> = blocks
             .into_par_iter()
-            .map(|x| {
+            .map(|block| {
+                let x = rows.block(block);
                 let mut codes = Array2::zeros((x.nrows(), self.code_bytes()));
                 let mut back = Array2::zeros(x.dim());
-                self.encode_block(x, codes.view_mut())?;
+                self.encode_block(x.view(), codes.view_mut())?;
                 self.decode_block(codes.view(), back.view_mut())?;
                 let (x, back) = (x.as_standard_layout(), back.as_slice());
                 let rows = x.as_slice().into_iter().zip(back);

@@ -1,12 +1,13 @@
 //! Centre and rotation.
 
 use crate::scan::Tables;
-use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, aview1};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, Slice, aview1};
 use rayon::prelude::*;
+use std::ops::Range;
 use vq_kernels::distance::{dot, norm_sq};
 use vq_kernels::moments::{mean, mean_and_deviation};
 use vq_kernels::rotation::Rotation;
-use vq_kernels::{Centre, Path};
+use vq_kernels::{Centre, Panels, Path};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Error, Metric, choices};
 
@@ -43,6 +44,28 @@ enum Turned {
     Learned(Rotation),
     /// Coordinate `i` of z is this one of x.
     Sorted(Vec<usize>),
+}
+
+/// Some coordinates of z.
+pub(crate) struct SomeCoordinates<'a> {
+    frame: &'a Frame,
+    some: Range<usize>,
+    /// What they are products with, where z is a product with a matrix.
+    rows: Option<Panels>,
+}
+
+impl SomeCoordinates<'_> {
+    /// Writes those of the rows `x` (n, d) into `to` (n, coordinates). Single-threaded.
+    pub(crate) fn write(&self, x: ArrayView2<'_, f32>, mut to: ArrayViewMut2<'_, f32>) {
+        let mut z = Array2::zeros(x.dim());
+        if let Some(rows) = &self.rows {
+            self.frame.write_centred(x, z.view_mut());
+            rows.scores(z.view(), to);
+        } else {
+            self.frame.write(x, z.view_mut());
+            to.assign(&z.slice_axis(Axis(1), Slice::from(self.some.clone())));
+        }
+    }
 }
 
 impl Frame {
@@ -85,6 +108,13 @@ impl Frame {
     #[must_use]
     pub fn learned(centre: Centre, rotation: Rotation) -> Self {
         Frame { centre, turned: Turned::Learned(rotation) }
+    }
+
+    /// A centre alone: z = (x − c)·s.
+    #[must_use]
+    pub fn centred(centre: Centre) -> Self {
+        let dim = centre.shift.len();
+        Frame { centre, turned: Turned::drawn(Turn::None, 0, dim) }
     }
 
     /// Centre and scale of the rows `x` (n, d). O(n·d).
@@ -131,6 +161,11 @@ impl Frame {
     /// When the shapes disagree.
     pub fn write(&self, x: ArrayView2<'_, f32>, mut z: ArrayViewMut2<'_, f32>) {
         assert_eq!(x.dim(), z.dim(), "shape of the rows");
+        self.write_centred(x, z.view_mut());
+        self.turned.apply_in_place(z);
+    }
+
+    fn write_centred(&self, x: ArrayView2<'_, f32>, mut z: ArrayViewMut2<'_, f32>) {
         let x = x.as_standard_layout();
         for (x, mut to) in x.outer_iter().zip(z.outer_iter_mut()) {
             if let (Some(x), Some(to)) = (x.to_slice(), to.as_slice_mut()) {
@@ -140,7 +175,12 @@ impl Frame {
                 );
             }
         }
-        self.turned.apply_in_place(z);
+    }
+
+    /// What writes coordinates `some` of z alone.
+    pub(crate) fn coordinates(&self, some: Range<usize>) -> SomeCoordinates<'_> {
+        let rows = self.parts().and_then(|(_, rotation)| rotation.some_rows(some.clone()));
+        SomeCoordinates { frame: self, some, rows }
     }
 
     /// What rows are centred and rotated by, where they are rotated. Coordinates that are centred are bounded between

@@ -73,7 +73,7 @@ impl Int16Rotation {
         if !available() || part > MOST_PART || dim > MOST_DIM {
             return None;
         }
-        let matrix = rotation.dense_rows()?;
+        let matrix = rotation.dense_rows(0..dim)?;
         let (mut rows, mut steps) = (Vec::with_capacity(dim * dim.div_ceil(2)), Vec::new());
         let mut errors = Array2::<f32>::zeros((dim, dim));
         for (row, mut error) in matrix.outer_iter().zip(errors.outer_iter_mut()) {

@@ -1,8 +1,9 @@
 //! Iterative quantization: the rotation of principal directions whose signs err least.
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
+use vq_blocks::Rows;
 use vq_blocks::rotated::{Centring, Frame};
-use vq_kernels::moments::products;
+use vq_kernels::moments::{CHUNK, add_products, products};
 use vq_kernels::rotation::Rotation;
 use vq_kernels::{Draw, pca};
 use vq_plugin_api::{Context, Error};
@@ -10,38 +11,54 @@ use vq_plugin_api::{Context, Error};
 /// Rows that the rotation is learned from, at most.
 const ROWS: usize = 8192;
 
+/// Rows of these that are held at a time, in several forms.
+pub(crate) const HELD: usize = 8 * CHUNK;
+
 /// The weight of the rotation so far in the polar factor, of the mean singular value: where the data says
 /// nothing, directions stay.
 const DAMPING: f64 = 1e-3;
 
 /// The frame whose first `k` coordinates are R·V_k·(x − c), V_k being the k leading principal directions; the
 /// others are the remaining ones (Gong et al. 2013, section 3). Alternates S = sign(V·R) and R = polar(VᵀS),
-/// equations 3 and 4, `rounds` times. O(n·d² + d³ + rounds·(n·k² + k³)).
+/// equations 3 and 4, `rounds` times. `held` rows, a multiple of [`CHUNK`], are held at a time.
+/// O(n·d² + d³ + rounds·(n·k² + k³)).
 pub(crate) fn frame(
     train: ArrayView2<'_, f32>,
     centring: Centring,
-    k: usize,
-    rounds: usize,
+    (k, rounds): (usize, usize),
+    held: usize,
     ctx: &Context<'_>,
 ) -> Result<Frame, Error> {
     let (dim, seed) = (train.ncols(), ctx.seed());
     let centre = Frame::centre_of(train, centring)?;
     let rows: Vec<usize> = Draw::new(seed).strata(train.nrows(), ROWS).collect();
-    let sample = train.select(Axis(0), &rows);
-    let unturned = Frame::learned(centre.clone(), Rotation::of(Array2::eye(dim).view()));
-    let centred = unturned.apply(sample.view());
-    let (_, directions) = pca::eigen(products(centred.view(), centred.view()).view());
-    let directions = directions.mapv(|value| value as f32);
+    let sample = Rows::chosen(train, &rows);
+    let centring = Frame::centred(centre.clone());
+    let directions = {
+        let mut sums = Array2::zeros((dim, dim));
+        for block in sample.blocks(held) {
+            let centred = centring.apply(sample.block(block).view());
+            add_products(centred.view(), centred.view(), &mut sums);
+        }
+        pca::eigen(sums.view()).1.mapv(|value| value as f32)
+    };
     let leading = directions.slice_axis(Axis(0), Slice::from(..k));
-    // (k, n) and (n, k).
-    let columns = products(leading.t(), centred.t()).mapv(|value| value as f32);
-    let v = columns.t().as_standard_layout().into_owned();
+    // (n, k).
+    let mut v = Array2::zeros((sample.count(), k));
+    for (block, mut v) in sample.blocks(held).zip(v.axis_chunks_iter_mut(Axis(0), held)) {
+        let centred = centring.apply(sample.block(block).view());
+        v.zip_mut_with(&products(centred.t(), leading.t()), |to, value| *to = *value as f32);
+    }
     let mut r = Rotation::dense(k, seed).matrix();
     for round in 0..rounds {
         ctx.progress(round as f32 / rounds as f32, "iterative quantization")?;
-        let turned = products(columns.view(), r.view());
-        let signs = turned.mapv(|value| if value >= 0.0 { 1.0 } else { -1.0 });
-        r = polar(products(v.view(), signs.view()), &r);
+        let mut sums = Array2::zeros((k, k));
+        for v in v.axis_chunks_iter(Axis(0), held) {
+            let turned = products(v.t(), r.view());
+            let signs = turned.mapv(|value| if value >= 0.0 { 1.0 } else { -1.0 });
+            add_products(v, signs.view(), &mut sums);
+        }
+        r = polar(sums, &r);
     }
     // Row i is the direction of coordinate i: (V·R)ᵀ.
     let mut turned = directions.clone();
@@ -87,10 +104,25 @@ pub(crate) fn polar(mut m: Array2<f64>, before: &Array2<f32>) -> Array2<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vq_plugin_api::model::ModelWriter;
 
     fn noise(n: usize, d: usize, seed: u64) -> Array2<f64> {
         let mut draw = Draw::new(seed);
         Array2::from_shape_simple_fn((n, d), || draw.normal())
+    }
+
+    #[test]
+    fn rows_that_are_held_at_a_time_change_nothing() -> Result<(), Error> {
+        let x = noise(1100, 14, 5).mapv(|value| value as f32);
+        let ctx = Context::detached(1, 42);
+        for k in [9, 14] {
+            let learned = |held: usize| {
+                let frame = frame(x.view(), Centring::Mean, (k, 6), held, &ctx)?;
+                Ok::<_, Error>(frame.save(ModelWriter::new()).finish())
+            };
+            assert_eq!(learned(CHUNK)?, learned(HELD)?, "k = {k}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -204,7 +204,9 @@ impl Quantizer for Binary {
             // Where not all are coded, those that vary most.
             Rotate::None => Frame::sorted(train, center)?,
             Rotate::Random => Frame::drawn(train, center, Turn::Hadamard, ctx.seed())?,
-            Rotate::Itq => itq::frame(train, center, self.coded, rounds as usize, ctx)?,
+            Rotate::Itq => {
+                itq::frame(train, center, (self.coded, rounds as usize), itq::HELD, ctx)?
+            }
         };
         let states = States::learned(&frame, train, self.coded, levels);
         let unfitted = Line { constant: 0.0, per_bit: 0.0 };

@@ -64,7 +64,8 @@ impl Quantizer for Opq {
     }
 
     fn fit(&mut self, train: ArrayView2<'_, f32>, ctx: &Context<'_>) -> Result<(), Error> {
-        self.product = train::product(&self.product, self.rounds, self.training, train, ctx)?;
+        let how = (self.rounds, self.training);
+        self.product = train::product(&self.product, how, train::HELD, train, ctx)?;
         Ok(())
     }
 

@@ -10,18 +10,21 @@
 
 use ndarray::{Array2, ArrayView2, Axis};
 use vq_blocks::rotated::{Centring, Frame};
-use vq_blocks::{Product, Training};
+use vq_blocks::{Product, Rows, Training};
 use vq_kernels::draw::seed_of;
-use vq_kernels::moments::products;
+use vq_kernels::moments::{CHUNK, add_products};
 use vq_kernels::rotation::Rotation;
 use vq_kernels::{Draw, pca};
 use vq_plugin_api::{Context, Error};
 
-/// O(iterations · n · 2^bits · d + rounds · (n·d² + d³)).
+/// Rows of the sample that are held at a time, in several forms.
+pub(crate) const HELD: usize = 16 * CHUNK;
+
+/// `held` rows of the sample, a multiple of [`CHUNK`], are held at a time. O(iterations · n · 2^bits · d + rounds · (n·d² + d³)).
 pub(crate) fn product(
     unfitted: &Product,
-    rounds: usize,
-    training: Training,
+    (rounds, training): (usize, Training),
+    held: usize,
     train: ArrayView2<'_, f32>,
     ctx: &Context<'_>,
 ) -> Result<Product, Error> {
@@ -42,23 +45,23 @@ pub(crate) fn product(
     let framed = |rotation| Some(Frame::learned(centre.clone(), rotation));
     let points = natural.k().saturating_mul(training.points_per_centroid);
     let rows: Vec<usize> = Draw::new(seed).strata(train.nrows(), points).collect();
-    let sample = train.select(Axis(0), &rows);
-    let unturned = Rotation::of(Array2::eye(dim).view());
-    let centred = Frame::learned(centre.clone(), unturned.clone()).apply(sample.view());
+    let sample = Rows::chosen(train, &rows);
+    let centring = Frame::centred(centre.clone());
     let start = |from: f32, rotation: Rotation| {
         let mut product = natural.clone();
         product.set_frame(framed(rotation));
-        product.fit(sample.view(), training, seed, &clusters(from, 0.25 / 3.0))?;
-        Ok::<_, Error>((product.error(sample.view())?, product))
+        product.fit(sample, training, seed, &clusters(from, 0.25 / 3.0))?;
+        Ok::<_, Error>((product.error(sample)?, product))
     };
-    let shared = balanced(centred.view(), natural.sub_spaces());
-    let random = Rotation::dense(dim, seed_of(seed, 0));
-    let mut first = start(0.25, unturned)?;
-    for (from, rotation) in [(0.25 + 0.25 / 3.0, shared), (0.25 + 0.5 / 3.0, random)] {
-        let next = start(from, rotation)?;
-        if next.0 < first.0 {
-            first = next;
-        }
+    let mut first = start(0.25, Rotation::of(Array2::eye(dim).view()))?;
+    let shared = balanced(sample, &centring, natural.sub_spaces(), held);
+    let next = start(0.25 + 0.25 / 3.0, shared)?;
+    if next.0 < first.0 {
+        first = next;
+    }
+    let next = start(0.25 + 0.5 / 3.0, Rotation::dense(dim, seed_of(seed, 0)))?;
+    if next.0 < first.0 {
+        first = next;
     }
     let start = first.1;
 
@@ -66,18 +69,25 @@ pub(crate) fn product(
     for round in 0..rounds {
         let done = 0.5 + 0.25 * round as f32 / rounds as f32;
         ctx.progress(done, "rotation")?;
-        let mut decoded = Array2::zeros(sample.dim());
-        ctx.par_blocks(sample.view(), decoded.view_mut(), Product::BLOCK, |x, decoded| {
-            let mut codes = Array2::zeros((x.nrows(), turned.code_bytes()));
-            turned.encode_block(x, codes.view_mut())?;
-            turned.decode_in_frame(codes.view(), decoded)
-        })?;
-        let nearest = Rotation::nearest(products(decoded.view(), centred.view()).view());
+        let mut sums = Array2::zeros((dim, dim));
+        for block in sample.blocks(held) {
+            let x = sample.block(block);
+            let mut decoded = Array2::zeros(x.dim());
+            // Enough of them for many threads.
+            let rows = held.div_ceil(ctx.threads()).clamp(64, Product::BLOCK);
+            ctx.par_blocks(x.view(), decoded.view_mut(), rows, |x, decoded| {
+                let mut codes = Array2::zeros((x.nrows(), turned.code_bytes()));
+                turned.encode_block(x, codes.view_mut())?;
+                turned.decode_in_frame(codes.view(), decoded)
+            })?;
+            add_products(decoded.view(), centring.apply(x.view()).view(), &mut sums);
+        }
+        let nearest = Rotation::nearest(sums.view());
         turned.set_frame(framed(nearest));
         let one = Training { iterations: 1, ..training };
-        turned.refine(sample.view(), one, seed, &|_| ctx.progress(done, "rotation"))?;
+        turned.refine(sample, one, seed, &|_| ctx.progress(done, "rotation"))?;
     }
-    turned.refine(sample.view(), training, seed, &clusters(0.75, 0.25))?;
+    turned.refine(sample, training, seed, &clusters(0.75, 0.25))?;
 
     let mut best = (natural.error(train)?, natural);
     for candidate in [start, turned] {
@@ -90,10 +100,15 @@ pub(crate) fn product(
     Ok(best.1)
 }
 
-/// Principal directions of centred rows (n, d) in `m` groups of d/m: by falling variance, each to the group
-/// with room whose product of variances is least (section 3.2.4).
-fn balanced(centred: ArrayView2<'_, f32>, m: usize) -> Rotation {
-    let (variances, directions) = pca::eigen(products(centred, centred).view());
+/// Principal directions of the rows `sample` (n, d), centred by `centring`, in `m` groups of d/m: by falling variance,
+/// each to the group with room whose product of variances is least (section 3.2.4).
+fn balanced(sample: Rows<'_>, centring: &Frame, m: usize, held: usize) -> Rotation {
+    let mut sums = Array2::zeros((sample.dim(), sample.dim()));
+    for block in sample.blocks(held) {
+        let centred = centring.apply(sample.block(block).view());
+        add_products(centred.view(), centred.view(), &mut sums);
+    }
+    let (variances, directions) = pca::eigen(sums.view());
     // As logarithms of the variance over the least one, so that a product grows with each factor; what is
     // rounding of zero counts as the least.
     let floor = 1e-12 * variances[0].max(f64::MIN_POSITIVE);
@@ -109,4 +124,30 @@ fn balanced(centred: ArrayView2<'_, f32>, m: usize) -> Rotation {
     }
     let order: Vec<usize> = groups.into_iter().flat_map(|(_, group)| group).collect();
     Rotation::of(directions.select(Axis(0), &order).mapv(|value| value as f32).view())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vq_plugin_api::model::ModelWriter;
+
+    #[test]
+    fn rows_that_are_held_at_a_time_change_nothing() -> Result<(), Error> {
+        let mut draw = Draw::new(11);
+        let mut x = Array2::from_shape_simple_fn((1100, 12), || draw.normal() as f32);
+        // What lies in two sub-spaces belongs together.
+        for mut row in x.outer_iter_mut() {
+            row[7] = 0.9 * row[1] + 0.1 * row[7];
+        }
+        let ctx = Context::detached(1, 42);
+        let training = Training { iterations: 5, points_per_centroid: 60 };
+        let learned = |held: usize| {
+            let unfitted = Product::new(12, 3, 4)?;
+            let product = product(&unfitted, (4, training), held, x.view(), &ctx)?;
+            assert!(product.frame().is_some(), "a rotation gains here");
+            Ok::<_, Error>(product.save_with_frame(ModelWriter::new()).finish())
+        };
+        assert_eq!(learned(CHUNK)?, learned(HELD)?);
+        Ok(())
+    }
 }
