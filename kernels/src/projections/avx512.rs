@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{LANES, Line, PAIRS};
 use crate::int16::add_products;
 
-/// Vectors at a time. With [`PANELS`] and a register for each of these all but three of the registers.
+/// Vectors at a time: their sums, [`PANELS`] rows and a vector take all registers but three.
 const VECTORS: usize = 6;
 
 /// Sixteen rows each, at a time.

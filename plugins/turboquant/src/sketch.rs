@@ -21,7 +21,7 @@ pub(super) fn layout(dim: usize, scalars: Scalars) -> Layout {
     Layout::uniform(dim, 1, &[Format::from(scalars)])
 }
 
-/// Normal numbers of a Gaussian sketch are multiples of 1 over this.
+/// Steps of 1 in a Gaussian S, whose numbers are rounded to whole steps.
 const STEPS: f64 = 512.0;
 
 /// S (d, d): independent normal numbers, or √d times a rotation, of which only the rotation is kept.
@@ -45,6 +45,7 @@ impl Sketch {
         let (matrix, projections, unbiased, nearest) = match kind {
             Kind::Gaussian => {
                 let mut draw = Draw::new(seed);
+                // At most 8.6 in size, as of 53 bits: far from what 16 bits end at.
                 let steps = Array2::from_shape_simple_fn((dim, dim), || {
                     (STEPS * draw.normal()).round_ties_even() as i16
                 });
@@ -69,7 +70,8 @@ impl Sketch {
     }
 
     /// Writes the codes (n, code_bytes) of `rest` (n, d): sign(S·ε), 1 where it is not below 0, and γ = ‖ε‖
-    /// (Algorithm 2, lines 5 to 7), of a Gaussian sketch the signs of [`Projections`]. O(d²) per row, or O(d·log d) by a Hadamard rotation.
+    /// (Algorithm 2, lines 5 to 7), of a Gaussian sketch as [`Projections`] has them. O(d²) per
+    /// row, or O(d·log d) by a Hadamard rotation.
     pub(super) fn encode(
         &self,
         rest: ArrayView2<'_, f32>,

@@ -1,4 +1,5 @@
-//! What earlier versions stored stays readable, and what it computed stays the same to the bit.
+//! What earlier versions stored stays readable, and what they computed stays the same to the bit (0.1.0 had no file of a
+//! Gaussian sketch, whose numbers 0.2.0 rounds).
 
 use vq_blocks::testing::{Case, Param, check_golden};
 use vq_plugin_api::Metric;
