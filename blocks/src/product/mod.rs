@@ -161,16 +161,7 @@ impl Product {
         seed: u64,
         progress: &(dyn Fn(f32) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
-        self.set_centroids(train::centroids(
-            self,
-            rows.into(),
-            training,
-            seed,
-            progress,
-            false,
-            HELD_BYTES,
-        )?);
-        Ok(())
+        self.learn(rows.into(), training, seed, progress, false)
     }
 
     /// As [`fit`](Self::fit), going on from the centroids that it has.
@@ -184,15 +175,19 @@ impl Product {
         seed: u64,
         progress: &(dyn Fn(f32) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
-        self.set_centroids(train::centroids(
-            self,
-            rows.into(),
-            training,
-            seed,
-            progress,
-            true,
-            HELD_BYTES,
-        )?);
+        self.learn(rows.into(), training, seed, progress, true)
+    }
+
+    fn learn(
+        &mut self,
+        rows: Rows<'_>,
+        training: Training,
+        seed: u64,
+        progress: &(dyn Fn(f32) -> Result<(), Error> + Sync),
+        go_on: bool,
+    ) -> Result<(), Error> {
+        let found = train::centroids(self, rows, training, seed, progress, go_on, HELD_BYTES)?;
+        self.set_centroids(found);
         Ok(())
     }
 
