@@ -20,13 +20,17 @@
 //! γ = (d+1)·2⁻²⁴ / (1 − (d+1)·2⁻²⁴) ≤ 1.01·(d+1)·2⁻²⁴ (Higham 2002, §3.1). Values in f64 err by some
 //! (d+8)·2⁻⁵² of what they are made of, and steps that underflow by 2⁻¹⁴⁹ each; both are added with a
 //! margin.
+//!
+//! Of large searches, rows that lie far from a query are not even asked: the module `groups`.
 
 mod block;
 mod frame;
+mod groups;
 mod step;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use ndarray::{ArrayView2, Axis, CowArray, Ix2, s};
 use rayon::prelude::*;
@@ -35,6 +39,7 @@ use crate::distance::{dot, l2_sq, norm_sq};
 use crate::panels::contiguous_rows;
 use block::Block;
 use frame::{Frame, Moved};
+use groups::{Bearings, Pivots, Trial, Work};
 use step::{Slot, Step};
 
 /// Queries that a thread takes at a time.
@@ -99,8 +104,8 @@ impl Eq for Neighbour {}
 
 /// The nearest rows of queries (n, d), found while rows go by in blocks of any order.
 ///
-/// Memory: O(n·(k + d)) and some copies of 16,384 rows. Runs in the current rayon pool; the
-/// answer does not depend on it, nor on the blocks.
+/// Memory: O(n·(k + d)), of large searches one kilobyte more per query, and some copies of 16,384 rows. Runs in the
+/// current rayon pool; the answer does not depend on it, nor on the blocks.
 ///
 /// ```
 /// use ndarray::array;
@@ -127,6 +132,12 @@ pub struct Knn<'q> {
     /// Kept to allocate once.
     moved: Moved,
     slots: Vec<Slot>,
+    trial: Trial,
+    pivots: Option<Arc<Pivots>>,
+    /// Of the queries to the pivots.
+    bearings: Option<Bearings>,
+    /// The number that each query was given with; empty where that is its place.
+    order: Vec<usize>,
     found: Vec<Heap>,
 }
 
@@ -197,6 +208,10 @@ impl<'q> Knn<'q> {
             frame: Frame::of(queries.dim()),
             moved: Moved::default(),
             slots: Vec::new(),
+            trial: Trial::new(),
+            pivots: None,
+            bearings: None,
+            order: Vec::new(),
             found: vec![Heap::default(); n],
             queries,
         }
@@ -224,22 +239,75 @@ impl<'q> Knn<'q> {
         assert!(rows.nrows() as u64 <= (1 << 32) - u64::from(first), "ids beyond the last u32");
         for (i, rows) in rows.axis_chunks_iter(Axis(0), BLOCK_ROWS).enumerate() {
             let rows = contiguous_rows(rows);
-            Self::meet(searches, first + (i * BLOCK_ROWS) as u32, &Block::of(rows.view()));
+            Self::group_when_due(searches, rows.view());
+            let pivots = Self::common_pivots(searches);
+            let block = Block::of(rows.view(), pivots.as_deref());
+            let work = Self::meet(searches, first + (i * BLOCK_ROWS) as u32, &block);
+            for search in &mut *searches {
+                search.trial.add(work);
+                let pivots = search.pivots.as_ref().map(|pivots| pivots.count());
+                if pivots.is_some_and(|pivots| search.trial.has_failed(pivots, BLOCK_ROWS)) {
+                    (search.pivots, search.bearings) = (None, None);
+                }
+            }
         }
+    }
+
+    /// Makes groups around some of `rows`, which come next, if all `searches` want that now.
+    fn group_when_due(searches: &mut [&mut Self], rows: ArrayView2<'_, f32>) {
+        let queries = searches.iter().map(|search| search.queries.nrows() as u64).sum();
+        let are_due = searches.iter().all(|search| search.trial.is_due(queries));
+        if searches.is_empty() || !are_due {
+            return;
+        }
+        if let Some(pivots) = Pivots::among(rows).map(Arc::new) {
+            searches.iter_mut().for_each(|search| search.group(&pivots));
+        }
+    }
+
+    /// The pivots of all `searches`, if these have the same.
+    fn common_pivots(searches: &[&mut Self]) -> Option<Arc<Pivots>> {
+        let pivots = searches.first()?.pivots.as_ref()?;
+        let same = |search: &&mut Self| {
+            search.pivots.as_ref().is_some_and(|other| Arc::ptr_eq(pivots, other))
+        };
+        searches.iter().all(same).then(|| pivots.clone())
+    }
+
+    /// From here on rows come in groups around `pivots`; queries stand in the order that suits that.
+    fn group(&mut self, pivots: &Arc<Pivots>) {
+        let (bearings, order) = Bearings::take(pivots, self.queries.view(), self.by);
+        self.queries = self.queries.select(Axis(0), &order).into();
+        self.at_centre = order.iter().map(|query| self.at_centre[*query]).collect();
+        self.found = order.iter().map(|query| std::mem::take(&mut self.found[*query])).collect();
+        self.frame = Frame::of(self.queries.dim());
+        (self.pivots, self.bearings, self.order) = (Some(pivots.clone()), Some(bearings), order);
+        self.trial.begin();
     }
 
     /// Per query what it found.
     #[must_use]
     pub fn finish(self) -> Vec<Found> {
-        let found = self.found.into_par_iter().map(|heap| Found {
-            identical: heap.identical,
-            nearest: heap.nearest.into_sorted_vec(),
-        });
-        found.collect()
+        let mut found: Vec<Found> = self
+            .found
+            .into_par_iter()
+            .map(|heap| Found {
+                identical: heap.identical,
+                nearest: heap.nearest.into_sorted_vec(),
+            })
+            .collect();
+        if !self.order.is_empty() {
+            let mut numbered: Vec<_> = self.order.into_iter().zip(found).collect();
+            numbered.sort_unstable_by_key(|(query, _)| *query);
+            found = numbered.into_iter().map(|(_, found)| found).collect();
+        }
+        found
     }
 
-    fn meet(searches: &mut [&mut Self], first: u32, block: &Block<'_>) {
-        let Some(one) = searches.first_mut() else { return };
+    /// Answers how much of the block was asked.
+    fn meet(searches: &mut [&mut Self], first: u32, block: &Block<'_>) -> Work {
+        let mut work = Work::default();
+        let Some(one) = searches.first_mut() else { return work };
         let (by, centre) = (one.by, std::mem::take(&mut one.centre));
         let (mut moved, mut slots) =
             (std::mem::take(&mut one.moved), std::mem::take(&mut one.slots));
@@ -262,15 +330,17 @@ impl<'q> Knn<'q> {
         for search in &mut *searches {
             let mut found = std::mem::take(&mut search.found);
             let knn: &Self = search;
-            found.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(chunk, found)| {
+            let chunks = found.par_chunks_mut(QUERY_CHUNK).enumerate().map(|(chunk, found)| {
                 let step = Step { knn, first, block, moved: &moved, slots: &slots };
-                step.meet(chunk * QUERY_CHUNK, found);
+                step.meet(chunk * QUERY_CHUNK, found)
             });
+            work = work.beside(chunks.reduce(Work::default, Work::beside));
             search.found = found;
         }
         if let Some(one) = searches.first_mut() {
             (one.moved, one.slots) = (moved, slots);
         }
+        work
     }
 }
 

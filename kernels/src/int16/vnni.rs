@@ -912,13 +912,16 @@ pub(super) fn offer(
     int16: &Int16Panels,
     x: ArrayView2<'_, f32>,
     first_id: u32,
+    runs: &[Range<usize>],
+    by_bytes: bool,
     tops: &mut [TopK],
     errors: &mut [ScoreError],
 ) {
     let centre = Centre::none(int16.dim);
     let mut pairs = vec![[_mm512_setzero_si512(); WIDE]; int16.dim.div_ceil(2)];
     let mut fours = Fours::default();
-    let amx = int16.bytes.as_ref().and_then(|_| Amx::new(int16.dim.div_ceil(4)));
+    let bytes = int16.bytes.as_ref().filter(|_| by_bytes);
+    let amx = bytes.and_then(|_| Amx::new(int16.dim.div_ceil(4)));
     let mut found = Vec::new();
     // s⁻² and s².
     let inverse_square = f64::from(int16.inverse).powi(2);
@@ -931,34 +934,46 @@ pub(super) fn offer(
             fetch(x, first + TILE..first + TILE + LANES);
             round(inverse, &centre, x, first, &mut pairs, v).raise(int16, errors);
         }
-        let mut bytes = int16.bytes.as_ref();
+        let mut bytes = bytes;
         if let Some(bytes) = bytes {
             fours.round(bytes, &pairs);
         }
-        let width = 1 + pairs.len();
+        let (width, width8) = (1 + pairs.len(), 1 + int16.dim.div_ceil(4));
         let mut floors = Lanes([i32::MAX; TILE]);
-        for (chunk, rows) in int16.rows.chunks(ROWS * width).enumerate() {
-            for (floor, top) in floors.0.iter_mut().zip(&*tops) {
-                // Rounded down: to be offered in vain costs little.
-                let least = f64::from(top.floor()) * inverse_square;
-                *floor = (least - least.abs() * 2f64.powi(-20)).floor() as i32;
-                *floor = floor.saturating_sub(2);
-            }
-            found.clear();
-            match bytes.filter(|_| floors.0.iter().all(|floor| *floor > i32::MIN)) {
-                None => above(rows, &pairs, &floors, &mut found),
-                Some(bytes8) => {
-                    let rows8 = &bytes8.rows[chunk * ROWS * (1 + int16.dim.div_ceil(4))..];
-                    let by = (bytes8, amx.as_ref(), rows8);
-                    let left = fours.above(int16, by, rows, &floors, &mut found);
-                    if left > MOST_LEFT * rows.len() / width {
-                        bytes = None;
+        // A floor moves where something is kept.
+        let mut is_kept = true;
+        let (mut left, mut looked_at) = (0, 0);
+        for run in runs {
+            for from in run.clone().step_by(ROWS) {
+                let rows = &int16.rows[from * width..(from + ROWS).min(run.end) * width];
+                if is_kept {
+                    for (floor, top) in floors.0.iter_mut().zip(&*tops) {
+                        // Rounded down: to be offered in vain costs little.
+                        let least = f64::from(top.floor()) * inverse_square;
+                        *floor = (least - least.abs() * 2f64.powi(-20)).floor() as i32;
+                        *floor = floor.saturating_sub(2);
                     }
                 }
-            }
-            for found in &found {
-                let estimate = (f64::from(found.score) * square) as f32;
-                tops[found.vector].push(estimate, first_id + (chunk * ROWS) as u32 + found.row);
+                found.clear();
+                match bytes.filter(|_| floors.0.iter().all(|floor| *floor > i32::MIN)) {
+                    None => above(rows, &pairs, &floors, &mut found),
+                    Some(bytes8) => {
+                        let by = (bytes8, amx.as_ref(), &bytes8.rows[from * width8..]);
+                        left += fours.above(int16, by, rows, &floors, &mut found);
+                        looked_at += rows.len() / width;
+                        if looked_at >= ROWS {
+                            if left > MOST_LEFT * looked_at {
+                                bytes = None;
+                            }
+                            (left, looked_at) = (0, 0);
+                        }
+                    }
+                }
+                is_kept = !found.is_empty();
+                for found in &found {
+                    let estimate = (f64::from(found.score) * square) as f32;
+                    tops[found.vector].push(estimate, first_id + from as u32 + found.row);
+                }
             }
         }
     }

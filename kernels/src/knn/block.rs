@@ -1,8 +1,9 @@
-//! Equal rows of a block are measured once.
+//! Equal rows of a block are measured once, and rows of one group stand together.
 
-use ndarray::{ArrayView2, Axis, CowArray, Ix2};
+use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2};
 use rayon::prelude::*;
 
+use super::groups::{Ball, Pivots};
 use super::slice;
 
 /// Where more than this part of the rows is distinct, looking for equal ones saves nothing.
@@ -11,6 +12,8 @@ const DISTINCT: f64 = 0.9;
 /// The distinct rows of a block, and where each stands.
 pub(super) struct Block<'r> {
     pub(super) rows: CowArray<'r, f32, Ix2>,
+    /// In the order of the rows; empty where these are in no groups.
+    pub(super) balls: Vec<Ball>,
     /// Per distinct row the position after its last in `places`; empty where row i stands at i.
     ends: Vec<usize>,
     /// Positions of equal rows, ascending.
@@ -18,7 +21,8 @@ pub(super) struct Block<'r> {
 }
 
 impl<'r> Block<'r> {
-    pub(super) fn of(rows: ArrayView2<'r, f32>) -> Self {
+    /// In groups around `pivots`, if there are any.
+    pub(super) fn of(rows: ArrayView2<'r, f32>, pivots: Option<&Pivots>) -> Self {
         let n = rows.nrows();
         let hashes: Vec<u64> = rows.axis_iter(Axis(0)).into_par_iter().map(|r| hash(&r)).collect();
         let mut order: Vec<u32> = (0..n as u32).collect();
@@ -29,11 +33,23 @@ impl<'r> Block<'r> {
         };
         // Rows of one hash that differ are taken for runs of their own: that costs time alone.
         let mut runs: Vec<&[u32]> = order.chunk_by(|&a, &b| same(a, b)).collect();
-        if runs.len() as f64 > DISTINCT * n as f64 {
-            return Self { rows: rows.into(), ends: Vec::new(), places: Vec::new() };
+        let mut balls = Vec::new();
+        match pivots {
+            None if runs.len() as f64 > DISTINCT * n as f64 => {
+                return Self { rows: rows.into(), balls, ends: Vec::new(), places: Vec::new() };
+            }
+            // In the order of their first rows, for nearness in memory.
+            None => runs.sort_unstable_by_key(|run| run[0]),
+            Some(pivots) => {
+                let of_rows = pivots.of(rows);
+                let of = |run: &[u32]| of_rows[run[0] as usize];
+                runs.par_sort_unstable_by(|a, b| {
+                    let ((p, far), (q, other)) = (of(a), of(b));
+                    p.cmp(&q).then(far.total_cmp(&other)).then(a[0].cmp(&b[0]))
+                });
+                balls = pivots.balls(&runs.iter().map(|run| of(run)).collect::<Vec<_>>());
+            }
         }
-        // In the order of their first rows, for nearness in memory.
-        runs.sort_unstable_by_key(|run| run[0]);
         let first: Vec<usize> = runs.iter().map(|run| run[0] as usize).collect();
         let mut places = Vec::with_capacity(n);
         let ends = runs.iter().map(|run| {
@@ -41,7 +57,10 @@ impl<'r> Block<'r> {
             places.len()
         });
         let ends = ends.collect();
-        Self { rows: rows.select(Axis(0), &first).into(), ends, places }
+        let mut distinct = Array2::zeros((first.len(), rows.ncols()));
+        let copies = distinct.axis_iter_mut(Axis(0)).into_par_iter().zip(first);
+        copies.for_each(|(mut to, row)| to.assign(&rows.row(row)));
+        Self { rows: distinct.into(), balls, ends, places }
     }
 
     /// Where row `i` of the distinct ones stands.

@@ -1,11 +1,13 @@
 //! Some queries meet a block: estimates choose the rows that are measured.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::block::Block;
 use super::frame::Moved;
+use super::groups::Work;
 use super::{Distance, Heap, Knn, NEAR, Neighbour, slice};
 use crate::cache::fetch;
 use crate::int16::{MaxNorm, ScoreError};
@@ -42,6 +44,14 @@ impl Slot {
         }
     }
 
+    /// What `asked` rows of the block are of it, from its first row on.
+    fn share_of(&self, asked: &[Range<usize>]) -> Vec<Range<usize>> {
+        let own = self.first..self.first + self.count;
+        let shares = asked.iter().map(|of| of.start.max(own.start)..of.end.min(own.end));
+        let shares = shares.filter(|of| !of.is_empty());
+        shares.map(|of| of.start - own.start..of.end - own.start).collect()
+    }
+
     fn panels(&self, step: &Step<'_, '_, '_>) -> &Panels {
         self.panels.get_or_init(|| {
             let rows = step.moved.rows.slice(s![self.first..self.first + self.count, ..]);
@@ -63,8 +73,8 @@ pub(super) struct Step<'a, 'q, 'b> {
 }
 
 impl Step<'_, '_, '_> {
-    /// Lets the queries from `start` on meet the block.
-    pub(super) fn meet(&self, start: usize, found: &mut [Heap]) {
+    /// Lets the queries from `start` on meet the block; answers how much of it was asked for them.
+    pub(super) fn meet(&self, start: usize, found: &mut [Heap]) -> Work {
         let Knn { k, frame, .. } = self.knn;
         // Enough that near ties rarely send a query around again.
         let keep = k + k / 4 + 32;
@@ -73,8 +83,11 @@ impl Step<'_, '_, '_> {
         let int16 = !self.slots.is_empty() && self.slots.iter().all(|slot| slot.fits);
         for (i, heap) in found.iter_mut().enumerate() {
             if self.knn.by == Distance::NegativeProduct && frame.norms[start + i] == 0.0 {
-                // All rows are equally near to a zero query.
-                for place in 0..self.block.rows.nrows().min(*k) {
+                // All rows are equally near to a zero query, so that the first are nearest.
+                let is_first = |of: &usize| {
+                    self.block.places(*of).next().is_some_and(|place| (place as usize) < *k)
+                };
+                for place in (0..self.block.rows.nrows()).filter(is_first) {
                     self.measure(start + i, place, heap);
                 }
             } else if int16 && frame.norms[start + i] <= NEAR {
@@ -84,32 +97,52 @@ impl Step<'_, '_, '_> {
             }
         }
         let mut open = Vec::new();
-        self.shortlist(start, found, &by_int16, keep, true, &mut open);
-        self.shortlist(start, found, &by_f32, keep, false, &mut open);
+        let rows = self.block.rows.nrows();
+        let asked = self.asked(start, found, &by_int16);
+        self.shortlist(start, found, &by_int16, keep, Some(&asked), &mut open);
+        self.shortlist(start, found, &by_f32, keep, None, &mut open);
         self.settle(start, found, open);
+        let of_int16 = asked.iter().map(ExactSizeIterator::len).sum::<usize>() * by_int16.len();
+        Work {
+            asked: (of_int16 + rows * by_f32.len()) as u64,
+            all: (rows * (by_int16.len() + by_f32.len())) as u64,
+            rows: rows as u64,
+        }
     }
 
-    /// Measures the best estimated rows for the queries `of`; appends to `open`, with the rows that were
-    /// measured, those for which others may be as near.
+    /// The rows that may be as near to one of the queries `of` as its `k`-th.
+    fn asked(&self, start: usize, found: &[Heap], of: &[usize]) -> Vec<Range<usize>> {
+        let rows = self.block.rows.nrows();
+        match &self.knn.bearings {
+            Some(bearings) if !self.block.balls.is_empty() => {
+                let reached = of.iter().map(|&i| (start + i, found[i].reach(self.knn.k)));
+                bearings.leave_out(reached).rows(&self.block.balls, rows)
+            }
+            _ => vec![0..rows],
+        }
+    }
+
+    /// Measures the best estimated rows for the queries `of`, of those that are `asked` by 16-bit integers or
+    /// else of all; appends to `open`, with the rows that were measured, those for which others may be as near.
     fn shortlist(
         &self,
         start: usize,
         found: &mut [Heap],
         of: &[usize],
         keep: usize,
-        int16: bool,
+        asked: Option<&[Range<usize>]>,
         open: &mut Vec<(usize, Vec<u32>)>,
     ) {
-        if of.is_empty() {
+        if of.is_empty() || asked.is_some_and(<[_]>::is_empty) {
             return;
         }
         let rows: Vec<usize> = of.iter().map(|i| start + i).collect();
         let x = self.knn.frame.x.select(Axis(0), &rows);
         let estimates: Vec<Estimate> = rows
             .iter()
-            .map(|&query| match int16 {
-                false => Estimate::F32,
-                true => {
+            .map(|&query| match asked {
+                None => Estimate::F32,
+                Some(_) => {
                     let norm = self.knn.frame.norms[query];
                     let errors = self.slots.iter().map(|slot| slot.int16.error(norm));
                     Estimate::Int16(errors.fold(ScoreError::default(), ScoreError::max))
@@ -121,15 +154,27 @@ impl Step<'_, '_, '_> {
             .zip(&estimates)
             .map(|(&i, estimate)| TopK::above(keep, self.least(start + i, &found[i], *estimate)))
             .collect();
-        if int16 {
-            let mut errors = vec![ScoreError::default(); of.len()];
-            for slot in self.slots {
-                slot.int16.offer(x.view(), slot.first as u32, &mut tops, &mut errors);
+        match asked {
+            Some(asked) => {
+                let mut errors = vec![ScoreError::default(); of.len()];
+                // Where groups leave few rows, these are near, and 8 bits would leave out little more.
+                let few = asked.iter().map(ExactSizeIterator::len).sum::<usize>()
+                    < self.block.rows.nrows() / 4;
+                for slot in self.slots {
+                    let asked = slot.share_of(asked);
+                    slot.int16.offer(
+                        x.view(),
+                        slot.first as u32,
+                        &asked,
+                        !few,
+                        &mut tops,
+                        &mut errors,
+                    );
+                }
             }
-        } else {
-            self.each_scores(x.view(), |slot, query, scores| {
+            None => self.each_scores(x.view(), |slot, query, scores| {
                 tops[query].push_row(slot.first as u32, scores);
-            });
+            }),
         }
         let mut shortlists = of.iter().zip(estimates).zip(tops.into_iter().map(TopK::into_sorted));
         let mut next = shortlists.next();

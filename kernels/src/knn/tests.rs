@@ -32,18 +32,25 @@ fn mean(rows: &Array2<f32>) -> Vec<f64> {
         .collect()
 }
 
-/// Compares with sorting everything, by both distances, for blocks of `step` rows.
+/// Compares with sorting everything, by both distances, for blocks of `step` rows, the last first where that is odd;
+/// once more where they come in groups.
 #[track_caller]
 fn check(rows: &Array2<f32>, queries: &Array2<f32>, k: usize, step: usize) {
     for by in DISTANCES {
-        let mut knn = Knn::new(queries.view(), by, k, &mean(rows));
-        for (i, block) in rows.axis_chunks_iter(Axis(0), step).enumerate() {
-            knn.push((i * step) as u32, block);
-        }
-        let found = knn.finish();
         let expected = by_full_sort(rows, queries, by, k);
-        for (query, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            assert_eq!(&found.nearest, expected, "query {query} by {by:?}");
+        for trial in [Trial::new(), Trial::at_once()] {
+            let mut knn = Knn::new(queries.view(), by, k, &mean(rows));
+            knn.trial = trial;
+            let mut blocks: Vec<_> = rows.axis_chunks_iter(Axis(0), step).enumerate().collect();
+            if step % 2 == 1 {
+                blocks.reverse();
+            }
+            for (i, block) in blocks {
+                knn.push((i * step) as u32, block);
+            }
+            for (query, (found, expected)) in knn.finish().iter().zip(&expected).enumerate() {
+                assert_eq!(&found.nearest, expected, "query {query} by {by:?}, {trial:?}");
+            }
         }
     }
 }
@@ -109,6 +116,21 @@ fn ties_go_to_the_lowest_row_and_equal_rows_cost_little() {
 }
 
 #[test]
+fn the_first_rows_are_nearest_to_a_zero_query_also_in_groups_and_last() {
+    let rows = random(300, 3, 21);
+    let queries = Array2::zeros((2, 3));
+    let mut knn = Knn::new(queries.view(), Distance::NegativeProduct, 30, &mean(&rows));
+    knn.trial = Trial::at_once();
+    for (first, next) in [(200, 300), (180, 200), (0, 180)] {
+        knn.push(first as u32, rows.slice(s![first..next, ..]));
+    }
+    assert!(knn.pivots.is_some());
+    for found in knn.finish() {
+        assert_eq!(found.nearest.iter().map(|n| n.id).collect::<Vec<_>>(), Vec::from_iter(0..30));
+    }
+}
+
+#[test]
 fn zero_queries_and_rows_are_as_near_as_they_are() {
     let mut rows = random(600, 5, 10);
     rows.slice_mut(s![..;3, ..]).fill(0.0);
@@ -162,6 +184,139 @@ fn searches_that_share_rows_find_what_each_finds_alone() {
         }
     }
     Knn::push_to(&mut [], 0, rows.view());
+}
+
+#[test]
+fn searches_in_groups_share_rows_with_others() {
+    let rows = clusters(9, 3000, 10, 1);
+    let queries = [clusters(9, 80, 10, 2), clusters(9, 70, 10, 3)];
+    for by in DISTANCES {
+        let mut searches = queries.each_ref().map(|x| Knn::new(x.view(), by, 5, &[0.0; 10]));
+        // First in no groups, then together in groups, one of them alone, together again, with one that is in no group.
+        for (i, block) in rows.axis_chunks_iter(Axis(0), 500).enumerate() {
+            let first = (500 * i) as u32;
+            let [one, other] = &mut searches;
+            match i {
+                2 | 4 => {
+                    one.push(first, block);
+                    other.push(first, block);
+                }
+                _ => Knn::push_to(&mut [one, other], first, block),
+            }
+            assert!(searches.iter().all(|search| search.pivots.is_some() == (i > 0)));
+            match i {
+                0 => searches.iter_mut().for_each(|search| search.trial = Trial::at_once()),
+                4 => searches[1].pivots = None,
+                _ => {}
+            }
+            if i == 4 {
+                break;
+            }
+        }
+        let [one, other] = &mut searches;
+        Knn::push_to(&mut [one, other], 2500, rows.slice(s![2500.., ..]));
+        for (knn, queries) in searches.into_iter().zip(&queries) {
+            let found: Vec<_> = knn.finish().into_iter().map(|found| found.nearest).collect();
+            assert_eq!(found, by_full_sort(&rows, queries, by, 5));
+        }
+    }
+}
+
+/// `count` clusters of radius about 1, ten times as far from each other; `which` rows of them.
+fn clusters(count: usize, n: usize, d: usize, which: u64) -> Array2<f32> {
+    let centres = random(count, d, 77) * 10.0;
+    let mut rows = random(n, d, which);
+    for (i, mut row) in rows.rows_mut().into_iter().enumerate() {
+        row += &centres.row(i * 7 % count);
+    }
+    rows
+}
+
+#[test]
+fn groups_leave_out_most_of_what_lies_in_clusters() {
+    let (rows, queries) = (clusters(20, 6000, 24, 1), clusters(20, 300, 24, 2));
+    for (by, most) in [(Distance::L2Sq, 0.27), (Distance::NegativeProduct, 0.6)] {
+        let expected = by_full_sort(&rows, &queries, by, 10);
+        let mut knn = Knn::new(queries.view(), by, 10, &mean(&rows));
+        knn.trial = Trial::at_once();
+        let mut works = Vec::new();
+        for (i, rows) in rows.axis_chunks_iter(Axis(0), 2000).enumerate() {
+            Knn::group_when_due(&mut [&mut knn], rows);
+            let block = Block::of(rows, knn.pivots.as_deref());
+            works.push(Knn::meet(&mut [&mut knn], (i * 2000) as u32, &block));
+        }
+        let all = |work: &Work| work.asked == work.all;
+        assert!(works.iter().all(|work| work.all == 600_000) && all(&works[0]));
+        if crate::int16::available() {
+            let asked = works[1..].iter().map(|work| work.asked).sum::<u64>() as f64;
+            assert!(asked < most * 1.2e6, "{by:?}: {works:?}");
+        } else {
+            println!("skipped: this CPU has no AVX-512 VNNI");
+        }
+        for (query, (found, expected)) in knn.finish().iter().zip(&expected).enumerate() {
+            assert_eq!(&found.nearest, expected, "query {query} by {by:?}");
+        }
+    }
+}
+
+#[test]
+fn groups_are_made_when_due_and_given_up_where_they_save_little() {
+    if !crate::int16::available() {
+        println!("skipped: this CPU has no AVX-512 VNNI");
+        return;
+    }
+    let (n, queries) = (BLOCK_ROWS, clusters(20, 1200, 24, 2));
+    let some = queries.slice(s![..;60, ..]).to_owned();
+    for (rows, kept) in [(clusters(20, 3 * n, 24, 1), true), (random(3 * n, 24, 1), false)] {
+        for by in DISTANCES {
+            let mut knn = Knn::new(queries.view(), by, 10, &mean(&rows));
+            let mut grouped = Vec::new();
+            for (i, block) in rows.axis_chunks_iter(Axis(0), n).enumerate() {
+                knn.push((i * n) as u32, block);
+                grouped.push((knn.pivots.is_some(), !knn.order.is_empty()));
+                // Much else was met.
+                knn.trial.add(Work { all: 1 << 28, ..Work::default() });
+            }
+            assert_eq!(grouped, [(false, false), (kept, true), (kept, true)], "{by:?}");
+            let found = knn.finish().into_iter().step_by(60).map(|found| found.nearest);
+            assert_eq!(found.collect::<Vec<_>>(), by_full_sort(&rows, &some, by, 10), "{by:?}");
+        }
+    }
+}
+
+#[test]
+fn groups_wait_for_work_and_for_queries() {
+    let mut trial = Trial::new();
+    let work = Work { asked: 0, all: 10_000_000, rows: 1000 };
+    let due: Vec<bool> = (0..30).map(|_| (trial.is_due(9999), trial.add(work)).0).collect();
+    let first = crate::int16::available().then_some(27);
+    assert_eq!(due.iter().position(|due| *due), first);
+    assert!(!trial.is_due(1000));
+    trial.begin();
+    assert!(!trial.is_due(9999));
+    // A row costs what 512 queries ask of it.
+    for (asked, failed) in [(487, false), (489, true)] {
+        trial.add(Work { asked: 50 * asked, all: 50_000, rows: 50 });
+        assert!(!trial.has_failed(128, 100));
+        trial.add(Work { asked: 50 * asked, all: 50_000, rows: 50 });
+        assert_eq!(trial.has_failed(128, 100), failed);
+    }
+}
+
+#[test]
+fn rows_on_the_edge_of_what_is_left_out_are_found() {
+    // Whole numbers on a line: distances from pivots are those of many rows, and many rows tie.
+    let line = |n: usize, step: usize| {
+        Array2::from_shape_fn(
+            (n, 2),
+            |(i, axis)| if axis == 0 { (i * step % 512) as f32 } else { 3.0 },
+        )
+    };
+    check(&line(4096, 5), &line(100, 37), 9, 512);
+    // Rows that are their pivots, and one far from all.
+    let mut rows = line(2048, 64);
+    rows[(1999, 1)] = 1e6;
+    check(&rows, &rows.slice(s![1990..2010, ..]).to_owned(), 300, 512);
 }
 
 #[test]
