@@ -308,6 +308,9 @@ impl Lookup {
 
 /// One table per byte from the tables (count, 2^bits) of the codes that share it.
 fn by_byte(entries: &[f32], bits: u32) -> Vec<[f32; 256]> {
+    if bits == 8 {
+        return entries.as_chunks().0.to_vec();
+    }
     let byte = |codes: &[f32]| {
         let mut table = [0.0; 256];
         let (first, others) = codes.split_at(1 << bits);

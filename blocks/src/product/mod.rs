@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use vq_kernels::distance::l2_sq;
 use vq_kernels::lookup::add_terms;
 use vq_kernels::pack::packed_bytes;
-use vq_kernels::{Int16Rotation, Nearest};
+use vq_kernels::{Int16Rotation, Nearest, Path};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Context, Error, Metric};
 
@@ -258,17 +258,26 @@ impl Product {
 
     fn tables_in_frame(&self, query: &[f32], metric: Metric) -> Tables {
         let (m, k, sub) = (self.m, self.k(), self.sub);
+        assert_eq!(self.transposed.len(), m * k * sub, "centroids, which training makes");
         // A sum of m entries stays finite, whatever the query.
         let limit = f64::from(f32::MAX) / (m + 1) as f64;
-        let mut entries = Vec::with_capacity(m * k);
+        let mut entries = vec![0.0; m * k];
         let mut sums = vec![0.0_f64; k];
-        for (query, columns) in query.chunks_exact(sub).zip(self.transposed.chunks_exact(k * sub)) {
+        let parts = query.chunks_exact(sub).zip(self.transposed.chunks_exact(k * sub));
+        for ((query, columns), entries) in parts.zip(entries.chunks_exact_mut(k)) {
             sums.fill(0.0);
             match metric {
                 Metric::L2 => add_terms(query, columns, &mut sums, |q, c| (q - c) * (q - c)),
                 Metric::Ip | Metric::Cosine => add_terms(query, columns, &mut sums, |q, c| q * c),
             }
-            entries.extend(sums.iter().map(|sum| sum.clamp(-limit, limit) as f32));
+            Path::fastest().run(
+                #[inline(always)]
+                || {
+                    for (entry, sum) in entries.iter_mut().zip(&sums) {
+                        *entry = sum.clamp(-limit, limit) as f32;
+                    }
+                },
+            );
         }
         Tables::new(entries, m, self.bits)
     }
