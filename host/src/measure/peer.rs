@@ -538,7 +538,9 @@ impl<'a> Peer<'a> {
         if let Some(known) = self.empty_call {
             return Ok(known);
         }
+        self.whole(true)?;
         let mut times = (0..EMPTY_CALLS).map(|_| self.nothing()).collect::<Result<Vec<_>, _>>()?;
+        self.whole(false)?;
         times.sort_unstable();
         Ok(*self.empty_call.insert(times[EMPTY_CALLS / 2]))
     }
@@ -551,7 +553,8 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Has a method in Python called with all rows of a call from now on, or again with not too many.
+    /// Calls are timed from now on, or no longer: an engine waits for them without sleeping, and calls a method in
+    /// Python with all rows of a call.
     pub(super) fn whole(&mut self, whole: bool) -> Result<(), Failure> {
         match self.ask(&Request::Whole(whole))?.0 {
             Reply::Done => Ok(()),

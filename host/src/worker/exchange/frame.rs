@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Bytes of a frame. What needs more goes through an area.
 const MOST: usize = 32 << 10;
 
-/// How long an engine stays awake after an answer.
+/// How long an engine stays awake after an answer, while it is timed.
 const AWAKE: Duration = Duration::from_micros(300);
 
 /// What an engine is asked to do. What a call reads lies in the area `lent`, what it puts out goes
@@ -173,11 +173,13 @@ pub(crate) struct Frames {
     socket: UnixStream,
     number: u64,
     text: Vec<u8>,
+    /// Requests are timed.
+    timed: bool,
 }
 
 impl Frames {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Frames { socket: socket.into(), number: 0, text: Vec::new() }
+        Frames { socket: socket.into(), number: 0, text: Vec::new(), timed: false }
     }
 
     fn send<T: Serialize>(&mut self, of: T) -> Result<(), WireError> {
@@ -255,8 +257,14 @@ impl Frames {
 
     /// The next request.
     pub(crate) fn request(&mut self) -> Result<Request, WireError> {
-        self.look_out();
+        // Otherwise the referee judges a whole block meanwhile, for which a processor would wait in vain.
+        if self.timed {
+            self.look_out();
+        }
         let request: Numbered<Request> = self.receive()?;
+        if let Request::Whole(timed) | Request::Alone(timed) = request.of {
+            self.timed = timed;
+        }
         self.number = request.number;
         Ok(request.of)
     }
@@ -312,6 +320,21 @@ mod tests {
             engine.reply(&Reply::Done).unwrap();
             assert_eq!(referee.answer().unwrap(), Reply::Done);
             referee.nothing_more().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_engine_is_awake_between_the_requests_that_are_timed() {
+        let (mut referee, mut engine) = pair();
+        let on_and_off = [Request::Whole(true), Request::Alone(true)]
+            .into_iter()
+            .zip([Request::Whole(false), Request::Alone(false)]);
+        for (on, off) in on_and_off {
+            for (request, timed) in [(on, true), (Request::Nothing, true), (off, false)] {
+                referee.ask(&request).unwrap();
+                engine.request().unwrap();
+                assert_eq!(engine.timed, timed, "{request:?}");
+            }
         }
     }
 
