@@ -17,8 +17,9 @@ TOP = 10
 # Estimates on both sides. Of ours the pairs are the same for all seeds: that part of their noise, some 0.2 %, no
 # interval shows.
 PAIRS = 300_000
-# Rows of the base, drawn anew for each seed, from which a rival's pairs are drawn.
-PROBED = 10_000
+# Queries and rows of the base, drawn anew for each seed, from whose products a rival's pairs are drawn. More of both would
+# be sorted for nothing: a search hands estimates out nearest first.
+ASKED, PROBED = 400, 2_500
 # Within this nobody is better.
 MARGIN = 0.01
 # Student's 97.5 % point for 1 to 30 degrees of freedom.
@@ -73,12 +74,12 @@ class Truth:
         far = self.far(np.arange(len(ids))[:, None], ids[:, :TOP])
         return float((far <= self.last[:, None]).sum() / far.size)
 
-    def error(self, rows, ids, estimates, rng):
-        """Root mean square error over the standard deviation of what is estimated."""
+    def error(self, asked, rows, ids, estimates, rng):
+        """Root mean square error over the standard deviation of what is estimated, by `asked` queries and `rows`."""
         if (ids < 0).any() or not np.isfinite(estimates).all():
             raise Unfit("a search of as many rows as there are returns fewer")
         places = rng.integers(ids.size, size=PAIRS)
-        q, x = self.queries.astype(np.float64), self.base[rows].astype(np.float64)
+        q, x = self.queries[asked].astype(np.float64), self.base[rows].astype(np.float64)
         true = q @ x.T
         if self.metric == "l2":
             true = (q**2).sum(1)[:, None] + (x**2).sum(1) - 2 * true
@@ -106,10 +107,12 @@ def rival_side(rival, data, truth, seeds, threads):
         if rival.estimates is None:
             continue
         rng = np.random.default_rng(seed)
-        rows = rng.choice(len(base), size=min(PROBED, len(base)), replace=False)
+        asked, rows = (
+            rng.choice(len(of), size=min(most, len(of)), replace=False) for of, most in ((queries, ASKED), (base, PROBED))
+        )
         rival.fill(np.ascontiguousarray(base[rows]), threads)
-        ids, estimates = rival.search(queries, len(rows), threads)
-        errors.append(truth.error(rows, ids, estimates, rng))
+        ids, estimates = rival.search(np.ascontiguousarray(queries[asked]), len(rows), threads)
+        errors.append(truth.error(asked, rows, ids, estimates, rng))
     encode = statistics.median(encodes) if rival.encode is not None else None
     return Side(rival.code_bytes(), recalls, errors or None, encode, statistics.median(scans))
 
@@ -211,7 +214,9 @@ def measure(data, matches, options, folder, note):
         try:
             # A rival may stand beside two methods.
             if match.rival.name not in known:
+                started = time.perf_counter()
                 known[match.rival.name] = rival_side(match.rival, data, truths[metric], seeds, options.threads[-1])
+                print(f"  {match.rival.name}: {time.perf_counter() - started:.0f} s", flush=True)
         except (Unfit, RuntimeError, ValueError) as error:
             note(f"{data.name}: {name}: {str(error).splitlines()[0]}")
             continue
