@@ -535,6 +535,23 @@ mod tests {
         assert!(!referee.intact(&out));
     }
 
+    #[test]
+    fn rows_are_copied_in_pieces_up_to_the_end_of_the_area() {
+        let file = Area::file(FILLED).unwrap();
+        let mut area = Area::map(&file, true).unwrap();
+        let width = 2 * LITTLE + 1;
+        let out = slots(&[4 * 3 * width]).unwrap().pop().unwrap();
+        let values = area.slice::<f32>(out.clone());
+        values.iter_mut().zip(0_u16..).for_each(|(value, i)| *value = f32::from(i));
+        let mut rows: [Vec<f32>; 3] = Default::default();
+        area.copy_rows(out, &mut rows, |row, first, piece: &mut [f32]| {
+            assert_eq!(piece[0], first as f32);
+            row.extend_from_slice(piece);
+        });
+        let expected: Vec<f32> = (0_u16..).map(f32::from).take(3 * width).collect();
+        assert_eq!(rows.concat(), expected);
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn what_is_lent_cannot_be_mapped_for_writing_or_cut() {
