@@ -141,11 +141,21 @@ pub(crate) fn measure(
     candidates: Option<OwnedFd>,
     reporter: &Reporter,
 ) -> Result<Measured, Failure> {
-    let started = Instant::now();
     rayon::ThreadPoolBuilder::new()
         .num_threads(of.threads)
         .build_global()
         .map_err(|e| HostFault::Threads { threads: of.threads, reason: e.to_string() })?;
+    // On a thread of the pool, so that none has to be woken for work that one does alone.
+    rayon::scope(|_| measure_in_pool(of, lent, candidates, reporter))
+}
+
+fn measure_in_pool(
+    of: &Measurement,
+    lent: [OwnedFd; 8],
+    candidates: Option<OwnedFd>,
+    reporter: &Reporter,
+) -> Result<Measured, Failure> {
+    let started = Instant::now();
     let usage = Usage::default();
     let [es, el, ef, ds, dl, df, codes, model] = lent;
     let cell = Cell::new(of, candidates.map(File::from), &usage, reporter)?;
