@@ -159,9 +159,9 @@ fn measure_in_pool(
     let usage = Usage::default();
     let [es, el, ef, ds, dl, df, codes, model] = lent;
     let cell = Cell::new(of, candidates.map(File::from), &usage, reporter)?;
-    let (dim, [encoder, decoder]) = (cell.dim_seen(), of.engines);
-    let mut encoder = Peer::new(Role::Encoder, encoder, dim, [es, el, ef], &usage, reporter)?;
-    let mut decoder = Peer::new(Role::Decoder, decoder, dim, [ds, dl, df], &usage, reporter)?;
+    let (shape, [encoder, decoder]) = ((cell.dim_seen(), of.threads), of.engines);
+    let mut encoder = Peer::new(Role::Encoder, encoder, shape, [es, el, ef], &usage, reporter)?;
+    let mut decoder = Peer::new(Role::Decoder, decoder, shape, [ds, dl, df], &usage, reporter)?;
     let (mut codes, model) = (Codes::new(codes), File::from(model));
     let mut metrics = Metrics::default();
     let encoded = cell.encode(&mut encoder, &mut codes, &model, &mut metrics)?;

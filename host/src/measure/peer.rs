@@ -80,7 +80,7 @@ impl<'a> Peer<'a> {
     pub(super) fn new(
         role: Role,
         pid: u32,
-        dim: usize,
+        (dim, threads): (usize, usize),
         [socket, lent, filled]: [OwnedFd; 3],
         usage: &'a Usage,
         reporter: &'a Reporter,
@@ -94,7 +94,7 @@ impl<'a> Peer<'a> {
             |e: crate::worker::exchange::AreaError| HostFault::Begin { reason: e.to_string() };
         let lent = map(&lent, false).map_err(unable)?;
         let filled = map(&filled, true).map_err(unable)?;
-        let frames = Frames::new(socket);
+        let frames = Frames::beside(socket, threads);
         Ok(Peer {
             role,
             processes: Engine { pid, helper: None },
@@ -682,7 +682,7 @@ mod tests {
         let usage = Usage::default();
         let reporter = Reporter::new(tempfile::tempfile().unwrap().into());
         let lent = [socket.into(), area(), area()];
-        let peer = Peer::new(Role::Encoder, std::process::id(), 4, lent, &usage, &reporter);
+        let peer = Peer::new(Role::Encoder, std::process::id(), (4, 1), lent, &usage, &reporter);
         let saved = peer.unwrap().save(&tempfile::tempfile().unwrap(), 0);
         forger.join().unwrap();
         match saved {

@@ -5,6 +5,7 @@ use nix::libc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 /// Bytes of a frame. What needs more goes through an area.
 const MOST: usize = 32 << 10;
 
-/// How long an engine stays awake after an answer, while it is timed.
-const AWAKE: Duration = Duration::from_micros(300);
+/// How long who waits stays awake while calls are timed: to be woken takes less than some hundredths of it.
+const AWAKE: Duration = Duration::from_millis(1);
 
 /// What an engine is asked to do. What a call reads lies in the area `lent`, what it puts out goes
 /// to `filled`, see [`super::slots`].
@@ -175,11 +176,19 @@ pub(crate) struct Frames {
     text: Vec<u8>,
     /// Requests are timed.
     timed: bool,
+    /// A processor is left for the referee while an engine works.
+    spare: bool,
 }
 
 impl Frames {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Frames { socket: socket.into(), number: 0, text: Vec::new(), timed: false }
+        Frames { socket: socket.into(), number: 0, text: Vec::new(), timed: false, spare: false }
+    }
+
+    /// The referee's end: it may wait awake where a processor is left to it beside the `threads` of the engine.
+    pub(crate) fn beside(socket: OwnedFd, threads: usize) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Frames { spare: threads < processors, ..Frames::new(socket) }
     }
 
     fn send<T: Serialize>(&mut self, of: T) -> Result<(), WireError> {
@@ -211,11 +220,15 @@ impl Frames {
     /// Sends a request; its answer is to be awaited.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(), WireError> {
         self.number += 1;
+        self.is_timed_from(request);
         self.send(request)
     }
 
     /// The answer to the last request.
     pub(crate) fn answer(&mut self) -> Result<Reply, WireError> {
+        if self.timed && self.spare {
+            self.look_out();
+        }
         let reply: Numbered<Reply> = self.receive()?;
         if reply.number != self.number {
             return Err(WireError::Garbled("an answer to another request".to_owned()));
@@ -238,8 +251,14 @@ impl Frames {
         }
     }
 
+    fn is_timed_from(&mut self, request: &Request) {
+        if let Request::Whole(timed) | Request::Alone(timed) = request {
+            self.timed = *timed;
+        }
+    }
+
     /// Waits for something to read without sleeping, for a moment: the referee's clock runs from its
-    /// request on, and to wake a processor takes as long as a short call.
+    /// request to the answer, and to wake a processor takes as long as a short call.
     fn look_out(&self) {
         let until = Instant::now() + AWAKE;
         let mut byte = 0u8;
@@ -262,9 +281,7 @@ impl Frames {
             self.look_out();
         }
         let request: Numbered<Request> = self.receive()?;
-        if let Request::Whole(timed) | Request::Alone(timed) = request.of {
-            self.timed = timed;
-        }
+        self.is_timed_from(&request.of);
         self.number = request.number;
         Ok(request.of)
     }
@@ -333,7 +350,7 @@ mod tests {
             for (request, timed) in [(on, true), (Request::Nothing, true), (off, false)] {
                 referee.ask(&request).unwrap();
                 engine.request().unwrap();
-                assert_eq!(engine.timed, timed, "{request:?}");
+                assert_eq!((engine.timed, referee.timed), (timed, timed), "{request:?}");
             }
         }
     }
