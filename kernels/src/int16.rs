@@ -523,7 +523,7 @@ mod tests {
     use crate::nearest::tests::noise;
     use ndarray::Array2;
     use proptest::prelude::*;
-    use std::slice::from_mut;
+    use std::slice::{from_mut, from_ref};
 
     fn packed(rows: &Array2<f32>, l2: bool, reach: MaxNorm) -> Option<Int16Panels> {
         let mut int16 = Int16Panels::default();
@@ -547,7 +547,7 @@ mod tests {
         );
         let (mut top, mut error) = (TopK::new(1), ScoreError::default());
         let x = noise(1, 3, 1, 1);
-        int16.offer(x.view(), 0, &[0..9], true, from_mut(&mut top), from_mut(&mut error));
+        int16.offer(x.view(), 0, from_ref(&(0..9)), true, from_mut(&mut top), from_mut(&mut error));
     }
 
     #[test]
@@ -634,10 +634,11 @@ mod tests {
             };
             let mut all = vec![TopK::new(rows.nrows()); n];
             let mut errors = vec![ScoreError::default(); n];
-            let runs = [0..rows.nrows()];
-            int16.offer(x.view(), 7, &runs, true, &mut all, &mut errors);
+            let all_rows = 0..rows.nrows();
+            let runs = from_ref(&all_rows);
+            int16.offer(x.view(), 7, runs, true, &mut all, &mut errors);
             let mut some = vec![TopK::new(9); n];
-            int16.offer(x.view(), 7, &runs, true, &mut some, &mut errors.clone());
+            int16.offer(x.view(), 7, runs, true, &mut some, &mut errors.clone());
             for (i, (all, some)) in all.into_iter().zip(some).enumerate() {
                 let all = all.into_sorted();
                 prop_assert_eq!(all.len(), rows.nrows());

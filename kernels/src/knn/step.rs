@@ -118,7 +118,7 @@ impl Step<'_, '_, '_> {
                 let reached = of.iter().map(|&i| (start + i, found[i].reach(self.knn.k)));
                 bearings.leave_out(reached).rows(&self.block.balls, rows)
             }
-            _ => vec![0..rows],
+            _ => std::iter::once(0..rows).collect(),
         }
     }
 
