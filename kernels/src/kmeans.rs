@@ -26,6 +26,7 @@ use crate::Path;
 use crate::draw::distinct;
 use crate::int16::MaxNorm;
 use crate::nearest::Nearest;
+use crate::panels::gather_rows;
 use crate::pruning::Groups;
 
 /// Rows that are assigned as one task.
@@ -223,12 +224,7 @@ struct Points {
 
 impl Points {
     fn gather(x: ArrayView2<'_, f32>, sample: &[usize]) -> Self {
-        let mut rows = Array2::zeros((sample.len(), x.ncols()));
-        rows.axis_iter_mut(Axis(0))
-            .into_par_iter()
-            .zip(sample)
-            .for_each(|(mut to, &row)| to.assign(&x.row(row)));
-        Self { rows, shift: vec![0.0; x.ncols()], scale: 1.0, reach: 0.0 }
+        Self { rows: gather_rows(x, sample), shift: vec![0.0; x.ncols()], scale: 1.0, reach: 0.0 }
     }
 
     fn dim(&self) -> usize {

@@ -21,6 +21,7 @@ mod portable;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
+use rayon::prelude::*;
 
 use crate::distance::norm_sq;
 use crate::path::{Path, Set};
@@ -324,6 +325,14 @@ fn slices<'a>(x: &'a ArrayView2<'_, f32>) -> [&'a [f32]; GROUP] {
     std::array::from_fn(|_| {
         rows.next().map(|row| row.to_slice().expect("columns are contiguous")).unwrap_or_default()
     })
+}
+
+/// The rows of `x` (n, d) whose numbers are `rows`, copied by all threads of the current rayon pool.
+pub(crate) fn gather_rows(x: ArrayView2<'_, f32>, rows: &[usize]) -> Array2<f32> {
+    let mut gathered = Array2::zeros((rows.len(), x.ncols()));
+    let copies = gathered.axis_iter_mut(Axis(0)).into_par_iter().zip(rows);
+    copies.for_each(|(mut to, &row)| to.assign(&x.row(row)));
+    gathered
 }
 
 /// `x` itself when its columns are contiguous, a copy otherwise.

@@ -1,10 +1,11 @@
 //! Equal rows of a block are measured once, and rows of one group stand together.
 
-use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2};
+use ndarray::{ArrayView2, Axis, CowArray, Ix2};
 use rayon::prelude::*;
 
 use super::groups::{Ball, Pivots};
 use super::slice;
+use crate::panels::gather_rows;
 
 /// Where more than this part of the rows is distinct, looking for equal ones saves nothing.
 const DISTINCT: f64 = 0.9;
@@ -57,10 +58,7 @@ impl<'r> Block<'r> {
             places.len()
         });
         let ends = ends.collect();
-        let mut distinct = Array2::zeros((first.len(), rows.ncols()));
-        let copies = distinct.axis_iter_mut(Axis(0)).into_par_iter().zip(first);
-        copies.for_each(|(mut to, row)| to.assign(&rows.row(row)));
-        Self { rows: distinct.into(), balls, ends, places }
+        Self { rows: gather_rows(rows, &first).into(), balls, ends, places }
     }
 
     /// Where row `i` of the distinct ones stands.

@@ -26,7 +26,7 @@ use crate::kmeans::{self, KMeans};
 use crate::{Draw, Nearest, Path, int16};
 
 /// Rows that are asked or left out together.
-pub(super) const RUN: usize = 32;
+const RUN: usize = 32;
 /// Most pivots.
 const PIVOTS: usize = 128;
 /// Rows that pivots are chosen from, for each.
@@ -37,7 +37,7 @@ const ROUNDS: usize = 4;
 const SEED: u64 = 1975;
 /// Queries times rows after which the making of groups costs little beside what was done.
 const WORK: u64 = 1 << 28;
-/// What a row costs to be put into its group, in queries that ask it, for each pivot.
+/// About what a row costs to be put into its group, in queries that ask it, for each pivot.
 const COST: u64 = 4;
 
 /// Whether rows come in groups, as far as one search decides it.
@@ -266,17 +266,19 @@ impl Bearings {
     ) -> (Self, Vec<usize>) {
         let digits = digits(queries.ncols());
         let mut far = Array2::zeros((queries.nrows(), pivots.count()));
+        let lengths: Vec<f64> =
+            pivots.rows.outer_iter().map(|p| norm_sq(slice(&p)).sqrt()).collect();
         let lines = far.axis_iter_mut(Axis(0)).into_par_iter();
         let found = lines.zip(queries.axis_iter(Axis(0))).map(|(mut far, x)| {
             let x = slice(&x);
             let norm = norm_sq(x).sqrt();
-            for (far, p) in far.iter_mut().zip(pivots.rows.outer_iter()) {
+            for ((far, p), length) in far.iter_mut().zip(pivots.rows.outer_iter()).zip(&lengths) {
                 let p = slice(&p);
                 *far = match by {
                     Distance::L2Sq => l2_sq(x, p).sqrt() * (1.0 - digits),
                     Distance::NegativeProduct => {
                         let least = -dot(x, p) / norm;
-                        least - digits * (least.abs() + 2.0 * norm_sq(p).sqrt())
+                        least - digits * (least.abs() + 2.0 * length)
                     }
                 };
                 // Of a query of length 0.

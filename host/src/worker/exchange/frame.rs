@@ -92,9 +92,9 @@ pub(crate) enum Request {
         /// How many codes for each.
         k: usize,
     },
-    /// From now on, lend one thread to calls; or again as many as there are.
+    /// From now on, lend one thread to calls, which are timed; or again as many as there are.
     Alone(bool),
-    /// From now on, hand a method in Python all rows of a call at once; or again not too many.
+    /// From now on calls are timed: hand a method in Python all rows of a call at once; or again not too many.
     Whole(bool),
     /// Give the instance up.
     Destroy,
@@ -220,7 +220,7 @@ impl Frames {
     /// Sends a request; its answer is to be awaited.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(), WireError> {
         self.number += 1;
-        self.is_timed_from(request);
+        self.heed_timing(request);
         self.send(request)
     }
 
@@ -251,7 +251,7 @@ impl Frames {
         }
     }
 
-    fn is_timed_from(&mut self, request: &Request) {
+    fn heed_timing(&mut self, request: &Request) {
         if let Request::Whole(timed) | Request::Alone(timed) = request {
             self.timed = *timed;
         }
@@ -281,7 +281,7 @@ impl Frames {
             self.look_out();
         }
         let request: Numbered<Request> = self.receive()?;
-        self.is_timed_from(&request.of);
+        self.heed_timing(&request.of);
         self.number = request.number;
         Ok(request.of)
     }
