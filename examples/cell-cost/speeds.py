@@ -11,6 +11,7 @@ process between. Run it where nothing else runs. Needs numpy.
 import argparse
 import json
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -97,6 +98,14 @@ use = "{method}"
     return {metric["name"]: metric["value"] for metric in json.loads(done.stdout)[-1]["metrics"]}
 
 
+def ratio(one, apart):
+    """The ratio of the medians, and between what it lies with 95 % (bootstrap, 2,000 draws)."""
+    draw = random.Random(1)
+    again = lambda values: statistics.median(draw.choices(values, k=len(values)))
+    drawn = sorted(again(apart) / again(one) for _ in range(2000))
+    return statistics.median(apart) / statistics.median(one), drawn[50], drawn[-51]
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
@@ -106,7 +115,7 @@ def main():
     parser.add_argument("compare")
     given = parser.parse_args()
     host = given.host.resolve()
-    print("| method | threads | what | one process | vq-host | ratio |\n|---|--:|---|--:|--:|--:|")
+    print("| method | threads | what | one process | vq-host | ratio | 95 % |\n|---|--:|---|--:|--:|--:|:-:|")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         rows = data.load("sift128", given.data, folder)
@@ -121,8 +130,10 @@ def main():
                     for kind, name in NAMES.items():
                         speeds[kind, "vq-host"].append(measured[name])
                 for kind in NAMES:
-                    one, apart = (statistics.median(speeds[kind, side]) for side in ("one process", "vq-host"))
-                    print(f"| {method} | {threads} | {kind} | {one:,.0f} | {apart:,.0f} | {apart / one:.3f} |", flush=True)
+                    one, apart = (speeds[kind, side] for side in ("one process", "vq-host"))
+                    medians = f"{statistics.median(one):,.0f} | {statistics.median(apart):,.0f}"
+                    found, low, high = ratio(one, apart)
+                    print(f"| {method} | {threads} | {kind} | {medians} | {found:.3f} | {low:.2f} to {high:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

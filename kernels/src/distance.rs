@@ -47,18 +47,31 @@ pub fn dot_and_norm_sq(a: &[f32], b: &[f32]) -> (f64, f64) {
             let (a, a_tail) = a.as_chunks::<LANES>();
             let (b, b_tail) = b.as_chunks::<LANES>();
             for (a, b) in a.iter().zip(b) {
-                for lane in 0..LANES {
-                    inner[lane] += f64::from(a[lane]) * f64::from(b[lane]);
-                    length_sq[lane] += f64::from(b[lane]) * f64::from(b[lane]);
-                }
+                add_terms(a, b, &mut inner, &mut length_sq);
             }
-            for (lane, (a, b)) in a_tail.iter().zip(b_tail).enumerate() {
-                inner[lane] += f64::from(*a) * f64::from(*b);
-                length_sq[lane] += f64::from(*b) * f64::from(*b);
-            }
+            let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+            a[..a_tail.len()].copy_from_slice(a_tail);
+            b[..b_tail.len()].copy_from_slice(b_tail);
+            add_terms(&a, &b, &mut inner, &mut length_sq);
             (added(inner), added(length_sq))
         },
     )
+}
+
+/// A tail made up with zeros adds zeros, which change no sum.
+#[inline(always)]
+fn add_terms(
+    a: &[f32; LANES],
+    b: &[f32; LANES],
+    inner: &mut [f64; LANES],
+    length_sq: &mut [f64; LANES],
+) {
+    for lane in 0..LANES {
+        inner[lane] += f64::from(a[lane]) * f64::from(b[lane]);
+    }
+    for lane in 0..LANES {
+        length_sq[lane] += f64::from(b[lane]) * f64::from(b[lane]);
+    }
 }
 
 #[derive(Clone, Copy)]
