@@ -6,6 +6,7 @@
 //! Where widths are mixed, each has its own step, that of the best uniform quantizer of N(0,1), so that one
 //! scale t suits all: t·z has coordinates of deviation 1.
 
+use std::f64::consts::PI;
 use std::ops::{Add, Range};
 
 use super::Grid;
@@ -83,11 +84,15 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
 pub struct Sweep {
     runs: Vec<Run>,
     coded: usize,
+    /// Σ t·|z|/step of normal numbers at the scale at which coordinates have the deviation 1.
+    spread: f32,
     /// |z|/step and |z|, each run padded to whole [`LANES`] by zeros.
     scaled: Vec<f32>,
     size: Vec<f32>,
-    /// Moves within an interval.
+    /// What moves within an interval: which of the padded coordinates, their moves, and the order of these.
+    moving: Vec<u8>,
     moves: Vec<Move>,
+    order: Vec<u32>,
     /// ‖z‖² of what is coded.
     length_sq: f64,
     open: Vec<Interval>,
@@ -202,6 +207,9 @@ struct Best {
     moves: Vec<u32>,
 }
 
+/// So many scales cost half as much as [`LANES`].
+const FEW_CUTS: usize = 8;
+
 /// Where h is computed first, in multiples of the scale at which coordinates have the deviation 1.
 const FIRST: [f32; LANES] =
     [0.16, 0.28, 0.4, 0.5, 0.6, 0.69, 0.77, 0.84, 0.91, 0.98, 1.05, 1.13, 1.24, 1.4, 1.7, 2.3];
@@ -213,21 +221,25 @@ impl Sweep {
     /// For the widths of `grid`.
     #[must_use]
     pub fn new(grid: &Grid) -> Self {
-        let (mut runs, mut at, mut coded) = (Vec::new(), 0, 0);
+        let (mut runs, mut at, mut coded, mut spread) = (Vec::new(), 0, 0, 0.0);
         for (run, _) in grid.runs() {
             let half = 1_u16 << (run.bits - 1);
             let (first, count) = (coded, run.count);
             let (step, top) = (uniform_step(run.bits), f32::from(half - 1));
             runs.push(Run { first, count, at, step, top, half });
             at += count.next_multiple_of(LANES);
+            spread += (2.0 / PI).sqrt() * count as f64 / step;
             coded += count;
         }
         Sweep {
             runs,
             coded,
+            spread: spread as f32,
             scaled: vec![0.0; at],
             size: vec![0.0; at],
+            moving: vec![0; at],
             moves: Vec::new(),
+            order: Vec::new(),
             length_sq: 0.0,
             open: Vec::new(),
             parts: Vec::new(),
@@ -294,16 +306,16 @@ impl Sweep {
 
     /// Finds the best point, `middle` being a scale in its neighbourhood.
     fn seek(&mut self, middle: f32) {
-        let of = Path::fastest().run(
+        let largest = Path::fastest().run(
             #[inline(always)]
-            || Extent::of(self.scaled.as_chunks().0),
+            || largest_of(&self.scaled),
         );
-        if of.largest == 0.0 {
+        if largest == 0.0 {
             return;
         }
         self.length_sq = norm_sq(&self.size);
-        self.open(middle, of.largest);
-        let few = Few { moves: 8.0 + self.coded as f32 / 48.0, per_scale: of.sum };
+        self.open(middle, largest);
+        let few = Few { moves: 8.0 + self.coded as f32 / 48.0, per_scale: self.spread / middle };
         while !self.open.is_empty() {
             let worst = self.worst();
             self.parts.clear();
@@ -313,18 +325,27 @@ impl Sweep {
                 || few.parts(&self.open, worst, &mut self.parts),
             );
             self.divide();
-            for first in (0..self.cuts.len()).step_by(LANES) {
-                let cuts = &self.cuts[first..self.cuts.len().min(first + LANES)];
-                let scales = std::array::from_fn(|i| self.open[cuts[i.min(cuts.len() - 1)]].high.t);
-                let [h, _] = self.heights::<false>(&scales);
-                for (cut, h) in cuts.iter().zip(h) {
-                    self.open[*cut].high.h = h;
-                    self.open[*cut + 1].low.h = h;
-                }
-                if h.iter().any(|h| *h < worst) {
-                    self.try_least(&scales, &h);
+            let cuts = std::mem::take(&mut self.cuts);
+            for cuts in cuts.chunks(LANES) {
+                match cuts.len() {
+                    ..=FEW_CUTS => self.measure::<FEW_CUTS>(cuts, worst),
+                    _ => self.measure::<LANES>(cuts, worst),
                 }
             }
+            self.cuts = cuts;
+        }
+    }
+
+    /// Computes h at some of the cuts, and tries the best of them where it may be better.
+    fn measure<const SCALES: usize>(&mut self, cuts: &[usize], worst: f32) {
+        let scales = std::array::from_fn(|i| self.open[cuts[i.min(cuts.len() - 1)]].high.t);
+        let h = self.heights::<SCALES>(&scales);
+        for (cut, h) in cuts.iter().zip(h) {
+            self.open[*cut].high.h = h;
+            self.open[*cut + 1].low.h = h;
+        }
+        if h.iter().any(|h| *h < worst) {
+            self.try_least(&scales, &h);
         }
     }
 
@@ -370,26 +391,35 @@ impl Sweep {
     fn open(&mut self, middle: f32, largest: f32) {
         // So large that each coordinate that matters has made all its moves.
         let end = f32::MAX / largest.max(1.0) / 256.0;
-        let mut scales = FIRST.map(|factor| factor * middle);
-        let mut low = Edge { t: (0.499 / largest).min(end), h: 0.0 };
+        // The point of no move is best at a scale from half of that of the first move on.
+        let first = (0.999 / largest).min(end);
+        self.at(first);
         self.open.clear();
+        let mut scales = FIRST.map(|factor| factor * middle);
+        let below = scales.partition_point(|t| *t <= first);
+        scales[below.max(1) - 1] = first;
+        let mut low: Option<Edge> = None;
         for _ in 0..8 {
-            let [h, beyond] = self.heights::<true>(&scales);
+            let h = self.heights::<LANES>(&scales);
             self.try_least(&scales, &h);
             let worst = self.worst();
-            for ((t, h), beyond) in scales.into_iter().zip(h).zip(beyond) {
-                if low.t < t && t < end {
-                    let high = Edge { t, h };
+            for (t, h) in scales.into_iter().zip(h) {
+                if t < first || end <= t {
+                    continue;
+                }
+                let high = Edge { t, h };
+                if let Some(low) = low.filter(|low| low.t < t) {
                     self.open.push(Interval { low, high });
-                    low = high;
-                    if beyond > worst {
-                        return;
-                    }
+                }
+                low = Some(high);
+                if t > 1.2 * middle && self.beyond(t) > worst {
+                    return;
                 }
             }
-            scales = std::array::from_fn(|i| low.t * 1.5_f32.powi(i as i32 + 1));
+            let from = low.map_or(first, |low| low.t).max(middle);
+            scales = std::array::from_fn(|i| from * 1.5_f32.powi(i as i32 + 1));
         }
-        self.sweep(low.t, end);
+        self.sweep(low.map_or(first, |low| low.t), end);
     }
 
     /// What h is not above at a point that is better than the best.
@@ -399,28 +429,52 @@ impl Sweep {
     }
 
     /// Tries the point at the scale with the least h.
-    fn try_least(&mut self, scales: &[f32; LANES], h: &[f32; LANES]) {
+    fn try_least(&mut self, scales: &[f32], h: &[f32]) {
         let least = scales.iter().zip(h).min_by(|a, b| a.1.total_cmp(b.1));
         self.at(*least.expect("lanes").0);
     }
 
-    /// h at the scales and, if asked for, what it is not below at all larger ones.
-    fn heights<const BEYOND: bool>(&self, scales: &[f32; LANES]) -> [[f32; LANES]; 2] {
-        let mut sums = [[0.0; LANES]; 2];
+    /// h at the scales.
+    fn heights<const SCALES: usize>(&self, scales: &[f32; SCALES]) -> [f32; SCALES] {
+        let mut sums = [0.0; SCALES];
         for run in &self.runs {
             let scaled = &self.scaled[run.at..][..run.count];
             let unit = (run.step * run.step) as f32;
             Path::fastest().run(
                 #[inline(always)]
-                || errors::<BEYOND>(scaled, run.top, scales, unit, &mut sums),
+                || errors(scaled, run.top, scales, unit, &mut sums),
             );
         }
+        self.at_least(sums, scales)
+    }
+
+    /// What h is not below at the scale `t` and all larger ones: what lies more than half a step beyond the last cells.
+    fn beyond(&self, t: f32) -> f32 {
+        let mut sum = 0.0;
+        for run in &self.runs {
+            let scaled = &self.scaled[run.padded()];
+            let of_run = Path::fastest().run(
+                #[inline(always)]
+                || beyond(scaled.as_chunks().0, run.top + 1.0, t),
+            );
+            sum += (run.step * run.step) as f32 * of_run;
+        }
+        let [h] = self.at_least([sum], &[t]);
+        h
+    }
+
+    /// What sums of squared errors at the scales say of h: not more than it is.
+    fn at_least<const SCALES: usize>(
+        &self,
+        sums: [f32; SCALES],
+        scales: &[f32; SCALES],
+    ) -> [f32; SCALES] {
         // f32: the sums of d terms, and t·|z|/step.
         let share = 1.0 - (self.coded + 16) as f32 * f32::EPSILON;
         let per_length = (1.0 / self.length_sq.sqrt()) as f32;
         Path::fastest().run(
             #[inline(always)]
-            || sums.map(|sums| at_least(&sums, share, per_length, scales)),
+            || at_least(&sums, share, per_length, scales),
         )
     }
 
@@ -444,21 +498,27 @@ impl Sweep {
 
     /// All points from the scale `low` to `high`, move by move.
     fn sweep(&mut self, low: f32, high: f32) {
-        let Sweep { runs, scaled, size, moves, .. } = self;
+        let Sweep { runs, scaled, size, moving, moves, order, .. } = self;
         moves.clear();
         let (mut n, mut s) = (0.0, 0.0);
         for run in &*runs {
             let (scaled, size) = (&scaled[run.padded()], &size[run.padded()]);
+            let moving = &mut moving[..scaled.len()];
             let of_run = Path::fastest().run(
                 #[inline(always)]
-                || moves_between(scaled.as_chunks().0, size.as_chunks().0, run, (low, high), moves),
+                || {
+                    moves_between(scaled, run.top, (low, high), moving);
+                    push_moves((scaled, size), run, (low, high), moving, moves);
+                    sums(scaled.as_chunks().0, size.as_chunks().0, run.top, low)
+                },
             );
             run.add(of_run, &mut n, &mut s);
         }
         let mut best = (n * n > self.best.cosine_sq * s).then_some(0);
         let mut cosine_sq = if best.is_some() { n * n / s } else { self.best.cosine_sq };
-        moves.sort_unstable_by_key(|a| (a.t.to_bits(), a.place));
-        for (count, Move { t, added, .. }) in (1..).zip(&*moves) {
+        put_in_order(moves, (low, high), order);
+        for (count, at) in (1..).zip(&*order) {
+            let Move { t, added, .. } = &moves[*at as usize];
             n += added;
             s += 2.0 * t * added;
             if n * n > cosine_sq * s {
@@ -470,7 +530,8 @@ impl Sweep {
             self.best.cosine_sq = cosine_sq;
             self.best.t = low;
             self.best.moves.clear();
-            self.best.moves.extend(self.moves[..count].iter().map(|of| of.place));
+            let made = self.order[..count].iter().map(|at| self.moves[*at as usize].place);
+            self.best.moves.extend(made);
         }
     }
 }
@@ -514,78 +575,75 @@ fn common_factor(mut a: u32, mut b: u32) -> u32 {
     b
 }
 
-/// How large |z|/step is.
-struct Extent {
-    largest: f32,
-    sum: f32,
-}
-
-impl Extent {
-    #[inline(always)]
-    fn of(scaled: &[[f32; LANES]]) -> Self {
-        let (mut largest, mut sum) = ([0.0_f32; LANES], [0.0_f32; LANES]);
-        for scaled in scaled {
-            for i in 0..LANES {
-                largest[i] = if scaled[i] > largest[i] { scaled[i] } else { largest[i] };
-                sum[i] += scaled[i];
-            }
-        }
-        Extent { largest: largest.into_iter().fold(0.0, f32::max), sum: total(sum) }
-    }
-}
-
-/// Adds to `sums`, in units, Σ(r − c − ½)² at each of the scales `t`, and of that what lies more than half a step
-/// beyond the last cell: this part of h is larger at all larger scales.
+/// The largest of numbers that are not negative: their bits have their order.
 #[inline(always)]
-fn errors<const BEYOND: bool>(
+fn largest_of(numbers: &[f32]) -> f32 {
+    f32::from_bits(numbers.iter().fold(0, |largest, number| largest.max(number.to_bits())))
+}
+
+/// Adds to `sums`, in units, Σ(r − c − ½)² at each of the scales `t`.
+#[inline(always)]
+fn errors<const SCALES: usize>(
     scaled: &[f32],
     top: f32,
-    t: &[f32; LANES],
+    t: &[f32; SCALES],
     unit: f32,
-    sums: &mut [[f32; LANES]; 2],
+    sums: &mut [f32; SCALES],
 ) {
     // Two at a time: an addition waits for the one before.
-    let (mut errors, mut beyond) = ([[0.0_f32; LANES]; 2], [[0.0_f32; LANES]; 2]);
-    let (pairs, last) = scaled.as_chunks::<2>();
-    for [first, second] in pairs {
-        add_errors::<BEYOND>(*first, top, t, &mut errors[0], &mut beyond[0]);
-        add_errors::<BEYOND>(*second, top, t, &mut errors[1], &mut beyond[1]);
-    }
-    for last in last {
-        add_errors::<BEYOND>(*last, top, t, &mut errors[0], &mut beyond[0]);
-    }
-    for (sum, of) in sums.iter_mut().zip([errors, beyond]) {
-        for i in 0..LANES {
-            sum[i] += unit * (of[0][i] + of[1][i]);
+    let mut errors = [[0.0_f32; SCALES]; 2];
+    let (pairs, rest) = scaled.as_chunks::<2>();
+    for pair in pairs {
+        for (errors, scaled) in errors.iter_mut().zip(pair) {
+            add_errors(*scaled, top, t, errors);
         }
+    }
+    for scaled in rest {
+        add_errors(*scaled, top, t, &mut errors[0]);
+    }
+    for (i, sum) in sums.iter_mut().enumerate() {
+        *sum += unit * (errors[0][i] + errors[1][i]);
     }
 }
 
 #[inline(always)]
-fn add_errors<const BEYOND: bool>(
+fn add_errors<const SCALES: usize>(
     scaled: f32,
     top: f32,
-    t: &[f32; LANES],
-    errors: &mut [f32; LANES],
-    beyond: &mut [f32; LANES],
+    t: &[f32; SCALES],
+    errors: &mut [f32; SCALES],
 ) {
-    for i in 0..LANES {
+    for i in 0..SCALES {
         let r = scaled * t[i];
         let off = r - cell(r, top) - 0.5;
         errors[i] += off * off;
-        if BEYOND {
-            let far = off - 0.5;
+    }
+}
+
+/// Σ(r − end)² of all r = t·|z|/step that are beyond `end`.
+#[inline(always)]
+fn beyond(scaled: &[[f32; LANES]], end: f32, t: f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    for scaled in scaled {
+        for i in 0..LANES {
+            let far = scaled[i] * t - end;
             let far = if far > 0.0 { far } else { 0.0 };
-            beyond[i] += far * far;
+            sums[i] += far * far;
         }
     }
+    total(sums.map(f64::from)) as f32
 }
 
 /// What `sums` of squared errors at the scales `t` say of h: not more than it is.
 #[inline(always)]
-fn at_least(sums: &[f32; LANES], share: f32, per_length: f32, t: &[f32; LANES]) -> [f32; LANES] {
-    let mut least = [0.0; LANES];
-    for i in 0..LANES {
+fn at_least<const SCALES: usize>(
+    sums: &[f32; SCALES],
+    share: f32,
+    per_length: f32,
+    t: &[f32; SCALES],
+) -> [f32; SCALES] {
+    let mut least = [0.0; SCALES];
+    for i in 0..SCALES {
         let h = (sums[i] * share).sqrt() * (per_length / t[i]) * (1.0 - 1e-6) - 5e-7;
         let h = if h > 0.0 { h } else { 0.0 };
         least[i] = if h < f32::MAX { h * h } else { 0.0 };
@@ -612,34 +670,81 @@ fn sums(scaled: &[[f32; LANES]], size: &[[f32; LANES]], top: f32, t: f32) -> (f6
     (total(n), s)
 }
 
-/// Appends the moves between two scales of the coordinates of a run, and returns the sums of the lower.
+/// Which coordinates of a run move between two scales.
 #[inline(always)]
-fn moves_between(
-    scaled: &[[f32; LANES]],
-    size: &[[f32; LANES]],
+fn moves_between(scaled: &[f32], top: f32, (low, high): (f32, f32), moving: &mut [u8]) {
+    for (moving, scaled) in moving.iter_mut().zip(scaled) {
+        *moving = u8::from(cell(scaled * low, top) < cell(scaled * high, top));
+    }
+}
+
+/// Appends the moves of those.
+#[inline(always)]
+fn push_moves(
+    (scaled, size): (&[f32], &[f32]),
     run: &Run,
     (low, high): (f32, f32),
+    moving: &[u8],
     moves: &mut Vec<Move>,
-) -> (f64, f64) {
-    for ((first, scaled), size) in (0..).step_by(LANES).zip(scaled).zip(size) {
-        let at = |t: f32| std::array::from_fn(|i| cell(scaled[i] * t, run.top));
-        let (from, to): ([f32; LANES], [f32; LANES]) = (at(low), at(high));
-        let mut bits = [0_u16; LANES];
-        for i in 0..LANES {
-            bits[i] = u16::from(from[i] < to[i]) << i;
-        }
-        let mut moving = total(bits);
+) {
+    let (eights, _) = moving.as_chunks::<8>();
+    for (first, eight) in (0..).step_by(8).zip(eights) {
+        let mut moving = u64::from_le_bytes(*eight);
         while moving != 0 {
-            let lane = moving.trailing_zeros() as usize;
+            let i = first + moving.trailing_zeros() as usize / 8;
             moving &= moving - 1;
-            let (place, size) = (first + lane, f64::from(size[lane]));
-            for l in index(from[lane])..index(to[lane]) {
+            let (place, size) = ((run.at + i) as u32, f64::from(size[i]));
+            let of = |t: f32| index(cell(scaled[i] * t, run.top));
+            for l in of(low)..of(high) {
                 let t = f64::from(l + 1) * run.step / size;
-                moves.push(Move { t, place: (run.at + place) as u32, added: run.step * size });
+                moves.push(Move { t, place, added: run.step * size });
             }
         }
     }
-    sums(scaled, size, run.top, low)
+}
+
+/// Moves that are put in order by counting, for each, those before it.
+const COUNTED: usize = 64;
+
+/// The places of `moves` between two scales in the order of theirs, and of their coordinates where these are equal.
+fn put_in_order(moves: &[Move], (low, high): (f32, f32), order: &mut Vec<u32>) {
+    order.clear();
+    order.extend(0..moves.len() as u32);
+    if moves.len() <= COUNTED {
+        let (low, high) = (f64::from(low), f64::from(high));
+        let per_width = f64::from(1 << 30) / (high - low);
+        let (mut at, mut before) = ([i32::MAX; COUNTED], [0; COUNTED]);
+        for (at, of) in at.iter_mut().zip(moves) {
+            *at = ((of.t - low) * per_width) as i32;
+        }
+        let used = moves.len().next_multiple_of(LANES);
+        let counted = Path::fastest().run(
+            #[inline(always)]
+            || count_before(&at[..used], moves.len(), &mut before[..used]),
+        );
+        // Fewer where two are in one place.
+        if counted == moves.len() * moves.len().saturating_sub(1) / 2 {
+            for (place, before) in (0..).zip(&before[..moves.len()]) {
+                order[*before as usize] = place;
+            }
+            return;
+        }
+    }
+    order.sort_unstable_by_key(|i| {
+        let Move { t, place, .. } = moves[*i as usize];
+        (t.to_bits(), place)
+    });
+}
+
+/// Counts how many of the first `count` are before each, and all of these.
+#[inline(always)]
+fn count_before(at: &[i32], count: usize, before: &mut [i32]) -> usize {
+    for other in &at[..count] {
+        for (before, at) in before.iter_mut().zip(at) {
+            *before += i32::from(other < at);
+        }
+    }
+    before[..count].iter().map(|before| *before as usize).sum()
 }
 
 /// The sum of all lanes, halves at a time.
