@@ -75,8 +75,8 @@ fn rounded(z: &[f32], factor: f32, half: f32, to: &mut [u16]) {
 /// t = l·step/|zᵢ|, l = 1, 2, …
 ///
 /// The search looks for the least h(a) = min ‖z − a·y‖² over all points y, whose place is a = 1/t and whose value is
-/// ‖z‖² times the squared sine. h is known where it is computed, which takes f32 and is done for sixteen scales at
-/// once. Between two of them, t₀ < t₁, the parabola of a point y that would be the best has the value h at its lowest
+/// ‖z‖² times the squared sine. h is known where it is computed, which takes f32 and is done for eight or sixteen
+/// scales at once. Between two of them, t₀ < t₁, the parabola of a point y that would be the best has the value h at its lowest
 /// point and the curvature 2‖y‖² ≤ 2‖z‖²·t₁², and lies above h at both ends. With Δ = ‖z‖²·(t₁/t₀ − 1)²/4 and δ the
 /// difference of h between the ends it is nowhere lower than min(h(1/t₀), h(1/t₁)) − Δ·max(0, 1 − δ/4Δ)². What may be
 /// better than the best so far is cut further, and swept move by move in f64 where few are left: the result is that of
@@ -86,10 +86,10 @@ pub struct Sweep {
     coded: usize,
     /// Σ t·|z|/step of normal numbers at the scale at which coordinates have the deviation 1.
     spread: f32,
-    /// |z|/step and |z|, each run padded to whole [`LANES`] by zeros.
+    /// |z|/step and |z| in a [`unit`], each run padded to whole [`LANES`] by zeros.
     scaled: Vec<f32>,
     size: Vec<f32>,
-    /// What moves within an interval: which of the padded coordinates, their moves, and the order of these.
+    /// What moves within an interval: which coordinates of a run, and the moves of all with their order.
     moving: Vec<u8>,
     moves: Vec<Move>,
     order: Vec<u32>,
@@ -153,7 +153,7 @@ struct Interval {
 struct Few {
     /// Moves one by one.
     moves: f32,
-    /// Moves per unit of the scale, while no coordinate is in its last cell.
+    /// Moves per unit of the scale, of normal numbers of which none is in its last cell.
     per_scale: f32,
 }
 
@@ -207,6 +207,9 @@ struct Best {
     moves: Vec<u32>,
 }
 
+/// Terms that are summed in f32 before their sum is added to others.
+const SUMMED: usize = 512;
+
 /// So many scales cost half as much as [`LANES`].
 const FEW_CUTS: usize = 8;
 
@@ -253,17 +256,18 @@ impl Sweep {
     /// as ½·(1, 1) and ½·(3, 3), that nearest to the origin; of coordinates that are 0 those of +½.
     pub fn nearest(&mut self, z: &[f32], norm: f64, to: &mut [u16]) {
         let Sweep { runs, scaled, size, .. } = self;
+        let (root, unit) = ((z.len() as f64).sqrt(), unit(norm / (z.len() as f64).sqrt()));
         for run in &*runs {
             let (z, from) = (&z[run.first..][..run.count], run.padded());
             let (size, scaled) = (&mut size[from.clone()], &mut scaled[from]);
             Path::fastest().run(
                 #[inline(always)]
-                || sizes(z, run.inverse(), size, scaled),
+                || sizes(z, (unit, run.inverse()), size, scaled),
             );
         }
         self.best = Best::default();
         if self.runs.iter().any(|run| run.top > 0.0) {
-            self.seek(((z.len() as f64).sqrt() / norm) as f32);
+            self.seek((root / (norm * f64::from(unit))) as f32);
         }
         let t = self.best.t;
         for run in &self.runs {
@@ -391,7 +395,7 @@ impl Sweep {
     fn open(&mut self, middle: f32, largest: f32) {
         // So large that each coordinate that matters has made all its moves.
         let end = f32::MAX / largest.max(1.0) / 256.0;
-        // The point of no move is best at a scale from half of that of the first move on.
+        // No coordinate moves before: there is one point so far.
         let first = (0.999 / largest).min(end);
         self.at(first);
         self.open.clear();
@@ -438,12 +442,13 @@ impl Sweep {
     fn heights<const SCALES: usize>(&self, scales: &[f32; SCALES]) -> [f32; SCALES] {
         let mut sums = [0.0; SCALES];
         for run in &self.runs {
-            let scaled = &self.scaled[run.at..][..run.count];
             let unit = (run.step * run.step) as f32;
-            Path::fastest().run(
-                #[inline(always)]
-                || errors(scaled, run.top, scales, unit, &mut sums),
-            );
+            for scaled in self.scaled[run.at..][..run.count].chunks(SUMMED) {
+                Path::fastest().run(
+                    #[inline(always)]
+                    || errors(scaled, run.top, scales, unit, &mut sums),
+                );
+            }
         }
         self.at_least(sums, scales)
     }
@@ -469,8 +474,9 @@ impl Sweep {
         sums: [f32; SCALES],
         scales: &[f32; SCALES],
     ) -> [f32; SCALES] {
-        // f32: the sums of d terms, and t·|z|/step.
-        let share = 1.0 - (self.coded + 16) as f32 * f32::EPSILON;
+        // What f32 rounds: each of two sums has half of so many terms, one after another, and then come such sums.
+        let additions = self.coded.min(SUMMED) / 2 + self.coded / SUMMED + 16;
+        let share = 1.0 - additions as f32 * (f32::EPSILON / 2.0);
         let per_length = (1.0 / self.length_sq.sqrt()) as f32;
         Path::fastest().run(
             #[inline(always)]
@@ -536,11 +542,17 @@ impl Sweep {
     }
 }
 
-/// |z| and |z|/step.
+/// A power of two, times which `size` lies between 1 and 2: by it a row is neither too large nor too small for f32.
+fn unit(size: f64) -> f32 {
+    let exponent = (size.to_bits() >> 52) as i32 - 1023;
+    f32::from_bits((127 - exponent.clamp(-126, 126)).cast_unsigned() << 23)
+}
+
+/// |z|·unit and that over the step.
 #[inline(always)]
-fn sizes(z: &[f32], inverse: f32, size: &mut [f32], scaled: &mut [f32]) {
+fn sizes(z: &[f32], (unit, inverse): (f32, f32), size: &mut [f32], scaled: &mut [f32]) {
     for ((size, scaled), z) in size.iter_mut().zip(scaled).zip(z) {
-        *size = z.abs();
+        *size = z.abs() * unit;
         *scaled = *size * inverse;
     }
 }
@@ -838,6 +850,9 @@ mod tests {
                 0 => normal(draw),
                 1 => normal(draw).powi(3) * 1e-12,
                 2 => [0.0, 1.0, -1.0, 3.0, -0.0][draw.below(5)],
+                5 => normal(draw) * 3e37,
+                6 => normal(draw) * 1e-37,
+                7 => f32::from(u8::from(i == d - 1)),
                 3 => {
                     if i == 0 {
                         -7.0
@@ -863,7 +878,7 @@ mod tests {
                 };
                 let (mut sweep, widths) = (Sweep::new(&grid), Widths::of(&grid));
                 let coded = widths.top.len();
-                for kind in (0..5).cycle().take(20) {
+                for kind in (0..8).cycle().take(24) {
                     let z = row(d, kind, &mut draw);
                     let norm = norm_sq(&z).sqrt();
                     if z[..coded].iter().all(|z| *z == 0.0) {
