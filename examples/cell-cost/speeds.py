@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speeds that vq-host measures in a confined process, beside the same calls of the same plugin in one process, by turns.
 
-    speeds.py [--repeats N] [--threads 1,2] --data FOLDER VQ_HOST VQ_COMPARE
+    speeds.py [--repeats N] [--threads 1,2] [--methods A,B] --data FOLDER VQ_HOST VQ_COMPARE
 
 Encoding and decoding of one block, as large as vq-host lends it, of the set sift128 (FOLDER as of examples/compare;
 drawn without it). VQ_COMPARE is the program of examples/compare, which calls a plugin as vq-host does, without a
@@ -38,12 +38,20 @@ NAMES = {"encode": "compress_vectors_per_s", "decode": "decompress_vectors_per_s
 
 
 class OneProcess:
-    """The program of examples/compare."""
+    """The program of examples/compare. One is one draw of where its pages lie, on which depends what a cache holds: each
+    turn has a new one, as each of vq-host's is new."""
 
     def __init__(self, program, plugins, rows, block):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.child = subprocess.Popen([program], text=True, **pipes)
         self.plugins, self.rows, self.block = plugins, rows, block
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.stdin.close()
+        self.child.wait()
 
     def ask(self, **request):
         print(json.dumps(request), file=self.child.stdin, flush=True)
@@ -110,6 +118,7 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", default="1")
+    parser.add_argument("--methods", default=",".join(METHODS), help="only these")
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("host", type=pathlib.Path)
     parser.add_argument("compare")
@@ -119,13 +128,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         rows = data.load("sift128", given.data, folder)
-        alone = OneProcess(given.compare, host.parent, rows, BLOCK_BYTES // (4 * rows.dim))
         for threads in map(int, given.threads.split(",")):
-            for method in METHODS:
+            for method in given.methods.split(","):
                 speeds = {(kind, side): [] for kind in NAMES for side in ("one process", "vq-host")}
                 for _ in range(given.repeats):
-                    for kind in NAMES:
-                        speeds[kind, "one process"].append(alone.speed(method, kind, threads))
+                    with OneProcess(given.compare, host.parent, rows, BLOCK_BYTES // (4 * rows.dim)) as alone:
+                        for kind in NAMES:
+                            speeds[kind, "one process"].append(alone.speed(method, kind, threads))
                     measured = by_host(host, rows, folder, method, threads)
                     for kind, name in NAMES.items():
                         speeds[kind, "vq-host"].append(measured[name])

@@ -23,6 +23,14 @@ pub(crate) struct Held<Q> {
 /// blocks do.
 static POOLS: Mutex<Vec<(usize, Arc<ThreadPool>)>> = Mutex::new(Vec::new());
 
+thread_local! {
+    /// A pool that is the calling thread alone, to which a call of one thread is not handed over: to wake another takes
+    /// longer than small calls do, and it may be woken on a processor that is busy. None where the thread is one of
+    /// another pool already.
+    static HERE: Option<ThreadPool> =
+        ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().ok();
+}
+
 fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, pool)) = pools.iter().find(|(n, _)| *n == threads) {
@@ -52,6 +60,11 @@ fn install(
     threads: usize,
     body: &mut (dyn FnMut() -> Result<(), Error> + Send),
 ) -> Result<(), Error> {
+    if threads == 1
+        && let Some(done) = HERE.with(|here| here.as_ref().map(|pool| pool.install(&mut *body)))
+    {
+        return done;
+    }
     pool(threads)?.install(body)
 }
 
