@@ -109,8 +109,8 @@ impl Method {
     }
 }
 
-/// A vector quantizer. All methods run inside a rayon pool of the host's thread budget; a panic
-/// is caught at the boundary and becomes an error.
+/// A vector quantizer. All methods run inside a rayon pool of the host's thread budget, which is the
+/// caller's own thread where that is one; a panic is caught at the boundary and becomes an error.
 ///
 /// The order of calls is `create`, then `fit` or `load`, then the rest. Codes must not depend on
 /// how rows are batched or on the number of threads, and all randomness derives from

@@ -20,8 +20,6 @@ const ALIKE: f64 = 0.02;
 const STREAMED_CALLS: usize = 9;
 /// A timed repetition lasts at least this long.
 const TIMED_AT_LEAST: Duration = Duration::from_millis(30);
-/// Of a shorter call a repetition has at least ten.
-const SHORT: Duration = Duration::from_millis(3);
 /// Items are taken away from a call that would last longer than this.
 const TIMED_AT_MOST: Duration = Duration::from_millis(400);
 /// More calls than any repetition has.
@@ -93,18 +91,11 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             break;
         }
         cell.part(&stage, repeat, repeat, all);
-        // Whoever looks at all that a call put out takes it out of the caches of the engine: of short calls
-        // that one does not count, nor the next.
-        let short = warm < SHORT;
-        if short {
-            calls.make(peer, items, per_item, true)?;
-            calls.make(peer, items, per_item, false)?;
-        }
         calls.cpu = Duration::ZERO;
         let mut took = Duration::ZERO;
         let mut made = 0;
         while made == 0 || (took < TIMED_AT_LEAST && made < MOST_CALLS) {
-            let call = calls.make(peer, items, per_item, made == 0 && !short)?;
+            let call = calls.make(peer, items, per_item, made == 0)?;
             each.push(call);
             took += call;
             made += 1;

@@ -24,9 +24,9 @@ pub(crate) struct Held<Q> {
 static POOLS: Mutex<Vec<(usize, Arc<ThreadPool>)>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// A pool that is the calling thread alone, to which a call of one thread is not handed over: to wake another takes
-    /// longer than small calls do, and it may be woken on a processor that is busy. None where the thread is one of
-    /// another pool already.
+    /// A pool that is the calling thread alone, in which a call of one thread stays: to wake another takes longer than
+    /// small calls do, and it may be woken on a processor that is busy. None where the thread is one of another pool
+    /// already. rayon keeps a few kilobytes of it when the thread ends.
     static HERE: Option<ThreadPool> =
         ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().ok();
 }
@@ -61,7 +61,8 @@ fn install(
     body: &mut (dyn FnMut() -> Result<(), Error> + Send),
 ) -> Result<(), Error> {
     if threads == 1
-        && let Some(done) = HERE.with(|here| here.as_ref().map(|pool| pool.install(&mut *body)))
+        && let Ok(Some(done)) =
+            HERE.try_with(|here| here.as_ref().map(|pool| pool.install(&mut *body)))
     {
         return done;
     }
@@ -148,5 +149,53 @@ impl<Q: Quantizer> Held<Q> {
             return Ok(());
         }
         Err(Error::failed(format!("{what} is {found}, expected {expected}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn threads_of(budget: usize) -> usize {
+        let mut threads = 0;
+        in_pool(budget, || {
+            threads = rayon::current_num_threads();
+            Ok(())
+        })
+        .unwrap();
+        threads
+    }
+
+    #[test]
+    fn a_call_of_one_thread_stays_on_its_thread() {
+        let caller = thread::current().id();
+        for _ in 0..2 {
+            let mut nested = [0, 0];
+            in_pool(1, || {
+                assert_eq!(thread::current().id(), caller);
+                nested = [threads_of(1), threads_of(2)];
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(nested, [1, 2]);
+            let panicked = catch_unwind(AssertUnwindSafe(|| in_pool(1, || panic!("an author's"))));
+            assert!(panicked.is_err());
+        }
+    }
+
+    #[test]
+    fn it_has_one_thread_also_inside_another_pool_and_beside_other_calls() {
+        in_pool(2, || {
+            assert_eq!(threads_of(1), 1);
+            Ok(())
+        })
+        .unwrap();
+        thread::scope(|scope| {
+            let calls: Vec<_> = (0..4).map(|_| scope.spawn(|| threads_of(1))).collect();
+            for call in calls {
+                assert_eq!(call.join().unwrap(), 1);
+            }
+        });
     }
 }
