@@ -256,7 +256,8 @@ impl Sweep {
     /// as ½·(1, 1) and ½·(3, 3), that nearest to the origin; of coordinates that are 0 those of +½.
     pub fn nearest(&mut self, z: &[f32], norm: f64, to: &mut [u16]) {
         let Sweep { runs, scaled, size, .. } = self;
-        let (root, unit) = ((z.len() as f64).sqrt(), unit(norm / (z.len() as f64).sqrt()));
+        let root = (z.len() as f64).sqrt();
+        let unit = unit(norm / root);
         for run in &*runs {
             let (z, from) = (&z[run.first..][..run.count], run.padded());
             let (size, scaled) = (&mut size[from.clone()], &mut scaled[from]);
@@ -457,12 +458,14 @@ impl Sweep {
     fn beyond(&self, t: f32) -> f32 {
         let mut sum = 0.0;
         for run in &self.runs {
-            let scaled = &self.scaled[run.padded()];
-            let of_run = Path::fastest().run(
-                #[inline(always)]
-                || beyond(scaled.as_chunks().0, run.top + 1.0, t),
-            );
-            sum += (run.step * run.step) as f32 * of_run;
+            let unit = (run.step * run.step) as f32;
+            for scaled in self.scaled[run.padded()].chunks(SUMMED) {
+                let far = Path::fastest().run(
+                    #[inline(always)]
+                    || beyond(scaled.as_chunks().0, run.top + 1.0, t),
+                );
+                sum += unit * far;
+            }
         }
         let [h] = self.at_least([sum], &[t]);
         h
@@ -474,7 +477,7 @@ impl Sweep {
         sums: [f32; SCALES],
         scales: &[f32; SCALES],
     ) -> [f32; SCALES] {
-        // What f32 rounds: each of two sums has half of so many terms, one after another, and then come such sums.
+        // What f32 rounds: half of so many terms at most are added one after another, and then such sums.
         let additions = self.coded.min(SUMMED) / 2 + self.coded / SUMMED + 16;
         let share = 1.0 - additions as f32 * (f32::EPSILON / 2.0);
         let per_length = (1.0 / self.length_sq.sqrt()) as f32;
