@@ -8,7 +8,7 @@
 use super::usage::{Engine, Usage};
 use crate::record::Outcome;
 use crate::worker::exchange::{
-    Area, Frames, Opened, Plain, ROOM, Reply, Request, WireError, slots,
+    Area, AreaError, Frames, Opened, Plain, ROOM, Reply, Request, WireError, slots,
 };
 use crate::worker::fault::HostFault;
 use crate::worker::memory::machine_bytes;
@@ -18,11 +18,11 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vq_kernels::Path;
 
 /// A difference between the claimed and the true ratio that is more than rounding.
@@ -85,16 +85,16 @@ impl<'a> Peer<'a> {
         usage: &'a Usage,
         reporter: &'a Reporter,
     ) -> Result<Self, HostFault> {
-        let map = |file: &OwnedFd, of_engine: bool| {
-            let area = Area::map(file.as_fd(), true)?;
-            Area::seal(file.as_fd(), !of_engine)?;
-            Ok(area)
+        let map = || {
+            let frames = Frames::beside(socket, &lent, &filled, threads)?;
+            let areas = [Area::map(&lent, true)?, Area::map(&filled, true)?];
+            // Mapped before: nobody maps a sealed one for writing.
+            Area::seal(&lent, true)?;
+            Area::seal(&filled, false)?;
+            Ok((frames, areas))
         };
-        let unable =
-            |e: crate::worker::exchange::AreaError| HostFault::Begin { reason: e.to_string() };
-        let lent = map(&lent, false).map_err(unable)?;
-        let filled = map(&filled, true).map_err(unable)?;
-        let frames = Frames::beside(socket, threads);
+        let unable = |e: AreaError| HostFault::Begin { reason: e.to_string() };
+        let (frames, [lent, filled]) = map().map_err(unable)?;
         Ok(Peer {
             role,
             processes: Engine { pid, helper: None },
@@ -124,13 +124,10 @@ impl<'a> Peer<'a> {
 
     /// One request and its answer, and how long that took.
     fn ask(&mut self, request: &Request) -> Result<(Reply, Duration), Failure> {
-        let started = Instant::now();
-        let answer = self.frames.ask(request).and_then(|()| self.frames.answer());
-        let took = started.elapsed();
-        let answer = answer.and_then(|reply| self.frames.nothing_more().map(|()| reply));
+        let answer = self.frames.ask(request);
         let error = |text: String| text.chars().take(MOST_TEXT).collect::<String>();
         match answer {
-            Ok(Reply::Failed { outcome, error: text }) => {
+            Ok((Reply::Failed { outcome, error: text }, _)) => {
                 let outcome = match outcome {
                     // Cancelled too is only said: nobody asks a call to stop.
                     Outcome::Panicked | Outcome::Invalid | Outcome::OutOfMemory => outcome,
@@ -138,11 +135,11 @@ impl<'a> Peer<'a> {
                 };
                 Err(Failure::Method { outcome, error: error(text) })
             }
-            Ok(Reply::Trespassed(text)) => Err(Failure::invalid(error(text))),
-            Ok(Reply::Broken(text)) => {
+            Ok((Reply::Trespassed(text), _)) => Err(Failure::invalid(error(text))),
+            Ok((Reply::Broken(text), _)) => {
                 Err(Failure::failed(format!("its process could not go on: {}", error(text))))
             }
-            Ok(reply) => Ok((reply, took)),
+            Ok(answer) => Ok(answer),
             Err(WireError::Gone) => Err(Failure::Ended(self.role)),
             Err(WireError::Garbled(what)) => {
                 Err(Failure::invalid(format!("its process sent {what}")))
@@ -673,15 +670,15 @@ mod tests {
     #[test]
     fn a_forged_size_of_a_model_is_the_methods_fault_and_no_full_disk() {
         let (socket, engine) = UnixStream::pair().unwrap();
-        let mut engine = Frames::new(engine.into());
+        let [lent, filled] = ["lent", "filled"].map(|name| Area::file(name).unwrap());
+        let mut engine = Frames::new(engine.into(), &lent, &filled).unwrap();
         let forger = std::thread::spawn(move || {
             engine.request().unwrap();
             engine.reply(&Reply::Saved(Some(1 << 60))).unwrap();
         });
-        let area = || Area::file("test").unwrap();
         let usage = Usage::default();
         let reporter = Reporter::new(tempfile::tempfile().unwrap().into());
-        let lent = [socket.into(), area(), area()];
+        let lent = [socket.into(), lent, filled];
         let peer = Peer::new(Role::Encoder, std::process::id(), (4, 1), lent, &usage, &reporter);
         let saved = peer.unwrap().save(&tempfile::tempfile().unwrap(), 0);
         forger.join().unwrap();

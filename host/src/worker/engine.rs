@@ -37,8 +37,8 @@ pub(super) struct Shared {
 impl Shared {
     /// From the descriptors in the order of [`super::supervise`].
     pub(super) fn new([socket, lent, filled]: [OwnedFd; 3]) -> Result<Self, AreaError> {
-        let (lent, filled) = (Area::map(lent, false)?, Area::map(filled, true)?);
-        Ok(Shared { frames: Frames::new(socket), lent, filled })
+        let frames = Frames::new(socket, &lent, &filled)?;
+        Ok(Shared { frames, lent: Area::map(lent, false)?, filled: Area::map(filled, true)? })
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) const ROOM: usize = 8 << 20;
 const ZONE: usize = 4096;
 /// Outputs begin at a multiple of this.
 const ALIGNMENT: usize = 64;
+/// The first bytes of an area, for [`super::glance`]: neither values nor outputs and their zones reach them.
+pub(super) const NOTICED: usize = ZONE;
 /// At most two outputs, with a zone before each and what alignment takes.
 pub(crate) const MARGIN: usize = 4 * ZONE;
 /// All of an area.

@@ -1,20 +1,22 @@
-//! Requests and replies: a length and JSON, over a stream socket.
+//! Requests and replies: a length and JSON, over a stream socket, and seen at a glance where a side is awake.
 
+use super::area::AreaError;
+use super::glance::Glance;
 use crate::record::Outcome;
 use nix::libc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::num::NonZero;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// Bytes of a frame. What needs more goes through an area.
 const MOST: usize = 32 << 10;
 
-/// How long who waits stays awake while calls are timed: to be woken takes less than some hundredths of it.
-const AWAKE: Duration = Duration::from_millis(1);
+/// How long who waits stays awake while calls are timed: to be woken takes some hundredths of it at most.
+const AWAKE: Duration = Duration::from_millis(10);
 
 /// What an engine is asked to do. What a call reads lies in the area `lent`, what it puts out goes
 /// to `filled`, see [`super::slots`].
@@ -172,26 +174,50 @@ struct Numbered<T> {
 #[derive(Debug)]
 pub(crate) struct Frames {
     socket: UnixStream,
+    /// Where this side shows its last frame, and where it sees the other's.
+    shown: Glance,
+    seen: Glance,
     number: u64,
     text: Vec<u8>,
+    /// A frame that was seen and is still to come through the socket.
+    owed: Option<Vec<u8>>,
     /// Requests are timed.
     timed: bool,
-    /// A processor is left for the referee while an engine works.
-    spare: bool,
+    /// This side may wait awake while requests are timed.
+    awake: bool,
 }
 
 impl Frames {
-    pub(crate) fn new(socket: OwnedFd) -> Self {
-        Frames { socket: socket.into(), number: 0, text: Vec::new(), timed: false, spare: false }
+    /// The engine's end, with the areas that it reads and writes.
+    pub(crate) fn new(
+        socket: OwnedFd,
+        lent: impl AsFd,
+        filled: impl AsFd,
+    ) -> Result<Self, AreaError> {
+        // Where nothing is timed the referee judges a whole block meanwhile, for which a processor would wait
+        // in vain; where something is, it needs none of the engine's.
+        Ok(Frames::between(socket, Glance::map(filled, true)?, Glance::map(lent, false)?, true))
     }
 
     /// The referee's end: it may wait awake where a processor is left to it beside the `threads` of the engine.
-    pub(crate) fn beside(socket: OwnedFd, threads: usize) -> Self {
+    pub(crate) fn beside(
+        socket: OwnedFd,
+        lent: impl AsFd,
+        filled: impl AsFd,
+        threads: usize,
+    ) -> Result<Self, AreaError> {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Frames { spare: threads < processors, ..Frames::new(socket) }
+        let (shown, seen) = (Glance::map(lent, true)?, Glance::map(filled, false)?);
+        Ok(Frames::between(socket, shown, seen, threads < processors))
     }
 
-    fn send<T: Serialize>(&mut self, of: T) -> Result<(), WireError> {
+    fn between(socket: OwnedFd, shown: Glance, seen: Glance, awake: bool) -> Self {
+        let (text, socket) = (Vec::new(), socket.into());
+        Frames { socket, shown, seen, number: 0, text, owed: None, timed: false, awake }
+    }
+
+    /// Writes a frame with the last number, to be sent.
+    fn write<T: Serialize>(&mut self, of: T) -> Result<(), WireError> {
         self.text.clear();
         self.text.extend_from_slice(&[0; 4]);
         let frame = Numbered { number: self.number, of };
@@ -201,11 +227,28 @@ impl Frames {
             return Err(WireError::Garbled(format!("a message of {length} bytes")));
         }
         self.text[..4].copy_from_slice(&(length as u32).to_le_bytes());
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), WireError> {
+        self.shown.show(self.number, &self.text[4..]);
         // One write: who forges frames from another thread does not get into the middle.
         self.socket.write_all(&self.text).map_err(|_| WireError::Gone)
     }
 
-    fn receive<T: DeserializeOwned>(&mut self) -> Result<Numbered<T>, WireError> {
+    /// The next frame, which may have that number.
+    fn receive<T: DeserializeOwned>(&mut self, number: u64) -> Result<Numbered<T>, WireError> {
+        if self.timed && self.awake && self.seen.see(number, AWAKE, &mut self.text) {
+            let frame = serde_json::from_slice(&self.text).map_err(garbled);
+            self.owed = Some(std::mem::take(&mut self.text));
+            return frame;
+        }
+        self.read()?;
+        serde_json::from_slice(&self.text).map_err(garbled)
+    }
+
+    /// Reads the text of a frame from the socket.
+    fn read(&mut self) -> Result<(), WireError> {
         let mut length = [0; 4];
         self.socket.read_exact(&mut length).map_err(|_| WireError::Gone)?;
         let length = u32::from_le_bytes(length) as usize;
@@ -213,41 +256,49 @@ impl Frames {
             return Err(WireError::Garbled(format!("a message of {length} bytes")));
         }
         self.text.resize(length, 0);
-        self.socket.read_exact(&mut self.text).map_err(|_| WireError::Gone)?;
-        serde_json::from_slice(&self.text).map_err(garbled)
+        self.socket.read_exact(&mut self.text).map_err(|_| WireError::Gone)
     }
 
-    /// Sends a request; its answer is to be awaited.
-    pub(crate) fn ask(&mut self, request: &Request) -> Result<(), WireError> {
+    /// Takes the frame that was seen from the socket, where it has yet to come.
+    fn settle(&mut self) -> Result<(), WireError> {
+        let Some(owed) = self.owed.take() else { return Ok(()) };
+        self.read()?;
+        match self.text == owed {
+            true => Ok(()),
+            false => Err(two_answers()),
+        }
+    }
+
+    /// Sends a request and waits for its answer, and says how long after it that was there.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Duration), WireError> {
+        self.nothing_more()?;
         self.number += 1;
         self.heed_timing(request);
-        self.send(request)
-    }
-
-    /// The answer to the last request.
-    pub(crate) fn answer(&mut self) -> Result<Reply, WireError> {
-        if self.timed && self.spare {
-            self.look_out();
-        }
-        let reply: Numbered<Reply> = self.receive()?;
+        self.write(request)?;
+        let begun = Instant::now();
+        self.send()?;
+        let reply: Numbered<Reply> = self.receive(self.number)?;
+        let took = begun.elapsed();
         if reply.number != self.number {
             return Err(WireError::Garbled("an answer to another request".to_owned()));
         }
-        Ok(reply.of)
+        Ok((reply.of, took))
     }
 
-    /// That nothing else has come.
-    pub(crate) fn nothing_more(&mut self) -> Result<(), WireError> {
-        let gone = |_| WireError::Gone;
-        self.socket.set_nonblocking(true).map_err(gone)?;
-        let read = self.socket.read(&mut [0]);
-        self.socket.set_nonblocking(false).map_err(gone)?;
-        match read {
+    /// That nothing but the last answer has come. Asked before the next request: what is timed is looked at
+    /// first, so that who shows an answer and sends it later has no more time.
+    fn nothing_more(&mut self) -> Result<(), WireError> {
+        self.settle()?;
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let place = (&raw mut byte).cast();
+        // SAFETY: a byte at most is written to `byte`, which lives until the call is over.
+        match unsafe { libc::recv(self.socket.as_raw_fd(), place, 1, flags) } {
             // It has left: the next request shows that.
-            Ok(0) => Ok(()),
-            Ok(_) => Err(WireError::Garbled("two answers to one request".to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(_) => Err(WireError::Gone),
+            0 => Ok(()),
+            1.. => Err(two_answers()),
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => Ok(()),
+            _ => Err(WireError::Gone),
         }
     }
 
@@ -257,30 +308,10 @@ impl Frames {
         }
     }
 
-    /// Waits for something to read without sleeping, for a moment: the referee's clock runs from its
-    /// request to the answer, and to wake a processor takes as long as a short call.
-    fn look_out(&self) {
-        let until = Instant::now() + AWAKE;
-        let mut byte = 0u8;
-        while Instant::now() < until {
-            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-            let place = (&raw mut byte).cast();
-            // SAFETY: a byte at most is written to `byte`, which lives until the call is over.
-            let seen = unsafe { libc::recv(self.socket.as_raw_fd(), place, 1, flags) };
-            if seen >= 0 {
-                return;
-            }
-            std::thread::yield_now();
-        }
-    }
-
     /// The next request.
     pub(crate) fn request(&mut self) -> Result<Request, WireError> {
-        // Otherwise the referee judges a whole block meanwhile, for which a processor would wait in vain.
-        if self.timed {
-            self.look_out();
-        }
-        let request: Numbered<Request> = self.receive()?;
+        self.settle()?;
+        let request: Numbered<Request> = self.receive(self.number + 1)?;
         self.heed_timing(&request.of);
         self.number = request.number;
         Ok(request.of)
@@ -288,7 +319,8 @@ impl Frames {
 
     /// Answers the last request.
     pub(crate) fn reply(&mut self, reply: &Reply) -> Result<(), WireError> {
-        self.send(reply)
+        self.write(reply)?;
+        self.send()
     }
 
     /// The number of the last request, and the descriptor of this end: what [`trespassed`] needs.
@@ -313,6 +345,10 @@ pub(crate) fn trespassed(number: u64, what: [&str; 3], frame: &mut [u8; 256]) ->
     if written.is_ok() { 4 + bytes } else { 0 }
 }
 
+fn two_answers() -> WireError {
+    WireError::Garbled("two answers to one request".to_owned())
+}
+
 fn garbled(error: serde_json::Error) -> WireError {
     // Not the text itself: it may be anything.
     let what = if error.is_io() { "a message that cannot be sent" } else { "no answer" };
@@ -321,75 +357,120 @@ fn garbled(error: serde_json::Error) -> WireError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::area::{Area, FILLED, LENT};
     use super::*;
+    use std::thread;
 
-    fn pair() -> (Frames, Frames) {
+    fn ends() -> (Frames, Frames) {
         let (a, b) = UnixStream::pair().unwrap();
-        (Frames::new(a.into()), Frames::new(b.into()))
+        let (lent, filled) = (Area::file(LENT).unwrap(), Area::file(FILLED).unwrap());
+        let referee = Frames::beside(a.into(), &lent, &filled, 0).unwrap();
+        (referee, Frames::new(b.into(), &lent, &filled).unwrap())
+    }
+
+    /// Asks `requests` of an engine that answers each by `answer`; what came of them.
+    fn ask(
+        requests: &[Request],
+        mut answer: impl FnMut(&mut Frames, Request) + Send,
+    ) -> Vec<Result<Reply, WireError>> {
+        let (mut referee, mut engine) = ends();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                while let Ok(request) = engine.request() {
+                    answer(&mut engine, request);
+                }
+            });
+            let mut ask = |request| Ok(referee.ask(request)?.0);
+            let answers = requests.iter().map(&mut ask).collect();
+            drop(referee);
+            answers
+        })
     }
 
     #[test]
-    fn a_request_comes_back_answered() {
-        let (mut referee, mut engine) = pair();
-        for rows in 0..3 {
-            referee.ask(&Request::Compress { rows }).unwrap();
-            assert_eq!(engine.request().unwrap(), Request::Compress { rows });
-            engine.reply(&Reply::Done).unwrap();
-            assert_eq!(referee.answer().unwrap(), Reply::Done);
-            referee.nothing_more().unwrap();
+    fn each_request_comes_once_and_is_answered() {
+        let timed = [Request::Whole(true), Request::Alone(true)];
+        let not = [Request::Whole(false), Request::Alone(false)];
+        let mut requests = Vec::new();
+        for (on, off) in timed.into_iter().zip(not) {
+            let calls = (0..40).map(|rows| Request::Compress { rows });
+            requests.extend([on].into_iter().chain(calls.clone()).chain([off]).chain(calls));
         }
-    }
-
-    #[test]
-    fn an_engine_is_awake_between_the_requests_that_are_timed() {
-        let (mut referee, mut engine) = pair();
-        let on_and_off = [Request::Whole(true), Request::Alone(true)]
-            .into_iter()
-            .zip([Request::Whole(false), Request::Alone(false)]);
-        for (on, off) in on_and_off {
-            for (request, timed) in [(on, true), (Request::Nothing, true), (off, false)] {
-                referee.ask(&request).unwrap();
-                engine.request().unwrap();
-                assert_eq!((engine.timed, referee.timed), (timed, timed), "{request:?}");
+        let mut came = Vec::new();
+        let answers = ask(&requests, |engine, request| {
+            came.push((request, engine.timed));
+            // So that an answer is waited for awake, and asleep.
+            if came.len().is_multiple_of(20) {
+                thread::sleep(2 * AWAKE);
             }
-        }
+            engine.reply(&Reply::Done).unwrap();
+        });
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Reply::Done))), "{answers:?}");
+        let (came, timed): (Vec<_>, Vec<_>) = came.into_iter().unzip();
+        assert_eq!(came, requests);
+        assert_eq!(timed, [[true; 41], [false; 41]].concat().repeat(2));
     }
 
     #[test]
     fn two_answers_and_answers_to_other_requests_are_seen() {
-        let (mut referee, mut engine) = pair();
-        referee.ask(&Request::Nothing).unwrap();
-        engine.request().unwrap();
-        engine.reply(&Reply::Done).unwrap();
-        engine.reply(&Reply::Done).unwrap();
-        referee.answer().unwrap();
-        assert!(matches!(referee.nothing_more(), Err(WireError::Garbled(_))));
+        let requests = [Request::Nothing, Request::Whole(true), Request::Nothing];
+        for requests in [&requests[..2], &requests[1..]] {
+            let answers = ask(requests, |engine, _| {
+                engine.reply(&Reply::Done).unwrap();
+                let _ = engine.reply(&Reply::Done);
+            });
+            assert!(answers.iter().any(|a| matches!(a, Err(WireError::Garbled(_)))), "{answers:?}");
+        }
+        let answers = ask(&requests[..1], |engine, _| {
+            engine.number += 1;
+            engine.reply(&Reply::Done).unwrap();
+        });
+        assert!(matches!(answers[..], [Err(WireError::Garbled(_))]), "{answers:?}");
+    }
 
-        let (mut referee, mut engine) = pair();
-        engine.reply(&Reply::Done).unwrap();
-        referee.ask(&Request::Nothing).unwrap();
-        assert!(matches!(referee.answer(), Err(WireError::Garbled(_))));
+    #[test]
+    fn an_answer_that_is_shown_must_be_the_one_that_is_sent() {
+        let requests = [Request::Whole(true), Request::Nothing, Request::Nothing];
+        let answers = ask(&requests, |engine, request| {
+            if request == Request::Nothing {
+                engine.write(Reply::Done).unwrap();
+                engine.shown.show(engine.number, &engine.text[4..]);
+                thread::sleep(AWAKE / 2);
+                let _ = engine.write(Reply::Saved(None)).and_then(|()| {
+                    engine.socket.write_all(&engine.text).map_err(|_| WireError::Gone)
+                });
+            } else {
+                engine.reply(&Reply::Done).unwrap();
+            }
+        });
+        let expected = [true, true, false];
+        assert!(answers.iter().zip(expected).all(|(a, ok)| a.is_ok() == ok), "{answers:?}");
+        assert!(matches!(answers[2], Err(WireError::Garbled(_))), "{answers:?}");
     }
 
     #[test]
     fn long_and_broken_frames_are_refused_and_an_end_is_an_end() {
         for bytes in [&u32::MAX.to_le_bytes()[..], &[2, 0, 0, 0, b'{', b'}'], &[1, 0, 0, 0, 255]] {
-            let (mut referee, engine) = pair();
+            let (mut referee, engine) = ends();
             (&engine.socket).write_all(bytes).unwrap();
-            assert!(matches!(referee.answer(), Err(WireError::Garbled(_))));
+            // It lies there before anything is asked for; then it is the answer.
+            assert!(matches!(referee.ask(&Request::Nothing), Err(WireError::Garbled(_))));
+            assert!(matches!(referee.receive::<Reply>(1), Err(WireError::Garbled(_))));
             drop(engine);
-            assert!(referee.ask(&Request::Nothing).is_err() || referee.answer().is_err());
+            let gone = referee.ask(&Request::Nothing);
+            assert!(matches!(gone, Err(WireError::Gone)), "{gone:?}");
         }
     }
 
     #[test]
     fn a_trespass_is_told_as_any_other_answer() {
-        let (mut referee, mut engine) = pair();
-        referee.ask(&Request::Fit).unwrap();
-        engine.request().unwrap();
-        let mut frame = [0; 256];
-        let bytes = trespassed(engine.place().0, ["fit", "wrote into", "train"], &mut frame);
-        (&engine.socket).write_all(&frame[..bytes]).unwrap();
-        assert_eq!(referee.answer().unwrap(), Reply::Trespassed("fit wrote into train".into()));
+        let answers = ask(&[Request::Fit], |engine, _| {
+            let (number, _) = engine.place();
+            let mut frame = [0; 256];
+            let bytes = trespassed(number, ["fit", "wrote into", "train"], &mut frame);
+            (&engine.socket).write_all(&frame[..bytes]).unwrap();
+        });
+        let expected = Reply::Trespassed("fit wrote into train".into());
+        assert!(matches!(&answers[..], [Ok(reply)] if *reply == expected), "{answers:?}");
     }
 }

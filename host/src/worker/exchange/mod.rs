@@ -8,11 +8,14 @@
 //!          everything out before it looks at it
 //! ```
 //!
+//! A short frame is shown at the start of an area as well, where a side that waits awake sees it at once.
+//!
 //! The engine holds plugin code, so that nothing it sends is more than a claim: numbers are
 //! checked against what was asked, texts are cut, values are looked at in a copy of the referee's.
 
 mod area;
 mod frame;
+mod glance;
 
 pub(crate) use area::{
     AREA, Area, AreaError, Closed, FILLED, Kept, LENT, MARGIN, Plain, ROOM, slots,
