@@ -497,6 +497,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn neither_values_nor_outputs_and_their_zones_reach_the_first_bytes() {
+        for first in [0, 1, ALIGNMENT, ROOM / 2 + 1, ROOM - 1, ROOM] {
+            let slots = slots(&[first, ROOM - first]).unwrap();
+            assert!(around(&slots)[0].start >= NOTICED, "{first}");
+        }
+        const { assert!(MARGIN >= NOTICED) };
+    }
+
+    #[test]
     fn outputs_lie_apart_and_end_where_the_area_does() {
         assert_eq!(slots(&[ROOM]).unwrap()[0], MARGIN..BYTES);
         assert_eq!(slots(&[ROOM + 1]), None);

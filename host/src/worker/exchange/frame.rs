@@ -179,8 +179,8 @@ pub(crate) struct Frames {
     seen: Glance,
     number: u64,
     text: Vec<u8>,
-    /// A frame that was seen and is still to come through the socket.
-    owed: Option<Vec<u8>>,
+    /// A frame that was seen and is still to come through the socket; empty if there is none.
+    owed: Vec<u8>,
     /// Requests are timed.
     timed: bool,
     /// This side may wait awake while requests are timed.
@@ -212,8 +212,8 @@ impl Frames {
     }
 
     fn between(socket: OwnedFd, shown: Glance, seen: Glance, awake: bool) -> Self {
-        let (text, socket) = (Vec::new(), socket.into());
-        Frames { socket, shown, seen, number: 0, text, owed: None, timed: false, awake }
+        let (socket, text, owed) = (socket.into(), Vec::new(), Vec::new());
+        Frames { socket, shown, seen, number: 0, text, owed, timed: false, awake }
     }
 
     /// Writes a frame with the last number, to be sent.
@@ -239,9 +239,8 @@ impl Frames {
     /// The next frame, which may have that number.
     fn receive<T: DeserializeOwned>(&mut self, number: u64) -> Result<Numbered<T>, WireError> {
         if self.timed && self.awake && self.seen.see(number, AWAKE, &mut self.text) {
-            let frame = serde_json::from_slice(&self.text).map_err(garbled);
-            self.owed = Some(std::mem::take(&mut self.text));
-            return frame;
+            std::mem::swap(&mut self.text, &mut self.owed);
+            return serde_json::from_slice(&self.owed).map_err(garbled);
         }
         self.read()?;
         serde_json::from_slice(&self.text).map_err(garbled)
@@ -261,12 +260,13 @@ impl Frames {
 
     /// Takes the frame that was seen from the socket, where it has yet to come.
     fn settle(&mut self) -> Result<(), WireError> {
-        let Some(owed) = self.owed.take() else { return Ok(()) };
-        self.read()?;
-        match self.text == owed {
-            true => Ok(()),
-            false => Err(two_answers()),
+        if self.owed.is_empty() {
+            return Ok(());
         }
+        self.read()?;
+        let same = self.text == self.owed;
+        self.owed.clear();
+        if same { Ok(()) } else { Err(two_answers()) }
     }
 
     /// Sends a request and waits for its answer, and says how long after it that was there.

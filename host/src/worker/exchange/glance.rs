@@ -6,6 +6,7 @@
 
 use super::area::{AreaError, NOTICED};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -24,7 +25,7 @@ struct Slot {
     /// Of the frame; written last.
     number: AtomicU64,
     length: AtomicU64,
-    text: [u8; SHORT],
+    text: UnsafeCell<[u8; SHORT]>,
 }
 
 /// The first bytes of an area, which no value and no output ever takes.
@@ -46,23 +47,9 @@ impl Glance {
         Ok(Glance { slot })
     }
 
-    fn slot(&self) -> *mut Slot {
-        self.slot.cast().as_ptr()
-    }
-
-    fn number(&self) -> &AtomicU64 {
-        // SAFETY: mapped, page-aligned, and changed by atomic stores alone.
-        unsafe { &(*self.slot()).number }
-    }
-
-    fn length(&self) -> &AtomicU64 {
-        // SAFETY: likewise.
-        unsafe { &(*self.slot()).length }
-    }
-
-    fn text(&self) -> *mut u8 {
-        // SAFETY: within the slot.
-        unsafe { &raw mut (*self.slot()).text }.cast()
+    fn slot(&self) -> &Slot {
+        // SAFETY: mapped and page-aligned; any bits are a slot, and all of it may change.
+        unsafe { self.slot.cast().as_ref() }
     }
 
     /// Shows frame `number`, of the side that writes.
@@ -70,25 +57,28 @@ impl Glance {
         if text.len() > SHORT {
             return;
         }
+        let slot = self.slot();
         // SAFETY: so many bytes are mapped for this side to write, and the other side reads them when it sees
         // the number.
-        unsafe { copy_nonoverlapping(text.as_ptr(), self.text(), text.len()) };
-        self.length().store(text.len() as u64, Ordering::Relaxed);
-        self.number().store(number, Ordering::Release);
+        unsafe { copy_nonoverlapping(text.as_ptr(), slot.text.get().cast(), text.len()) };
+        slot.length.store(text.len() as u64, Ordering::Relaxed);
+        slot.number.store(number, Ordering::Release);
     }
 
     /// Waits for frame `number` without sleeping and copies it into `text`; false where it has not come
     /// after so long.
     pub(super) fn see(&self, number: u64, at_most: Duration, text: &mut Vec<u8>) -> bool {
-        let begun = Instant::now();
+        let (slot, begun) = (self.slot(), Instant::now());
         loop {
             for _ in 0..LOOKS {
-                if self.number().load(Ordering::Acquire) == number {
-                    let length = self.length().load(Ordering::Relaxed).min(SHORT as u64) as usize;
+                if slot.number.load(Ordering::Acquire) == number {
+                    let length = slot.length.load(Ordering::Relaxed).min(SHORT as u64) as usize;
                     text.resize(length, 0);
                     // SAFETY: so many bytes are mapped; any bits are a byte, and what another thread of the
                     // other side does to them meanwhile can only spoil its own frame.
-                    unsafe { copy_nonoverlapping(self.text(), text.as_mut_ptr(), length) };
+                    unsafe {
+                        copy_nonoverlapping(slot.text.get().cast(), text.as_mut_ptr(), length)
+                    };
                     return true;
                 }
                 std::hint::spin_loop();
