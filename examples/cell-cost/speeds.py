@@ -5,7 +5,8 @@
 
 Encoding and decoding of one block, as large as vq-host lends it, of the set sift128 (FOLDER as of examples/compare;
 drawn without it). VQ_COMPARE is the program of examples/compare, which calls a plugin as vq-host does, without a
-process between. Run it where nothing else runs. Needs numpy.
+process between. Both are timed alike: calls for 10 ms that do not count, then the median of three times 30 ms, and no
+output is filled between calls. Run it where nothing else runs. Needs numpy.
 """
 
 import argparse
@@ -34,6 +35,8 @@ METHODS = {
 TAGS = {int: "Int", str: "Str"}
 # Bytes that vq-host lends at a time.
 BLOCK_BYTES = 8 << 20
+# Of a short call, as in host/src/measure/timing.rs.
+WARM_S, TIMED_S = 0.01, 0.03
 NAMES = {"encode": "compress_vectors_per_s", "decode": "decompress_vectors_per_s"}
 
 
@@ -71,8 +74,12 @@ class OneProcess:
         work = {"kind": kind, "codec": codec, "rows": self.rows.base_path, "n": self.block}
         self.ask(do="prepare", threads=threads, work=work)
         # The first call maps its pages.
-        self.ask(do="time", threads=threads, at_least_s=0.0)
-        timed = self.ask(do="time", threads=threads, at_least_s=0.3)
+        for at_least_s in (0.0, WARM_S):
+            self.repetition(threads, at_least_s)
+        return statistics.median(self.repetition(threads, TIMED_S) for _ in range(3))
+
+    def repetition(self, threads, at_least_s):
+        timed = self.ask(do="time", threads=threads, at_least_s=at_least_s, filled=False)
         return self.block * timed["calls"] / timed["seconds"]
 
 
@@ -131,13 +138,23 @@ def main():
         for threads in map(int, given.threads.split(",")):
             for method in given.methods.split(","):
                 speeds = {(kind, side): [] for kind in NAMES for side in ("one process", "vq-host")}
-                for _ in range(given.repeats):
-                    with OneProcess(given.compare, host.parent, rows, BLOCK_BYTES // (4 * rows.dim)) as alone:
+
+                def alone():
+                    with OneProcess(given.compare, host.parent, rows, BLOCK_BYTES // (4 * rows.dim)) as process:
                         for kind in NAMES:
-                            speeds[kind, "one process"].append(alone.speed(method, kind, threads))
+                            speeds[kind, "one process"].append(process.speed(method, kind, threads))
+
+                def confined():
                     measured = by_host(host, rows, folder, method, threads)
                     for kind, name in NAMES.items():
                         speeds[kind, "vq-host"].append(measured[name])
+
+                turn = [alone, confined]
+                for _ in range(given.repeats):
+                    for side in turn:
+                        side()
+                    # Whoever is first this time is last the next.
+                    turn.reverse()
                 for kind in NAMES:
                     one, apart = (speeds[kind, side] for side in ("one process", "vq-host"))
                     medians = f"{statistics.median(one):,.0f} | {statistics.median(apart):,.0f}"

@@ -320,8 +320,8 @@ class Run:
             """Same rows, row-major f32 in memory on both sides, same number of threads; outputs allocated and written before;
             the whole set in one call (estimates: blocks of 65,536 codes × 32 queries on our side, as the host does it).""",
             """Ours is called through the plugin's C table as the host calls it. The clock starts when the output has been
-            filled with the referee's canaries and ends when the call returns. FAISS is called through its Python bindings,
-            whose cost per call is microseconds; its outputs are filled likewise.""",
+            filled and ends when the call returns. FAISS is called through its Python bindings, whose cost per call is
+            microseconds; its outputs are filled likewise.""",
             f"""While one side is timed the other sleeps: at most {100 * idle:.1f} % of a timed span was CPU time of the
             idle side.""",
             """PQ as it comes is `ProductQuantizer.train` and `compute_codes` (what the factory's `PQ8x8np` does: no polysemous

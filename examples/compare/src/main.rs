@@ -4,6 +4,7 @@
 //! ```text
 //! {"do":"prepare","threads":2,"work":{"kind":"encode",…}}   → {"ok":{}}
 //! {"do":"time","threads":1,"at_least_s":0.3}                → {"ok":{"calls":7,"seconds":0.31}}
+//! {"do":"time","threads":1,"at_least_s":0.3,"filled":false} → the same, with outputs as the last call left them
 //! {"do":"spin","threads":1,"at_least_s":0.3}                → the same, for work that no two threads share
 //! {"do":"answer","path":"…"}                                → {"ok":{}}, what the work made in that file
 //! anything that goes wrong                                  → {"error":"…"}
@@ -30,12 +31,22 @@ use work::{Shop, Work};
 enum Request {
     /// Makes a work ready, on so many threads: data read, method fitted, outputs allocated.
     Prepare { work: Work, threads: usize },
-    /// Does the prepared work again and again until that much time is measured.
-    Time { at_least_s: f64, threads: usize },
+    /// Does the prepared work again and again until that much time is measured. Outputs are filled before each call, but
+    /// where it says otherwise.
+    Time {
+        at_least_s: f64,
+        threads: usize,
+        #[serde(default = "filled")]
+        filled: bool,
+    },
     /// Multiplies in registers again and again: what more threads gain where memory is not asked.
     Spin { at_least_s: f64, threads: usize },
     /// Writes what the work made.
     Answer { path: PathBuf },
+}
+
+fn filled() -> bool {
+    true
 }
 
 fn main() -> ExitCode {
@@ -60,7 +71,9 @@ fn serve(shop: &mut Shop, line: &str) -> Result<Value, Failure> {
             shop.prepare(work, threads)?;
             Ok(json!({}))
         }
-        Request::Time { at_least_s, threads } => repeat(at_least_s, || shop.run(threads)),
+        Request::Time { at_least_s, threads, filled } => {
+            repeat(at_least_s, || shop.run(threads, filled))
+        }
         Request::Spin { at_least_s, threads } => repeat(at_least_s, || shop.spin(threads)),
         Request::Answer { path } => {
             shop.answer(&path)?;
