@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`aligned`] | tables that begin where a line of the cache begins |
 //! | [`beam`] | one step of a beam search over additive codes |
 //! | [`bits`] | exact products and distances of codes of bits |
 //! | [`centre`] | rows brought near the origin |
@@ -30,6 +31,7 @@
 //! | [`cache`] | values dropped from the processor's caches |
 //! | [`path`] | one loop, compiled for every instruction set |
 
+pub mod aligned;
 pub mod beam;
 pub mod bits;
 pub mod cache;
@@ -55,6 +57,7 @@ pub mod rotation;
 pub mod signs;
 pub mod top_k;
 
+pub use aligned::Aligned;
 pub use centre::Centre;
 pub use draw::Draw;
 pub use int16::{Int16Panels, Int16Rotation};

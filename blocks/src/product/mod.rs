@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use vq_kernels::distance::l2_sq;
 use vq_kernels::lookup::add_terms;
 use vq_kernels::pack::packed_bytes;
-use vq_kernels::{Int16Rotation, Nearest, Path};
+use vq_kernels::{Aligned, Int16Rotation, Nearest, Path};
 use vq_plugin_api::model::{ModelReader, ModelWriter};
 use vq_plugin_api::{Context, Error, Metric};
 
@@ -50,7 +50,7 @@ pub struct Product {
     /// The rotation of the frame once more, where integers are fast.
     int16: Option<Int16Rotation>,
     /// (m, 2^bits, sub); empty before training.
-    centroids: Vec<f32>,
+    centroids: Aligned,
     /// One per sub-space, made from `centroids`.
     nearest: Vec<Nearest>,
     /// (m, sub, 2^bits): `centroids` with the sub-spaces transposed.
@@ -69,7 +69,7 @@ impl Product {
         if !(1..=16).contains(&bits) {
             return Err(Error::param("bits", format_args!("{bits} is not in 1 to 16")));
         }
-        let (centroids, transposed) = (Vec::new(), Vec::new());
+        let (centroids, transposed) = (Aligned::default(), Vec::new());
         Ok(Product {
             m,
             bits,
@@ -146,7 +146,7 @@ impl Product {
             rows.t().assign_to(transposed);
             self.nearest.push(Nearest::for_l2_centred(rows));
         }
-        self.centroids = centroids;
+        self.centroids = Aligned::from(&centroids[..]);
     }
 
     /// k-means in every sub-space on `rows` (n, d), all randomness from `seed`. `progress` is told

@@ -1,6 +1,6 @@
 //! The nearest level of a value, and the value of a level.
 
-use vq_kernels::Path;
+use vq_kernels::{Aligned, Path};
 
 /// Adding 2^23 to a number in 0..2^23 rounds it to nearest even and leaves it in the low bits.
 const ROUND: f32 = 8_388_608.0;
@@ -13,10 +13,10 @@ pub(super) enum Codebook {
 
 /// Levels `base + c·step`, c in 0..=top, one line per dimension.
 pub(super) struct Uniform {
-    pub(super) base: Vec<f32>,
-    pub(super) step: Vec<f32>,
+    pub(super) base: Aligned,
+    pub(super) step: Aligned,
     /// 1 / step; 0 for a dimension with one level.
-    inv: Vec<f32>,
+    inv: Aligned,
     top: f32,
 }
 
@@ -65,7 +65,8 @@ impl Uniform {
             base = vec![base[0]; dim];
             step = vec![step[0]; dim];
         }
-        let inv = step.iter().copied().map(inverse).collect();
+        let inv: Vec<f32> = step.iter().copied().map(inverse).collect();
+        let [base, step, inv] = [base, step, inv].map(|line| Aligned::from(&line[..]));
         Some(Uniform { base, step, inv, top })
     }
 }
@@ -129,7 +130,7 @@ fn slot(x: f32, low: f32, scale: f32, count: usize) -> usize {
 
 impl Codebook {
     pub(super) fn untrained() -> Self {
-        let empty = Vec::new;
+        let empty = Aligned::default;
         Codebook::Uniform(Uniform { base: empty(), step: empty(), inv: empty(), top: 0.0 })
     }
 
@@ -152,7 +153,7 @@ impl Codebook {
     fn encode<T>(&self, x: &[f32], out: &mut [T], narrow: impl Fn(u32) -> T) {
         match self {
             Codebook::Uniform(line) => {
-                let lines = line.base.iter().zip(&line.inv);
+                let lines = line.base.iter().zip(&*line.inv);
                 for ((out, x), (base, inv)) in out.iter_mut().zip(x).zip(lines) {
                     let at = (x - base) * inv;
                     // NaN fails both comparisons, so it becomes 0.
