@@ -136,6 +136,15 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     Ok(each.get(each.len() / 2).map(|took| Call { items, took: *took }))
 }
 
+/// The part of an output of so many values that a number draws: one of those that follow each other from its start,
+/// so that 16 floats are one line of the cache and not two; the last reaches back where it would be shorter.
+fn part(values: usize, drawn: usize) -> Range<usize> {
+    let len = SPOILT_VALUES.min(values);
+    let from = drawn % values.div_ceil(SPOILT_VALUES) * SPOILT_VALUES;
+    let from = from.min(values - len);
+    from..from + len
+}
+
 /// Whether two repetitions say as much as three.
 fn alike(rates: &[f64]) -> bool {
     matches!(rates, [a, b] if (a - b).abs() < ALIKE * a.min(*b))
@@ -254,11 +263,9 @@ impl<T: Plain + PartialEq, R: Fn(usize) -> Request> Calls<'_, '_, T, R> {
     /// Some parts of an output of so many values. Where a method might guess, it must not: steps of a
     /// full-period generator.
     fn parts(&mut self, values: usize) -> Vec<Range<usize>> {
-        let len = SPOILT_VALUES.min(values);
         let part = |_| {
             self.place = self.place.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-            let from = (self.place >> 33) as usize % (values - len + 1);
-            from..from + len
+            part(values, (self.place >> 33) as usize)
         };
         (0..SPOILT).map(part).collect()
     }
@@ -305,6 +312,17 @@ mod tests {
         assert!(alike(&[100.0, 101.9]) && alike(&[101.9, 100.0]));
         assert!(!alike(&[100.0, 102.1]));
         assert!(!alike(&[]) && !alike(&[100.0]) && !alike(&[100.0; 3]));
+    }
+
+    #[test]
+    fn every_value_lies_in_a_part() {
+        for values in [1_usize, 15, 16, 17, 32, 1000] {
+            let count = values.div_ceil(SPOILT_VALUES);
+            let parts: Vec<_> = (0..count).map(|drawn| part(values, drawn)).collect();
+            assert!(parts.iter().all(|part| part.len() == SPOILT_VALUES.min(values)));
+            assert!((0..values).all(|value| parts.iter().any(|part| part.contains(&value))));
+            assert_eq!(part(values, count), parts[0]);
+        }
     }
 
     #[test]
