@@ -79,7 +79,7 @@ class OneProcess:
         return statistics.median(self.repetition(threads, TIMED_S) for _ in range(3))
 
     def repetition(self, threads, at_least_s):
-        timed = self.ask(do="time", threads=threads, at_least_s=at_least_s, filled=False)
+        timed = self.ask(do="time", threads=threads, at_least_s=at_least_s, as_left=True)
         return self.block * timed["calls"] / timed["seconds"]
 
 

@@ -1,8 +1,8 @@
 //! A fitted plugin, called as the host calls it: through its C table, whole matrices in and out,
 //! outputs allocated before.
 //!
-//! The time of a call starts when its output is there and the plugin is called, and ends when it
-//! returns: what a referee costs is not the method's.
+//! The time of a call starts when the output is filled with canaries, or is as the last call left it, and the
+//! plugin is called, and ends when it returns: what a referee costs is not the method's.
 
 use crate::failure::Failure;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use vq_plugin_api::abi;
-use vq_plugin_api::handle::{CallError, Caller, Instance, Method, Plugin, Scorer, Search};
+use vq_plugin_api::handle::{CallError, Caller, Guarded, Instance, Method, Plugin, Scorer, Search};
 use vq_plugin_api::params::Config;
 use vq_plugin_api::{Metric, Space};
 
@@ -40,56 +40,21 @@ pub(crate) struct Codec {
     clock: Clock,
 }
 
-/// What a call is given: the threads, which are the budget and the pool behind `parallel_for`, and an output that was
-/// filled or is as the last call left it.
+/// What a call is given: the threads, which are the budget and the pool behind `parallel_for`, and an output as the
+/// last call left it, or filled.
 #[derive(Clone, Copy)]
 pub(crate) struct Team<'a> {
     pub(crate) threads: usize,
     pub(crate) pool: &'a rayon::ThreadPool,
-    pub(crate) filled: bool,
+    pub(crate) as_left: bool,
 }
 
-/// Memory for what calls put out, at a multiple of 64 bytes as the host lends it.
-pub(crate) struct Output<T> {
-    all: Vec<T>,
-    from: usize,
-    len: usize,
-    filling: T,
-}
-
-impl<T: Copy> Output<T> {
-    /// None yet; `filling` is a value that no call puts out.
-    pub(crate) fn new(filling: T) -> Self {
-        Output { all: Vec::new(), from: 0, len: 0, filling }
-    }
-
-    /// Room for `len` values. Where there was none, or other room, it is written once, so that no page is mapped
-    /// while the clock runs.
-    fn lend(&mut self, len: usize, filled: bool) -> &mut [T] {
-        if self.len != len {
-            self.all = vec![self.filling; len + 64 / size_of::<T>()];
-            (self.from, self.len) = (self.all.as_ptr().align_offset(64), len);
-        } else if filled {
-            self.all[self.from..][..len].fill(self.filling);
+impl Team<'_> {
+    fn room<'r, T: Copy + PartialEq>(&self, output: &'r mut Guarded<T>, len: usize) -> &'r mut [T] {
+        match self.as_left && output.values().len() == len {
+            true => output.lend_again(),
+            false => output.lend(len),
         }
-        &mut self.all[self.from..][..len]
-    }
-
-    /// The values as the last call left them.
-    pub(crate) fn values(&self) -> &[T] {
-        &self.all[self.from..][..self.len]
-    }
-}
-
-impl Output<u8> {
-    pub(crate) fn codes() -> Self {
-        Output::new(0xA5)
-    }
-}
-
-impl Output<f32> {
-    pub(crate) fn rows() -> Self {
-        Output::new(f32::from_bits(0x7E57_C0DE))
     }
 }
 
@@ -124,19 +89,21 @@ impl Codec {
     pub(crate) fn encode(
         &self,
         x: ArrayView2<'_, f32>,
-        codes: &mut Output<u8>,
+        codes: &mut Guarded<u8>,
         team: Team<'_>,
     ) -> Result<Duration, Failure> {
-        let room = codes.lend(x.nrows() * self.code_bytes, team.filled);
+        let room = team.room(codes, x.nrows() * self.code_bytes);
         lend(team, |caller| self.instance.compress(x, self.code_bytes, caller, room))?;
-        Ok(self.clock.spent())
+        let spent = self.clock.spent();
+        codes.finish("compress")?;
+        Ok(spent)
     }
 
     /// Decodes `codes` (n, code_bytes) into `x` (n, d).
     pub(crate) fn decode(
         &self,
         codes: &[u8],
-        x: &mut Output<f32>,
+        x: &mut Guarded<f32>,
         team: Team<'_>,
     ) -> Result<Duration, Failure> {
         let rows = codes.len() / self.code_bytes;
@@ -144,9 +111,11 @@ impl Codec {
         // Does not fail: the length is the product.
         let codes = ArrayView2::from_shape((rows, self.code_bytes), codes)
             .map_err(|_| Failure::Rows { wanted: rows, rows: 0 })?;
-        let room = x.lend(rows * self.instance.space().dim, team.filled);
+        let room = team.room(x, rows * self.instance.space().dim);
         lend(team, |caller| self.instance.decompress(codes, caller, room))?;
-        Ok(self.clock.spent())
+        let spent = self.clock.spent();
+        x.finish("decompress")?;
+        Ok(spent)
     }
 
     /// `codes` of n vectors, cut into blocks of `block` and brought into the scorer's layout.
@@ -174,13 +143,15 @@ impl Codec {
         &self,
         queries: ArrayView2<'_, f32>,
         block: &Packed,
-        estimates: &mut Output<f32>,
+        estimates: &mut Guarded<f32>,
         team: Team<'_>,
     ) -> Result<Duration, Failure> {
         let scorer = self.scorer()?;
-        let room = estimates.lend(queries.nrows() * block.len, team.filled);
+        let room = team.room(estimates, queries.nrows() * block.len);
         lend(team, |caller| scorer.score(queries, &block.codes, block.len, caller, room, None))?;
-        Ok(self.clock.spent())
+        let spent = self.clock.spent();
+        estimates.finish("score")?;
+        Ok(spent)
     }
 
     /// `codes` of n vectors in one block, brought into the search's layout.
@@ -209,11 +180,14 @@ impl Codec {
     ) -> Result<Duration, Failure> {
         let search = self.search_of()?;
         let places = queries.nrows() * k;
-        let ids = found.ids.lend(places, team.filled);
-        let estimates = found.estimates.lend(places, team.filled);
+        let (ids, estimates) =
+            (team.room(&mut found.ids, places), team.room(&mut found.estimates, places));
         let codes = (&block.codes[..], block.len);
         lend(team, |caller| search.search(queries, codes, k, caller, ids, estimates))?;
-        Ok(self.clock.spent())
+        let spent = self.clock.spent();
+        found.ids.finish("search")?;
+        found.estimates.finish("search")?;
+        Ok(spent)
     }
 
     fn search_of(&self) -> Result<Search<'_>, Failure> {
@@ -236,13 +210,13 @@ pub(crate) struct Packed {
 
 /// What a search found, both (q, k).
 pub(crate) struct Found {
-    pub(crate) ids: Output<u64>,
-    pub(crate) estimates: Output<f32>,
+    pub(crate) ids: Guarded<u64>,
+    pub(crate) estimates: Guarded<f32>,
 }
 
 impl Found {
     pub(crate) fn nothing() -> Self {
-        Found { ids: Output::new(u64::MAX), estimates: Output::rows() }
+        Found { ids: Guarded::ids(), estimates: Guarded::rows() }
     }
 }
 

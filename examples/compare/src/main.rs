@@ -4,7 +4,7 @@
 //! ```text
 //! {"do":"prepare","threads":2,"work":{"kind":"encode",…}}   → {"ok":{}}
 //! {"do":"time","threads":1,"at_least_s":0.3}                → {"ok":{"calls":7,"seconds":0.31}}
-//! {"do":"time","threads":1,"at_least_s":0.3,"filled":false} → the same, with outputs as the last call left them
+//! {"do":"time","threads":1,"at_least_s":0.3,"as_left":true} → the same, into outputs as the last call left them
 //! {"do":"spin","threads":1,"at_least_s":0.3}                → the same, for work that no two threads share
 //! {"do":"answer","path":"…"}                                → {"ok":{}}, what the work made in that file
 //! anything that goes wrong                                  → {"error":"…"}
@@ -31,22 +31,18 @@ use work::{Shop, Work};
 enum Request {
     /// Makes a work ready, on so many threads: data read, method fitted, outputs allocated.
     Prepare { work: Work, threads: usize },
-    /// Does the prepared work again and again until that much time is measured. Outputs are filled before each call, but
-    /// where it says otherwise.
+    /// Does the prepared work again and again until that much time is measured. Outputs are filled before each call, or
+    /// as the last one left them.
     Time {
         at_least_s: f64,
         threads: usize,
-        #[serde(default = "filled")]
-        filled: bool,
+        #[serde(default)]
+        as_left: bool,
     },
     /// Multiplies in registers again and again: what more threads gain where memory is not asked.
     Spin { at_least_s: f64, threads: usize },
     /// Writes what the work made.
     Answer { path: PathBuf },
-}
-
-fn filled() -> bool {
-    true
 }
 
 fn main() -> ExitCode {
@@ -71,8 +67,8 @@ fn serve(shop: &mut Shop, line: &str) -> Result<Value, Failure> {
             shop.prepare(work, threads)?;
             Ok(json!({}))
         }
-        Request::Time { at_least_s, threads, filled } => {
-            repeat(at_least_s, || shop.run(threads, filled))
+        Request::Time { at_least_s, threads, as_left } => {
+            repeat(at_least_s, || shop.run(threads, as_left))
         }
         Request::Spin { at_least_s, threads } => repeat(at_least_s, || shop.spin(threads)),
         Request::Answer { path } => {

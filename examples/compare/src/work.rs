@@ -1,6 +1,6 @@
 //! The works: what is prepared, timed, and looked at afterwards.
 
-use crate::codec::{Codec, Found, Output, Packed, SEED, Team};
+use crate::codec::{Codec, Found, Packed, SEED, Team};
 use crate::failure::Failure;
 use crate::matrix;
 use ndarray::{Array2, ArrayView2, s};
@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use vq_host::data::{Metric, RowFile, Rows as FileRows, exact_neighbours};
 use vq_kernels::{KMeans, Path as CpuPath};
+use vq_plugin_api::handle::Guarded;
 use vq_plugin_api::params::Config;
 
 /// Codes that the scorer sees per call, and queries: as the host does it.
@@ -95,12 +96,12 @@ enum Task {
     Encode {
         codec: Rc<Codec>,
         rows: Rows,
-        codes: Output<u8>,
+        codes: Guarded<u8>,
     },
     Decode {
         codec: Rc<Codec>,
         codes: Vec<u8>,
-        x: Output<f32>,
+        x: Guarded<f32>,
     },
     Scan {
         codec: Rc<Codec>,
@@ -109,7 +110,7 @@ enum Task {
         block: Packed,
         queries: Rows,
         top: usize,
-        estimates: Output<f32>,
+        estimates: Guarded<f32>,
         found: Found,
     },
     Kmeans {
@@ -177,7 +178,7 @@ impl Shop {
     pub(crate) fn prepare(&mut self, work: Work, threads: usize) -> Result<(), Failure> {
         self.ready = None;
         let pool = self.pool(threads)?;
-        let team = Team { threads, pool: &pool, filled: true };
+        let team = Team { threads, pool: &pool, as_left: false };
         let task = match work {
             Work::Fit { codec, rows, n } => {
                 let train = self.rows(&codec.train, codec.train_rows)?;
@@ -185,11 +186,11 @@ impl Shop {
             }
             Work::Encode { codec, rows, n } => {
                 let codec = self.codec(&codec, team)?;
-                Task::Encode { codec, rows: self.rows(&rows, n)?, codes: Output::codes() }
+                Task::Encode { codec, rows: self.rows(&rows, n)?, codes: Guarded::codes() }
             }
             Work::Decode { codec, rows, n } => {
                 let (codec, codes) = self.encoded(&codec, &rows, n, team)?;
-                Task::Decode { codec, codes, x: Output::rows() }
+                Task::Decode { codec, codes, x: Guarded::rows() }
             }
             Work::Scan { codec, rows, n, queries, top } => {
                 let (codec, codes) = self.encoded(&codec, &rows, n, team)?;
@@ -197,7 +198,7 @@ impl Shop {
                 let block = codec.packed_for_search(&codes, team)?;
                 let all = matrix::read(&queries)?.nrows();
                 let queries = self.rows(&queries, all)?;
-                let (estimates, found) = (Output::rows(), Found::nothing());
+                let (estimates, found) = (Guarded::rows(), Found::nothing());
                 Task::Scan { codec, blocks, block, queries, top, estimates, found }
             }
             Work::Kmeans { rows, n, k, iterations, points_per_centroid } => {
@@ -234,16 +235,16 @@ impl Shop {
     ) -> Result<(Rc<Codec>, Vec<u8>), Failure> {
         let codec = self.codec(spec, team)?;
         let rows = self.rows(rows, n)?;
-        let mut codes = Output::codes();
+        let mut codes = Guarded::codes();
         codec.encode(rows.view(), &mut codes, team)?;
         Ok((codec, codes.values().to_vec()))
     }
 
-    /// Does the prepared work once, on so many threads. Its output is `filled` before, or as it was left.
-    pub(crate) fn run(&mut self, threads: usize, filled: bool) -> Result<Duration, Failure> {
+    /// Does the prepared work once, on so many threads, into an output `as_left` by the call before, or filled.
+    pub(crate) fn run(&mut self, threads: usize, as_left: bool) -> Result<Duration, Failure> {
         let pool = self.pool(threads)?;
         let ready = self.ready.as_mut().ok_or(Failure::NothingPrepared)?;
-        ready.task.run(Team { threads, pool: &pool, filled })
+        ready.task.run(Team { threads, pool: &pool, as_left })
     }
 
     /// Multiplies in registers: so many products, divided among the threads.
@@ -259,7 +260,8 @@ impl Shop {
     /// Writes what the prepared work made to `path`, row-major, 4 bytes a value.
     pub(crate) fn answer(&mut self, path: &Path) -> Result<(), Failure> {
         let ready = self.ready.as_mut().ok_or(Failure::NothingPrepared)?;
-        ready.task.answer(Team { threads: ready.threads, pool: &ready.pool, filled: true }, path)
+        let team = Team { threads: ready.threads, pool: &ready.pool, as_left: false };
+        ready.task.answer(team, path)
     }
 }
 
@@ -383,7 +385,7 @@ fn round_trip(
     team: Team<'_>,
     path: &Path,
 ) -> Result<(), Failure> {
-    let (mut codes, mut x) = (Output::codes(), Output::rows());
+    let (mut codes, mut x) = (Guarded::codes(), Guarded::rows());
     codec.encode(rows, &mut codes, team)?;
     codec.decode(codes.values(), &mut x, team)?;
     matrix::write(path, x.values().iter().map(|value| value.to_le_bytes()))
@@ -394,7 +396,7 @@ fn scan(
     codec: &Codec,
     blocks: &[Packed],
     queries: ArrayView2<'_, f32>,
-    estimates: &mut Output<f32>,
+    estimates: &mut Guarded<f32>,
     team: Team<'_>,
 ) -> Result<Duration, Failure> {
     let mut spent = Duration::ZERO;

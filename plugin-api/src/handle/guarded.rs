@@ -48,6 +48,12 @@ impl<T: Copy + PartialEq> Guarded<T> {
         lent
     }
 
+    /// The room that was lent last once more, for as many values, as the last call left it: nothing is filled.
+    pub fn lend_again(&mut self) -> &mut [T] {
+        let (zone, len) = (self.zone(), self.len);
+        &mut self.all_mut()[zone..][..len]
+    }
+
     /// The values that `function` made of what was lent.
     ///
     /// # Errors
@@ -239,6 +245,7 @@ mod tests {
         assert_eq!(room.as_ptr().addr() % 64, 0);
         room[1] = 2.0;
         assert_eq!(buffer.finish("decompress").unwrap(), [canary, 2.0, canary]);
+        assert_eq!(buffer.lend_again(), [canary, 2.0, canary]);
         assert_eq!(buffer.lend_filled(2, 7.0), [7.0; 2]);
         assert_eq!(buffer.lend(0), []);
         assert_eq!(buffer.lend(5000).len(), 5000);
