@@ -183,8 +183,8 @@ pub(crate) struct Frames {
     owed: Vec<u8>,
     /// Requests are timed.
     timed: bool,
-    /// This side may wait awake while requests are timed.
-    awake: bool,
+    /// How long this side may wait awake while requests are timed, where it may.
+    awake: Option<Duration>,
 }
 
 impl Frames {
@@ -213,6 +213,7 @@ impl Frames {
 
     fn between(socket: OwnedFd, shown: Glance, seen: Glance, awake: bool) -> Self {
         let (socket, text, owed) = (socket.into(), Vec::new(), Vec::new());
+        let awake = awake.then_some(AWAKE);
         Frames { socket, shown, seen, number: 0, text, owed, timed: false, awake }
     }
 
@@ -238,7 +239,8 @@ impl Frames {
 
     /// The next frame, which may have that number.
     fn receive<T: DeserializeOwned>(&mut self, number: u64) -> Result<Numbered<T>, WireError> {
-        if self.timed && self.awake && self.seen.see(number, AWAKE, &mut self.text) {
+        let awake = self.awake.filter(|_| self.timed);
+        if awake.is_some_and(|awake| self.seen.see(number, awake, &mut self.text)) {
             std::mem::swap(&mut self.text, &mut self.owed);
             return serde_json::from_slice(&self.owed).map_err(garbled);
         }
@@ -371,9 +373,19 @@ mod tests {
     /// Asks `requests` of an engine that answers each by `answer`; what came of them.
     fn ask(
         requests: &[Request],
+        answer: impl FnMut(&mut Frames, Request) + Send,
+    ) -> Vec<Result<Reply, WireError>> {
+        ask_awake(AWAKE, requests, answer)
+    }
+
+    /// The same, where the referee waits so long awake.
+    fn ask_awake(
+        awake: Duration,
+        requests: &[Request],
         mut answer: impl FnMut(&mut Frames, Request) + Send,
     ) -> Vec<Result<Reply, WireError>> {
         let (mut referee, mut engine) = ends();
+        referee.awake = Some(awake);
         thread::scope(|scope| {
             scope.spawn(move || {
                 while let Ok(request) = engine.request() {
@@ -419,7 +431,8 @@ mod tests {
         let seen = [Request::Whole(true), Request::Nothing, Request::Nothing];
         for (requests, pause) in [(&read[..], 0), (&read, 2), (&seen, 0), (&seen, 2)] {
             let answers = ask(requests, |engine, _| {
-                engine.reply(&Reply::Done).unwrap();
+                // Nobody may hear it: a second answer ends the asking before this one is read.
+                let _ = engine.reply(&Reply::Done);
                 thread::sleep(Duration::from_millis(pause));
                 let _ = engine.reply(&Reply::Done);
             });
@@ -436,11 +449,11 @@ mod tests {
     #[test]
     fn an_answer_that_is_shown_must_be_the_one_that_is_sent() {
         let requests = [Request::Whole(true), Request::Nothing, Request::Nothing];
-        let answers = ask(&requests, |engine, request| {
+        // Longer than anybody is kept from a processor: what is shown is seen before what is sent.
+        let answers = ask_awake(Duration::from_secs(60), &requests, |engine, request| {
             if request == Request::Nothing {
                 engine.write(Reply::Done).unwrap();
                 engine.shown.show(engine.number, &engine.text[4..]);
-                thread::sleep(AWAKE / 2);
                 let _ = engine.write(Reply::Saved(None)).and_then(|()| {
                     engine.socket.write_all(&engine.text).map_err(|_| WireError::Gone)
                 });
