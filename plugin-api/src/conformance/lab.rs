@@ -175,10 +175,20 @@ impl Lab {
         x: ArrayView2<'_, f32>,
         code_bytes: usize,
     ) -> Result<Array2<u8>, CallError> {
+        let caller = self.caller(threads, SEED);
+        Lab::encoded(fill, x, code_bytes, |x, room| instance.compress(x, code_bytes, &caller, room))
+    }
+
+    /// The codes that `compress` makes of a copy of `x`.
+    pub(super) fn encoded(
+        fill: Fill,
+        x: ArrayView2<'_, f32>,
+        code_bytes: usize,
+        compress: impl FnOnce(ArrayView2<'_, f32>, &mut [u8]) -> Result<(), CallError>,
+    ) -> Result<Array2<u8>, CallError> {
         let lent = Lent::copy(x, f32::NAN);
         let mut codes = Guarded::codes();
-        let room = codes.lend_filled(x.nrows() * code_bytes, fill.byte());
-        let done = instance.compress(lent.view(), code_bytes, &self.caller(threads, SEED), room);
+        let done = compress(lent.view(), codes.lend_filled(x.nrows() * code_bytes, fill.byte()));
         let codes = codes.finish("compress")?;
         lent.unchanged(x, f32::NAN, ("compress", "x"), same_bits)?;
         done?;
@@ -207,11 +217,21 @@ impl Lab {
         instance: &Instance,
         codes: ArrayView2<'_, u8>,
     ) -> Result<Array2<f32>, CallError> {
+        let caller = self.caller(2, SEED);
         let dim = instance.space().dim;
+        Lab::decoded(fill, codes, dim, |codes, room| instance.decompress(codes, &caller, room))
+    }
+
+    /// The rows of `dim` values that `decompress` makes of a copy of `codes`.
+    pub(super) fn decoded(
+        fill: Fill,
+        codes: ArrayView2<'_, u8>,
+        dim: usize,
+        decompress: impl FnOnce(ArrayView2<'_, u8>, &mut [f32]) -> Result<(), CallError>,
+    ) -> Result<Array2<f32>, CallError> {
         let lent = Lent::copy(codes, 0xFF);
         let mut rows = Guarded::rows();
-        let room = rows.lend_filled(codes.nrows() * dim, fill.number());
-        let done = instance.decompress(lent.view(), &self.caller(2, SEED), room);
+        let done = decompress(lent.view(), rows.lend_filled(codes.nrows() * dim, fill.number()));
         let rows = rows.finish("decompress")?;
         lent.unchanged(codes, 0xFF, ("decompress", "codes"), u8::eq)?;
         done?;

@@ -1,12 +1,13 @@
 //! Rules on misuse, strange data, cancellation, several threads and damaged bytes.
 
 use super::cell::{Cell, Random, SEED, differing_row, gaussian, not_finite};
-use super::lab::Lab;
+use super::lab::{Fill, Lab};
 use super::{Log, Subject};
 use crate::handle::{CallError, Caller, Instance};
 use crate::{ErrorKind, Space};
 use ndarray::{Array2, ArrayView2, s};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Created and destroyed in each window of the leak rule.
@@ -17,6 +18,11 @@ const LEAK_WINDOWS: usize = 4;
 const LEAK_TIME: Duration = Duration::from_secs(5);
 /// Resident pages that one window may gain: 4 MiB, 8 kB an instance.
 const LEAK_PAGES: u64 = 1024;
+
+/// Rounds of the concurrency rule in which the calls of two threads overlap.
+const ROUNDS: usize = 10;
+/// It gives up after as many: short calls may never meet, and a busy machine keeps two threads apart.
+const MOST_ROUNDS: usize = 50;
 
 /// Pages of this process in memory, where the system tells.
 fn resident_pages() -> Option<u64> {
@@ -167,26 +173,47 @@ pub(super) fn concurrency(cell: &Cell<'_>, log: &mut Log<'_>) {
     if !cell.method.about().thread_safe {
         return log.skip("the method does not claim VQ_THREAD_SAFE");
     }
-    const ROUNDS: usize = 3;
-    let work = || {
-        (0..ROUNDS)
-            .map(|_| Ok((cell.compress(cell.x.view())?, cell.decompress(cell.codes.view())?)))
-            .collect::<Result<Vec<_>, CallError>>()
-    };
-    let both = std::thread::scope(|scope| {
-        let other = scope.spawn(work);
-        [work(), other.join().expect("the checking thread does not panic")]
-    });
     let input = "two threads on one instance";
-    for result in both {
-        let Some(rounds) = log.must(input, result) else { return };
-        for (codes, decoded) in rounds {
+    let (dim, code_bytes, caller) = (cell.space.dim, cell.code_bytes, cell.lab.caller(2, SEED));
+    let begin = Barrier::new(2);
+    let round = || {
+        let mut calls = Vec::new();
+        let mut met = |call: &mut dyn FnMut() -> Result<(), CallError>| {
+            begin.wait();
+            let start = Instant::now();
+            let done = call();
+            calls.push(start..Instant::now());
+            done
+        };
+        let codes = Lab::encoded(Fill::First, cell.x.view(), code_bytes, |x, room| {
+            met(&mut || cell.instance.compress(x, code_bytes, &caller, room))
+        });
+        let decoded = Lab::decoded(Fill::First, cell.codes.view(), dim, |codes, room| {
+            met(&mut || cell.instance.decompress(codes, &caller, room))
+        });
+        (calls, codes, decoded)
+    };
+    let mut together = 0;
+    for _ in 0..MOST_ROUNDS {
+        let both = std::thread::scope(|scope| {
+            let other = scope.spawn(round);
+            [round(), other.join().expect("the checking thread does not panic")]
+        });
+        let overlap =
+            |(a, b): (&Range<Instant>, &Range<Instant>)| a.start < b.end && b.start < a.end;
+        together += usize::from(both[0].0.iter().zip(&both[1].0).all(overlap));
+        for (_, codes, decoded) in both {
+            let Some(codes) = log.must(input, codes) else { return };
             if let Some(row) = differing_row(cell.codes.view(), codes.view(), u8::eq) {
                 return log.error("compress", input, format!("row {row} has another code"));
             }
+            let Some(decoded) = log.must(input, decoded) else { return };
             if let Some(row) = differing_row(cell.decoded.view(), decoded.view(), f32::eq) {
                 return log.error("decompress", input, format!("row {row} is decoded otherwise"));
             }
+        }
+        if together == ROUNDS {
+            return;
         }
     }
 }

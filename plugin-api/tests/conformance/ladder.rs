@@ -258,7 +258,6 @@ impl Ladder {
         if self.has(Fault::SharesScratch) {
             shift = u8::from(BUSY.swap(true, Ordering::SeqCst));
             std::thread::sleep(Duration::from_millis(2));
-            BUSY.store(false, Ordering::SeqCst);
         }
         let large = x.nrows() > LARGE;
         if self.has(Fault::DependsOnOrder) && x.nrows() > 1 {
@@ -268,7 +267,7 @@ impl Ladder {
         if self.has(Fault::DependsOnLargeCalls) {
             shift = u8::from(large);
         }
-        ctx.par_rows(x, codes, |x, code| {
+        let done = ctx.par_rows(x, codes, |x, code| {
             let kept = code[0];
             self.encode(x, code, shift);
             if self.has(Fault::LeavesCodeByte)
@@ -276,7 +275,11 @@ impl Ladder {
             {
                 code[0] = kept;
             }
-        })
+        });
+        if self.has(Fault::SharesScratch) {
+            BUSY.store(false, Ordering::SeqCst);
+        }
+        done
     }
 
     fn decompress(
