@@ -19,7 +19,8 @@ const LEAK_TIME: Duration = Duration::from_secs(5);
 /// Resident pages that one window may gain: 4 MiB, 8 kB an instance.
 const LEAK_PAGES: u64 = 1024;
 
-/// Rounds of the concurrency rule in which the calls of two threads overlap.
+/// Rounds of the concurrency rule in which the calls of two threads overlap. Not one: by the clock a call may
+/// have begun while its thread still waits for a processor.
 const ROUNDS: usize = 10;
 /// It gives up after as many: short calls may never meet, and a busy machine keeps two threads apart.
 const MOST_ROUNDS: usize = 50;
@@ -178,6 +179,7 @@ pub(super) fn concurrency(cell: &Cell<'_>, log: &mut Log<'_>) {
     let begin = Barrier::new(2);
     let round = || {
         let mut calls = Vec::new();
+        // What is lent is made before: only the calls themselves begin together, and are timed.
         let mut met = |call: &mut dyn FnMut() -> Result<(), CallError>| {
             begin.wait();
             let start = Instant::now();
