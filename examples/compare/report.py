@@ -317,7 +317,7 @@ class Run:
     def fairness(self):
         idle = max((o.intruded for o in self.outcomes), default=0)
         points = [
-            """Same rows, row-major f32 in memory on both sides, same number of threads; outputs allocated and written before;
+            """Same rows, row-major f32 in memory on both sides, from a line of the cache on, same number of threads; outputs allocated and written before;
             the whole set in one call (estimates: blocks of 65,536 codes × 32 queries on our side, as the host does it).""",
             """Ours is called through the plugin's C table as the host calls it. The clock starts when the output has been
             filled and ends when the call returns. FAISS is called through its Python bindings, whose cost per call is

@@ -100,7 +100,7 @@ enum Task {
     },
     Decode {
         codec: Rc<Codec>,
-        codes: Vec<u8>,
+        codes: Guarded<u8>,
         x: Guarded<f32>,
     },
     Scan {
@@ -194,8 +194,8 @@ impl Shop {
             }
             Work::Scan { codec, rows, n, queries, top } => {
                 let (codec, codes) = self.encoded(&codec, &rows, n, team)?;
-                let blocks = codec.packed(&codes, CODES_PER_SCORE, team)?;
-                let block = codec.packed_for_search(&codes, team)?;
+                let blocks = codec.packed(codes.values(), CODES_PER_SCORE, team)?;
+                let block = codec.packed_for_search(codes.values(), team)?;
                 let all = matrix::read(&queries)?.nrows();
                 let queries = self.rows(&queries, all)?;
                 let (estimates, found) = (Guarded::rows(), Found::nothing());
@@ -232,12 +232,12 @@ impl Shop {
         rows: &Path,
         n: usize,
         team: Team<'_>,
-    ) -> Result<(Rc<Codec>, Vec<u8>), Failure> {
+    ) -> Result<(Rc<Codec>, Guarded<u8>), Failure> {
         let codec = self.codec(spec, team)?;
         let rows = self.rows(rows, n)?;
         let mut codes = Guarded::codes();
         codec.encode(rows.view(), &mut codes, team)?;
-        Ok((codec, codes.values().to_vec()))
+        Ok((codec, codes))
     }
 
     /// Does the prepared work once, on so many threads, into an output `as_left` by the call before, or filled.
@@ -281,7 +281,7 @@ impl Task {
                 Ok(spent)
             }
             Task::Encode { codec, rows, codes } => codec.encode(rows.view(), codes, team),
-            Task::Decode { codec, codes, x } => codec.decode(codes, x, team),
+            Task::Decode { codec, codes, x } => codec.decode(codes.values(), x, team),
             Task::Scan { codec, blocks, queries, top: 0, estimates, .. } => {
                 scan(codec, blocks, queries.view(), estimates, team)
             }
@@ -338,7 +338,7 @@ impl Task {
             }
             Task::Encode { codec, rows, .. } => round_trip(codec, rows.view(), team, path),
             Task::Decode { codec, codes, x } => {
-                codec.decode(codes, x, team)?;
+                codec.decode(codes.values(), x, team)?;
                 matrix::write(path, x.values().iter().map(|value| value.to_le_bytes()))
             }
             Task::Scan { codec, block, queries, found, .. } => {
