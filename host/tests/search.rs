@@ -57,6 +57,61 @@ fn a_search_that_ranks_estimates_finds_what_they_rank() {
     }
 }
 
+/// Works for a millisecond on a query that it does not know.
+const THINKS: &str = r#"#include <time.h>
+static uint64_t given[4096];
+static void think(vq_mat queries) {
+  for (size_t q = 0; q < queries.rows; q++) {
+    uint64_t sum = 1;
+    const uint8_t *bytes = (const uint8_t *)(queries.data + q * queries.row_stride);
+    for (size_t i = 0; i < queries.dim * sizeof(float); i++) sum = (sum ^ bytes[i]) * 0x100000001B3;
+    uint64_t *at = &given[(sum >> 32) % 4096];
+    for (clock_t from = clock(); *at != sum && clock() - from < CLOCKS_PER_SEC / 1000;) continue;
+    *at = sum;
+  }
+}
+"#;
+
+/// For queries that were asked before, it is fast.
+#[test]
+fn what_is_answered_from_memory_counts_as_long_as_what_is_new() {
+    let scores = "static vq_rc score(";
+    let at_score = "struct ask ask = {self, queries, codes, n, 0, NULL, estimates};";
+    let at_search =
+        "struct ask ask = {self, queries, packed, n, k, ids, {estimates, queries.rows, k, k}};";
+    let offers = "memcmp(id.ptr, VQ_SEARCH_V1, id.len) == 0)";
+    let (thinks, score) = (format!("{THINKS}{scores}"), format!("{at_score} think(queries);"));
+    let (search, none) =
+        (format!("{at_search} think(queries);"), format!("{offers} return NULL; else if (0)"));
+    let acts = [
+        ("honest", "search", vec![]),
+        ("search", "search", vec![(scores, &*thinks), (at_search, &*search)]),
+        ("score", "score", vec![(scores, &*thinks), (at_score, &*score), (offers, &*none)]),
+    ];
+    for (act, function, edits) in acts {
+        let Some(plugin) = edited(&format!("remembers_{act}"), &edits) else { return };
+        let site = Site::with(&[plugin]);
+        let of = sweep("[1]", "[[method]]\nuse = \"c_sq8\"\nparams.clip = 1.0\n");
+        let of = of.replace("repeats = 1", "repeats = 1\nmetrics = [\"latency\"]");
+        site.write("s.toml", &of.replace("hold_out = 20", "hold_out = 100"));
+        let _ = site.vq(&["run", "s.toml"]);
+        let records = site.records();
+        assert_eq!((records.len(), records[0].outcome), (1, Outcome::Ok), "{records:?}");
+        let (of, notices) = (values(&records[0]), &records[0].notices);
+        let remembers = act != "honest";
+        assert_eq!(of.contains_key("latency_p50_s"), !remembers, "{act}: {notices:?}");
+        let starts = [format!("{function} took "), "a query took ".to_owned()];
+        for start in starts {
+            let told = notices.iter().any(|of| of.starts_with(&start) && of.contains("memory"));
+            assert_eq!(told, remembers, "{act}: {notices:?}");
+        }
+        // 500 codes and a few less.
+        let fastest = 600.0 / 1e-3;
+        let speed = of[&format!("{function}_codes_per_s")];
+        assert_eq!(speed < fastest, remembers, "{act}: {speed} codes per second");
+    }
+}
+
 #[test]
 fn a_search_that_claims_no_ranking_is_judged_by_what_it_finds() {
     let looks = "float now = estimate(ask->self, query, ask->codes + i * ask->self->dim);";

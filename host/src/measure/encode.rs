@@ -1,7 +1,7 @@
 //! The encoder's part of a cell: fit, save, encode the base block by block, then the queries.
 
 use super::peer::{Before, Fitted, Model, Peer};
-use super::timing::{Timed, time, time_streaming};
+use super::timing::{Timed, Unseen, time, time_streaming};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::worker::exchange::{Opened, Request};
 use crate::worker::reporter::Failure;
@@ -92,7 +92,7 @@ impl Cell<'_> {
         let step = self.step(encoder);
         // Before the base: codes that are made later could tell of it.
         let train = self.encode_training(encoder, &train)?;
-        let first_block = self.encode_base(encoder, codes, step)?;
+        let (first_block, unseen) = self.encode_base(encoder, codes, step)?;
         let witness = self.encode_again(encoder, codes)?;
 
         // The block is lent anew: other rows were meanwhile.
@@ -104,13 +104,14 @@ impl Cell<'_> {
             items: rows,
             worth: 1,
             beside: self.turning(rows)?,
+            bytes: self.bytes_moved(codes),
+            unseen: &unseen,
             expected: &first_block,
             spoilt: |byte: u8| !byte,
         };
         let rows = |rows| Request::Compress { rows };
         let call = time(self, encoder, &timed, None, rows, metrics)?;
         let lend = |encoder: &mut Peer<'_>, first, len| self.lend(encoder, first, len);
-        let call = (call, self.bytes_moved(codes));
         time_streaming(self, encoder, &timed, call, rows, lend, metrics)?;
 
         // The base is sealed: now the queries may be seen.
@@ -136,24 +137,26 @@ impl Cell<'_> {
         Ok(Encoded { opened, fitted, fit_s, model, queries, train, witness, empty_call })
     }
 
-    /// Encodes the base once; answers the codes of its first block.
+    /// Encodes the base once; answers the codes of its first block of `step` rows, and what the calls took.
     fn encode_base(
         &self,
         encoder: &mut Peer<'_>,
         codes: &Codes,
         step: usize,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<(Vec<u8>, Unseen), Failure> {
         let width = codes.width();
         let rows = self.data.base.rows;
-        let mut first_block = Vec::new();
+        let (mut first_block, mut unseen) = (Vec::new(), Unseen::new(self.of.threads));
         let mut block = vec![0; step.min(rows) * width];
-        for (call, (first, len)) in self.blocks(step).enumerate() {
+        for (call, (first, len)) in self.blocks(self.unseen_step(step)).enumerate() {
             self.rows("compress", first, len);
             self.lend(encoder, first, len)?;
             let block = &mut block[..len * width];
             let sampled = in_sample(call, first + len == rows);
             let before = if sampled { Before::Byte(FILLS[0]) } else { Before::Anything };
-            encoder.during("compress", |peer| peer.compress(len, block, before))?;
+            encoder.during("compress", |peer| {
+                unseen.call(len, peer.processes(), || peer.compress(len, block, before))
+            })?;
             if sampled {
                 // The end of the block, in a call that is large as well: all of it would cost as
                 // much as encoding does.
@@ -180,11 +183,11 @@ impl Cell<'_> {
                 }
             }
             codes.write(first, block)?;
-            if call == 0 {
-                first_block = block.to_vec();
+            if first < step {
+                first_block.extend_from_slice(&block[..len.min(step - first) * width]);
             }
         }
-        Ok(first_block)
+        Ok((first_block, unseen))
     }
 
     /// Encodes rows from all over the base again, in another order and in other calls, and has some

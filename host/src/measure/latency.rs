@@ -3,6 +3,7 @@
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::scan::FILLS;
+use super::timing::Unseen;
 use super::usage::cpu_time;
 use super::{Cell, Codes, Metrics};
 use crate::metric::latency;
@@ -22,13 +23,14 @@ impl Cell<'_> {
     /// `most_k`) or else by its scorer; nothing for a method with neither.
     ///
     /// Each block is packed once, and not in the time. There are as many queries as fit into
-    /// [`AT_MOST`], and one at least.
+    /// [`AT_MOST`], and one at least. They were asked before, in calls that are `unseen`.
     pub(super) fn latency(
         &self,
         decoder: &mut Peer<'_>,
         encoded: &Encoded,
         codes: &Codes,
         most_k: usize,
+        unseen: Option<&Unseen>,
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
         let searches = encoded.opened.search.is_some();
@@ -83,8 +85,18 @@ impl Cell<'_> {
                     .to_owned(),
             );
         }
-        let seconds: Vec<f64> = times[..queries].iter().map(Duration::as_secs_f64).collect();
+        let mut seconds: Vec<f64> = times[..queries].iter().map(Duration::as_secs_f64).collect();
         let bytes = rows * codes.width();
+        seconds.sort_by(f64::total_cmp);
+        let middle = seconds[queries / 2];
+        if let Some(new) = unseen.and_then(|unseen| unseen.beyond(middle, rows, bytes)) {
+            metrics.notice(format!(
+                "a query took {:.0} times as long when it was new as when it had been seen, which is answered from memory: \
+                 its latency is not known",
+                new / middle
+            ));
+            return Ok(());
+        }
         metrics.add_named(latency(seconds, bytes), "")
     }
 }

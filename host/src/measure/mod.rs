@@ -405,6 +405,12 @@ impl<'a> Cell<'a> {
         self.block_rows.min(peer.most_rows())
     }
 
+    /// The same in a pass over what the method has not seen, where a second call tells what it takes: the first maps its
+    /// memory as well.
+    fn unseen_step(&self, step: usize) -> usize {
+        step.min(self.data.base.rows.div_ceil(2)).max(1)
+    }
+
     /// Bytes that go in and come out where a row is encoded or decoded.
     fn bytes_moved(&self, codes: &Codes) -> usize {
         4 * self.dim_seen() + codes.width()
@@ -535,31 +541,34 @@ impl<'a> Cell<'a> {
                 self.scores_as_well(decoder, encoded, codes)?;
                 let watched = self.watched();
                 let scored = self.scan(decoder, codes, encoded, watched.view(), keep, &pairs)?;
-                self.time_score(decoder, codes, metrics)?;
+                self.time_score(decoder, codes, &scored.unseen, metrics)?;
                 Some(scored)
             }
             false => None,
         };
-        let searched = match (opened.search.filter(|_| self.candidates.is_none()), &scored) {
-            (Some(true), Some(scored)) => {
-                let asked = Asked::some(self.posed());
-                let searched = self.search(decoder, codes, &asked, most)?;
-                let metric = self.data.metric;
-                search::ranks_the_estimates(&asked, &searched.found, &scored.ranked, metric)?;
-                metrics.add("search_compared", asked.len() as f64)?;
-                self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
-                Searched::AsScored
-            }
-            (Some(_), _) => {
-                let asked = Asked::all(self.posed());
-                let searched = self.search(decoder, codes, &asked, most)?;
-                self.time_search(decoder, codes, (&asked, searched.whole), most, metrics)?;
-                Searched::Found(numbers(searched.found))
-            }
-            (None, _) => Searched::Nothing,
-        };
+        let (searched, unseen) =
+            match (opened.search.filter(|_| self.candidates.is_none()), &scored) {
+                (Some(true), Some(scored)) => {
+                    let asked = Asked::some(self.posed());
+                    let searched = self.search(decoder, codes, &asked, most)?;
+                    let metric = self.data.metric;
+                    search::ranks_the_estimates(&asked, &searched.found, &scored.ranked, metric)?;
+                    metrics.add("search_compared", asked.len() as f64)?;
+                    self.time_search(decoder, codes, (&asked, &searched.unseen), most, metrics)?;
+                    (Searched::AsScored, Some(searched.unseen))
+                }
+                (Some(_), _) => {
+                    let asked = Asked::all(self.posed());
+                    let searched = self.search(decoder, codes, &asked, most)?;
+                    self.time_search(decoder, codes, (&asked, &searched.unseen), most, metrics)?;
+                    (Searched::Found(numbers(searched.found)), Some(searched.unseen))
+                }
+                (None, _) => (Searched::Nothing, None),
+            };
         if evaluation.has(Family::Latency) {
-            self.latency(decoder, encoded, codes, most_k, metrics)?;
+            let of_scorer = scored.as_ref().map(|scored| &scored.unseen);
+            let unseen = unseen.as_ref().or(of_scorer);
+            self.latency(decoder, encoded, codes, most_k, unseen, metrics)?;
         }
         self.part("decompress", 1, 1, 1);
         encoded.queries.decode_as_well(decoder)?;

@@ -2,7 +2,7 @@
 
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
-use super::timing::{Timed, time};
+use super::timing::{Timed, Unseen, time};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::data::Metric;
 use crate::metric::{QueryPairs, Scan};
@@ -23,6 +23,8 @@ pub(super) struct Scored {
     /// In the order of the sampled pairs.
     pub(super) estimates: Vec<f64>,
     pub(super) bounds: Option<Vec<f64>>,
+    /// What the calls took.
+    pub(super) unseen: Unseen,
 }
 
 impl Cell<'_> {
@@ -55,7 +57,7 @@ impl Cell<'_> {
         let mut bounds = vec![0.0; if has_bounds { group * per_call } else { 0 }];
         let parts = self.queries.nrows().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
-        let mut before = 0;
+        let (mut before, mut unseen) = (0, Unseen::new(self.of.threads));
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             codes.read(first, decoder.lend_codes(n * codes.width())?)?;
@@ -89,14 +91,16 @@ impl Cell<'_> {
                             kept[from..from + scores.len()].copy_from_slice(scores);
                         }
                     };
-                    peer.score_into(
-                        numbers.clone(),
-                        of,
-                        negated,
-                        bounds,
-                        filled,
-                        (&mut states, see),
-                    )
+                    unseen.call(queries.nrows() * n, peer.processes(), || {
+                        peer.score_into(
+                            numbers.clone(),
+                            of,
+                            negated,
+                            bounds,
+                            filled,
+                            (&mut states, see),
+                        )
+                    })
                 })?;
                 if let (Some(claimed), Some(bounds)) = (&mut claimed, &bounds) {
                     for (slot, pair) in here.iter().enumerate() {
@@ -132,6 +136,7 @@ impl Cell<'_> {
             watched: Array2::zeros((scans.len(), columns)),
             estimates: vec![0.0; pairs.pairs().len()],
             bounds: claimed,
+            unseen,
         };
         let seen: Vec<_> = scans.into_par_iter().map(Scan::finish).collect();
         for (query, (of, slots)) in seen.into_iter().zip(slots).enumerate() {
@@ -194,6 +199,7 @@ impl Cell<'_> {
         &self,
         decoder: &mut Peer<'_>,
         codes: &Codes,
+        unseen: &Unseen,
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
         let (n, group) = self.per_score(codes, false);
@@ -210,6 +216,8 @@ impl Cell<'_> {
             items: queries,
             worth: n,
             beside: Duration::ZERO,
+            bytes: 4 * (self.dim_seen() + n),
+            unseen,
             expected: &expected,
             spoilt: |_: f32| f32::NAN,
         };

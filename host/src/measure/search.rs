@@ -3,7 +3,7 @@
 
 use super::peer::{Before, Peer, shown};
 use super::scan::FILLS;
-use super::timing::{Timed, time};
+use super::timing::{Timed, Unseen, time};
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
 use crate::metric::retrieval::query_sample;
@@ -49,41 +49,38 @@ impl<'q> Asked<'q> {
 }
 
 /// What a search answered, both (queries, k).
-pub(super) struct Answer {
+struct Answer {
     ids: Vec<u64>,
     estimates: Vec<f32>,
-    took: Duration,
 }
 
 /// What was found.
 pub(super) struct Search {
     /// Per query (score, row), the best first: the best of all blocks, larger scores are nearer.
     pub(super) found: Vec<Vec<(f32, u32)>>,
-    /// The one answer that it is made of, where it is of the first queries among codes from the first on;
-    /// and of how many.
-    pub(super) whole: Option<(Answer, usize)>,
+    /// What the calls took.
+    pub(super) unseen: Unseen,
 }
 
 impl Answer {
     fn new() -> Self {
-        Answer { ids: Vec::new(), estimates: Vec::new(), took: Duration::ZERO }
+        Answer { ids: Vec::new(), estimates: Vec::new() }
     }
 
-    /// Has `decoder` search for `k` of its packed codes for `queries` lent queries.
+    /// Has `decoder` search for `k` of its packed codes for `queries` lent queries; answers how long that took.
     fn ask(
         &mut self,
         decoder: &mut Peer<'_>,
         queries: usize,
         k: usize,
         before: Before,
-    ) -> Result<(), Failure> {
+    ) -> Result<Duration, Failure> {
         self.ids.resize(queries * k, 0);
         self.estimates.resize(queries * k, 0.0);
         let outputs = (&mut self.ids[..], &mut self.estimates[..]);
-        self.took = decoder.during("search", |peer| {
+        decoder.during("search", |peer| {
             peer.two_outputs("search", &Request::Search { queries, k }, outputs, before)
-        })?;
-        Ok(())
+        })
     }
 
     /// That the answer of `k` places for the queries of these `numbers`, among `n` codes from `first` on, is
@@ -136,12 +133,15 @@ impl Cell<'_> {
         // The scorer's blocks: what is said of the same codes in calls of other sizes may be
         // rounded otherwise.
         let (per_call, group) = self.per_search(codes, keep, CODES_PER_SCORE, asked.len());
+        // Two calls, see `unseen_step`.
+        let group = group.min(asked.len().div_ceil(2));
         let (rows, metric) = (self.data.base.rows, self.data.metric);
         let sign = if metric == Metric::L2 { -1.0 } else { 1.0 };
         let mut best: Vec<TopK> = asked.numbers.iter().map(|_| TopK::new(keep)).collect();
         let parts = asked.len().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
         let (mut answer, mut again) = (Answer::new(), Answer::new());
+        let mut unseen = Unseen::new(self.of.threads);
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             self.pack_for_search(decoder, codes, (first, n), FILLS[0])?;
@@ -150,9 +150,11 @@ impl Cell<'_> {
                 decoder.lend_rows(queries.nrows())?.assign(&queries);
                 let sampled = in_sample(i * parts + g, first + n == rows && g + 1 == parts);
                 let before = if sampled { Before::Unwritten } else { Before::Anything };
-                answer
-                    .ask(decoder, queries.nrows(), keep, before)
-                    .map_err(|failure| refused(failure, decoder.role(), first == 0 && g == 0))?;
+                let (processes, role) = (decoder.processes(), decoder.role());
+                let asks = || answer.ask(decoder, queries.nrows(), keep, before);
+                unseen
+                    .call(queries.nrows() * n, processes, asks)
+                    .map_err(|failure| refused(failure, role, first == 0 && g == 0))?;
                 let numbers = &asked.numbers[g * group..][..queries.nrows()];
                 answer.judge(metric, (numbers, keep), (first, n))?;
                 let best = &mut best[g * group..][..queries.nrows()];
@@ -178,9 +180,7 @@ impl Cell<'_> {
                 }
             }
         }
-        // The last answer that was asked for.
-        let whole = (rows == per_call && asked.len() == group).then_some((again, rows));
-        Ok(Search { found: best.into_par_iter().map(TopK::into_sorted).collect(), whole })
+        Ok(Search { found: best.into_par_iter().map(TopK::into_sorted).collect(), unseen })
     }
 
     fn pack_for_search(
@@ -194,43 +194,38 @@ impl Cell<'_> {
         decoder.pack_by(&Request::PackForSearch { codes: n, fill })
     }
 
-    /// Times the search among as many of the first codes as one call takes, right after what it `found`.
+    /// Times the search among as many of the first codes as one call takes.
     ///
     /// Estimates are spoilt and compared around the calls. Who has them right has searched.
     pub(super) fn time_search(
         &self,
         decoder: &mut Peer<'_>,
         codes: &Codes,
-        (asked, found): (&Asked<'_>, Option<(Answer, usize)>),
+        (asked, unseen): (&Asked<'_>, &Unseen),
         keep: usize,
         metrics: &mut Metrics,
     ) -> Result<(), Failure> {
         let (n, queries) = self.per_search(codes, keep, usize::MAX, asked.len());
         let k = keep.min(n);
-        // Codes and queries are still there where the last call is the very one to be timed.
-        let answer = match found {
-            Some((answer, of)) if of == n && answer.ids.len() == queries * k => answer,
-            _ => {
-                self.part("pack", 0, 0, 1);
-                self.pack_for_search(decoder, codes, (0, n), FILLS[0])?;
-                decoder.lend_rows(queries)?.assign(&asked.rows.slice(s![..queries, ..]));
-                let mut answer = Answer::new();
-                answer.ask(decoder, queries, k, Before::Unwritten)?;
-                answer.judge(self.data.metric, (&asked.numbers, k), (0, n))?;
-                answer
-            }
-        };
+        self.part("pack", 0, 0, 1);
+        self.pack_for_search(decoder, codes, (0, n), FILLS[0])?;
+        decoder.lend_rows(queries)?.assign(&asked.rows.slice(s![..queries, ..]));
+        let mut answer = Answer::new();
+        let warm = answer.ask(decoder, queries, k, Before::Unwritten)?;
+        answer.judge(self.data.metric, (&asked.numbers, k), (0, n))?;
         let timed = Timed {
             function: "search",
             name: "search_codes_per_s",
             items: queries,
             worth: n,
             beside: Duration::ZERO,
+            bytes: 4 * self.dim_seen() + PLACE_BYTES * k + n * codes.width() / queries,
+            unseen,
             expected: &answer.estimates,
             spoilt: |_: f32| f32::NAN,
         };
         let request = |queries| Request::Search { queries, k };
-        time(self, decoder, &timed, Some(answer.took), request, metrics).map(drop)
+        time(self, decoder, &timed, Some(warm), request, metrics).map(drop)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::revisit::{Visits, exact};
-use super::timing::{Timed, time, time_streaming};
+use super::timing::{Timed, Unseen, time, time_streaming};
 use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample, second};
 use crate::data::Metric;
 use crate::metric::{Family, PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
@@ -56,7 +56,7 @@ impl Cell<'_> {
         let mut mirrored = candidates.map(|rows| Visits::new(&rows));
         let mut reconstruction = Reconstruction::new(&self.data.mean);
         let (mut true_values, mut estimates) = (Vec::new(), Vec::new());
-        let first_block = self.walk(decoder, codes, step, |first, raw, decoded| {
+        let (first_block, unseen) = self.walk(decoder, codes, step, |first, raw, decoded| {
             // Two searches, with raw and with decompressed queries.
             let (from, len, all) = (2 * first, raw.nrows(), 2 * self.data.base.rows);
             self.part("search", from, from + 2 * len, all);
@@ -100,6 +100,8 @@ impl Cell<'_> {
             items: rows,
             worth: 1,
             beside: self.turning_back(&first_block, rows)?,
+            bytes: self.bytes_moved(codes),
+            unseen: &unseen,
             expected: &first_block,
             spoilt: |_: f32| f32::NAN,
         };
@@ -108,7 +110,6 @@ impl Cell<'_> {
         let lend = |decoder: &mut Peer<'_>, first, len: usize| {
             codes.read(first, decoder.lend_codes(len * width)?)
         };
-        let call = (call, self.bytes_moved(codes));
         time_streaming(self, decoder, &timed, call, request, lend, metrics)?;
 
         let ids = |found: &[Found]| -> Vec<Vec<u32>> {
@@ -125,19 +126,19 @@ impl Cell<'_> {
     }
 
     /// Calls `visit(first, raw, decoded)` for every block of the base, in order; answers the first
-    /// block decoded.
+    /// block of `step` rows decoded, and what the calls took.
     fn walk(
         &self,
         decoder: &mut Peer<'_>,
         codes: &Codes,
         step: usize,
         mut visit: impl FnMut(usize, ArrayView2<'_, f32>, ArrayView2<'_, f32>) -> Result<(), Failure>,
-    ) -> Result<Vec<f32>, Failure> {
+    ) -> Result<(Vec<f32>, Unseen), Failure> {
         let (rows, dim, width) = (self.data.base.rows, self.dim_seen(), codes.width());
         let mut raw = Array2::zeros((step.min(rows), self.data.dim));
         let mut decoded = vec![0.0; raw.nrows() * dim];
-        let mut first_block = Vec::new();
-        for (call, (first, len)) in self.blocks(step).enumerate() {
+        let (mut first_block, mut unseen) = (Vec::new(), Unseen::new(self.of.threads));
+        for (call, (first, len)) in self.blocks(self.unseen_step(step)).enumerate() {
             self.rows("decompress", first, len);
             let mut raw = raw.slice_mut(s![..len, ..]);
             self.base.read_in_pool(first, raw.view_mut())?;
@@ -145,14 +146,17 @@ impl Cell<'_> {
             codes.read(first, decoder.lend_codes(len * width)?)?;
             let sampled = in_sample(call, first + len == rows);
             let before = if sampled { Before::Unwritten } else { Before::Anything };
-            decoder.during("decompress", |peer| peer.decompress(first, len, decoded, before))?;
-            if call == 0 {
-                first_block = decoded.to_vec();
+            decoder.during("decompress", |peer| {
+                let processes = peer.processes();
+                unseen.call(len, processes, || peer.decompress(first, len, decoded, before))
+            })?;
+            if first < step {
+                first_block.extend_from_slice(&decoded[..len.min(step - first) * dim]);
             }
             let decoded = ArrayView2::from_shape((len, dim), decoded).map_err(Failure::failed)?;
             visit(first, raw.view(), decoded)?;
         }
-        Ok(first_block)
+        Ok((first_block, unseen))
     }
 
     /// The error on rows that the method learned from, beside that on the base.

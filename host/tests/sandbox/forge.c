@@ -174,6 +174,36 @@ static void takes_a_while(const vq_instance *self) {
   if (!strncmp(self->act, "clock_", 6)) nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL);
 }
 
+/* ---- answers from memory ------------------------------------------------------------------------------------- */
+
+/* Numbers of what was given to this process: it works long on what is not among them. */
+static uint64_t given[1 << 16];
+
+static uint64_t number(const void *data, size_t bytes) {
+  uint64_t sum = 0xCBF29CE484222325;
+  for (size_t i = 0; i < bytes; i++) sum = (sum ^ ((const uint8_t *)data)[i]) * 0x100000001B3;
+  return sum | 1;
+}
+
+static int is_new(const void *data, size_t bytes) {
+  uint64_t of = number(data, bytes), *at = &given[(of >> 20) % (sizeof given / sizeof *given)];
+  int known = *at == of;
+  *at = of;
+  return !known;
+}
+
+/* It knows each row again, or all rows of a call. */
+static void thinks_of_what_is_new(const vq_instance *self, const char *data, size_t rows, size_t bytes) {
+  size_t new = 0;
+  if (is(self, "remembers_rows"))
+    for (size_t i = 0; i < rows; i++) new += (size_t)is_new(data + i * bytes, bytes);
+  if (is(self, "remembers_calls") && is_new(data, rows * bytes)) new = rows;
+  struct timespec from, now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+  do clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  while ((now.tv_sec - from.tv_sec) * 1000000000 + now.tv_nsec - from.tv_nsec < 10000 * (long)new);
+}
+
 /* ---- the quantizer --------------------------------------------------------------------------------------------- */
 
 static vq_rc create(const vq_config *config, const vq_space *space, vq_instance **out, vq_buf *err) {
@@ -218,6 +248,7 @@ static vq_rc compress(const vq_instance *self, const vq_ctx *ctx, vq_mat x, vq_c
     for (says();;) pause();
   misbehaves_on_the_socket(self);
   takes_a_while(self);
+  thinks_of_what_is_new(self, (const char *)x.data, x.rows, x.row_stride * sizeof *x.data);
   return VQ_OK;
 }
 
@@ -225,6 +256,7 @@ static vq_rc decompress(const vq_instance *self, const vq_ctx *ctx, vq_codes cod
   (void)ctx;
   static int calls;
   calls++;
+  thinks_of_what_is_new(self, (const char *)codes.data, codes.rows, codes.row_stride);
   for (size_t i = 0; i < x.rows; i++) {
     memcpy(x.data + i * x.row_stride, codes.data + i * codes.row_stride, code_bytes(self));
     /* What a check would find, if its answer were its own. */

@@ -19,13 +19,24 @@ fn forged(
     acts: &[&str],
     line: Option<&Message>,
 ) -> (Output, BTreeMap<String, Record>) {
+    forged_among(300, place, user, acts, line)
+}
+
+/// The same with so many vectors.
+fn forged_among(
+    vectors: usize,
+    place: &Place,
+    user: Option<u32>,
+    acts: &[&str],
+    line: Option<&Message>,
+) -> (Output, BTreeMap<String, Record>) {
     let acts: Vec<String> = acts.iter().map(|act| format!("\"{act}\"")).collect();
-    let mut sweep = String::from(
+    let mut sweep = format!(
         "[sweep]\nname = \"s\"\nseeds = [1]\nmetric = \"l2\"\n\
          [run]\nstore = \"results/s.db\"\n\
          [[dataset]]\nname = \"g\"\n\
-         synthetic = { kind = \"gaussian\", n = 300, dim = 4, seed = 1 }\n\
-         queries = { hold_out = 10 }\n\
+         synthetic = {{ kind = \"gaussian\", n = {vectors}, dim = 4, seed = 1 }}\n\
+         queries = {{ hold_out = 10 }}\n\
          [evaluate]\nk = [1]\npairs = 10\nrerank = [1]\nrepeats = 3\n\
          [[method]]\nuse = \"forge\"\n",
     );
@@ -171,6 +182,31 @@ fn clocks_that_a_plugin_stops_measure_nothing() {
             }
             let speed = speed(act);
             assert!(speed < fastest, "{act}: {speed} vectors per second");
+        }
+    }
+}
+
+/// What takes 10 µs for each vector that is new.
+#[test]
+fn what_is_answered_from_memory_counts_as_long_as_what_is_new() {
+    // A tenth of the codes is decoded before, when the decoder shows that it decodes as the encoder does.
+    let fastest = 1.2 / 10e-6;
+    for user in users() {
+        let Some(place) = Place::new() else { return };
+        let acts = ["nothing", "remembers_rows", "remembers_calls"];
+        let (_, records) = forged_among(20_000, &place, user, &acts, None);
+        for act in acts {
+            let record = &records[act];
+            assert_eq!(record.outcome, Outcome::Ok, "{act}: {:?}", record.error);
+            for function in ["compress", "decompress"] {
+                let name = format!("{function}_vectors_per_s");
+                let speed = record.metrics.iter().find(|m| m.name() == name).unwrap().value();
+                let told = record.notices.iter().any(|notice| {
+                    notice.starts_with(&format!("{function} took ")) && notice.contains("memory")
+                });
+                assert_eq!(told, act != "nothing", "{act}: {:?}", record.notices);
+                assert_eq!(speed <= fastest, told, "{act}: {function} {speed} vectors per second");
+            }
         }
     }
 }
