@@ -57,7 +57,7 @@ fn a_search_that_ranks_estimates_finds_what_they_rank() {
     }
 }
 
-/// Works for a millisecond on a query that it does not know.
+/// Works for 20 ms on a query that it does not know: on a busy machine a call waits for some of them.
 const THINKS: &str = r#"#include <time.h>
 static uint64_t given[4096];
 static void think(vq_mat queries) {
@@ -66,7 +66,7 @@ static void think(vq_mat queries) {
     const uint8_t *bytes = (const uint8_t *)(queries.data + q * queries.row_stride);
     for (size_t i = 0; i < queries.dim * sizeof(float); i++) sum = (sum ^ bytes[i]) * 0x100000001B3;
     uint64_t *at = &given[(sum >> 32) % 4096];
-    for (clock_t from = clock(); *at != sum && clock() - from < CLOCKS_PER_SEC / 1000;) continue;
+    for (clock_t from = clock(); *at != sum && clock() - from < CLOCKS_PER_SEC / 50;) continue;
     *at = sum;
   }
 }
@@ -93,20 +93,20 @@ fn what_is_answered_from_memory_counts_as_long_as_what_is_new() {
         let site = Site::with(&[plugin]);
         let of = sweep("[1]", "[[method]]\nuse = \"c_sq8\"\nparams.clip = 1.0\n");
         let of = of.replace("repeats = 1", "repeats = 1\nmetrics = [\"latency\"]");
-        site.write("s.toml", &of.replace("hold_out = 20", "hold_out = 100"));
+        site.write("s.toml", &of.replace("hold_out = 20", "hold_out = 40"));
         let _ = site.vq(&["run", "s.toml"]);
         let records = site.records();
         assert_eq!((records.len(), records[0].outcome), (1, Outcome::Ok), "{records:?}");
         let (of, notices) = (values(&records[0]), &records[0].notices);
         let remembers = act != "honest";
         assert_eq!(of.contains_key("latency_p50_s"), !remembers, "{act}: {notices:?}");
-        let starts = [format!("{function} took "), "a query took ".to_owned()];
+        let starts = [format!("{function} took "), "one query that was seen before ".to_owned()];
         for start in starts {
             let told = notices.iter().any(|of| of.starts_with(&start) && of.contains("memory"));
             assert_eq!(told, remembers, "{act}: {notices:?}");
         }
-        // 500 codes and a few less.
-        let fastest = 600.0 / 1e-3;
+        // There are fewer codes.
+        let fastest = 600.0 / 20e-3;
         let speed = of[&format!("{function}_codes_per_s")];
         assert_eq!(speed < fastest, remembers, "{act}: {speed} codes per second");
     }

@@ -1,7 +1,8 @@
 //! The encoder's part of a cell: fit, save, encode the base block by block, then the queries.
 
 use super::peer::{Before, Fitted, Model, Peer};
-use super::timing::{Timed, Unseen, time, time_streaming};
+use super::timing::{Timed, time, time_streaming};
+use super::unseen::Unseen;
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::worker::exchange::{Opened, Request};
 use crate::worker::reporter::Failure;
@@ -137,7 +138,7 @@ impl Cell<'_> {
         Ok(Encoded { opened, fitted, fit_s, model, queries, train, witness, empty_call })
     }
 
-    /// Encodes the base once; answers the codes of its first block of `step` rows, and what the calls took.
+    /// Encodes the base once; answers the codes of its first block of `step` rows, and what the calls took, in which all was new.
     fn encode_base(
         &self,
         encoder: &mut Peer<'_>,
@@ -146,7 +147,7 @@ impl Cell<'_> {
     ) -> Result<(Vec<u8>, Unseen), Failure> {
         let width = codes.width();
         let rows = self.data.base.rows;
-        let (mut first_block, mut unseen) = (Vec::new(), Unseen::new(self.of.threads));
+        let (mut first_block, mut unseen) = (Vec::new(), Unseen::new(0));
         let mut block = vec![0; step.min(rows) * width];
         for (call, (first, len)) in self.blocks(self.unseen_step(step)).enumerate() {
             self.rows("compress", first, len);
@@ -155,7 +156,7 @@ impl Cell<'_> {
             let sampled = in_sample(call, first + len == rows);
             let before = if sampled { Before::Byte(FILLS[0]) } else { Before::Anything };
             encoder.during("compress", |peer| {
-                unseen.call(len, peer.processes(), || peer.compress(len, block, before))
+                unseen.call(Some(len), peer.processes(), || peer.compress(len, block, before))
             })?;
             if sampled {
                 // The end of the block, in a call that is large as well: all of it would cost as

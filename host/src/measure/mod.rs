@@ -24,6 +24,7 @@ mod search;
 mod second;
 mod timing;
 mod turned;
+mod unseen;
 mod usage;
 mod walk;
 
@@ -566,8 +567,9 @@ impl<'a> Cell<'a> {
                 (None, _) => (Searched::Nothing, None),
             };
         if evaluation.has(Family::Latency) {
-            let of_scorer = scored.as_ref().map(|scored| &scored.unseen);
-            let unseen = unseen.as_ref().or(of_scorer);
+            // Asked of the search where there is one.
+            let of_scorer = scored.as_ref().filter(|_| opened.search.is_none());
+            let unseen = unseen.as_ref().or(of_scorer.map(|scored| &scored.unseen));
             self.latency(decoder, encoded, codes, most_k, unseen, metrics)?;
         }
         self.part("decompress", 1, 1, 1);

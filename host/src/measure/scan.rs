@@ -2,7 +2,8 @@
 
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
-use super::timing::{Timed, Unseen, time};
+use super::timing::{Timed, time};
+use super::unseen::Unseen;
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, QUERIES_PER_SCORE, in_sample};
 use crate::data::Metric;
 use crate::metric::{QueryPairs, Scan};
@@ -23,7 +24,7 @@ pub(super) struct Scored {
     /// In the order of the sampled pairs.
     pub(super) estimates: Vec<f64>,
     pub(super) bounds: Option<Vec<f64>>,
-    /// What the calls took.
+    /// What the calls took in which all was new.
     pub(super) unseen: Unseen,
 }
 
@@ -50,6 +51,8 @@ impl Cell<'_> {
         let has_bounds = encoded.opened.bounds;
         let (per_call, group) = self.per_score(codes, has_bounds);
         let rows = self.data.base.rows;
+        // Two calls, see `unseen_step`.
+        let group = group.min(self.queries.nrows().div_ceil(2)).max(1);
         let asked = self.posed();
         let (mut scans, slots) = scans(watched, pairs, keep);
         let mut claimed = has_bounds.then(|| vec![0.0; pairs.pairs().len()]);
@@ -57,7 +60,7 @@ impl Cell<'_> {
         let mut bounds = vec![0.0; if has_bounds { group * per_call } else { 0 }];
         let parts = self.queries.nrows().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
-        let (mut before, mut unseen) = (0, Unseen::new(self.of.threads));
+        let (mut before, mut unseen) = (0, Unseen::new(per_call));
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             codes.read(first, decoder.lend_codes(n * codes.width())?)?;
@@ -91,7 +94,9 @@ impl Cell<'_> {
                             kept[from..from + scores.len()].copy_from_slice(scores);
                         }
                     };
-                    unseen.call(queries.nrows() * n, peer.processes(), || {
+                    // Queries are new to the first block alone, and calls that are timed have no bounds.
+                    let new = (first == 0 && !has_bounds).then_some(queries.nrows() * n);
+                    unseen.call(new, peer.processes(), || {
                         peer.score_into(
                             numbers.clone(),
                             of,

@@ -3,7 +3,8 @@
 
 use super::peer::{Before, Peer, shown};
 use super::scan::FILLS;
-use super::timing::{Timed, Unseen, time};
+use super::timing::{Timed, time};
+use super::unseen::Unseen;
 use super::{CODES_PER_SCORE, Cell, Codes, Metrics, PAIR_SEED, in_sample};
 use crate::data::Metric;
 use crate::metric::retrieval::query_sample;
@@ -58,7 +59,7 @@ struct Answer {
 pub(super) struct Search {
     /// Per query (score, row), the best first: the best of all blocks, larger scores are nearer.
     pub(super) found: Vec<Vec<(f32, u32)>>,
-    /// What the calls took.
+    /// What the calls took in which all was new.
     pub(super) unseen: Unseen,
 }
 
@@ -141,7 +142,7 @@ impl Cell<'_> {
         let parts = asked.len().div_ceil(group);
         let all = parts * rows.div_ceil(per_call);
         let (mut answer, mut again) = (Answer::new(), Answer::new());
-        let mut unseen = Unseen::new(self.of.threads);
+        let mut unseen = Unseen::new(per_call);
         for (i, (first, n)) in self.blocks(per_call).enumerate() {
             self.part("pack", i * parts, i * parts, all);
             self.pack_for_search(decoder, codes, (first, n), FILLS[0])?;
@@ -151,9 +152,11 @@ impl Cell<'_> {
                 let sampled = in_sample(i * parts + g, first + n == rows && g + 1 == parts);
                 let before = if sampled { Before::Unwritten } else { Before::Anything };
                 let (processes, role) = (decoder.processes(), decoder.role());
+                // Queries are new to the first block alone.
+                let new = (first == 0).then_some(queries.nrows() * n);
                 let asks = || answer.ask(decoder, queries.nrows(), keep, before);
                 unseen
-                    .call(queries.nrows() * n, processes, asks)
+                    .call(new, processes, asks)
                     .map_err(|failure| refused(failure, role, first == 0 && g == 0))?;
                 let numbers = &asked.numbers[g * group..][..queries.nrows()];
                 answer.judge(metric, (numbers, keep), (first, n))?;

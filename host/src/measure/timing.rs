@@ -3,10 +3,11 @@
 //! The clock is the referee's and runs from the request of one whole-block call to its answer. Before
 //! each call some of its output is spoilt, and after it compared with what the call is known to put
 //! out: a call that was not made takes no time, and shows. One that was answered from memory shows beside the calls on
-//! what the method had not seen before ([`Unseen`]).
+//! what the method had not seen before ([`super::unseen`]).
 
 use super::peer::Peer;
-use super::usage::{Engine, cpu_time};
+use super::unseen::{Spent, Unseen};
+use super::usage::cpu_time;
 use super::{Cell, Metrics};
 use crate::worker::exchange::{Plain, Request};
 use crate::worker::reporter::Failure;
@@ -33,71 +34,11 @@ const MOST_CALLS: usize = 10_000;
 /// of the cache that the call has to get back from the referee's processor.
 const SPOILT: usize = 16;
 const SPOILT_VALUES: usize = 16;
-/// Calls that are made again take less than new ones, for what they need lies in the caches. Below one in so many, they
-/// are answered from memory.
-const FROM_MEMORY: f64 = 3.0;
-/// Bytes that a new call moves in a second, though none of them lies in the caches.
-const COLD: f64 = 4e9;
-/// What a new call may take besides: its process sleeps until it is asked.
-const WOKEN: Duration = Duration::from_micros(200);
-/// Seconds that a query may take besides, where a new call has fewer codes than the one that is made again.
-const PER_QUERY: f64 = 20e-6;
 /// A call that takes less than so many empty ones says little of the method.
 const TELLING: u32 = 20;
 /// Calls that move more bytes than this in a second, in and out, are timed as a stream as well: a block
 /// that was just used lies in the caches, which then is what the rate is about.
 const STREAMED_ABOVE: f64 = 1e9;
-
-/// Calls on rows, codes or queries that the method had not seen before.
-#[derive(Debug)]
-pub(super) struct Unseen {
-    threads: usize,
-    calls: usize,
-    /// Seconds for each row, or for each code of a query, and how many of them a process takes that has to wake. Those
-    /// of the first call are left out: it maps its memory as well.
-    seconds: Vec<[f64; 2]>,
-}
-
-impl Unseen {
-    /// No call so far, of a method that has so many threads.
-    pub(super) fn new(threads: usize) -> Self {
-        Unseen { threads, calls: 0, seconds: Vec::new() }
-    }
-
-    /// Makes one `call` of an engine's processes, for so many rows or codes of queries. What the processors did counts
-    /// where that is less: the call may have waited for one.
-    pub(super) fn call(
-        &mut self,
-        rows: usize,
-        processes: Engine,
-        call: impl FnOnce() -> Result<Duration, Failure>,
-    ) -> Result<(), Failure> {
-        let before = cpu_time(processes);
-        let took = call()?;
-        let cpu = cpu_time(processes).saturating_sub(before) / self.threads as u32;
-        self.add(rows, if cpu.is_zero() { took } else { took.min(cpu) });
-        Ok(())
-    }
-
-    fn add(&mut self, rows: usize, took: Duration) {
-        if self.calls > 0 {
-            self.seconds.push([took, WOKEN].map(|time| time.as_secs_f64() / rows as f64));
-        }
-        self.calls += 1;
-    }
-
-    /// Seconds of a row or query that is new (the median), where these are more than caches explain beside the seconds
-    /// of one that is asked `again`: it counts for so much, and moves so many bytes.
-    pub(super) fn beyond(&self, again: f64, worth: usize, bytes: usize) -> Option<f64> {
-        let mut seconds = self.seconds.clone();
-        seconds.sort_by(|[a, _], [b, _]| a.total_cmp(b));
-        let middle = seconds.get(seconds.len() / 2)?;
-        let [new, woken] = middle.map(|seconds| seconds * worth as f64);
-        let setup = if worth > 1 { PER_QUERY } else { 0.0 };
-        let most = FROM_MEMORY * again + bytes as f64 / COLD + setup + woken;
-        (new > most).then_some(new)
-    }
-}
 
 /// What is timed.
 pub(super) struct Timed<'a, T> {
@@ -166,7 +107,7 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
     }
     let shrink = (TIMED_AT_MOST.as_secs_f64() / warm_up.as_secs_f64()).min(1.0);
     let items = ((timed.items as f64 * shrink) as usize).clamp(timed.items.min(64), timed.items);
-    let (mut rates, mut each) = (Vec::new(), Vec::new());
+    let (mut rates, mut each, mut cpu) = (Vec::new(), Vec::new(), Duration::ZERO);
     for repeat in 1..all {
         if cell.of.evaluation.repeats == 3 && alike(&rates) {
             break;
@@ -182,19 +123,21 @@ pub(super) fn time<T: Plain + PartialEq + fmt::Debug>(
             made += 1;
         }
         cell.usage.add(&stage, took, calls.cpu);
+        cpu += calls.cpu;
         let all = took.as_secs_f64() + (made * items) as f64 * timed.beside_s();
         rates.push((made * items * timed.worth) as f64 / all);
     }
     peer.whole(false)?;
     each.sort_unstable();
     let middle = each[each.len() / 2];
-    let again = middle.as_secs_f64() / items as f64;
+    let wall = middle.as_secs_f64() / items as f64;
+    let again = Spent { wall, cpu: cpu.as_secs_f64() / (each.len() * items) as f64 };
     if let Some(new) = timed.unseen.beyond(again, timed.worth, timed.bytes) {
         metrics.notice(format!(
             "{} took {:.0} times as long for what was new as for what it had seen, which it answers from memory: its rate \
              is of what was new",
             timed.function,
-            new / again
+            new / wall
         ));
         let rate = timed.worth as f64 / (new + timed.beside_s());
         metrics.add_timed(timed.name, vec![rate])?;
@@ -391,37 +334,6 @@ mod tests {
         assert!(alike(&[100.0, 101.9]) && alike(&[101.9, 100.0]));
         assert!(!alike(&[100.0, 102.1]));
         assert!(!alike(&[]) && !alike(&[100.0]) && !alike(&[100.0; 3]));
-    }
-
-    #[test]
-    fn what_is_new_may_take_as_much_longer_as_caches_and_waking_explain() {
-        let (ms, again) = (Duration::from_millis, 1e-6);
-        let unseen = |calls: &[Duration]| {
-            let mut unseen = Unseen::new(1);
-            calls.iter().for_each(|took| unseen.add(1000, *took));
-            unseen
-        };
-        // One call alone tells nothing: it maps its memory.
-        assert_eq!(unseen(&[ms(1000)]).beyond(again, 1, 0), None);
-        // 3 µs for each row, and 0.2 of waking.
-        assert_eq!(unseen(&[ms(1000), ms(3)]).beyond(again, 1, 0), None);
-        assert_eq!(unseen(&[ms(1), ms(4)]).beyond(again, 1, 0), Some(4e-6));
-        assert_eq!(unseen(&[ms(1), ms(4), ms(3), ms(3)]).beyond(again, 1, 0), None);
-        // Another microsecond for 4,000 bytes, 20 for each query of many codes.
-        assert_eq!(unseen(&[ms(1), ms(4)]).beyond(again, 1, 4000), None);
-        assert_eq!(unseen(&[ms(1), ms(4)]).beyond(5.0 * again, 5, 0), None);
-        assert_eq!(unseen(&[ms(1), ms(10)]).beyond(5.0 * again, 5, 0), Some(50e-6));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_call_that_waited_for_a_processor_took_what_the_processor_did() {
-        let mut unseen = Unseen::new(1);
-        let processes = Engine { pid: std::process::id(), helper: None };
-        for _ in 0..2 {
-            unseen.call(1, processes, || Ok(Duration::from_secs(3600))).unwrap();
-        }
-        assert!(unseen.seconds[0][0] < 60.0, "{unseen:?}");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::encode::Encoded;
 use super::peer::{Before, Peer};
 use super::revisit::{Visits, exact};
-use super::timing::{Timed, Unseen, time, time_streaming};
+use super::timing::{Timed, time, time_streaming};
+use super::unseen::Unseen;
 use super::{BLOCK_BYTES, Cell, Codes, Metrics, PAIR_SEED, in_sample, second};
 use crate::data::Metric;
 use crate::metric::{Family, PairSample, QueryPairs, Reconstruction, pairwise, rate_distortion};
@@ -137,7 +138,7 @@ impl Cell<'_> {
         let (rows, dim, width) = (self.data.base.rows, self.dim_seen(), codes.width());
         let mut raw = Array2::zeros((step.min(rows), self.data.dim));
         let mut decoded = vec![0.0; raw.nrows() * dim];
-        let (mut first_block, mut unseen) = (Vec::new(), Unseen::new(self.of.threads));
+        let (mut first_block, mut unseen) = (Vec::new(), Unseen::new(0));
         for (call, (first, len)) in self.blocks(self.unseen_step(step)).enumerate() {
             self.rows("decompress", first, len);
             let mut raw = raw.slice_mut(s![..len, ..]);
@@ -148,7 +149,7 @@ impl Cell<'_> {
             let before = if sampled { Before::Unwritten } else { Before::Anything };
             decoder.during("decompress", |peer| {
                 let processes = peer.processes();
-                unseen.call(len, processes, || peer.decompress(first, len, decoded, before))
+                unseen.call(Some(len), processes, || peer.decompress(first, len, decoded, before))
             })?;
             if first < step {
                 first_block.extend_from_slice(&decoded[..len.min(step - first) * dim]);
