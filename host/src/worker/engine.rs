@@ -186,6 +186,10 @@ impl Host<'_> {
     fn obey(&mut self, request: Request, lent: &Area, filled: &mut Area) -> Result<Reply, Refusal> {
         let dim = self.engine.space.dim;
         match request {
+            // As a call does that has several threads: to wake them is a part of the way.
+            Request::Nothing if self.alone.is_none() && self.engine.threads > 1 => {
+                self.pool.broadcast(|_| ());
+            }
             Request::Nothing => {}
             Request::Open => return self.open().map(Reply::Opened),
             Request::Train { first, rows, of } => {

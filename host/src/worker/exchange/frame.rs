@@ -22,7 +22,7 @@ const AWAKE: Duration = Duration::from_millis(10);
 /// to `filled`, see [`super::slots`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Nothing: the time of the way.
+    /// Nothing but to wake the threads of a call, where there are several: the time of the way.
     Nothing,
     /// Open the library and construct the method.
     Open,
